@@ -1,0 +1,348 @@
+//! How messages and other causes become jobs.
+//!
+//! # Rules
+//! - The order is: dedupe, routing, room. A message that matches several filters of one trigger
+//!   wakes it once; one that matches several triggers makes a job for each.
+//! - An event without room meets its function's policy. Holding is for deliveries that can wait,
+//!   of functions that are not paused: the backlog of a paused function takes no acks from
+//!   others. Whatever cannot wait is shed to the dead letters.
+//! - More than `hops_max` functions in a row are a loop: a dead letter.
+//! - A message without any match is acked as well; sessions may have got it in the same batch.
+
+use std::sync::Arc;
+
+use crate::effect::{Pace, RefusedReason, Verdict};
+use crate::event::{CoreEvent, ShedReason};
+use crate::holds::{Blocked, HoldNo, Lanes};
+use crate::id::{DeliveryId, FunctionId, JobId, LaneKey, MessageId};
+use crate::input::Patience;
+use crate::message::Message;
+use crate::op::{CoreOp, DeadReason, Event, Job, Progress};
+use crate::queue::Room;
+use crate::release::{Durability, TriggerSpec, WhenFull};
+use crate::time::Millis;
+use crate::turn::Turn;
+
+use super::{Core, Phase};
+use crate::dedupe::Seen;
+
+/// Where an event comes from, and with that what can be done if there is no room for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cause<'a> {
+    /// A delivery that is not to be held (any longer).
+    Delivery {
+        /// It was held.
+        held: bool,
+    },
+    /// A will or a schedule: nobody waits.
+    Free,
+    /// An outcome of this function.
+    Outcome(&'a FunctionId),
+}
+
+type Targets = Vec<Arc<TriggerSpec>>;
+
+impl Core {
+    pub(super) fn deliver(
+        &mut self,
+        delivery: DeliveryId,
+        message: Arc<Message>,
+        patience: Patience,
+        turn: &mut Turn<'_>,
+    ) {
+        if self.phase == Phase::Stopping {
+            let verdict = Verdict::Refused { reason: RefusedReason::Stopping };
+            turn.settle(delivery, verdict, Pace::Prompt);
+            return;
+        }
+        if let Some(id) = message.message_id() {
+            if self.holds.join(&id, delivery) {
+                return;
+            }
+            if self.dedupe.look(&id) == Seen::Before {
+                turn.event(CoreEvent::Repeat { id });
+                turn.settle(delivery, Verdict::Duplicate, Pace::Prompt);
+                return;
+            }
+        }
+        let targets = self.routes.targets(&message.topic);
+        let lanes = self.ordered_lanes(&targets, &message);
+        if patience == Patience::Holdable
+            && self.blocked(&targets, &lanes, &message, None).is_some()
+            && let Some(oldest) = self.holds.oldest_if_full()
+        {
+            self.release(oldest, turn);
+        }
+        let blocked = self.blocked(&targets, &lanes, &message, None);
+        match blocked.filter(|_| patience == Patience::Holdable) {
+            Some(blocked) => {
+                if let Blocked::Function(on) | Blocked::Common(on) | Blocked::Lane(on) = &blocked {
+                    turn.event(CoreEvent::Held { delivery, function: on.clone() });
+                }
+                let until = turn.at() + self.settings.limits.hold_ms_max;
+                self.holds.add(delivery, message, lanes, blocked, until);
+            }
+            None => self.admit(delivery, &message, &targets, false, turn),
+        }
+    }
+
+    pub(super) fn admit_will(&mut self, message: &Message, turn: &mut Turn<'_>) {
+        let targets = self.routes.targets(&message.topic);
+        for trigger in &targets {
+            let event = self.event_of(trigger, message, None, false);
+            self.place(trigger, event, Cause::Free, pace_of(trigger), turn);
+        }
+        if targets.is_empty() {
+            turn.event(CoreEvent::Unrouted { topic: message.topic.clone() });
+        }
+    }
+
+    /// Looks again at held deliveries that may have room now.
+    pub(super) fn retry_held(&mut self, turn: &mut Turn<'_>) {
+        loop {
+            for function in self.queue.take_freed() {
+                self.holds.freed(&function);
+            }
+            let Some(no) = self.holds.pop_again() else { return };
+            let Some(held) = self.holds.get(no) else { continue };
+            let message = held.message.clone();
+            let targets = self.routes.targets(&message.topic);
+            let lanes = self.holds.lanes(no);
+            match self.blocked(&targets, lanes, &message, Some(no)) {
+                Some(blocked) => self.holds.blocked_by(no, blocked),
+                None => self.release(no, turn),
+            }
+        }
+    }
+
+    /// Admits a held delivery now, with room or without.
+    pub(super) fn release(&mut self, no: HoldNo, turn: &mut Turn<'_>) {
+        let Some(held) = self.holds.take(no) else { return };
+        let targets = self.routes.targets(&held.message.topic);
+        self.admit(held.delivery, &held.message, &targets, true, turn);
+        for copy in held.copies {
+            if let Some(id) = held.id.clone() {
+                turn.event(CoreEvent::Repeat { id });
+            }
+            turn.settle(copy, Verdict::Duplicate, Pace::Prompt);
+        }
+    }
+
+    /// Revisions changed: held deliveries may have other targets and lanes. They are looked at
+    /// again at the end of the turn.
+    pub(super) fn lay_holds(&mut self) {
+        for (no, held) in self.holds.take_all() {
+            let targets = self.routes.targets(&held.message.topic);
+            let lanes = self.ordered_lanes(&targets, &held.message);
+            self.holds.put_back(no, held, lanes);
+        }
+    }
+
+    /// The lanes in which this message must not be overtaken.
+    fn ordered_lanes(&self, targets: &Targets, message: &Message) -> Lanes {
+        let lane = |trigger: &Arc<TriggerSpec>| {
+            let lane = self.queue.lane(&trigger.function, message.device.as_ref(), JobId(0));
+            (trigger.function.clone(), lane)
+        };
+        let mut lanes: Lanes =
+            targets.iter().map(lane).filter(|(_, lane)| !matches!(lane, LaneKey::Job(_))).collect();
+        lanes.dedup();
+        lanes
+    }
+
+    /// What a delivery would have to wait for.
+    fn blocked(
+        &self,
+        targets: &Targets,
+        lanes: &Lanes,
+        message: &Message,
+        no: Option<HoldNo>,
+    ) -> Option<Blocked> {
+        if let Some(function) = self.holds.behind(lanes, no) {
+            return Some(Blocked::Lane(function));
+        }
+        for (index, trigger) in targets.iter().enumerate() {
+            let function = &trigger.function;
+            if self.queue.policy(function) != WhenFull::Hold || self.queue.is_paused(function) {
+                continue;
+            }
+            if self.holds.queues_for(function, no) {
+                return Some(Blocked::Function(function.clone()));
+            }
+            // Two triggers may wake one function: it needs room for both.
+            let same = |other: &&Arc<TriggerSpec>| other.function == *function;
+            let jobs = targets[..=index].iter().filter(same).count() as u64;
+            match self.queue.room(function, jobs, jobs * message.cost_bytes() as u64) {
+                Room::Enough => {}
+                Room::ShareFull => return Some(Blocked::Function(function.clone())),
+                Room::CommonFull => return Some(Blocked::Common(function.clone())),
+            }
+        }
+        None
+    }
+
+    /// Takes a delivery: its dedupe key, its jobs, its answer.
+    fn admit(
+        &mut self,
+        delivery: DeliveryId,
+        message: &Message,
+        targets: &Targets,
+        held: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let pace = pace_of_all(targets);
+        let id = message.message_id();
+        let maybe_repeat = id.as_ref().is_some_and(|id| self.note_id(id, pace, turn));
+        let (mut jobs, mut shed) = (0, 0);
+        for trigger in targets {
+            let event = self.event_of(trigger, message, id.clone(), maybe_repeat);
+            if self.place(trigger, event, Cause::Delivery { held }, pace, turn) {
+                jobs += 1;
+            } else {
+                shed += 1;
+            }
+        }
+        if targets.is_empty() {
+            turn.event(CoreEvent::Unrouted { topic: message.topic.clone() });
+        }
+        let verdict =
+            if shed == 0 { Verdict::Accepted { jobs } } else { Verdict::Shed { jobs, shed } };
+        turn.settle(delivery, verdict, pace);
+    }
+
+    /// Notes a message id. Returns whether it is too old to tell if it came before.
+    fn note_id(&mut self, id: &MessageId, pace: Pace, turn: &mut Turn<'_>) -> bool {
+        let below = self.dedupe.look(id) == Seen::BelowWindow;
+        if below {
+            turn.event(CoreEvent::BelowWindow { id: id.clone() });
+        }
+        self.dedupe.note(id, pace, turn);
+        below
+    }
+
+    pub(super) fn event_of(
+        &mut self,
+        trigger: &TriggerSpec,
+        message: &Message,
+        message_id: Option<MessageId>,
+        maybe_repeat: bool,
+    ) -> Event {
+        Event {
+            id: self.next_event_id(),
+            trigger: trigger.id.clone(),
+            topic: message.topic.as_str().to_owned(),
+            payload: message.payload.clone(),
+            properties: message.properties.clone(),
+            device: message.device.clone(),
+            message_id,
+            time: message.wall,
+            hops: message.hops,
+            maybe_repeat,
+        }
+    }
+
+    /// Gives an event a job, or sheds by its function's policy. Returns whether it has one.
+    pub(super) fn place(
+        &mut self,
+        trigger: &TriggerSpec,
+        event: Event,
+        cause: Cause<'_>,
+        pace: Pace,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let event = Arc::new(event);
+        if event.hops > self.settings.limits.hops_max {
+            let error = format!("more than {} functions in a row", event.hops - 1);
+            self.bury(&trigger.function, event, DeadReason::Loop, error, 0, turn);
+            return false;
+        }
+        let bytes = event.cost_bytes() as u64;
+        let mut beyond = false;
+        if !self.make_room(trigger, &event, bytes, turn) {
+            beyond = matches!(cause, Cause::Outcome(_))
+                && self.queue.policy(&trigger.function) == WhenFull::Hold
+                && self.queue.may_exceed(&trigger.function, turn.at());
+            if !beyond {
+                let held = matches!(cause, Cause::Delivery { held: true });
+                let reason = if held { ShedReason::HeldTooLong } else { ShedReason::Newest };
+                self.shed(&trigger.function, event, reason, turn);
+                return false;
+            }
+        }
+        self.admit_job(trigger, event, pace, turn);
+        if let Cause::Outcome(from) = cause
+            && self.queue.fed(from, &trigger.function, beyond, turn.at())
+        {
+            let (function, on) = (from.clone(), trigger.function.clone());
+            turn.event(CoreEvent::FunctionChoked { function, on });
+        }
+        true
+    }
+
+    pub(super) fn admit_job(
+        &mut self,
+        trigger: &TriggerSpec,
+        event: Arc<Event>,
+        pace: Pace,
+        turn: &mut Turn<'_>,
+    ) -> JobId {
+        let id = self.queue.next_id();
+        let job = Job {
+            id,
+            function: trigger.function.clone(),
+            lane: self.queue.lane(&trigger.function, event.device.as_ref(), id),
+            event,
+            admitted_at: turn.at(),
+            progress: Progress::default(),
+        };
+        turn.op(CoreOp::AdmitJob(Box::new(job.clone())), pace);
+        turn.event(CoreEvent::Admitted {
+            job: id,
+            function: job.function.clone(),
+            trigger: trigger.id.clone(),
+            event: job.event.id,
+        });
+        self.queue.admit(job, turn.at() + trigger.retry.age_max);
+        id
+    }
+
+    /// Whether the function has room, after its policy has made some if it makes any.
+    fn make_room(
+        &mut self,
+        trigger: &TriggerSpec,
+        event: &Event,
+        bytes: u64,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let function = &trigger.function;
+        while self.queue.room(function, 1, bytes) != Room::Enough {
+            let (victim, reason) = match self.queue.policy(function) {
+                WhenFull::Hold | WhenFull::ShedNewest => return false,
+                WhenFull::ShedOldest => (self.queue.oldest_idle(function), ShedReason::Oldest),
+                WhenFull::LatestPerKey => {
+                    let lane = self.queue.lane(function, event.device.as_ref(), JobId(0));
+                    (self.queue.oldest_idle_in(function, &lane), ShedReason::Replaced)
+                }
+            };
+            let Some(victim) = victim else { return false };
+            self.shed_job(victim, reason, turn);
+        }
+        true
+    }
+}
+
+/// The pace of what a trigger's events cause.
+pub(super) fn pace_of(trigger: &TriggerSpec) -> Pace {
+    trigger.durability.into()
+}
+
+/// An ack can wait only if all that it stands for can.
+fn pace_of_all(targets: &Targets) -> Pace {
+    let thrifty = |trigger: &Arc<TriggerSpec>| trigger.durability == Durability::Thrifty;
+    if !targets.is_empty() && targets.iter().all(thrifty) { Pace::Thrifty } else { Pace::Prompt }
+}
+
+/// When an event that was admitted then is too old.
+pub(super) fn too_old_at(trigger: &TriggerSpec, admitted_at: Millis) -> Millis {
+    admitted_at + trigger.retry.age_max
+}

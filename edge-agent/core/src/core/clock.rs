@@ -1,0 +1,90 @@
+//! What time brings: retries, ages, ends of holds, pauses and probations, schedule slots.
+
+use bytes::Bytes;
+
+use crate::effect::Pace;
+use crate::event::CoreEvent;
+use crate::id::TriggerId;
+use crate::message::Properties;
+use crate::op::{CoreOp, DeadReason, Event};
+use crate::queue::Due;
+use crate::slots::SlotDue;
+use crate::time::{ClockQuality, WallTime};
+use crate::turn::Turn;
+
+use super::admit::{Cause, pace_of};
+use super::apps::Trial;
+use super::{Core, Phase};
+
+impl Core {
+    /// Does what is due. Each call of the core begins and ends with this.
+    pub(super) fn run_due(&mut self, turn: &mut Turn<'_>) {
+        while let Some(due) = self.queue.due(turn.at()) {
+            match due {
+                Due::TooOld(job) => self.give_up(job, DeadReason::TooOld, None, turn),
+                Due::Probing(function) => turn.event(CoreEvent::FunctionProbing { function }),
+            }
+        }
+        while let Some(app) = self.apps.pop_due(turn.at()) {
+            self.tell_probation(&app, Trial::Passed, turn);
+        }
+        // Room that came with the above goes to those that waited in time.
+        self.retry_held(turn);
+        while let Some(no) = self.holds.pop_due(turn.at()) {
+            self.release(no, turn);
+        }
+        if self.phase == Phase::Running {
+            while let Some(due) = self.slots.due(turn.now) {
+                self.slot(due, turn);
+            }
+        }
+        self.retry_held(turn);
+    }
+
+    fn slot(&mut self, due: SlotDue, turn: &mut Turn<'_>) {
+        match due {
+            SlotDue::Fire { trigger, slot_unix_s, missed } => {
+                if missed {
+                    let (trigger, last_unix_s) = (trigger.clone(), slot_unix_s);
+                    turn.event(CoreEvent::SlotsMissed { trigger, last_unix_s });
+                }
+                self.fire(&trigger, slot_unix_s, turn);
+            }
+            SlotDue::Skip { trigger, slot_unix_s } => {
+                let op = CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_unix_s };
+                turn.op(op, Pace::Lazy);
+                turn.event(CoreEvent::SlotsMissed { trigger, last_unix_s: slot_unix_s });
+            }
+            SlotDue::Behind { trigger, mark_unix_s, now_unix_s } => {
+                let op =
+                    CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_unix_s: now_unix_s };
+                turn.op(op, Pace::Prompt);
+                turn.event(CoreEvent::ClockBehindMark { trigger, mark_unix_s, now_unix_s });
+            }
+        }
+    }
+
+    /// The mark and the job of a slot stand in one batch.
+    fn fire(&mut self, trigger: &TriggerId, slot_unix_s: u64, turn: &mut Turn<'_>) {
+        let Some(spec) = self.trigger(trigger) else { return };
+        let pace = pace_of(&spec);
+        turn.op(CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_unix_s }, pace);
+        turn.event(CoreEvent::SlotFired { trigger: trigger.clone(), slot_unix_s });
+        let event = Event {
+            id: self.next_event_id(),
+            trigger: trigger.clone(),
+            topic: String::new(),
+            payload: Bytes::new(),
+            properties: Properties::default(),
+            device: None,
+            message_id: None,
+            time: WallTime {
+                unix_ms: slot_unix_s.saturating_mul(1_000),
+                quality: ClockQuality::Synced,
+            },
+            hops: 0,
+            maybe_repeat: false,
+        };
+        self.place(&spec, event, Cause::Free, pace, turn);
+    }
+}

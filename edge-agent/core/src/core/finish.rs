@@ -1,0 +1,230 @@
+//! What outcomes do.
+//!
+//! # Rules (DESIGN, sections 4 and 8)
+//! - An outcome of an attempt that is not the running one changes nothing (A4).
+//! - Done: job, state, records and the jobs of its publishes, in that order, in one batch.
+//! - A fault, a retry: counts an attempt; the event waits at the head of its lane, or is given up
+//!   when its attempts are used up or it is too old. A rejection ends it at once.
+//! - On probation neither counts (see [`super::apps`]); once the revision has failed, not even a
+//!   good outcome is taken: the event runs again on the restored revision.
+//! - A crash of the process counts apart; an event is given up at `crashes_max` of them.
+
+use std::sync::Arc;
+
+use crate::effect::{Effect, Pace};
+use crate::event::CoreEvent;
+use crate::id::{AttemptId, EventId, FunctionId, JobId, StreamId};
+use crate::message::{Message, Origin};
+use crate::op::{CoreOp, DeadReason, Job, Progress, RecordBody, StateKey};
+use crate::outcome::{Fault, FaultKind, Outcome, Outputs, Publish};
+use crate::release::{RetryPolicy, StateScope};
+use crate::time::Millis;
+use crate::turn::Turn;
+
+use super::Core;
+use super::admit::{Cause, pace_of};
+use super::apps::Trial;
+
+impl Core {
+    pub(super) fn finished(
+        &mut self,
+        job: JobId,
+        attempt: AttemptId,
+        outcome: Outcome,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(at_work) = self.queue.at_work(job, attempt) else {
+            turn.event(CoreEvent::StaleOutcome { job, attempt });
+            return;
+        };
+        let function = at_work.function.clone();
+        if self.apps.has_failed(function.app()) {
+            turn.event(CoreEvent::OutcomeDiscarded { job, function: function.clone() });
+            self.queue.put_back(job, None, turn.at());
+        } else {
+            let scope = self.queue.scope(&function);
+            match checked(outcome, scope) {
+                Outcome::Done(outputs) => self.done(job, outputs, turn),
+                Outcome::Retry { reason } => self.failed(job, reason, turn),
+                Outcome::Reject { reason } => {
+                    self.answered(job, turn);
+                    self.queue.count_attempt(job);
+                    self.give_up(job, DeadReason::Rejected, Some(reason), turn);
+                }
+                Outcome::Fault(fault) => self.faulted(job, &fault, turn),
+            }
+        }
+        self.tell_quiet(function.app(), turn);
+        self.tell_idle(turn);
+    }
+
+    fn done(&mut self, id: JobId, outputs: Outputs, turn: &mut Turn<'_>) {
+        self.answered(id, turn);
+        self.succeeded_on_probation(id, turn);
+        let state_version = self.queue.state_version(id);
+        let job = self.queue.end(id, turn.at());
+        let trigger = self.trigger(&job.event.trigger);
+        let pace = trigger.as_deref().map_or(Pace::Prompt, pace_of);
+        let silent = outputs == Outputs::default();
+        turn.op(CoreOp::FinishJob { job: id }, if silent { Pace::Lazy } else { pace });
+        for change in outputs.state {
+            let key = StateKey {
+                function: job.function.clone(),
+                state_version,
+                lane: job.lane.clone(),
+                key: change.key,
+            };
+            let op = match change.value {
+                Some(value) => CoreOp::PutState { key, value },
+                None => CoreOp::DeleteState { key },
+            };
+            turn.op(op, pace);
+        }
+        for record in outputs.records {
+            let body = RecordBody::Telemetry {
+                function: job.function.clone(),
+                event: job.event.id,
+                device: job.event.device.clone(),
+                name: record.name,
+                payload: record.payload,
+                content_type: record.content_type,
+            };
+            self.outbox.append(StreamId::NORMAL, body, pace, turn);
+        }
+        turn.event(CoreEvent::Done {
+            job: id,
+            function: job.function.clone(),
+            event: job.event.id,
+            message_id: job.event.message_id.clone(),
+        });
+        for publish in outputs.publishes {
+            self.publish(&job, publish, pace, turn);
+        }
+    }
+
+    /// Routes a publish to triggers, as new jobs of this batch, and hands it to the broker.
+    fn publish(&mut self, job: &Job, publish: Publish, pace: Pace, turn: &mut Turn<'_>) {
+        let message = Arc::new(Message {
+            topic: publish.topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: publish.properties,
+            expiry_s: None,
+            origin: Origin::Function { function: job.function.clone(), event: job.event.id },
+            device: job.event.device.clone(),
+            hops: job.event.hops.saturating_add(1),
+            at: turn.at(),
+            wall: turn.now.wall,
+        });
+        for trigger in self.routes.targets(&message.topic) {
+            let event = self.event_of(&trigger, &message, None, false);
+            self.place(&trigger, event, Cause::Outcome(&job.function), pace, turn);
+        }
+        turn.effect(Effect::Publish(message, pace));
+    }
+
+    fn faulted(&mut self, id: JobId, fault: &Fault, turn: &mut Turn<'_>) {
+        let function = self.function_of(id);
+        let error = format!("{}: {}", fault.kind, fault.message);
+        match self.apps.fault(function.app(), &error) {
+            Trial::NotOnProbation => {
+                if let Some((until, faults)) = self.queue.fault(&function, turn.at()) {
+                    turn.event(CoreEvent::FunctionPaused { function, faults, until });
+                }
+                self.queue.count_attempt(id);
+                self.retry_or_give_up(id, error, turn);
+            }
+            trial => {
+                self.queue.put_back(id, None, turn.at());
+                self.tell_probation(function.app(), trial, turn);
+            }
+        }
+    }
+
+    /// The function asks for another attempt.
+    fn failed(&mut self, id: JobId, reason: String, turn: &mut Turn<'_>) {
+        self.answered(id, turn);
+        if !self.apps.on_probation(self.function_of(id).app()) {
+            self.queue.count_attempt(id);
+        }
+        self.retry_or_give_up(id, reason, turn);
+    }
+
+    fn retry_or_give_up(&mut self, id: JobId, error: String, turn: &mut Turn<'_>) {
+        let Some(job) = self.queue.get(id) else { return };
+        let (function, mut progress) = (job.function.clone(), job.progress.clone());
+        let admitted_at = job.admitted_at;
+        let retry = self.trigger(&job.event.trigger).map(|t| t.retry.clone()).unwrap_or_default();
+        if progress.attempts > retry.retries_max {
+            self.give_up(id, DeadReason::AttemptsExhausted, Some(error), turn);
+        } else if admitted_at + retry.age_max <= turn.at() {
+            self.give_up(id, DeadReason::TooOld, Some(error), turn);
+        } else {
+            progress.not_before = turn.at() + backoff(&retry, progress.attempts);
+            progress.last_error = Some(error.clone());
+            progress.runs = self.queue.runs(id);
+            let not_before = progress.not_before;
+            self.queue.put_back(id, Some(progress.clone()), turn.at());
+            turn.op(CoreOp::UpdateJob { job: id, progress }, Pace::Lazy);
+            turn.event(CoreEvent::Retrying { job: id, function, not_before, error });
+        }
+    }
+
+    /// A breadcrumb tells that the process died during an attempt of this job.
+    pub(super) fn crashed(&mut self, id: JobId, event: EventId, run: u32, turn: &mut Turn<'_>) {
+        let Some(job) = self.queue.get(id).filter(|job| job.event.id == event) else {
+            turn.event(CoreEvent::StaleBreadcrumb { job: id, run });
+            return;
+        };
+        if run <= job.progress.runs || self.queue.is_running(id) {
+            turn.event(CoreEvent::StaleBreadcrumb { job: id, run });
+            return;
+        }
+        let function = job.function.clone();
+        let mut progress = Progress { runs: run, ..job.progress.clone() };
+        let trial = self.apps.crash(function.app());
+        if trial == Trial::NotOnProbation {
+            progress.crashes = progress.crashes.saturating_add(1);
+            progress.last_error = Some(format!("{}: the process died", FaultKind::Crashed));
+        }
+        let crashes = progress.crashes;
+        turn.event(CoreEvent::CrashCounted { job: id, function: function.clone(), crashes });
+        turn.op(CoreOp::UpdateJob { job: id, progress: progress.clone() }, Pace::Prompt);
+        self.queue.set_progress(id, progress, turn.at());
+        if crashes >= self.settings.limits.crashes_max {
+            self.give_up(id, DeadReason::Crashed, None, turn);
+        }
+        self.tell_probation(function.app(), trial, turn);
+    }
+
+    /// The function said what it meant to say: it works.
+    fn answered(&mut self, id: JobId, turn: &mut Turn<'_>) {
+        let function = self.function_of(id);
+        if self.queue.answered(&function) {
+            turn.event(CoreEvent::FunctionResumed { function });
+        }
+    }
+
+    fn function_of(&self, id: JobId) -> FunctionId {
+        self.queue.get(id).expect("invariant: a job at work is in the queue").function.clone()
+    }
+}
+
+/// A function without state that wrote some: the runtime refuses that, and so do we.
+fn checked(outcome: Outcome, scope: StateScope) -> Outcome {
+    match outcome {
+        Outcome::Done(outputs) if scope == StateScope::None && !outputs.state.is_empty() => {
+            let message = "the function wrote state but declares state = \"none\"".to_owned();
+            Outcome::Fault(Fault { kind: FaultKind::Denied, message })
+        }
+        other => other,
+    }
+}
+
+/// Wait before the next attempt, after so many that counted. One that did not count (on
+/// probation) waits like the first.
+fn backoff(retry: &RetryPolicy, attempts: u8) -> Millis {
+    let index = usize::from(attempts.saturating_sub(1));
+    retry.backoff.get(index).or(retry.backoff.last()).copied().unwrap_or_default()
+}

@@ -1,0 +1,226 @@
+//! Revisions: swap, probation, take-back; and schedules, which come with them.
+
+use super::*;
+use crate::op::DeadReason;
+use crate::release::MissedSlots;
+use crate::schedule::Schedule;
+
+fn revision(n: u8) -> Arc<Release> {
+    release(n, vec![function("a/f")], vec![trigger("a/t", "a/f", "in/#")])
+}
+
+fn on_probation(world: &mut World, n: u8, policy: ProbationPolicy) {
+    world.tell(Input::Quiesce { app: "a".into() });
+    world.tell(Input::Activate { release: revision(n), probation: Some(policy) });
+}
+
+fn quiesced() -> Effect {
+    Effect::Quiesced { app: "a".into() }
+}
+
+fn failed(effects: &[Effect]) -> bool {
+    effects.iter().any(|e| matches!(e, Effect::ProbationFailed { .. }))
+}
+
+#[test]
+fn a_swap_waits_for_running_attempts_and_loses_nothing() {
+    let mut world = World::with(settings(), &[&revision(1)]);
+    world.deliver(message("in/x", "d", "1"));
+    world.deliver(message("in/x", "e", "2"));
+    let out = world.tell(Input::Quiesce { app: "a".into() });
+    assert!(!out.contains(&quiesced()));
+    let while_quiet = world.deliver(message("in/x", "d", "3"));
+    assert!(world.answer(while_quiet).is_some(), "messages are taken meanwhile");
+    world.finish(JobId(1), done());
+    let out = world.finish(JobId(2), done());
+    assert!(out.contains(&quiesced()) && world.running.is_empty());
+    world.tell(Input::Activate { release: revision(2), probation: None });
+    assert_eq!(world.running[&world.the_job()].revision, Digest([2; 32]));
+    world.tell(Input::Quiesce { app: "a".into() });
+    world.tell(Input::Resume { app: "a".into() });
+    world.deliver(message("in/x", "e", "4"));
+    assert_eq!(world.running.len(), 2, "called off: goes on");
+    assert!(world.tell(Input::Quiesce { app: "unknown".into() }).len() == 1);
+}
+
+#[test]
+#[should_panic(expected = "when nothing of it runs")]
+fn a_running_app_is_not_swapped() {
+    let mut world = World::with(settings(), &[&revision(1)]);
+    world.deliver(message("in/x", "d", "1"));
+    world.tell(Input::Activate { release: revision(2), probation: None });
+}
+
+#[test]
+fn a_trap_on_probation_costs_the_event_nothing() {
+    let mut world = World::with(settings(), &[&revision(1)]);
+    on_probation(&mut world, 2, ProbationPolicy::default());
+    world.deliver(message("in/x", "d", "1"));
+    world.deliver(message("in/x", "d", "2"));
+    world.deliver(message("in/x", "e", "3"));
+    let out = world.finish(JobId(1), trap());
+    assert!(failed(&out) && world.running.len() == 1, "nothing new starts: {out:?}");
+    assert!(world.applied.probations["a"].failed.is_some());
+    world.tell(Input::Quiesce { app: "a".into() });
+    let out = world.finish(JobId(3), puts("k", "from the bad one"));
+    assert!(out.contains(&quiesced()));
+    assert!(world.applied.state.is_empty(), "not even a good outcome is taken");
+    world.tell(Input::Activate { release: revision(1), probation: None });
+    assert!(world.applied.probations.is_empty());
+    for job in [1, 3] {
+        let attempt = &world.running[&JobId(job)];
+        assert_eq!((attempt.tries, attempt.revision), (1, Digest([1; 32])));
+    }
+    world.finish(JobId(1), done());
+    assert!(world.running.contains_key(&JobId(2)), "in its order");
+}
+
+#[test]
+fn a_revision_passes_after_good_attempts_or_time() {
+    let policy = ProbationPolicy {
+        faults_max: 2,
+        successes: Some(2),
+        span: None,
+        ..ProbationPolicy::default()
+    };
+    let mut world = World::with(settings(), &[&revision(1)]);
+    on_probation(&mut world, 2, policy);
+    world.deliver(message("in/x", "d", "1"));
+    assert!(!failed(&world.finish_the_job(trap())), "one fault is allowed");
+    assert_eq!(world.running[&JobId(1)].tries, 1, "and not counted");
+    world.finish_the_job(done());
+    world.deliver(message("in/x", "d", "2"));
+    let out = world.finish_the_job(done());
+    let passed = Effect::ProbationPassed { app: "a".into(), revision: Digest([2; 32]) };
+    assert!(out.contains(&passed) && world.applied.probations.is_empty());
+    world.deliver(message("in/x", "d", "3"));
+    world.finish_the_job(trap());
+    assert_eq!(world.saw(|e| matches!(e, CoreEvent::Retrying { .. })), 1, "now it counts");
+
+    let mut world = World::with(settings(), &[&revision(1)]);
+    on_probation(&mut world, 2, ProbationPolicy::default());
+    world.pass_with_deadlines(59_999);
+    assert!(world.told.iter().all(|effect| *effect != passed));
+    assert!(world.pass(1).contains(&passed));
+}
+
+#[test]
+fn three_crashes_fail_a_probation_and_no_event_dies_of_it() {
+    let mut world = World::with(settings(), &[&revision(1)]);
+    on_probation(&mut world, 2, ProbationPolicy::default());
+    world.deliver(message("in/x", "d", "1"));
+    let event = world.running[&JobId(1)].event.id;
+    for crash in 1..=3 {
+        let run = world.running[&JobId(1)].run;
+        world.commit();
+        world.crash();
+        let probation = Some(ProbationPolicy::default());
+        world.tell(Input::Activate { release: revision(2), probation });
+        let out = world.tell(Input::Crashed { job: JobId(1), event, run });
+        let again = world.tell(Input::Crashed { job: JobId(1), event, run });
+        assert_eq!(world.saw(|e| matches!(e, CoreEvent::StaleBreadcrumb { .. })), crash);
+        assert_eq!(failed(&out), crash == 3, "{again:?}");
+        world.tell(Input::Started);
+        assert_eq!(world.running.is_empty(), crash == 3);
+    }
+    world.commit();
+    world.crash();
+    let probation = Some(ProbationPolicy::default());
+    let out = world.tell(Input::Activate { release: revision(2), probation });
+    assert!(failed(&out), "told again: nobody may have heard it");
+    world.tell(Input::Started);
+    world.tell(Input::Activate { release: revision(1), probation: None });
+    assert_eq!(world.running[&JobId(1)].tries, 1);
+    assert!(world.letters().is_empty());
+}
+
+#[test]
+fn jobs_of_what_a_revision_no_longer_has_are_dead_letters() {
+    let functions = vec![function("a/f"), function("a/g")];
+    let triggers = vec![
+        trigger("a/t", "a/f", "in/#"),
+        trigger("a/old", "a/f", "old/#"),
+        trigger("a/u", "a/g", "g/#"),
+    ];
+    let mut settings = settings();
+    settings.safe_mode = true; // all wait
+    let mut world = World::with(settings, &[&release(1, functions, triggers)]);
+    for topic in ["in/x", "old/x", "g/x", "g/x"] {
+        world.deliver(message(topic, "d", "x"));
+    }
+    world.tell(Input::Activate { release: revision(2), probation: None });
+    assert_eq!(world.letters(), vec![DeadReason::FunctionGone; 3]);
+    assert_eq!(world.core.status(world.now()).jobs, 1);
+    let gone = world.deliver(message("old/x", "d", "x"));
+    assert_eq!(world.answer(gone), Some(Verdict::Accepted { jobs: 0 }));
+    world.tell(Input::Deactivate { app: "a".into() });
+    assert_eq!(world.letters().len(), 4);
+    let status = world.core.status(world.now());
+    assert!(status.functions.is_empty() && status.apps.is_empty() && status.jobs == 0);
+}
+
+#[test]
+fn a_change_of_the_state_scope_lays_the_lanes_anew() {
+    let mut settings = settings();
+    settings.safe_mode = true;
+    let mut world = World::with(settings.clone(), &[&revision(1)]);
+    for device in ["d", "e", "d"] {
+        world.deliver(message("in/x", device, "x"));
+    }
+    world.commit();
+    world.settings.safe_mode = false;
+    world.crash();
+    let mut one_lane = function("a/f");
+    one_lane.state = StateScope::Function;
+    let next = release(2, vec![one_lane], vec![trigger("a/t", "a/f", "in/#")]);
+    world.tell(Input::Activate { release: next, probation: None });
+    world.tell(Input::Started);
+    for job in 1..=3 {
+        assert_eq!(world.running[&world.the_job()].lane, LaneKey::Function);
+        assert_eq!(world.the_job(), JobId(job), "in order of arrival");
+        world.finish_the_job(done());
+    }
+}
+
+#[test]
+fn held_deliveries_follow_the_revision() {
+    let mut spec = function("a/f");
+    spec.concurrency = 1;
+    let first = release(1, vec![spec], vec![trigger("a/t", "a/f", "in/#")]);
+    let mut world = World::with(settings(), &[&first]);
+    for n in 0..20 {
+        world.deliver(message("in/x", "d", &n.to_string()));
+    }
+    let held = world.deliver(message("in/x", "d", "held"));
+    world.tell(Input::Quiesce { app: "a".into() });
+    world.finish(JobId(1), trap()); // keeps its place
+    assert_eq!(world.answer(held), None);
+    world.tell(Input::Deactivate { app: "a".into() });
+    assert_eq!(world.answer(held), Some(Verdict::Accepted { jobs: 0 }));
+}
+
+#[test]
+fn a_slot_and_its_mark_enter_one_batch() {
+    let mut hourly = trigger("a/t", "a/f", "x");
+    let schedule = Schedule::parse("rate(1 hour)").unwrap();
+    hourly.source = TriggerSource::Schedule { schedule, missed: MissedSlots::Once };
+    let release = release(1, vec![function("a/f")], vec![hourly]);
+    let mut world = World::new(settings());
+    world.wall = WallTime { unix_ms: 1_795_392_000_000, quality: ClockQuality::Synced };
+    world.tell(Input::Activate { release: release.clone(), probation: None });
+    world.tell(Input::Started);
+    world.pass_with_deadlines(3_600_000);
+    let slot = 1_795_392_000 + 3_600;
+    assert_eq!(world.applied.marks[&TriggerId::new("a/t")], slot);
+    let event = &world.running[&world.the_job()].event;
+    assert_eq!((event.time.unix_ms, event.topic.as_str()), (slot * 1_000, ""));
+    world.commit();
+    world.crash();
+    world.tell(Input::Activate { release, probation: None });
+    world.tell(Input::Started);
+    assert_eq!(world.core.status(world.now()).jobs, 1, "not again");
+    world.at += 5 * 3_600_000;
+    world.wall.unix_ms += 5 * 3_600_000;
+    world.tell(Input::Tick);
+    assert_eq!(world.core.status(world.now()).jobs, 2, "one event for five slots");
+}

@@ -1,0 +1,155 @@
+//! Crashes of the process, and what is known after them.
+
+use super::*;
+use crate::op::DeadReason;
+
+fn restart(world: &mut World) {
+    world.crash();
+    world.tell(Input::Activate { release: simple(), probation: None });
+}
+
+#[test]
+fn what_was_not_durable_never_happened() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "1"));
+    world.commit();
+    world.finish_the_job(puts("k", "v"));
+    let lost = world.deliver(message("in/x", "d", "2"));
+    restart(&mut world);
+    world.tell(Input::Started);
+    assert!(!world.acked.contains_key(&lost));
+    assert_eq!(world.running[&world.the_job()].event.payload, "1");
+    assert!(world.applied.state.is_empty());
+}
+
+#[test]
+fn nothing_starts_before_all_is_told() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "1"));
+    world.commit();
+    restart(&mut world);
+    assert!(world.running.is_empty());
+    world.tell(Input::Started);
+    assert_eq!(world.running.len(), 1);
+}
+
+#[test]
+fn a_message_that_kills_the_process_is_given_up_after_two_tries() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "killer"));
+    world.deliver(message("in/x", "d", "next"));
+    world.deliver(message("in/x", "e", "beside"));
+    world.commit();
+    for crash in 1..=2 {
+        let crumbs: Vec<Attempt> = world.running.values().cloned().collect();
+        assert_eq!(crumbs[0].job, JobId(1));
+        restart(&mut world);
+        for crumb in &crumbs {
+            let (job, event, run) = (crumb.job, crumb.event.id, crumb.run);
+            world.tell(Input::Crashed { job, event, run });
+        }
+        world.tell(Input::Started);
+        world.commit();
+        if crash == 1 {
+            assert_eq!(world.the_job(), JobId(1), "suspects run one at a time");
+            assert_eq!(world.running[&JobId(1)].tries, 2);
+        }
+    }
+    assert_eq!(world.letters(), [DeadReason::Crashed], "only the one to blame");
+    let waiting: Vec<_> = world.applied.jobs.values().map(|j| j.event.payload.clone()).collect();
+    assert_eq!(waiting, ["next", "beside"]);
+}
+
+#[test]
+fn a_breadcrumb_of_another_event_or_an_old_run_is_ignored() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "1"));
+    let attempt = world.running[&JobId(1)].clone();
+    world.finish_the_job(trap());
+    world.commit();
+    restart(&mut world);
+    let (job, event, run) = (attempt.job, attempt.event.id, attempt.run);
+    let other = EventId { epoch: Epoch(77), n: 1 };
+    for (job, event, run) in [(job, event, run), (job, other, run + 1), (JobId(9), event, run)] {
+        world.tell(Input::Crashed { job, event, run });
+    }
+    assert_eq!(world.saw(|e| matches!(e, CoreEvent::StaleBreadcrumb { .. })), 3);
+    assert_eq!(world.saw(|e| matches!(e, CoreEvent::CrashCounted { .. })), 0);
+    world.tell(Input::Started);
+    assert!(world.running.is_empty(), "its retry still has its time");
+    world.pass_with_deadlines(60_000);
+    assert_eq!((world.running[&job].tries, world.running[&job].run), (2, 2));
+}
+
+#[test]
+fn an_outcome_from_before_a_rebuild_is_not_taken() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "1"));
+    world.commit();
+    let old = world.running[&JobId(1)].attempt;
+    restart(&mut world); // a failed commit: same process, the worker goes on
+    world.tell(Input::Started);
+    assert_ne!(world.running[&JobId(1)].attempt, old);
+    let (job, attempt) = (JobId(1), old);
+    world.tell(Input::Finished { job, attempt, outcome: puts("k", "stale") });
+    assert!(world.applied.state.is_empty() && world.running.contains_key(&job));
+}
+
+#[test]
+fn jobs_whose_app_is_gone_are_given_up_when_all_is_told() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "1"));
+    world.commit();
+    world.crash();
+    assert!(world.letters().is_empty());
+    assert!(world.core.status(world.now()).functions[0].dormant);
+    world.tell(Input::Started);
+    assert_eq!(world.letters(), [DeadReason::FunctionGone]);
+}
+
+#[test]
+fn dead_letters_stay_bounded_over_restarts() {
+    let mut settings = settings();
+    settings.limits.dead_letters_max = 3;
+    let mut world = World::with(settings, &[&simple()]);
+    for n in 0..5 {
+        world.at += 1;
+        world.deliver(message("in/x", "d", &n.to_string()));
+        world.finish_the_job(Outcome::Reject { reason: "no".into() });
+        world.commit();
+        restart(&mut world);
+        world.tell(Input::Started);
+    }
+    let kept: Vec<_> = world.applied.letters.values().map(|l| l.event.payload.clone()).collect();
+    assert_eq!(kept, ["2", "3", "4"]);
+    assert_eq!(world.applied.bodies(StreamId::URGENT).len(), 5, "all are told upstream");
+}
+
+#[test]
+fn odd_rows_are_no_trouble() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "1"));
+    let mut rows = world.applied.rows();
+    let mut twin = rows.jobs[0].clone();
+    rows.jobs.push(twin.clone());
+    twin.id = JobId(u64::MAX - 1);
+    twin.lane = LaneKey::Job(JobId(3));
+    twin.progress.not_before = Millis(u64::MAX);
+    rows.jobs.push(twin);
+    rows.outbox.push(OutboxRows {
+        stream: StreamId(9),
+        stored_to: RecordSeq(u64::MAX),
+        chunks: vec![OutboxChunk {
+            first: RecordSeq(5),
+            last: RecordSeq(1),
+            bytes: u64::MAX,
+            dropped: true,
+        }],
+        tail: vec![(RecordSeq(0), 7)],
+    });
+    let mut core = Core::restore(settings(), rows);
+    let mut out = Vec::new();
+    core.handle(Input::Activate { release: simple(), probation: None }, world.now(), &mut out);
+    core.handle(Input::Started, world.now(), &mut out);
+    assert_eq!(out.iter().filter(|e| matches!(e, Effect::Start(_))).count(), 1);
+}

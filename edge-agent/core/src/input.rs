@@ -1,0 +1,126 @@
+//! What the core is told. It learns of the world in no other way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::id::{AttemptId, DeliveryId, EventId, FunctionId, JobId, RecordSeq, StreamId};
+use crate::message::Message;
+use crate::op::DeadLetter;
+use crate::outcome::Outcome;
+use crate::release::{ProbationPolicy, Release};
+
+/// Whether a delivery can wait for room in a function's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Patience {
+    /// Its ack may be held back (`QoS` 1 and 2 of a client).
+    #[default]
+    Holdable,
+    /// There is no ack to hold back (`QoS` 0): what finds no room is shed at once.
+    Immediate,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client published. Answered by exactly one [`Effect::Settle`](crate::effect::Effect),
+    /// in this call or a later one.
+    Delivered {
+        /// Under which the answer comes back.
+        delivery: DeliveryId,
+        /// What was published.
+        message: Arc<Message>,
+        /// Whether the answer may wait.
+        patience: Patience,
+    },
+    /// A message of nobody's turn: a will that fired. No answer; what finds no room is shed.
+    WillFired {
+        /// The will.
+        message: Arc<Message>,
+    },
+    /// A worker is done with an attempt.
+    Finished {
+        /// Which job.
+        job: JobId,
+        /// Which attempt; not the running one: ignored, with an event (A4).
+        attempt: AttemptId,
+        /// What it came to.
+        outcome: Outcome,
+    },
+    /// A worker's breadcrumb from before the start: the process died during this attempt.
+    Crashed {
+        /// Which job.
+        job: JobId,
+        /// Its event; another event under this job number: old news, ignored.
+        event: EventId,
+        /// [`Attempt::run`](crate::effect::Attempt::run) of the attempt.
+        run: u32,
+    },
+    /// All apps that were live are active and all breadcrumbs are told: attempts may start.
+    /// Until then jobs of functions that are not active wait; now they are given up.
+    Started,
+    /// A revision goes live, in place of the app's former one. The app must be quiet: never
+    /// active, or [`Effect::Quiesced`](crate::effect::Effect) was answered.
+    Activate {
+        /// The revision.
+        release: Arc<Release>,
+        /// Set while it has to prove itself.
+        probation: Option<ProbationPolicy>,
+    },
+    /// An app goes; its waiting events are given up. The app must be quiet.
+    Deactivate {
+        /// Which.
+        app: String,
+    },
+    /// Start no more attempts of an app; answered by
+    /// [`Effect::Quiesced`](crate::effect::Effect) when the running ones have ended.
+    Quiesce {
+        /// Which.
+        app: String,
+    },
+    /// The swap was called off: go on as before.
+    Resume {
+        /// Which.
+        app: String,
+    },
+    /// The control plane has stored everything of a stream up to `seq`.
+    Receipt {
+        /// Stream.
+        stream: StreamId,
+        /// Highest contiguous position stored.
+        seq: RecordSeq,
+    },
+    /// On connect: the control plane's position in a stream. A receipt, but one that may lie
+    /// beyond what this store ever wrote (the store is an older copy): the stream then goes on
+    /// after it.
+    Stored {
+        /// Stream.
+        stream: StreamId,
+        /// Highest contiguous position stored.
+        seq: RecordSeq,
+    },
+    /// The gateway itself has something to tell the control plane.
+    Report {
+        /// Priority class.
+        stream: StreamId,
+        /// Encoded by the sync protocol.
+        body: Bytes,
+    },
+    /// Try a dead letter again as a new job. The loop reads the letter from the store.
+    Redrive {
+        /// The letter.
+        letter: Box<DeadLetter>,
+    },
+    /// Forget a dead letter.
+    PurgeDeadLetter {
+        /// Its function.
+        function: FunctionId,
+        /// Its event.
+        event: EventId,
+    },
+    /// Take nothing more and start nothing more: deliveries are refused from now on, and
+    /// [`Effect::Idle`](crate::effect::Effect) follows when no attempt is running.
+    Stop,
+    /// Time passed, or the wall clock was set or synced: do what is due.
+    Tick,
+}

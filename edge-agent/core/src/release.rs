@@ -1,0 +1,158 @@
+//! A revision of an app, resolved: what the core needs to route, queue and judge.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Digest, FunctionId, TriggerId};
+use crate::time::Millis;
+use crate::topic::TopicFilter;
+
+/// A live or candidate revision of one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// App name.
+    pub app: String,
+    /// Content digest of the revision.
+    pub revision: Digest,
+    /// Its functions.
+    pub functions: Vec<FunctionSpec>,
+    /// Its triggers.
+    pub triggers: Vec<TriggerSpec>,
+}
+
+/// When a new revision is kept, and when it is taken back (DESIGN: deployments).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbationPolicy {
+    /// Faults at which it is taken back.
+    pub faults_max: u32,
+    /// Crashes of the process during its attempts at which it is taken back.
+    pub crashes_max: u32,
+    /// Attempts that must end well for it to be kept; `None`: only time counts.
+    pub successes: Option<u32>,
+    /// Gateway time after which it is kept; `None`: only attempts count.
+    pub span: Option<Millis>,
+}
+
+impl Default for ProbationPolicy {
+    fn default() -> Self {
+        Self { faults_max: 1, crashes_max: 3, successes: None, span: Some(Millis::from_secs(60)) }
+    }
+}
+
+/// How a function's state and order are keyed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateScope {
+    /// Keys and order are per device.
+    #[default]
+    Device,
+    /// Keys and order are per function.
+    Function,
+    /// No state, no order.
+    None,
+}
+
+/// One function of a release, as the core sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionSpec {
+    /// `app/function`.
+    pub id: FunctionId,
+    /// State domain, and with it the lanes.
+    pub state: StateScope,
+    /// Version of the state's shape.
+    pub state_version: u32,
+    /// Attempts in work at once, at most.
+    pub concurrency: u16,
+    /// What happens to new events when its share of the queue is full.
+    pub when_full: WhenFull,
+}
+
+/// Policy at a full queue share (DESIGN: limits). A shed event is committed, counted and acked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// The ack waits for room, at most the hold limit; then the new event is shed to the dead
+    /// letters.
+    #[default]
+    Hold,
+    /// The new event is shed to the dead letters.
+    ShedNewest,
+    /// The oldest waiting event is shed to the dead letters.
+    ShedOldest,
+    /// A waiting event of the same lane is replaced.
+    LatestPerKey,
+}
+
+/// What wakes a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TriggerSpec {
+    /// `app/trigger`.
+    pub id: TriggerId,
+    /// The function it wakes.
+    pub function: FunctionId,
+    /// By what.
+    pub source: TriggerSource,
+    /// What happens when attempts fail.
+    pub retry: RetryPolicy,
+    /// Whether the ack may wait to spare the card.
+    pub durability: Durability,
+}
+
+/// Source of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TriggerSource {
+    /// Messages on matching topics.
+    Mqtt {
+        /// Any of these; a message that matches several wakes the function once.
+        filters: Vec<TopicFilter>,
+    },
+    /// Slots of a schedule.
+    Schedule {
+        /// The schedule.
+        schedule: crate::schedule::Schedule,
+        /// What to do about slots missed without power or clock.
+        missed: MissedSlots,
+    },
+}
+
+/// What to do about missed schedule slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissedSlots {
+    /// Forget them.
+    #[default]
+    Skip,
+    /// One event for all of them.
+    Once,
+}
+
+/// How long the ack of a message for this trigger may wait for company in its batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// As soon as the store is idle.
+    #[default]
+    Prompt,
+    /// Up to 100 ms.
+    Thrifty,
+}
+
+/// Retry behaviour of a trigger (DESIGN: failure semantics).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts after the first.
+    pub retries_max: u8,
+    /// Wait before each retry; the last one repeats.
+    pub backoff: Vec<Millis>,
+    /// Age at which an event is given up, in gateway time.
+    pub age_max: Millis,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            retries_max: 2,
+            backoff: vec![Millis::from_secs(60), Millis::from_secs(120)],
+            age_max: Millis::from_secs(6 * 3_600),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A snapshot of the core for `edge-agent status`.
+
+use serde::Serialize;
+
+use crate::id::{FunctionId, RecordSeq, StreamId};
+use crate::time::Millis;
+
+/// The core at one moment. Durations in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Jobs in the queue, running ones included.
+    pub jobs: u32,
+    /// Bytes of their events.
+    pub bytes: u64,
+    /// Attempts in work.
+    pub running: u16,
+    /// Deliveries whose ack waits for room.
+    pub held: u32,
+    /// By function, those that have jobs or are deployed.
+    pub functions: Vec<FunctionStatus>,
+    /// By app, those deployed.
+    pub apps: Vec<AppStatus>,
+    /// By stream, most urgent first.
+    pub outbox: Vec<StreamStatus>,
+    /// Dead letters kept.
+    pub dead_letters: u32,
+    /// Devices whose message ids are remembered.
+    pub devices: u32,
+    /// What was counted since the start of the process.
+    pub counters: Counters,
+}
+
+/// One function's part of the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FunctionStatus {
+    /// Which.
+    pub function: FunctionId,
+    /// Jobs, running ones included.
+    pub jobs: u32,
+    /// Bytes of their events.
+    pub bytes: u64,
+    /// Attempts in work.
+    pub running: u16,
+    /// Age of the oldest job.
+    pub oldest_ms: Option<Millis>,
+    /// Faults in a row.
+    pub faults_in_row: u32,
+    /// Paused for this long yet.
+    pub paused_ms: Option<Millis>,
+    /// Not deployed: its jobs wait for a revision.
+    pub dormant: bool,
+}
+
+/// One app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AppStatus {
+    /// Which.
+    pub app: String,
+    /// Live revision, in hexadecimal.
+    pub revision: String,
+    /// Whether it has yet to prove itself.
+    pub on_probation: bool,
+    /// Whether it starts nothing for now, and why.
+    pub stopped: Option<&'static str>,
+}
+
+/// One stream of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StreamStatus {
+    /// Which.
+    pub stream: StreamId,
+    /// Everything up to here is stored by the control plane.
+    pub stored_to: RecordSeq,
+    /// Newest position, or the last one used if the stream is empty.
+    pub newest: RecordSeq,
+    /// Live records; a dropped run counts as one.
+    pub records: u64,
+    /// Live bytes.
+    pub bytes: u64,
+}
+
+/// Counts since the start of the process. What they count is in the store too (dead letters,
+/// tombstones), as far as it is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Messages taken from clients.
+    pub accepted: u64,
+    /// Repeats recognised by message id.
+    pub repeats: u64,
+    /// Message ids below the window.
+    pub below_window: u64,
+    /// Messages no trigger wanted.
+    pub unrouted: u64,
+    /// Deliveries that waited for room.
+    pub held: u64,
+    /// Deliveries refused.
+    pub refused: u64,
+    /// Jobs done.
+    pub done: u64,
+    /// Attempts that failed and are tried again.
+    pub retries: u64,
+    /// Events given up, sheds included.
+    pub dead_lettered: u64,
+    /// Events shed because they came last.
+    pub shed_newest: u64,
+    /// Events shed because they had waited longest.
+    pub shed_oldest: u64,
+    /// Events replaced by newer ones of their lane.
+    pub shed_replaced: u64,
+    /// Events shed because their delivery was held too long.
+    pub shed_held: u64,
+    /// Dead letters pushed out by newer ones.
+    pub dead_letters_pushed_out: u64,
+    /// Outbox positions dropped to make room.
+    pub outbox_dropped: u64,
+    /// Receipts for what was never written.
+    pub receipts_refused: u64,
+    /// Outcomes of attempts that were not running.
+    pub stale_outcomes: u64,
+    /// Schedule slots missed (runs of slots).
+    pub slots_missed: u64,
+}

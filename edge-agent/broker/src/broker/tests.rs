@@ -1,0 +1,11 @@
+//! The broker driven by hand: a rig plays owner, store, transport and clients.
+
+mod bounds;
+mod connect;
+mod deliver;
+mod model;
+mod publish;
+mod retained;
+mod rig;
+mod survive;
+mod will;

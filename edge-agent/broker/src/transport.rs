@@ -1,0 +1,174 @@
+//! Sockets for the broker, on tokio: plain TCP and TLS.
+//!
+//! One task per connection reads, decodes and writes. Packets go to the owner through one bounded
+//! channel ([`Port`]); what the owner sends goes into the connection's mailbox, which never makes
+//! the owner wait.
+//!
+//! # Invariants and limits
+//! - The owner's side never blocks. A mailbox holds what the broker core lets through, which
+//!   counts bytes per connection and in all.
+//! - A connection has at most [`INPUTS_PER_CONNECTION`] inputs with the owner and then is not
+//!   read: a flood waits in its own socket. An input holds the packets of one read of
+//!   [`READ_BYTES`], or one larger packet.
+//! - A connection without traffic holds no buffers.
+//! - Until its CONNECT is there, a connection holds one of `handshakes_max` places, for at most
+//!   `connect_ms_max` (half of it when half of the places are taken), and buffers at most
+//!   `connect_bytes_max`.
+//! - Running out of file descriptors stops accepting for a moment, never for good.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpSocket;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::broker::ConnId;
+
+mod accept;
+mod conn;
+mod mailbox;
+mod port;
+mod stream;
+pub mod tls;
+
+pub use port::Port;
+
+use port::Arrival;
+
+/// Bytes taken from a socket at once.
+pub const READ_BYTES: usize = 64 * 1_024;
+
+/// Inputs of one connection that the owner may not have taken yet.
+pub const INPUTS_PER_CONNECTION: usize = 2;
+
+/// Bounds of a [`Transport`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportLimits {
+    /// Open connections; more wait in the kernel's backlog.
+    pub connections_max: usize,
+    /// Connections whose CONNECT is not there yet; more wait in the kernel's backlog.
+    pub handshakes_max: usize,
+    /// Milliseconds from accepting a connection to its CONNECT.
+    pub connect_ms_max: u64,
+    /// Largest CONNECT packet in bytes.
+    pub connect_bytes_max: usize,
+    /// Largest packet in bytes: [`Limits::packet_bytes_max`](crate::Limits::packet_bytes_max).
+    pub packet_bytes_max: usize,
+    /// Inputs waiting for the owner; at this bound connections wait to be read.
+    pub inputs_max: usize,
+    /// Milliseconds to write the last bytes of a connection that is closed.
+    pub close_ms_max: u64,
+}
+
+impl Default for TransportLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            handshakes_max: 256,
+            connect_ms_max: 10_000,
+            connect_bytes_max: 16 * 1_024,
+            packet_bytes_max: crate::Limits::default().packet_bytes_max(),
+            inputs_max: 128,
+            close_ms_max: 2_000,
+        }
+    }
+}
+
+/// Where to listen.
+#[derive(Clone, Debug)]
+pub struct ListenConfig {
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// TLS, or plain TCP without.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// The sockets of one broker. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: TransportLimits,
+    ingress: mpsc::Sender<Arrival>,
+    next_conn: AtomicU64,
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn conn_id(&self) -> ConnId {
+        ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Transport {
+    /// A transport without listeners, and the owner's end of it.
+    #[must_use]
+    pub fn new(limits: TransportLimits) -> (Self, Port) {
+        let (ingress, arrivals) = mpsc::channel(limits.inputs_max.max(1));
+        let shared = Shared {
+            connections: Arc::new(Semaphore::new(limits.connections_max)),
+            handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
+            next_conn: AtomicU64::new(1),
+            ingress,
+            limits,
+        };
+        (Self { shared: Arc::new(shared) }, Port::new(arrivals))
+    }
+
+    /// Listens on an address until the listener is stopped or dropped. Must be called within a
+    /// tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn listen(&self, config: ListenConfig) -> io::Result<Listener> {
+        const BACKLOG: u32 = 4_096;
+        let socket = match config.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restarted gateway must get its port back at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(config.address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let local_addr = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(accept::run(Arc::clone(&self.shared), listener, config.tls, stopped));
+        Ok(Listener { local_addr, _stop: stop })
+    }
+
+    /// Waits until every connection is closed, at most `timeout`. To be called after the owner
+    /// has closed them and the listeners are stopped. False if time ran out.
+    pub async fn drained(&self, timeout: Duration) -> bool {
+        let all = u32::try_from(self.shared.limits.connections_max).unwrap_or(u32::MAX);
+        let drained = self.shared.connections.acquire_many(all);
+        tokio::time::timeout(timeout, drained).await.is_ok()
+    }
+}
+
+/// A listening socket. It stops accepting when it is dropped; connections go on.
+#[derive(Debug)]
+pub struct Listener {
+    local_addr: SocketAddr,
+    /// Dropping it ends the accept loop.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Listener {
+    /// The bound address.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops accepting.
+    pub fn stop(self) {
+        drop(self);
+    }
+}

@@ -1,0 +1,192 @@
+//! The task of one connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::accept::Places;
+use super::mailbox::Mailbox;
+use super::port::Arrival;
+use super::stream::{Progress, Wanted, progress};
+use crate::broker::{ConnId, Input, Peer};
+use crate::codec::{DecodeError, Decoder, Packet};
+
+/// The owner is told of written bytes in steps of this.
+const REPORT_BYTES: usize = 32 * 1_024;
+
+/// Packets of one input: small ones would take far more memory than their bytes.
+const PACKETS_PER_INPUT: usize = 256;
+
+/// Runs a connection from its CONNECT to its end.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    shared: Arc<Shared>,
+    stream: S,
+    peer: Peer,
+    places: Places,
+    deadline: Instant,
+) {
+    let Places { connection, handshake } = places;
+    let id = shared.conn_id();
+    let mailbox = Arc::new(Mailbox::default());
+    let opened = Input::Opened { conn: id, peer: Arc::new(peer) };
+    if shared.ingress.send(Arrival::Opened(opened, Arc::clone(&mailbox))).await.is_err() {
+        return;
+    }
+    let decoder = Decoder::server(shared.limits.connect_bytes_max);
+    let mut task = Task {
+        shared,
+        id,
+        mailbox,
+        stream,
+        decoder,
+        buf: BytesMut::new(),
+        next: None,
+        broken: false,
+    };
+    if tokio::time::timeout_at(deadline, task.connect()).await.is_ok_and(|sent| sent) {
+        drop::<OwnedSemaphorePermit>(handshake);
+        task.serve().await;
+    }
+    // The place is free only when the owner knows.
+    let _ = task.shared.ingress.send(Arrival::Closed(id)).await;
+    drop(connection);
+}
+
+struct Task<S> {
+    shared: Arc<Shared>,
+    id: ConnId,
+    mailbox: Arc<Mailbox>,
+    stream: S,
+    decoder: Decoder,
+    /// Received bytes that are not decoded: an incomplete packet, or packets without credit.
+    buf: BytesMut,
+    /// An input that the owner has no room for yet.
+    next: Option<Arrival>,
+    /// What came was no packet: the connection is not read again.
+    broken: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
+    /// Reads up to the CONNECT and hands it over, or the error instead. False if the connection
+    /// ends before.
+    async fn connect(&mut self) -> bool {
+        loop {
+            match self.decoder.decode(&mut self.buf) {
+                Ok(Some(packet)) => {
+                    self.decoder.set_packet_bytes_max(self.shared.limits.packet_bytes_max);
+                    // Nothing more is read until the owner has answered.
+                    self.mailbox.set_paused(true);
+                    let arrival = self.packets(vec![packet]);
+                    return self.shared.ingress.send(arrival).await.is_ok();
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let arrival = self.malformed(error);
+                    return self.shared.ingress.send(arrival).await.is_ok();
+                }
+            }
+            let wanted = Wanted { read: true, flush: false, read_first: true };
+            let out = &mut VecDeque::new();
+            match progress(&mut self.stream, &mut self.buf, out, wanted).await {
+                Ok(Progress::Read(1..)) => {}
+                Ok(_) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Reads and writes until one side closes.
+    async fn serve(&mut self) {
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut out = VecDeque::new();
+        let mut wanted = Wanted { read: false, flush: false, read_first: false };
+        let mut unreported = 0;
+        loop {
+            let (may_read, close) = mailbox.collect(&mut out);
+            if close {
+                return self.close(out).await;
+            }
+            wanted.read = may_read && !self.broken && self.next.is_none();
+            if wanted.read && self.decode() {
+                continue;
+            }
+            wanted.read_first = !wanted.read_first;
+            let report = self.next.is_none() && unreported >= REPORT_BYTES;
+            tokio::select! {
+                moved = progress(&mut self.stream, &mut self.buf, &mut out, wanted) => match moved {
+                    Ok(Progress::Read(0)) | Err(_) => return,
+                    Ok(Progress::Read(_)) => {}
+                    Ok(Progress::Wrote(bytes)) => {
+                        unreported += bytes;
+                        wanted.flush = true;
+                    }
+                    Ok(Progress::Flushed) => wanted.flush = false,
+                },
+                permit = self.shared.ingress.reserve(), if self.next.is_some() || report => {
+                    let Ok(permit) = permit else { return };
+                    permit.send(self.next.take().unwrap_or_else(|| {
+                        let bytes = std::mem::take(&mut unreported);
+                        Arrival::Other(Input::Written { conn: self.id, bytes })
+                    }));
+                }
+                () = mailbox.changed() => {}
+            }
+        }
+    }
+
+    /// Decodes what was read into the next input. False if no packet is complete.
+    fn decode(&mut self) -> bool {
+        let mut packets = Vec::new();
+        while packets.len() < PACKETS_PER_INPUT {
+            match self.decoder.decode(&mut self.buf) {
+                Ok(Some(packet)) => packets.push(packet),
+                Ok(None) => break,
+                // The packets before the error are handed over first.
+                Err(_) if !packets.is_empty() => break,
+                Err(error) => {
+                    self.next = Some(self.malformed(error));
+                    return true;
+                }
+            }
+        }
+        if self.buf.is_empty() {
+            self.buf = BytesMut::new();
+        }
+        if packets.is_empty() {
+            return false;
+        }
+        self.next = Some(self.packets(packets));
+        true
+    }
+
+    fn packets(&self, packets: Vec<Packet>) -> Arrival {
+        self.mailbox.handed_over();
+        Arrival::Packets(self.id, Input::Packets { conn: self.id, packets })
+    }
+
+    /// The last input of a connection.
+    fn malformed(&mut self, error: DecodeError) -> Arrival {
+        self.buf = BytesMut::new();
+        self.broken = true;
+        Arrival::Other(Input::Malformed { conn: self.id, error })
+    }
+
+    /// Writes the last bytes and closes, within a bounded time.
+    async fn close(&mut self, mut out: VecDeque<Bytes>) {
+        let wanted = Wanted { read: false, flush: true, read_first: false };
+        let last = async {
+            while progress(&mut self.stream, &mut self.buf, &mut out, wanted).await?
+                != Progress::Flushed
+            {}
+            self.stream.shutdown().await
+        };
+        let patience = Duration::from_millis(self.shared.limits.close_ms_max);
+        // Whether the peer took the last bytes does not matter any more.
+        let _ = tokio::time::timeout(patience, last).await;
+    }
+}

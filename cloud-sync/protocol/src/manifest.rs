@@ -1,0 +1,338 @@
+//! The manifest of a revision: what an app is, resolved to the last default, as signed JSON.
+//!
+//! Invariants:
+//! - The bytes are canonical: what [`Manifest::to_bytes`] writes for what they say. So one
+//!   meaning has one digest, and nothing hides in repeated keys or spaces.
+//! - Unknown fields are refused: a gateway runs nothing that it does not wholly understand.
+//! - [`Manifest::problems`] reports every problem at once, each with the path to its field.
+//!
+//! The policy at a full queue share belongs to the function, not to a trigger, because the share
+//! does: several triggers fill one queue.
+
+mod schedule;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use schedule::{Schedule, ScheduleError};
+
+use crate::id::Digest;
+use crate::limits::{
+    AGE_MS_DEFAULT, BACKOFF_MS_DEFAULT, CONCURRENCY_DEFAULT, LOG_BYTES_DEFAULT, MANIFEST_BYTES_MAX,
+    MEMORY_BYTES_DEFAULT, PUBLISH_BYTES_DEFAULT, PUBLISHES_DEFAULT, RECORD_BYTES_DEFAULT,
+    RECORDS_DEFAULT, RETRIES_DEFAULT, STACK_BYTES_DEFAULT, STATE_BYTES_DEFAULT,
+    STATE_WRITE_BYTES_DEFAULT, TIME_MS_DEFAULT,
+};
+
+/// Format of the manifest itself.
+pub const FORMAT: u32 = 1;
+
+/// An immutable app version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Name of the app.
+    pub app: String,
+    /// What people call this version, such as `1.4.0`.
+    pub version: String,
+    /// Grows with each release of the app.
+    pub sequence: u64,
+    /// Once this revision was accepted, sequences below are refused.
+    pub floor: u64,
+    /// Functions by name.
+    pub functions: BTreeMap<String, Function>,
+    /// Triggers by name.
+    pub triggers: BTreeMap<String, Trigger>,
+}
+
+/// A function: a component with limits and capabilities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Function {
+    /// SHA-256 of the component.
+    pub artifact: Digest,
+    /// Its length.
+    pub size: u64,
+    /// Bounds of one attempt, and of the function.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How state and order are keyed.
+    #[serde(default)]
+    pub state: StateScope,
+    /// Version of the state's shape.
+    #[serde(default = "one")]
+    pub state_version: u32,
+    /// What happens to new events when its share of the queue is full.
+    #[serde(default)]
+    pub when_full: WhenFull,
+    /// What it may do.
+    #[serde(default)]
+    pub grants: Grants,
+    /// What it is configured with.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Bounds of one attempt, and of the function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Linear memory.
+    pub memory_bytes: u64,
+    /// Wall time.
+    pub time_ms: u32,
+    /// Stack that it was linked with, for errors to name.
+    pub stack_bytes: u32,
+    /// Publishes.
+    pub publishes: u32,
+    /// Bytes of these.
+    pub publish_bytes: u32,
+    /// Telemetry records.
+    pub records: u32,
+    /// Bytes of these.
+    pub record_bytes: u32,
+    /// Bytes of log lines.
+    pub log_bytes: u32,
+    /// Bytes of state written by one attempt.
+    pub state_write_bytes: u32,
+    /// Bytes of state of the whole function.
+    pub state_bytes: u64,
+    /// Attempts in work at once.
+    pub concurrency: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: MEMORY_BYTES_DEFAULT,
+            time_ms: TIME_MS_DEFAULT,
+            stack_bytes: STACK_BYTES_DEFAULT,
+            publishes: PUBLISHES_DEFAULT,
+            publish_bytes: PUBLISH_BYTES_DEFAULT,
+            records: RECORDS_DEFAULT,
+            record_bytes: RECORD_BYTES_DEFAULT,
+            log_bytes: LOG_BYTES_DEFAULT,
+            state_write_bytes: STATE_WRITE_BYTES_DEFAULT,
+            state_bytes: STATE_BYTES_DEFAULT,
+            concurrency: CONCURRENCY_DEFAULT,
+        }
+    }
+}
+
+/// How a function's state and order are keyed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateScope {
+    /// Per device.
+    #[default]
+    Device,
+    /// One for the whole function.
+    Function,
+    /// No state, no order.
+    None,
+}
+
+/// Policy at a full queue share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// The ack waits for room for some seconds; then the new event is shed.
+    #[default]
+    Hold,
+    /// The new event is shed.
+    ShedNewest,
+    /// The oldest waiting event is shed.
+    ShedOldest,
+    /// A waiting event of the same lane is replaced.
+    LatestPerKey,
+}
+
+/// What a function may do. Nothing is granted by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grants {
+    /// Topic filters it may publish to.
+    pub publish: Vec<String>,
+    /// Telemetry series it may record; `*` stands for all.
+    pub record: Vec<String>,
+}
+
+/// What wakes a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trigger {
+    /// Name of the function.
+    pub function: String,
+    /// By what.
+    pub source: Source,
+    /// What happens when attempts fail.
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// Source of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Messages.
+    Mqtt(MqttSource),
+    /// A schedule.
+    Schedule(ScheduleSource),
+}
+
+/// Messages on matching topics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttSource {
+    /// Topic filters; a message that matches several wakes the function once.
+    pub topics: Vec<String>,
+    /// Whether the ack may wait to spare the card.
+    #[serde(default)]
+    pub durability: Durability,
+    /// Whether the function may publish to what wakes it.
+    #[serde(default)]
+    pub allow_loop: bool,
+}
+
+/// How long the ack of a message may wait for company.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// Not at all.
+    #[default]
+    Prompt,
+    /// Up to 100 ms.
+    Thrifty,
+}
+
+/// Slots of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleSource {
+    /// `rate(5 minutes)` or `cron(0 6 * * MON)`.
+    pub expression: String,
+    /// What to do about slots missed without power or clock.
+    #[serde(default)]
+    pub missed: MissedSlots,
+}
+
+/// What to do about missed schedule slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissedSlots {
+    /// Forget them.
+    #[default]
+    Skip,
+    /// One event for all of them.
+    Once,
+}
+
+/// What happens when attempts fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Attempts after the first.
+    pub retries_max: u8,
+    /// Wait before each retry in milliseconds; the last one repeats.
+    pub backoff_ms: Vec<u64>,
+    /// Age at which an event is given up, in milliseconds of gateway time.
+    pub age_ms_max: u64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            retries_max: RETRIES_DEFAULT,
+            backoff_ms: BACKOFF_MS_DEFAULT.to_vec(),
+            age_ms_max: AGE_MS_DEFAULT,
+        }
+    }
+}
+
+/// One problem of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Path to the field, such as `functions.smooth.limits.time_ms`.
+    pub path: String,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.text)
+    }
+}
+
+/// Why bytes are not a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Over [`MANIFEST_BYTES_MAX`].
+    #[error("the manifest has {0} bytes, at most {MANIFEST_BYTES_MAX} are allowed")]
+    TooLong(usize),
+    /// Not JSON, or not of this shape.
+    #[error("the manifest cannot be read: {0}")]
+    Json(String),
+    /// JSON of the right shape that is not what this version writes.
+    #[error("the manifest is not in canonical form; build it again with this version of holm")]
+    NotCanonical,
+    /// It says things that cannot be.
+    #[error("the manifest has {} problem(s):{}", .0.len(), list(.0))]
+    Problems(Vec<Problem>),
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+}
+
+impl Manifest {
+    /// The canonical bytes: what is signed and digested.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("invariant: maps with text keys always serialise")
+    }
+
+    /// Reads canonical bytes and checks all that they say.
+    ///
+    /// # Errors
+    /// [`ManifestError`], with all problems at once where it is of the right shape.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MANIFEST_BYTES_MAX {
+            return Err(ManifestError::TooLong(bytes.len()));
+        }
+        let manifest: Self = serde_json::from_slice(bytes)
+            .map_err(|error| ManifestError::Json(error.to_string()))?;
+        let problems = manifest.problems();
+        if !problems.is_empty() {
+            return Err(ManifestError::Problems(problems));
+        }
+        if manifest.to_bytes() != bytes {
+            return Err(ManifestError::NotCanonical);
+        }
+        Ok(manifest)
+    }
+
+    /// All problems of the manifest; none means that it is good.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        validate::problems(self)
+    }
+
+    /// The artifacts it needs, each once: digest and length.
+    #[must_use]
+    pub fn artifacts(&self) -> BTreeMap<Digest, u64> {
+        self.functions.values().map(|function| (function.artifact, function.size)).collect()
+    }
+}

@@ -1,0 +1,188 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::{
+    CONCURRENCY_MAX, CONFIG_VALUE_BYTES_MAX, FILTERS_MAX, MEMORY_BYTES_MAX, TIME_MS_MAX,
+};
+
+fn good() -> Manifest {
+    let function = |publish: &str| Function {
+        artifact: Digest::of(publish.as_bytes()),
+        size: 1_000,
+        limits: Limits::default(),
+        state: StateScope::Device,
+        state_version: 1,
+        when_full: WhenFull::Hold,
+        grants: Grants { publish: vec![publish.into()], record: vec!["*".into()] },
+        config: [("threshold".to_owned(), "3".to_owned())].into(),
+    };
+    let trigger = |function: &str, source| Trigger {
+        function: function.into(),
+        source,
+        retry: Retry::default(),
+    };
+    let mqtt = |topic: &str| {
+        Source::Mqtt(MqttSource {
+            topics: vec![topic.into()],
+            durability: Durability::Prompt,
+            allow_loop: false,
+        })
+    };
+    let every = ScheduleSource { expression: "rate(5 minutes)".into(), missed: MissedSlots::Skip };
+    Manifest {
+        format: FORMAT,
+        app: "cold-chain".into(),
+        version: "1.0.0".into(),
+        sequence: 3,
+        floor: 1,
+        functions: [
+            ("smooth".to_owned(), function("smoothed/+")),
+            ("alarm".to_owned(), function("alarms/+")),
+        ]
+        .into(),
+        triggers: [
+            ("readings".to_owned(), trigger("smooth", mqtt("sensors/+/temperature"))),
+            ("smoothed".to_owned(), trigger("alarm", mqtt("smoothed/+"))),
+            ("often".to_owned(), trigger("alarm", Source::Schedule(every))),
+        ]
+        .into(),
+    }
+}
+
+fn paths(manifest: &Manifest) -> Vec<String> {
+    manifest.problems().into_iter().map(|problem| problem.path).collect()
+}
+
+#[test]
+fn a_good_one_round_trips() {
+    let manifest = good();
+    assert_eq!(manifest.problems(), []);
+    assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest));
+}
+
+#[test]
+fn the_bytes_are_pinned() {
+    let mut manifest = good();
+    manifest.functions.remove("alarm");
+    manifest.triggers = [("readings".to_owned(), good().triggers["readings"].clone())].into();
+    let expected = concat!(
+        r#"{"format":1,"app":"cold-chain","version":"1.0.0","sequence":3,"floor":1,"#,
+        r#""functions":{"smooth":{"#,
+        r#""artifact":"f4df8b7a30b3b8da22bc1f9a8ee18a8f4a9eec0ce1c57f1e4ea6a4d3ac0e4cd0","#,
+        r#""size":1000,"limits":{"memory_bytes":16777216,"time_ms":3000,"stack_bytes":65536,"#,
+        r#""publishes":64,"publish_bytes":262144,"records":64,"record_bytes":262144,"#,
+        r#""log_bytes":65536,"state_write_bytes":1048576,"state_bytes":16777216,"concurrency":1},"#,
+        r#""state":"device","state_version":1,"when_full":"hold","#,
+        r#""grants":{"publish":["smoothed/+"],"record":["*"]},"config":{"threshold":"3"}}},"#,
+        r#""triggers":{"readings":{"function":"smooth","source":{"mqtt":{"#,
+        r#""topics":["sensors/+/temperature"],"durability":"prompt","allow_loop":false}},"#,
+        r#""retry":{"retries_max":2,"backoff_ms":[60000,120000],"age_ms_max":21600000}}}}"#
+    );
+    manifest.functions.get_mut("smooth").unwrap().artifact =
+        "f4df8b7a30b3b8da22bc1f9a8ee18a8f4a9eec0ce1c57f1e4ea6a4d3ac0e4cd0".parse().unwrap();
+    assert_eq!(String::from_utf8(manifest.to_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn defaults_may_be_left_out_by_authors_but_not_in_signed_bytes() {
+    let text = format!(
+        r#"{{"format":1,"app":"a","version":"1","sequence":1,"floor":0,
+            "functions":{{"f":{{"artifact":"{}","size":1}}}},"triggers":{{}}}}"#,
+        Digest::of(b"x")
+    );
+    let manifest: Manifest = serde_json::from_str(&text).unwrap();
+    assert_eq!(manifest.functions["f"].limits, Limits::default());
+    assert_eq!(Manifest::from_bytes(text.as_bytes()), Err(ManifestError::NotCanonical));
+    assert!(Manifest::from_bytes(&manifest.to_bytes()).is_ok());
+}
+
+#[test]
+fn unknown_and_repeated_fields_are_refused() {
+    let text = String::from_utf8(good().to_bytes()).unwrap();
+    let unknown = text.replace("\"size\":1000", "\"size\":1000,\"sudo\":true");
+    let error = Manifest::from_bytes(unknown.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("sudo"), "{error}");
+    let repeated = text.replace("\"threshold\":\"3\"", "\"threshold\":\"9\",\"threshold\":\"3\"");
+    assert_eq!(Manifest::from_bytes(repeated.as_bytes()), Err(ManifestError::NotCanonical));
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let mut manifest = good();
+    manifest.app = "Cold Chain".into();
+    manifest.floor = 9;
+    let smooth = manifest.functions.get_mut("smooth").unwrap();
+    smooth.limits.time_ms = TIME_MS_MAX + 1;
+    smooth.limits.memory_bytes = MEMORY_BYTES_MAX + 1;
+    smooth.grants.publish.push("a/#/b".into());
+    smooth.state_version = 0;
+    smooth.config.insert("k".into(), "x".repeat(CONFIG_VALUE_BYTES_MAX + 1));
+    manifest.triggers.get_mut("readings").unwrap().function = "smoth".into();
+    manifest.triggers.get_mut("smoothed").unwrap().retry.backoff_ms.clear();
+    assert_eq!(
+        paths(&manifest),
+        [
+            "app",
+            "floor",
+            "functions.smooth.limits.memory_bytes",
+            "functions.smooth.limits.time_ms",
+            "functions.smooth.state_version",
+            "functions.smooth.grants.publish",
+            "functions.smooth.config",
+            "triggers.readings.function",
+            "triggers.smoothed.retry.backoff_ms",
+        ]
+    );
+    let error = Manifest::from_bytes(&manifest.to_bytes()).unwrap_err().to_string();
+    assert!(error.contains("9 problem(s)") && error.contains("smoth"), "{error}");
+}
+
+#[test]
+fn a_function_must_not_wake_itself_unless_it_says_so() {
+    let mut manifest = good();
+    manifest.functions.get_mut("smooth").unwrap().grants.publish = vec!["sensors/#".into()];
+    let problems = manifest.problems();
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].path, "triggers.readings.source.mqtt.topics");
+    assert!(problems[0].text.contains("allow_loop"));
+    let Source::Mqtt(source) = &mut manifest.triggers.get_mut("readings").unwrap().source else {
+        panic!("it is an mqtt trigger")
+    };
+    source.allow_loop = true;
+    assert_eq!(manifest.problems(), []);
+}
+
+#[test]
+fn one_lane_means_one_at_a_time() {
+    let mut manifest = good();
+    let alarm = manifest.functions.get_mut("alarm").unwrap();
+    alarm.state = StateScope::Function;
+    alarm.limits.concurrency = 2;
+    assert_eq!(paths(&manifest), ["functions.alarm.limits.concurrency"]);
+    let alarm = manifest.functions.get_mut("alarm").unwrap();
+    alarm.state = StateScope::None;
+    alarm.limits.concurrency = CONCURRENCY_MAX;
+    assert_eq!(manifest.problems(), []);
+}
+
+#[test]
+fn lists_are_bounded() {
+    let mut manifest = good();
+    let many = vec!["x".to_owned(); FILTERS_MAX + 1];
+    manifest.functions.get_mut("smooth").unwrap().grants.publish = many;
+    assert_eq!(paths(&manifest), ["functions.smooth.grants.publish"]);
+    let long = vec![b' '; MANIFEST_BYTES_MAX + 1];
+    assert!(matches!(Manifest::from_bytes(&long), Err(ManifestError::TooLong(_))));
+}
+
+proptest! {
+    #[test]
+    fn damaged_manifests_never_panic(at in 0_usize..2_000, to in any::<u8>()) {
+        let mut bytes = good().to_bytes();
+        let at = at % bytes.len();
+        bytes[at] = to;
+        if let Ok(manifest) = Manifest::from_bytes(&bytes) {
+            prop_assert_eq!(manifest.to_bytes(), bytes);
+        }
+    }
+}

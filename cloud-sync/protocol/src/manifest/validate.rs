@@ -1,0 +1,206 @@
+//! Finds every problem of a manifest in one pass.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::{
+    FORMAT, Function, Limits, Manifest, Problem, Retry, Schedule, Source, StateScope, Trigger,
+};
+use crate::filter::{check_filter, overlap};
+use crate::id::check_name;
+use crate::limits::{
+    AGE_MS_MAX, AGE_MS_MIN, ARTIFACT_BYTES_MAX, BACKOFF_MS_MAX, BUNDLE_BYTES_MAX, CONCURRENCY_MAX,
+    CONFIG_KEYS_MAX, CONFIG_VALUE_BYTES_MAX, FILTERS_MAX, FUNCTIONS_MAX, LABEL_BYTES_MAX,
+    LOG_BYTES_MAX, MANIFEST_BYTES_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POSITION_MAX,
+    PUBLISH_BYTES_MAX, PUBLISHES_MAX, RECORD_BYTES_MAX, RECORDS_MAX, RETRIES_MAX, SERIES_MAX,
+    STACK_BYTES_MAX, STACK_BYTES_MIN, STATE_BYTES_MAX, STATE_WRITE_BYTES_MAX, TIME_MS_MAX,
+    TRIGGERS_MAX,
+};
+
+/// What was found so far.
+#[derive(Default)]
+struct Findings(Vec<Problem>);
+
+impl Findings {
+    fn add(&mut self, path: &str, text: impl Display) {
+        self.0.push(Problem { path: path.to_owned(), text: text.to_string() });
+    }
+
+    fn range<T: PartialOrd + Display + Copy>(
+        &mut self,
+        path: &str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) {
+        if !range.contains(&value) {
+            let text = format!("{value} is out of bounds: {} to {}", range.start(), range.end());
+            self.add(path, text);
+        }
+    }
+
+    fn name(&mut self, path: &str, name: &str) {
+        if let Err(error) = check_name(name) {
+            self.add(path, error);
+        }
+    }
+
+    fn filters(&mut self, path: &str, filters: &[String]) {
+        self.range(path, filters.len(), 0..=FILTERS_MAX);
+        for filter in filters {
+            if let Err(error) = check_filter(filter) {
+                self.add(path, format!("topic filter {filter:?} {error}"));
+            }
+        }
+    }
+}
+
+pub(super) fn problems(manifest: &Manifest) -> Vec<Problem> {
+    let mut found = Findings::default();
+    head(manifest, &mut found);
+    for (name, function) in &manifest.functions {
+        self::function(&format!("functions.{name}"), name, function, &mut found);
+    }
+    for (name, trigger) in &manifest.triggers {
+        self::trigger(&format!("triggers.{name}"), name, trigger, manifest, &mut found);
+    }
+    found.0
+}
+
+fn head(manifest: &Manifest, found: &mut Findings) {
+    if manifest.format != FORMAT {
+        found.add("format", format!("is {}, this version reads {FORMAT}", manifest.format));
+    }
+    found.name("app", &manifest.app);
+    let version = &manifest.version;
+    if version.is_empty()
+        || version.len() > LABEL_BYTES_MAX
+        || version.chars().any(char::is_control)
+    {
+        found.add("version", format!("needs 1 to {LABEL_BYTES_MAX} printable bytes"));
+    }
+    found.range("sequence", manifest.sequence, 1..=POSITION_MAX);
+    if manifest.floor > manifest.sequence {
+        let text = format!("{} is above the sequence {}", manifest.floor, manifest.sequence);
+        found.add("floor", text + ": the revision would refuse itself");
+    }
+    if manifest.functions.is_empty() {
+        found.add("functions", "an app needs at least one function");
+    }
+    found.range("functions", manifest.functions.len(), 0..=FUNCTIONS_MAX);
+    found.range("triggers", manifest.triggers.len(), 0..=TRIGGERS_MAX);
+    let bytes: u64 =
+        manifest.artifacts().values().fold(0, |sum, size| u64::saturating_add(sum, *size));
+    let bytes_max = BUNDLE_BYTES_MAX - MANIFEST_BYTES_MAX as u64 * 2;
+    if bytes > bytes_max {
+        found.add("functions", format!("artifacts have {bytes} bytes, at most {bytes_max}"));
+    }
+}
+
+fn function(path: &str, name: &str, function: &Function, found: &mut Findings) {
+    found.name(path, name);
+    found.range(&format!("{path}.size"), function.size, 1..=ARTIFACT_BYTES_MAX);
+    limits(&format!("{path}.limits"), &function.limits, found);
+    found.range(&format!("{path}.state_version"), function.state_version, 1..=u32::MAX);
+    if function.state == StateScope::Function && function.limits.concurrency > 1 {
+        let text = "state = \"function\" means one lane, so concurrency must be 1";
+        found.add(&format!("{path}.limits.concurrency"), text);
+    }
+    found.filters(&format!("{path}.grants.publish"), &function.grants.publish);
+    series(&format!("{path}.grants.record"), &function.grants.record, found);
+    let path = format!("{path}.config");
+    found.range(&path, function.config.len(), 0..=CONFIG_KEYS_MAX);
+    for (key, value) in &function.config {
+        if key.is_empty() || key.len() > LABEL_BYTES_MAX || key.chars().any(char::is_control) {
+            let text = format!("key {key:?} needs 1 to {LABEL_BYTES_MAX} printable bytes");
+            found.add(&path, text);
+        }
+        if value.len() > CONFIG_VALUE_BYTES_MAX {
+            let text = format!("value of {key:?} has over {CONFIG_VALUE_BYTES_MAX} bytes");
+            found.add(&path, text);
+        }
+    }
+}
+
+fn series(path: &str, names: &[String], found: &mut Findings) {
+    found.range(path, names.len(), 0..=SERIES_MAX);
+    for name in names {
+        if name.is_empty() || name.len() > LABEL_BYTES_MAX || name.chars().any(char::is_control) {
+            let text = format!("series {name:?} needs 1 to {LABEL_BYTES_MAX} printable bytes");
+            found.add(path, text);
+        }
+    }
+}
+
+fn limits(path: &str, limits: &Limits, found: &mut Findings) {
+    let at = |field: &str| format!("{path}.{field}");
+    found.range(&at("memory_bytes"), limits.memory_bytes, MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX);
+    found.range(&at("time_ms"), limits.time_ms, 1..=TIME_MS_MAX);
+    found.range(&at("stack_bytes"), limits.stack_bytes, STACK_BYTES_MIN..=STACK_BYTES_MAX);
+    found.range(&at("publishes"), limits.publishes, 0..=PUBLISHES_MAX);
+    found.range(&at("publish_bytes"), limits.publish_bytes, 0..=PUBLISH_BYTES_MAX);
+    found.range(&at("records"), limits.records, 0..=RECORDS_MAX);
+    found.range(&at("record_bytes"), limits.record_bytes, 0..=RECORD_BYTES_MAX);
+    found.range(&at("log_bytes"), limits.log_bytes, 0..=LOG_BYTES_MAX);
+    let written = limits.state_write_bytes;
+    found.range(&at("state_write_bytes"), written, 0..=STATE_WRITE_BYTES_MAX);
+    found.range(&at("state_bytes"), limits.state_bytes, 0..=STATE_BYTES_MAX);
+    found.range(&at("concurrency"), limits.concurrency, 1..=CONCURRENCY_MAX);
+}
+
+fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found: &mut Findings) {
+    found.name(path, name);
+    let function = manifest.functions.get(&trigger.function);
+    if function.is_none() {
+        let text = format!("there is no function {:?} in this app", trigger.function);
+        found.add(&format!("{path}.function"), text);
+    }
+    match &trigger.source {
+        Source::Mqtt(source) => {
+            let path = format!("{path}.source.mqtt.topics");
+            if source.topics.is_empty() {
+                found.add(&path, "needs at least one topic filter");
+            }
+            found.filters(&path, &source.topics);
+            if let (Some(function), false) = (function, source.allow_loop) {
+                own_loop(&path, &source.topics, &function.grants.publish, found);
+            }
+        }
+        Source::Schedule(source) => {
+            if let Err(error) = Schedule::parse(&source.expression) {
+                let text = format!("{:?} {error}", source.expression);
+                found.add(&format!("{path}.source.schedule.expression"), text);
+            }
+        }
+    }
+    retry(&format!("{path}.retry"), &trigger.retry, found);
+}
+
+/// A function that may publish to what wakes it can run for ever.
+fn own_loop(path: &str, topics: &[String], grants: &[String], found: &mut Findings) {
+    let bounded = |filters: &[String]| filters.len() <= FILTERS_MAX;
+    if !bounded(topics) || !bounded(grants) {
+        return; // Reported already; do not multiply the unbounded.
+    }
+    for topic in topics {
+        if let Some(grant) = grants.iter().find(|grant| overlap(topic, grant)) {
+            let text = format!(
+                "{topic:?} meets the function's own publish grant {grant:?}, so it could wake \
+                 itself; make one narrower, or set allow_loop = true"
+            );
+            found.add(path, text);
+        }
+    }
+}
+
+fn retry(path: &str, retry: &Retry, found: &mut Findings) {
+    found.range(&format!("{path}.retries_max"), retry.retries_max, 0..=RETRIES_MAX);
+    found.range(&format!("{path}.age_ms_max"), retry.age_ms_max, AGE_MS_MIN..=AGE_MS_MAX);
+    let path = format!("{path}.backoff_ms");
+    found.range(&path, retry.backoff_ms.len(), 0..=usize::from(RETRIES_MAX));
+    for wait_ms in retry.backoff_ms.iter().filter(|wait_ms| **wait_ms > BACKOFF_MS_MAX) {
+        found.add(&path, format!("{wait_ms} is over the longest wait of {BACKOFF_MS_MAX}"));
+    }
+    if retry.retries_max > 0 && retry.backoff_ms.is_empty() {
+        found.add(&path, "needs at least one wait when there are retries");
+    }
+}

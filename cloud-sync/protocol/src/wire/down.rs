@@ -1,0 +1,217 @@
+//! What the control plane says. Every message is a statement that may be lost or repeated.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Message, WireError};
+use crate::id::{Digest, EventId, InstanceId};
+use crate::limits::{
+    APPS_MAX, CHUNK_BYTES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, STREAMS_MAX, TEXT_BYTES_MAX,
+};
+
+/// A message from the control plane to a gateway. Variants are only ever added at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Down {
+    /// Answer to `Hello`: records may flow.
+    Welcome(Welcome),
+    /// Records are stored.
+    Receipt(Receipt),
+    /// What should run.
+    Desired(Desired),
+    /// Bytes of an artifact or signed manifest.
+    Chunk(Chunk),
+    /// There are no such bytes for this gateway.
+    ChunkRefused(ChunkRefused),
+    /// An operator asks something.
+    Command(Command),
+}
+
+/// Answer to `Hello`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Who speaks.
+    pub instance: InstanceId,
+    /// Milliseconds since the Unix epoch here.
+    pub unix_ms: u64,
+    /// Highest contiguous position stored, for every stream the gateway named. Where it is above
+    /// the gateway's own last position, the gateway lost its store and continues above it.
+    pub stored: Vec<StreamMark>,
+}
+
+/// A position in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamMark {
+    /// Which stream.
+    pub stream: u8,
+    /// Everything up to here.
+    pub seq: u64,
+}
+
+/// Everything up to `seq` is stored durably, or shown as a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Which stream.
+    pub stream: u8,
+    /// Up to here.
+    pub seq: u64,
+}
+
+/// What should run on the gateway: the whole statement. An app that is not named goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Who says so.
+    pub instance: InstanceId,
+    /// A higher generation of the same instance replaces a lower one.
+    pub generation: u64,
+    /// The apps.
+    pub apps: Vec<AppTarget>,
+}
+
+/// A revision that should be live.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AppTarget {
+    /// Which app.
+    pub app: String,
+    /// Which revision.
+    pub revision: Digest,
+}
+
+/// Bytes of an artifact or signed manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Of which.
+    pub digest: Digest,
+    /// From where.
+    pub offset: u64,
+    /// Length of the whole.
+    pub total: u64,
+    /// The bytes.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// There are no such bytes for this gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkRefused {
+    /// Of which.
+    pub digest: Digest,
+    /// Why.
+    pub reason: String,
+}
+
+/// An operator asks something. The same id is the same question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// To find the reply by.
+    pub id: u64,
+    /// The question.
+    pub request: Request,
+}
+
+/// What an operator may ask a gateway. Variants are only ever added at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// The document of `edge-agent status --json`.
+    Status,
+    /// Send log lines for so long; 0 stops.
+    Logs {
+        /// Seconds from now.
+        for_s: u32,
+    },
+    /// Dead letters kept on the gateway, newest first.
+    DeadLetters {
+        /// At most so many.
+        limit: u32,
+    },
+    /// Put a dead letter back into its queue.
+    Redrive {
+        /// `app/function`.
+        function: String,
+        /// Which event.
+        event: EventId,
+    },
+    /// Forget a dead letter.
+    Discard {
+        /// `app/function`.
+        function: String,
+        /// Which event.
+        event: EventId,
+    },
+    /// Keys of a function's state.
+    StateList {
+        /// `app/function`.
+        function: String,
+        /// The lane's device; `None` for state of the whole function.
+        device: Option<String>,
+        /// Keys that begin so.
+        prefix: String,
+        /// At most so many.
+        limit: u32,
+    },
+    /// One value of a function's state.
+    StateGet {
+        /// `app/function`.
+        function: String,
+        /// The lane's device; `None` for state of the whole function.
+        device: Option<String>,
+        /// The key.
+        key: String,
+    },
+    /// Delete a function's state.
+    StateReset {
+        /// `app/function`.
+        function: String,
+        /// Only this device's; `None` for all of it.
+        device: Option<String>,
+    },
+}
+
+impl Request {
+    fn check(&self) -> Result<(), WireError> {
+        let label = |what, text: &str| WireError::at_most(what, text.len(), LABEL_BYTES_MAX);
+        let device =
+            |device: &Option<String>| label("device", device.as_deref().unwrap_or_default());
+        match self {
+            Self::Status | Self::Logs { .. } | Self::DeadLetters { .. } => Ok(()),
+            Self::Redrive { function, .. } | Self::Discard { function, .. } => {
+                label("function name", function)
+            }
+            Self::StateList { function, device: of, prefix: key, .. }
+            | Self::StateGet { function, device: of, key } => {
+                label("function name", function)?;
+                device(of)?;
+                WireError::at_most("key", key.len(), TEXT_BYTES_MAX)
+            }
+            Self::StateReset { function, device: of } => {
+                label("function name", function)?;
+                device(of)
+            }
+        }
+    }
+}
+
+impl Message for Down {
+    fn check(&self) -> Result<(), WireError> {
+        match self {
+            Self::Welcome(welcome) => {
+                WireError::at_most("streams", welcome.stored.len(), STREAMS_MAX)
+            }
+            Self::Receipt(receipt) => {
+                WireError::at_most("stream number", usize::from(receipt.stream), STREAMS_MAX - 1)
+            }
+            Self::Desired(desired) => {
+                WireError::at_most("apps", desired.apps.len(), APPS_MAX)?;
+                desired.apps.iter().try_for_each(|app| {
+                    WireError::at_most("app name", app.app.len(), NAME_BYTES_MAX)
+                })
+            }
+            Self::Chunk(chunk) => {
+                WireError::at_most("chunk", chunk.bytes.len(), CHUNK_BYTES_MAX as usize)
+            }
+            Self::ChunkRefused(refused) => {
+                WireError::at_most("reason", refused.reason.len(), TEXT_BYTES_MAX)
+            }
+            Self::Command(command) => command.request.check(),
+        }
+    }
+}

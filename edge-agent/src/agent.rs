@@ -1,0 +1,25 @@
+//! The gateway process: composition of broker, core, store, runtime and uplink around one loop.
+//!
+//! Start and recovery are one path: open the store, rebuild broker and core from it, go on. After a
+//! failed commit everything made from the store is dropped and built again.
+
+mod access;
+mod admin;
+mod clock;
+mod commit;
+mod deliveries;
+mod deploy;
+mod effects;
+mod functions;
+mod gateway;
+mod inbox;
+mod library;
+mod link;
+mod prepare;
+mod release;
+mod report;
+mod start;
+mod state;
+mod telemetry;
+
+pub use start::{Agent, RunError, Stopper};

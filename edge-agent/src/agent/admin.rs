@@ -1,0 +1,276 @@
+//! Answers to operators: the local control socket and commands of the control plane.
+
+use edge_core::effect::Pace;
+use edge_core::id::{DeviceId, Epoch, EventId, FunctionId, LaneKey};
+use edge_core::input::Input as CoreInput;
+use edge_core::op::{CoreOp, DeadLetter, StateKey};
+use edge_core::reconcile::Input as Reconcile;
+use serde_json::{Value, json};
+use sync_protocol::id as wire;
+use sync_protocol::wire::{Command, Health, Reply, Request as Ask};
+
+use super::gateway::Gateway;
+use crate::control::{Answer, Asked, Request};
+use crate::store::StateRow;
+use crate::uplink::{Heard, Say};
+
+/// Entries of one answer.
+const ENTRIES_MAX: usize = 1_000;
+
+impl Gateway {
+    pub(super) fn asked(&mut self, asked: Asked) {
+        let answer = match asked.request {
+            Request::Ask(ask) => self.ask(&ask),
+            Request::Deploy { bundle } => return self.deploy_local(bundle, asked.answer),
+            Request::Undeploy { app } => self.undeploy_local(app),
+        };
+        // A client that left is no error.
+        let _ = asked.answer.send(answer);
+    }
+
+    /// What the uplink heard.
+    pub(super) fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Link { up, reason } => {
+                tracing::info!(up, reason, "uplink");
+                self.link.changed(up, reason, self.now.at);
+            }
+            Heard::Receipt { stream, seq } => {
+                self.link.contact(self.now.at);
+                self.with_core(CoreInput::Receipt {
+                    stream: edge_core::id::StreamId(stream),
+                    seq: edge_core::id::RecordSeq(seq),
+                });
+            }
+            Heard::Time(unix_ms) => {
+                self.time_floor.vouch(unix_ms / 1_000);
+                self.link.clock_error_ms = self.clock.vouched(unix_ms);
+                self.with_core(CoreInput::Tick);
+            }
+            Heard::Desired(desired) => self.desired(desired),
+            Heard::Fetched { digest, result } => self.fetched(digest, result),
+            Heard::Command(Command { id, request }) => {
+                let result = self.ask(&request).map(|value| value.to_string());
+                self.say(Say::Reply(Reply { id, result }));
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask) -> Answer {
+        match ask {
+            Ask::Status => Ok(self.status()),
+            Ask::Logs { for_s } => {
+                let until = self.now.at + edge_core::time::Millis::from_secs(u64::from(*for_s));
+                self.telemetry.follow(until);
+                Ok(Value::Null)
+            }
+            Ask::DeadLetters { limit } => self.dead_letters(*limit as usize),
+            Ask::Redrive { function, event } => self.redrive(function, *event),
+            Ask::Discard { function, event } => {
+                let (function, event) = (FunctionId::new(function), own_event(*event));
+                self.letter(&function, event)?;
+                self.with_core(CoreInput::PurgeDeadLetter { function, event });
+                Ok(Value::Null)
+            }
+            Ask::StateList { function, device, prefix, limit } => {
+                let limit = (*limit as usize).min(ENTRIES_MAX);
+                self.state_list(function, device.as_deref(), prefix, limit)
+            }
+            Ask::StateGet { function, device, key } => {
+                self.state_get(function, device.as_deref(), key)
+            }
+            Ask::StateReset { function, device } => self.state_reset(function, device.as_deref()),
+        }
+    }
+
+    fn undeploy_local(&mut self, app: String) -> Answer {
+        if self.deployments.is_managed {
+            return Err("a control plane manages this gateway: use `holm undeploy`".to_owned());
+        }
+        if !self.deployments.reconciler.ledger().apps.contains_key(&app) {
+            return Err(format!("no app {app:?} is deployed here"));
+        }
+        self.reconcile(Reconcile::Local { app, revision: None });
+        Ok(Value::Null)
+    }
+
+    fn letter(&self, function: &FunctionId, event: EventId) -> Result<DeadLetter, String> {
+        let letter = self.reader.dead_letter(function, event).map_err(|err| err.to_string())?;
+        letter.ok_or_else(|| format!("no dead letter {event} of {function}"))
+    }
+
+    fn redrive(&mut self, function: &str, event: wire::EventId) -> Answer {
+        let letter = self.letter(&FunctionId::new(function), own_event(event))?;
+        self.with_core(CoreInput::Redrive { letter: Box::new(letter) });
+        Ok(Value::Null)
+    }
+
+    fn dead_letters(&self, limit: usize) -> Answer {
+        let letters = self.reader.dead_letters(None, ENTRIES_MAX).map_err(|err| err.to_string())?;
+        let mut letters: Vec<_> = letters.iter().collect();
+        letters.sort_by_key(|letter| std::cmp::Reverse(letter.at));
+        letters.truncate(limit);
+        Ok(letters.into_iter().map(letter_json).collect())
+    }
+
+    /// The version of a function's state that is live.
+    fn state_version(&self, function: &str) -> Result<u32, String> {
+        let unknown = || format!("no function {function:?} is live here (write app/function)");
+        let (app, name) = function.split_once('/').ok_or_else(unknown)?;
+        let app = self.deployments.reconciler.ledger().apps.get(app).ok_or_else(unknown)?;
+        let live = app.live.as_ref().ok_or_else(unknown)?;
+        live.state_versions.get(name).copied().ok_or_else(unknown)
+    }
+
+    fn state_list(
+        &self,
+        function: &str,
+        device: Option<&str>,
+        prefix: &str,
+        limit: usize,
+    ) -> Answer {
+        let version = self.state_version(function)?;
+        let rows = self.reader.state_rows(&FunctionId::new(function), version, None, ENTRIES_MAX);
+        let rows = rows.map_err(|err| err.to_string())?;
+        let wanted = device.map(lane);
+        let rows = rows.iter().filter(|row| {
+            wanted.as_ref().is_none_or(|lane| row.lane == *lane) && row.key.starts_with(prefix)
+        });
+        Ok(rows.take(limit).map(state_json).collect())
+    }
+
+    fn state_get(&self, function: &str, device: Option<&str>, key: &str) -> Answer {
+        let key = StateKey {
+            function: FunctionId::new(function),
+            state_version: self.state_version(function)?,
+            lane: device.map_or(LaneKey::Function, lane),
+            key: key.to_owned(),
+        };
+        let value = self.reader.state_get(&key).map_err(|err| err.to_string())?;
+        value.map(|value| bytes_json(&value)).ok_or_else(|| "no such key".to_owned())
+    }
+
+    fn state_reset(&mut self, function: &str, device: Option<&str>) -> Answer {
+        let state_version = self.state_version(function)?;
+        let id = FunctionId::new(function);
+        let Some(device) = device else {
+            self.core_op(CoreOp::DropState { function: id, state_version }, Pace::Prompt);
+            return Ok(Value::Null);
+        };
+        let lane = lane(device);
+        let lanes = self.state.lanes(&id, state_version).map_err(|err| err.to_string())?;
+        let entries = lanes.into_iter().filter(|(owner, _)| *owner == lane).flat_map(|(_, e)| e);
+        for (key, _) in entries.collect::<Vec<_>>() {
+            let key = StateKey { function: id.clone(), state_version, lane: lane.clone(), key };
+            self.core_op(CoreOp::DeleteState { key }, Pace::Prompt);
+        }
+        Ok(Value::Null)
+    }
+
+    fn status(&self) -> Value {
+        let mut status = json!({
+            "gateway": self.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "epoch": self.epoch.to_string(),
+            "uptime_s": self.clock.uptime_s(),
+            "degraded": self.degraded(),
+            "uplink": self.link.json(self.now.at, self.uplink.is_some()),
+            "deployments": super::report::json(&self.deployments.reconciler),
+            "store": self.reader.stats(),
+            "broker": self.broker.status(),
+            "listeners": self.listeners,
+        });
+        let core = serde_json::to_value(self.core.status(self.now));
+        status["core"] = core.expect("invariant: a status is plain data");
+        status
+    }
+
+    /// Why this gateway is not well; empty where it is.
+    fn degraded(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.reader.headroom_bytes() == 0 {
+            reasons.push("the store is full: no new acks until space returns".to_owned());
+        }
+        if let Some(error) = self.link.clock_error_ms {
+            reasons.push(format!("the system clock differs from the control plane's by {error} ms"));
+        }
+        if self.uplink.is_some() && !self.link.up {
+            reasons.push(format!("no control plane: {}", self.link.reason));
+        }
+        for (app, ledger) in &self.deployments.reconciler.ledger().apps {
+            if let Some(failed) = &ledger.failed {
+                reasons.push(format!("{app}: revision {} failed: {}", failed.revision, failed.reason));
+            }
+        }
+        reasons
+    }
+
+    /// Health for the control plane and log lines for whoever follows.
+    pub(super) fn report_health(&mut self) {
+        let lines = self.telemetry.take_lines(self.now.at);
+        if !lines.is_empty() {
+            self.say(Say::Logs(lines));
+        }
+        if !self.telemetry.health_is_due(self.now.at) {
+            return;
+        }
+        let status = self.core.status(self.now);
+        let outbox = &status.outbox;
+        self.say(Say::Health(Box::new(Health {
+            uptime_s: self.clock.uptime_s(),
+            queue_jobs: u64::from(status.jobs),
+            queue_bytes: status.bytes,
+            outbox_records: outbox.iter().map(|stream| stream.records).sum(),
+            outbox_bytes: outbox.iter().map(|stream| stream.bytes).sum(),
+            dead_letters: u64::from(status.dead_letters),
+            events_done: status.counters.done,
+            faults: self.telemetry.faults,
+            degraded: self.degraded(),
+            ..Health::default()
+        })));
+    }
+}
+
+fn lane(device: &str) -> LaneKey {
+    LaneKey::Device(DeviceId::new(device))
+}
+
+fn own_event(event: wire::EventId) -> EventId {
+    EventId { epoch: Epoch(event.epoch), n: event.n }
+}
+
+/// Bytes as text where they are text, else in hexadecimal.
+fn bytes_json(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!({ "text": text }),
+        Err(_) => json!({ "hex": hex(bytes) }),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("invariant: writing to a string succeeds");
+        text
+    })
+}
+
+fn letter_json(letter: &DeadLetter) -> Value {
+    json!({
+        "function": letter.function.as_str(),
+        "event": letter.event.id.to_string(),
+        "trigger": letter.event.trigger.as_str(),
+        "topic": letter.event.topic,
+        "device": letter.event.device.as_ref().map(DeviceId::as_str),
+        "reason": format!("{:?}", letter.reason),
+        "error": letter.error,
+        "attempts": letter.attempts,
+        "unix_ms": letter.time.unix_ms,
+        "payload": bytes_json(&letter.event.payload),
+    })
+}
+
+fn state_json(row: &StateRow) -> Value {
+    let device = if let LaneKey::Device(device) = &row.lane { Some(device.as_str()) } else { None };
+    json!({ "device": device, "key": row.key, "value": bytes_json(&row.value) })
+}

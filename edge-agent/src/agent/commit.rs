@@ -1,0 +1,178 @@
+//! The open batch on its way to the store.
+//!
+//! # Invariants
+//! - One batch is at the store at a time; meanwhile the next one fills (group commit).
+//! - A *ticket* ([`Commit::open`]) names the open batch for whatever must wait until it is durable.
+//!   Tickets count every closed batch, also those with nothing to write; batches of the store are
+//!   numbered apart, without gaps.
+//! - Over [`OPEN_BYTES_MAX`] the loop takes no more inputs until the store is done: a batch always
+//!   fits into a journal segment.
+
+use edge_broker::broker::{BrokerOp, WillRow};
+use edge_core::batch::{BatchLimits, BatchOp, JobChange, OpenBatch, Place, Seal};
+use edge_core::effect::Pace;
+use edge_core::id::{BatchSeq, JobId};
+use edge_core::op::CoreOp;
+use edge_core::time::Millis;
+
+use crate::store::{Batch, NotTaken, Op, Overlay, StoreThread};
+
+/// Bytes of the open batch over which the loop takes nothing more.
+pub const OPEN_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes an operation is counted with beside its payload.
+const OP_OVERHEAD_BYTES: u64 = 64;
+
+impl BatchOp for Op {
+    fn job(&self) -> Option<JobChange> {
+        match self {
+            Self::Core(op) => op.job(),
+            Self::Broker(_) | Self::Ledger(_) => None,
+        }
+    }
+
+    fn overwrites(&self) -> Option<Place> {
+        match self {
+            Self::Core(op) => op.overwrites(),
+            Self::Broker(_) | Self::Ledger(_) => None,
+        }
+    }
+}
+
+/// The open batch and the store thread.
+#[derive(Debug)]
+pub struct Commit {
+    batch: OpenBatch<Op>,
+    open_bytes: u64,
+    open: BatchSeq,
+    at_store: Option<BatchSeq>,
+    next_store_seq: BatchSeq,
+    ask_again_at: Option<Millis>,
+    overlay: Overlay,
+    thread: StoreThread,
+}
+
+impl Commit {
+    /// Goes on after the store's last durable batch.
+    #[must_use]
+    pub fn new(last: BatchSeq, overlay: Overlay, thread: StoreThread) -> Self {
+        Self {
+            batch: OpenBatch::new(BatchLimits::default()),
+            open_bytes: 0,
+            open: BatchSeq(1),
+            at_store: None,
+            next_store_seq: last.next(),
+            ask_again_at: None,
+            overlay,
+            thread,
+        }
+    }
+
+    /// Ticket of the open batch.
+    #[must_use]
+    pub fn open(&self) -> BatchSeq {
+        self.open
+    }
+
+    /// Whether more inputs may be taken.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open_bytes < OPEN_BYTES_MAX
+    }
+
+    /// Whether nothing is open or at the store.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.at_store.is_none() && self.batch.is_empty() && self.batch.len() == 0
+    }
+
+    /// Adds an operation; it can be read at once.
+    pub fn push(&mut self, op: Op, pace: Pace, now: Millis) {
+        self.overlay.apply(self.next_store_seq, &op);
+        self.open_bytes += cost_bytes(&op);
+        self.batch.push(op, pace, now);
+    }
+
+    /// Something waits for the open batch.
+    pub fn awaited(&mut self, pace: Pace, now: Millis) {
+        self.batch.awaited(pace, now);
+    }
+
+    /// An attempt of a job starts.
+    pub fn job_started(&mut self, job: JobId) {
+        self.batch.started(job);
+    }
+
+    /// An attempt of a job ended.
+    pub fn job_stopped(&mut self, job: JobId) {
+        self.batch.stopped(job);
+    }
+
+    /// Closes the open batch where that is due. A ticket comes back if that batch had nothing to
+    /// write: it is durable already.
+    pub fn seal_if_due(&mut self, now: Millis) -> Option<BatchSeq> {
+        let seal = self.batch.seal_now(self.at_store.is_none(), now);
+        self.ask_again_at = if let Seal::At(at) = seal { Some(at) } else { None };
+        if seal == Seal::Now { self.seal(now) } else { None }
+    }
+
+    /// When [`Commit::seal_if_due`] is to be asked again.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        self.ask_again_at
+    }
+
+    /// Closes the open batch whatever it waits for (at a stop).
+    pub fn seal_for_stop(&mut self, now: Millis) -> Option<BatchSeq> {
+        if self.at_store.is_some() { None } else { self.seal(now) }
+    }
+
+    fn seal(&mut self, now: Millis) -> Option<BatchSeq> {
+        assert!(self.at_store.is_none(), "one batch is at the store at a time");
+        let sealed = self.batch.seal();
+        let ticket = self.open;
+        self.open = ticket.next();
+        self.open_bytes = 0;
+        if sealed.ops.is_empty() {
+            return Some(ticket);
+        }
+        let seq = self.next_store_seq;
+        self.next_store_seq = seq.next();
+        self.at_store = Some(ticket);
+        // A thread that has ended has told of its failure, which is on its way to the loop.
+        let taken = self.thread.submit(Batch { seq, gateway_time: now, ops: sealed.ops });
+        assert!(!matches!(taken, Err(NotTaken::Busy(_))), "one batch is at the store at a time");
+        None
+    }
+
+    /// The store is done with a batch: its ticket, and all before it, are durable.
+    pub fn committed(&mut self) -> BatchSeq {
+        self.at_store.take().expect("invariant: the store answers what it was asked")
+    }
+}
+
+impl Commit {
+    /// Closes the store; everything given to it is durable or has failed.
+    pub fn stop(self) {
+        self.thread.stop();
+    }
+}
+
+/// About how many bytes an operation takes in the journal; never less than its payload.
+fn cost_bytes(op: &Op) -> u64 {
+    let payload = match op {
+        Op::Core(CoreOp::AdmitJob(job)) => job.event.cost_bytes() as u64,
+        Op::Core(CoreOp::PutState { value, .. }) => value.len() as u64,
+        Op::Core(CoreOp::AppendOutbox(record)) => record.cost_bytes(),
+        Op::Core(CoreOp::PutDeadLetter(letter)) => letter.event.cost_bytes() as u64,
+        Op::Core(_) => 0,
+        Op::Broker(
+            BrokerOp::AppendMessage { message, .. }
+            | BrokerOp::PutRetained { message }
+            | BrokerOp::PutWill(WillRow { message, .. }),
+        ) => message.cost_bytes() as u64,
+        Op::Broker(_) => 0,
+        Op::Ledger(_) => 256,
+    };
+    payload + OP_OVERHEAD_BYTES
+}

@@ -1,0 +1,118 @@
+//! Carrying out what broker and core want done.
+
+use edge_broker::broker::{self, Settlement};
+use edge_broker::codec::ReasonCode;
+use edge_core::effect::{Effect, Pace, Verdict};
+use edge_core::input::{Input, Patience};
+use edge_core::message::QoS;
+use edge_core::op::CoreOp;
+
+use super::access::Judged;
+use super::gateway::{Gateway, Work};
+use crate::store::Op;
+use crate::runtime;
+
+impl Gateway {
+    /// Carries out everything that is to be done, and what that causes.
+    pub(super) fn carry_out(&mut self) {
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::Broker(effect) => self.broker_effect(effect),
+                Work::Core(effect) => self.core_effect(effect),
+            }
+        }
+    }
+
+    fn broker_effect(&mut self, effect: broker::Effect) {
+        // Sends, pauses and closes are the transport's.
+        let Some(effect) = self.port.apply(effect) else { return };
+        match effect {
+            broker::Effect::Authenticate { conn, request } => {
+                if let Judged::Now(outcome) = self.access.judge(conn, &request) {
+                    let input = broker::Input::AuthDone { conn, outcome };
+                    self.with_broker(|broker, turn| broker.handle(input, turn));
+                }
+            }
+            broker::Effect::Deliver(delivery) => {
+                let patience = match delivery.message.qos {
+                    QoS::AtMostOnce => Patience::Immediate,
+                    QoS::AtLeastOnce | QoS::ExactlyOnce => Patience::Holdable,
+                };
+                let message = delivery.message.clone();
+                let delivery = self.deliveries.keep(delivery);
+                self.with_core(Input::Delivered { delivery, message, patience });
+            }
+            broker::Effect::WillFired { message } => {
+                self.with_core(Input::WillFired { message: message.clone() });
+                self.with_broker(|broker, turn| {
+                    broker.route(&message, turn);
+                });
+            }
+            broker::Effect::Persist(op) => {
+                let pace = if op.is_lazy() { Pace::Lazy } else { Pace::Prompt };
+                self.commit.push(Op::Broker(op), pace, self.now.at);
+            }
+            broker::Effect::Event(event) => self.telemetry.broker(&event),
+            broker::Effect::Send { .. }
+            | broker::Effect::PauseRead { .. }
+            | broker::Effect::ResumeRead { .. }
+            | broker::Effect::Close { .. } => {
+                unreachable!("invariant: the transport carries these out")
+            }
+        }
+    }
+
+    fn core_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Op(op, pace) => self.core_op(op, pace),
+            Effect::Settle { delivery, verdict, pace } => {
+                let Some((token, message)) = self.deliveries.take(delivery) else { return };
+                let settlement = match verdict {
+                    Verdict::Accepted { .. } | Verdict::Shed { .. } => {
+                        self.with_broker(|broker, turn| {
+                            broker.route(&message, turn);
+                        });
+                        Settlement::Accepted
+                    }
+                    Verdict::Duplicate => Settlement::Accepted,
+                    Verdict::Refused { .. } => Settlement::Refused(ReasonCode::ServerShuttingDown),
+                };
+                self.commit.awaited(pace, self.now.at);
+                self.with_broker(|broker, turn| broker.settle(token, settlement, turn));
+            }
+            Effect::Start(attempt) => {
+                self.commit.job_started(attempt.job);
+                self.functions.start(*attempt);
+            }
+            Effect::Publish(message, pace) => {
+                self.commit.awaited(pace, self.now.at);
+                self.with_broker(|broker, turn| {
+                    broker.route(&message, turn);
+                });
+            }
+            Effect::ProbationPassed { app, revision } => self.probation_passed(&app, revision),
+            Effect::ProbationFailed { app, revision, reason } => {
+                self.probation_failed(&app, revision, reason);
+            }
+            Effect::Quiesced { app } => self.quiesced(&app),
+            Effect::OutboxGrew { stream, newest } => {
+                self.grown.push_back((self.commit.open(), stream.0, newest.0));
+            }
+            Effect::Idle => self.idle = true,
+            Effect::Event(event) => self.telemetry.core(&event),
+        }
+    }
+
+    pub(super) fn core_op(&mut self, op: CoreOp, pace: Pace) {
+        self.state.applied(&op);
+        self.commit.push(Op::Core(op), pace, self.now.at);
+    }
+
+    pub(super) fn function_done(&mut self, done: runtime::Completion) {
+        self.commit.job_stopped(done.job);
+        self.telemetry.attempt(&done, self.now.wall.unix_ms);
+        self.functions.done();
+        let runtime::Completion { job, attempt, outcome, .. } = done;
+        self.with_core(Input::Finished { job, attempt, outcome });
+    }
+}

@@ -1,0 +1,98 @@
+//! Prepared functions and the workers that run them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use edge_core::effect::Attempt;
+use edge_core::id::{Digest, FunctionId};
+use edge_core::outcome::{Fault, FaultKind, Outcome};
+
+use super::inbox::{Inbound, Outlet};
+use crate::runtime::{Completion, Invocation, Prepared, StateView, Stats, Workers};
+
+/// What is ready to run, by function and revision, and who runs it.
+pub struct Functions {
+    prepared: BTreeMap<(FunctionId, Digest), Arc<Prepared>>,
+    workers: Workers,
+    state: Arc<dyn StateView>,
+    outlet: Outlet,
+    running: usize,
+}
+
+impl Functions {
+    /// Nothing is ready yet.
+    #[must_use]
+    pub fn new(workers: Workers, state: Arc<dyn StateView>, outlet: Outlet) -> Self {
+        Self { prepared: BTreeMap::new(), workers, state, outlet, running: 0 }
+    }
+
+    /// A function of a revision can be run.
+    pub fn add(&mut self, prepared: Arc<Prepared>) {
+        let profile = prepared.profile();
+        let key = (profile.function.clone(), profile.revision);
+        self.prepared.insert(key, prepared);
+    }
+
+    /// Forgets revisions that are neither live nor kept to go back to.
+    pub fn keep_only(&mut self, keep: impl Fn(&Digest) -> bool) {
+        self.prepared.retain(|(_, revision), _| keep(revision));
+    }
+
+    /// The function of a revision, where it is ready.
+    #[must_use]
+    pub fn get(&self, function: &FunctionId, revision: Digest) -> Option<&Arc<Prepared>> {
+        self.prepared.get(&(function.clone(), revision))
+    }
+
+    /// Attempts at the workers.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Hands an attempt to a worker. What cannot be handed over ends as a fault of the host.
+    pub fn start(&mut self, attempt: Attempt) {
+        self.running += 1;
+        let (job, id, event_id) = (attempt.job, attempt.attempt, attempt.event.id);
+        let why = match self.get(&attempt.function, attempt.revision) {
+            None => "its revision is not prepared on this gateway",
+            Some(prepared) => {
+                let invocation = Invocation {
+                    job,
+                    attempt: id,
+                    run: attempt.run,
+                    tries: u32::from(attempt.tries),
+                    prepared: Arc::clone(prepared),
+                    event: attempt.event,
+                    lane: attempt.lane,
+                    state: Arc::clone(&self.state),
+                };
+                match self.workers.submit(invocation) {
+                    Ok(()) => return,
+                    Err(_) => "no worker took it",
+                }
+            }
+        };
+        tracing::error!(function = %attempt.function, why, "attempt not started");
+        let fault = Fault { kind: FaultKind::Host, message: why.to_owned() };
+        self.outlet.tell(Inbound::Function(Completion {
+            job,
+            attempt: id,
+            function: attempt.function,
+            event: event_id,
+            outcome: Outcome::Fault(fault),
+            logs: Vec::new(),
+            stats: Stats::default(),
+        }));
+    }
+
+    /// An attempt has come back.
+    pub fn done(&mut self) {
+        self.running = self.running.checked_sub(1).expect("invariant: what comes back was started");
+    }
+
+    /// Waits for the running attempts, each within its time limit, and ends the workers.
+    pub fn stop(self) {
+        self.workers.stop();
+    }
+}

@@ -1,0 +1,256 @@
+//! The loop: owns the broker and the core, turns inputs into effects, closes batches.
+//!
+//! # Invariants
+//! - Nothing here blocks but the wait for the next input.
+//! - Effects are carried out in the order they were made, all of one input before the next one; so
+//!   all that an input causes stands in one batch.
+//! - A turn takes at most [`TURN_INPUTS_MAX`] inputs, then writes are flushed and the batch judged.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_broker::broker::{self, Broker, Turn};
+use edge_broker::transport::Port;
+use edge_core::core::Core;
+use edge_core::effect::Effect as CoreEffect;
+use edge_core::id::{BatchSeq, Epoch};
+use edge_core::input::Input as CoreInput;
+use edge_core::time::{Millis, Now};
+use tokio::sync::mpsc;
+
+use super::access::Access;
+use super::clock::Clock;
+use super::commit::Commit;
+use super::deliveries::Deliveries;
+use super::deploy::Deployments;
+use super::functions::Functions;
+use super::inbox::Inbound;
+use super::link::LinkState;
+use super::state::State;
+use super::telemetry::Telemetry;
+use crate::store::{self, Reader};
+use crate::tls::TimeFloor;
+use crate::uplink::{Say, Uplink};
+
+/// Inputs of one turn.
+pub const TURN_INPUTS_MAX: usize = 256;
+
+/// Why the loop ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Somebody asked; everything is on disk.
+    Stopped,
+    /// The store takes nothing more: everything is rebuilt from it.
+    StoreFailed {
+        /// Why.
+        error: store::StoreError,
+        /// First attempt number of the next life.
+        next_attempt: u64,
+    },
+}
+
+/// Something to do, made by broker or core.
+#[derive(Debug)]
+pub(super) enum Work {
+    Broker(broker::Effect),
+    Core(CoreEffect),
+}
+
+/// All that is rebuilt together after a failed commit.
+pub struct Gateway {
+    pub(super) name: String,
+    pub(super) epoch: Epoch,
+    pub(super) listeners: Vec<String>,
+    pub(super) link: LinkState,
+    pub(super) clock: Clock,
+    pub(super) now: Now,
+    pub(super) broker: Broker,
+    pub(super) core: Core,
+    pub(super) port: Port,
+    pub(super) commit: Commit,
+    pub(super) reader: Reader,
+    pub(super) state: Arc<State>,
+    pub(super) deliveries: Deliveries,
+    pub(super) functions: Functions,
+    pub(super) deployments: Deployments,
+    pub(super) access: Access,
+    pub(super) uplink: Option<Uplink>,
+    pub(super) time_floor: Arc<TimeFloor>,
+    pub(super) telemetry: Telemetry,
+    pub(super) work: VecDeque<Work>,
+    /// Positions of the outbox that become readable with a ticket.
+    pub(super) grown: VecDeque<(BatchSeq, u8, u64)>,
+    pub(super) stopping: bool,
+    pub(super) idle: bool,
+    pub(super) failed: Option<store::StoreError>,
+}
+
+impl Gateway {
+    /// Runs until told to stop or until the store fails.
+    pub async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Inbound>) -> Ended {
+        loop {
+            let wait = self.wait();
+            tokio::select! {
+                biased;
+                Some(inbound) = inbox.recv() => self.take_inbound(inbound, inbox),
+                Some(input) = self.port.recv(), if self.commit.has_room() => {
+                    self.take_network(input);
+                }
+                () = tokio::time::sleep(wait) => self.tick(),
+            }
+            self.finish_turn();
+            if let Some(error) = self.failed.take() {
+                let next_attempt = self.core.next_attempt();
+                self.tear_down();
+                return Ended::StoreFailed { error, next_attempt };
+            }
+            if self.stopping && self.idle && self.commit.is_idle() {
+                self.tear_down();
+                return Ended::Stopped;
+            }
+        }
+    }
+
+    fn tear_down(self) {
+        self.functions.stop();
+        if let Some(uplink) = self.uplink {
+            uplink.stop();
+        }
+        self.commit.stop();
+    }
+
+    /// How long nothing is due.
+    fn wait(&mut self) -> Duration {
+        const LONGEST: Millis = Millis(60_000);
+        self.now = self.clock.now();
+        let due = [
+            self.broker.next_deadline(),
+            self.core.next_deadline(),
+            self.telemetry.next_deadline(),
+            self.commit.deadline(),
+        ];
+        let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);
+        self.clock.until(at.min(self.now.at + LONGEST))
+    }
+
+    fn take_inbound(&mut self, first: Inbound, inbox: &mut mpsc::UnboundedReceiver<Inbound>) {
+        self.now = self.clock.now();
+        let mut next = Some(first);
+        for _ in 0..TURN_INPUTS_MAX {
+            let Some(inbound) = next else { break };
+            self.inbound(inbound);
+            self.carry_out();
+            if !self.commit.has_room() {
+                break;
+            }
+            next = inbox.try_recv().ok();
+        }
+    }
+
+    fn take_network(&mut self, first: broker::Input) {
+        self.now = self.clock.now();
+        let mut next = Some(first);
+        for _ in 0..TURN_INPUTS_MAX {
+            let Some(input) = next else { break };
+            self.with_broker(|broker, turn| broker.handle(input, turn));
+            self.carry_out();
+            if !self.commit.has_room() {
+                break;
+            }
+            next = self.port.try_recv();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now = self.clock.now();
+        if self.broker.next_deadline().is_some_and(|at| at <= self.now.at) {
+            self.with_broker(|broker, turn| broker.handle(broker::Input::Tick, turn));
+        }
+        if self.core.next_deadline().is_some_and(|at| at <= self.now.at) {
+            self.with_core(CoreInput::Tick);
+        }
+        self.report_health();
+        self.carry_out();
+    }
+
+    /// Writes are flushed, the batch is closed where that is due.
+    fn finish_turn(&mut self) {
+        // A batch with nothing to write is durable at once; what that releases may fill the next.
+        for _ in 0..TURN_INPUTS_MAX {
+            if let Some(waiting) = self.broker.waits_for()
+                && waiting >= self.commit.open()
+            {
+                self.commit.awaited(edge_core::effect::Pace::Prompt, self.now.at);
+            }
+            let sealed = if self.stopping && self.idle {
+                self.commit.seal_for_stop(self.now.at)
+            } else {
+                self.commit.seal_if_due(self.now.at)
+            };
+            let Some(ticket) = sealed else { break };
+            self.durable(ticket);
+        }
+        let mut effects = Vec::new();
+        self.broker.flush(&mut effects);
+        for effect in effects {
+            let left = self.port.apply(effect);
+            assert!(left.is_none(), "flush makes sends only");
+        }
+    }
+
+    fn inbound(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Store(store::Completion::Committed(_)) => {
+                let ticket = self.commit.committed();
+                self.durable(ticket);
+            }
+            Inbound::Store(store::Completion::Failed { error, .. }) => self.failed = Some(error),
+            Inbound::Function(done) => self.function_done(done),
+            Inbound::Password { conn, name, password, holds } => {
+                let outcome = self.access.judged(&name, &password, holds);
+                let input = broker::Input::AuthDone { conn, outcome };
+                self.with_broker(|broker, turn| broker.handle(input, turn));
+            }
+            Inbound::Uplink(heard) => self.heard(heard),
+            Inbound::Asked(asked) => self.asked(asked),
+            Inbound::Prepared(done) => self.app_prepared(*done),
+            Inbound::Stop => {
+                tracing::info!("stopping: finishing what is in work");
+                self.stopping = true;
+                self.with_broker(Broker::shutdown);
+                self.with_core(CoreInput::Stop);
+            }
+        }
+    }
+
+    fn durable(&mut self, ticket: BatchSeq) {
+        self.with_broker(|broker, turn| broker.durable(ticket, turn));
+        while let Some((at, stream, seq)) = self.grown.front().copied()
+            && at <= ticket
+        {
+            self.grown.pop_front();
+            self.say(Say::Durable { stream, seq });
+        }
+        self.carry_out();
+    }
+
+    pub(super) fn say(&self, say: Say) {
+        if let Some(uplink) = &self.uplink {
+            uplink.say(say);
+        }
+    }
+
+    pub(super) fn with_broker(&mut self, act: impl FnOnce(&mut Broker, &mut Turn<'_>)) {
+        let mut effects = Vec::new();
+        let open = self.commit.open();
+        act(&mut self.broker, &mut Turn { now: self.now, open, effects: &mut effects });
+        self.work.extend(effects.into_iter().map(Work::Broker));
+    }
+
+    pub(super) fn with_core(&mut self, input: CoreInput) {
+        let mut effects = Vec::new();
+        self.core.handle(input, self.now, &mut effects);
+        self.work.extend(effects.into_iter().map(Work::Core));
+    }
+}

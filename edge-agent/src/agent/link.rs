@@ -1,0 +1,44 @@
+//! What is known of the link to the control plane.
+
+use edge_core::time::Millis;
+use serde_json::{Value, json};
+
+/// State of the link.
+#[derive(Clone, Debug, Default)]
+pub struct LinkState {
+    /// Whether records flow.
+    pub up: bool,
+    /// Why not.
+    pub reason: String,
+    /// The system clock's difference from the control plane's, where it is large.
+    pub clock_error_ms: Option<i64>,
+    last_contact: Option<Millis>,
+}
+
+impl LinkState {
+    /// The link came up or went down.
+    pub fn changed(&mut self, up: bool, reason: String, now: Millis) {
+        if up || self.up {
+            self.last_contact = Some(now);
+        }
+        self.up = up;
+        self.reason = reason;
+    }
+
+    /// The control plane was heard.
+    pub fn contact(&mut self, now: Millis) {
+        self.last_contact = Some(now);
+    }
+
+    /// For `status`.
+    #[must_use]
+    pub fn json(&self, now: Millis, enrolled: bool) -> Value {
+        let contact = if self.up { Some(now) } else { self.last_contact };
+        json!({
+            "enrolled": enrolled,
+            "up": self.up,
+            "reason": self.reason,
+            "last_contact_age_ms": contact.map(|at| now.since(at).0),
+        })
+    }
+}

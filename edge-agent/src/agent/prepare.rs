@@ -1,0 +1,270 @@
+//! Verifying and compiling revisions, and carrying state over: all that takes long, on one thread
+//! of its own. One thing at a time; the loop asks for the next when it has the answer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use bytes::Bytes;
+use edge_core::id::{FunctionId, LaneKey};
+use edge_core::op::StateKey;
+use edge_core::release::Release;
+use sync_protocol::bundle::Bundle;
+use sync_protocol::id::Digest;
+use sync_protocol::limits::BUNDLE_BYTES_MAX;
+use sync_protocol::revision::{AuthorKeys, SignedManifest, VerifiedRevision};
+
+use super::inbox::{Inbound, Outlet};
+use super::library::Library;
+use super::release;
+use super::state::State;
+use crate::runtime::{Prepared, Runtime};
+
+/// Stack of the thread: `migrate` runs functions on it.
+const STACK_BYTES: usize = 4 << 20;
+
+/// What is asked.
+pub enum Prepare {
+    /// Take a fetched file into the library.
+    Import {
+        /// What it should be.
+        digest: Digest,
+        /// Where it is; it is removed afterwards.
+        path: PathBuf,
+    },
+    /// Take all files of a bundle into the library.
+    ImportBundle {
+        /// The bundle file.
+        path: PathBuf,
+    },
+    /// Verify a manifest of the library.
+    Verify {
+        /// Which revision.
+        revision: Digest,
+    },
+    /// Compile the functions of a verified revision.
+    Compile {
+        /// Which.
+        revision: Arc<VerifiedRevision>,
+    },
+    /// Carry a function's state over to its new version.
+    Migrate {
+        /// The app.
+        app: String,
+        /// The function, prepared at its new version.
+        prepared: Arc<Prepared>,
+        /// The version to start from.
+        from: u32,
+    },
+}
+
+/// An app that can go live.
+#[derive(Clone)]
+pub struct PreparedApp {
+    /// For the core.
+    pub release: Arc<Release>,
+    /// For the workers.
+    pub functions: Vec<Arc<Prepared>>,
+    /// What was verified.
+    pub revision: Arc<VerifiedRevision>,
+}
+
+impl std::fmt::Debug for PreparedApp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreparedApp").field("release", &self.release).finish_non_exhaustive()
+    }
+}
+
+/// The answer.
+#[derive(Debug)]
+pub enum PrepareDone {
+    /// The file is in the library, or why not.
+    Imported {
+        /// Which.
+        digest: Digest,
+        /// Whether.
+        result: Result<(), String>,
+    },
+    /// The bundle's files are in the library: its app and revision, or why not.
+    BundleImported {
+        /// What it holds.
+        result: Result<(String, Digest), String>,
+    },
+    /// The manifest is good, or why not.
+    Verified {
+        /// Which revision.
+        revision: Digest,
+        /// The manifest.
+        result: Result<Arc<VerifiedRevision>, String>,
+    },
+    /// The app can go live, or why not.
+    Compiled {
+        /// Which revision.
+        revision: Digest,
+        /// The app.
+        result: Result<PreparedApp, String>,
+    },
+    /// The new copy of a function's state, or why there is none.
+    Migrated {
+        /// The app.
+        app: String,
+        /// The function.
+        function: FunctionId,
+        /// Its entries.
+        result: Result<Vec<(StateKey, Bytes)>, String>,
+    },
+}
+
+/// Handle of the thread.
+#[derive(Debug)]
+pub struct Preparer {
+    asks: Sender<Prepare>,
+}
+
+impl Preparer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn spawn(worker: Worker, outlet: Outlet) -> io::Result<Self> {
+        let (asks, asked) = channel();
+        let builder = std::thread::Builder::new().name("prepare".to_owned());
+        builder.stack_size(STACK_BYTES).spawn(move || {
+            while let Ok(ask) = asked.recv() {
+                outlet.tell(Inbound::Prepared(Box::new(worker.answer(ask))));
+            }
+        })?;
+        Ok(Self { asks })
+    }
+
+    /// Asks; the answer comes through the inbox.
+    pub fn ask(&self, ask: Prepare) {
+        self.asks.send(ask).expect("invariant: the thread lives as long as its handle");
+    }
+}
+
+/// What the thread works with.
+pub struct Worker {
+    /// Compiles.
+    pub runtime: Arc<Runtime>,
+    /// Files by digest.
+    pub library: Library,
+    /// Who may sign.
+    pub authors: AuthorKeys,
+    /// State to carry over.
+    pub state: Arc<State>,
+}
+
+impl Worker {
+    fn answer(&self, ask: Prepare) -> PrepareDone {
+        match ask {
+            Prepare::Import { digest, path } => {
+                let result = self.import(digest, &path);
+                PrepareDone::Imported { digest, result }
+            }
+            Prepare::ImportBundle { path } => {
+                PrepareDone::BundleImported { result: self.import_bundle(&path) }
+            }
+            Prepare::Verify { revision } => {
+                let result = self.verify(revision).map(Arc::new);
+                PrepareDone::Verified { revision, result }
+            }
+            Prepare::Compile { revision } => {
+                let digest = revision.digest();
+                PrepareDone::Compiled { revision: digest, result: self.compile(&revision) }
+            }
+            Prepare::Migrate { app, prepared, from } => {
+                let function = prepared.profile().function.clone();
+                let result = self.migrate(&prepared, from);
+                PrepareDone::Migrated { app, function, result }
+            }
+        }
+    }
+
+    fn import(&self, digest: Digest, path: &Path) -> Result<(), String> {
+        let bytes = std::fs::read(path).map_err(|err| err.to_string())?;
+        let is_manifest =
+            || SignedManifest::from_bytes(&bytes).is_ok_and(|manifest| manifest.digest() == digest);
+        // Whatever it is, it must not be taken for a good beginning at the next try.
+        std::fs::remove_file(path).map_err(|err| err.to_string())?;
+        if Digest::of(&bytes) != digest && !is_manifest() {
+            return Err(format!("what was fetched is not {digest}"));
+        }
+        self.library.add(digest, &bytes).map_err(|err| err.to_string())
+    }
+
+    fn import_bundle(&self, path: &Path) -> Result<(String, Digest), String> {
+        let size = std::fs::metadata(path).map_err(|err| err.to_string())?.len();
+        if size > BUNDLE_BYTES_MAX {
+            return Err(format!("the bundle has {size} bytes, at most {BUNDLE_BYTES_MAX} are taken"));
+        }
+        let file = std::fs::read(path).map_err(|err| err.to_string())?;
+        let bundle = Bundle::parse(&file).map_err(|err| err.to_string())?;
+        let revision = bundle.verify(&self.authors).map_err(|err| err.to_string())?;
+        for (digest, artifact) in &bundle.artifacts {
+            let added = self.library.add(*digest, artifact);
+            added.map_err(|err| err.to_string())?;
+        }
+        let manifest = bundle.signed.to_bytes();
+        self.library.add(revision.digest(), &manifest).map_err(|err| err.to_string())?;
+        Ok((revision.manifest().app.clone(), revision.digest()))
+    }
+
+    /// Verifies and compiles a revision that is in the library, on the calling thread.
+    pub fn ready(&self, revision: Digest) -> Result<PreparedApp, String> {
+        self.compile(&Arc::new(self.verify(revision)?))
+    }
+
+    fn verify(&self, revision: Digest) -> Result<VerifiedRevision, String> {
+        let digest_of = |bytes: &[u8]| SignedManifest::from_bytes(bytes).ok().map(|m| m.digest());
+        let bytes = self.library.read(revision, digest_of).map_err(|err| err.to_string())?;
+        let signed = SignedManifest::from_bytes(&bytes).map_err(|err| err.to_string())?;
+        signed.verify_as(revision, &self.authors).map_err(|err| err.to_string())
+    }
+
+    fn compile(&self, revision: &Arc<VerifiedRevision>) -> Result<PreparedApp, String> {
+        let release = Arc::new(release::resolve(revision)?);
+        let manifest = revision.manifest();
+        let mut functions = Vec::with_capacity(manifest.functions.len());
+        for (name, function) in &manifest.functions {
+            let in_function = |err: String| format!("functions.{name}: {err}");
+            let digest_of = |bytes: &[u8]| Some(Digest::of(bytes));
+            let component = self
+                .library
+                .read(function.artifact, digest_of)
+                .map_err(|err| in_function(err.to_string()))?;
+            let checked = revision.check_artifact(function.artifact, &component);
+            checked.map_err(|err| in_function(err.to_string()))?;
+            let profile = release::profile(revision, name, function).map_err(in_function)?;
+            let prepared = self.runtime.prepare(&component, profile);
+            functions.push(prepared.map_err(|err| in_function(err.to_string()))?);
+        }
+        Ok(PreparedApp { release, functions, revision: Arc::clone(revision) })
+    }
+
+    fn migrate(&self, prepared: &Prepared, from: u32) -> Result<Vec<(StateKey, Bytes)>, String> {
+        let profile = prepared.profile();
+        if !prepared.can_migrate() {
+            return Ok(Vec::new());
+        }
+        let lanes = self.state.lanes(&profile.function, from).map_err(|e| e.to_string())?;
+        let mut copied = Vec::new();
+        for (lane, entries) in lanes {
+            let device = if let LaneKey::Device(device) = &lane { Some(device.clone()) } else { None };
+            let entries = prepared
+                .migrate(from, device.as_ref(), entries)
+                .map_err(|fault| format!("migrate: {}: {}", fault.kind, fault.message))?;
+            copied.extend(entries.into_iter().map(|(key, value)| {
+                let key = StateKey {
+                    function: profile.function.clone(),
+                    state_version: profile.state_version,
+                    lane: lane.clone(),
+                    key,
+                };
+                (key, value)
+            }));
+        }
+        Ok(copied)
+    }
+}

@@ -1,0 +1,132 @@
+//! A verified manifest, resolved for the core and for the runtime.
+
+use edge_core::id::{Digest, FunctionId, TriggerId};
+use edge_core::release as core;
+use edge_core::time::Millis;
+use edge_core::topic::TopicFilter;
+use sync_protocol::manifest::{
+    Durability, Function, Manifest, MissedSlots, Source, StateScope, Trigger, WhenFull,
+};
+use sync_protocol::revision::VerifiedRevision;
+
+use crate::runtime::{FunctionProfile, Grants, Limits};
+
+/// The release as the core takes it.
+///
+/// # Errors
+/// A topic or schedule that this gateway does not understand, with its path.
+pub fn resolve(revision: &VerifiedRevision) -> Result<core::Release, String> {
+    let manifest = revision.manifest();
+    let app = &manifest.app;
+    let functions = manifest.functions.iter().map(|(name, function)| core::FunctionSpec {
+        id: function_id(app, name),
+        state: scope(function.state),
+        state_version: function.state_version,
+        concurrency: function.limits.concurrency,
+        when_full: match function.when_full {
+            WhenFull::Hold => core::WhenFull::Hold,
+            WhenFull::ShedNewest => core::WhenFull::ShedNewest,
+            WhenFull::ShedOldest => core::WhenFull::ShedOldest,
+            WhenFull::LatestPerKey => core::WhenFull::LatestPerKey,
+        },
+    });
+    let triggers = manifest.triggers.iter().map(|(name, trigger)| {
+        trigger_spec(manifest, name, trigger).map_err(|why| format!("triggers.{name}: {why}"))
+    });
+    Ok(core::Release {
+        app: app.clone(),
+        revision: Digest(revision.digest().0),
+        functions: functions.collect(),
+        triggers: triggers.collect::<Result<_, _>>()?,
+    })
+}
+
+fn trigger_spec(
+    manifest: &Manifest,
+    name: &str,
+    trigger: &Trigger,
+) -> Result<core::TriggerSpec, String> {
+    let (source, durability) = match &trigger.source {
+        Source::Mqtt(mqtt) => {
+            let filters = mqtt.topics.iter().map(|text| filter(text)).collect::<Result<_, _>>()?;
+            (core::TriggerSource::Mqtt { filters }, mqtt.durability)
+        }
+        Source::Schedule(source) => {
+            let schedule = source.expression.parse().map_err(|err| format!("schedule: {err}"))?;
+            let missed = match source.missed {
+                MissedSlots::Skip => core::MissedSlots::Skip,
+                MissedSlots::Once => core::MissedSlots::Once,
+            };
+            (core::TriggerSource::Schedule { schedule, missed }, Durability::Prompt)
+        }
+    };
+    Ok(core::TriggerSpec {
+        id: TriggerId::new(&format!("{}/{name}", manifest.app)),
+        function: function_id(&manifest.app, &trigger.function),
+        source,
+        retry: core::RetryPolicy {
+            retries_max: trigger.retry.retries_max,
+            backoff: trigger.retry.backoff_ms.iter().map(|ms| Millis(*ms)).collect(),
+            age_max: Millis(trigger.retry.age_ms_max),
+        },
+        durability: match durability {
+            Durability::Prompt => core::Durability::Prompt,
+            Durability::Thrifty => core::Durability::Thrifty,
+        },
+    })
+}
+
+/// What the runtime must know of a function.
+///
+/// # Errors
+/// A grant that is no topic filter.
+pub fn profile(
+    revision: &VerifiedRevision,
+    name: &str,
+    function: &Function,
+) -> Result<FunctionProfile, String> {
+    let grants = &function.grants;
+    let publish = grants.publish.iter().map(|text| filter(text)).collect::<Result<_, _>>()?;
+    let limits = &function.limits;
+    Ok(FunctionProfile {
+        function: function_id(&revision.manifest().app, name),
+        revision: Digest(revision.digest().0),
+        state_version: function.state_version,
+        limits: Limits {
+            memory_bytes: limits.memory_bytes,
+            time_ms: limits.time_ms,
+            stack_bytes: limits.stack_bytes,
+            publishes: limits.publishes,
+            publish_bytes: limits.publish_bytes,
+            records: limits.records,
+            record_bytes: limits.record_bytes,
+            log_bytes: limits.log_bytes,
+            state_write_bytes: limits.state_write_bytes,
+            state_bytes: limits.state_bytes,
+        },
+        grants: Grants {
+            publish,
+            record: grants.record.clone(),
+            state: scope(function.state),
+            config: function.config.clone(),
+        },
+    })
+}
+
+/// `app/function`.
+#[must_use]
+pub fn function_id(app: &str, name: &str) -> FunctionId {
+    FunctionId::new(&format!("{app}/{name}"))
+}
+
+fn scope(scope: StateScope) -> core::StateScope {
+    match scope {
+        StateScope::Device => core::StateScope::Device,
+        StateScope::Function => core::StateScope::Function,
+        StateScope::None => core::StateScope::None,
+    }
+}
+
+fn filter(text: &str) -> Result<TopicFilter, String> {
+    text.parse().map_err(|err| format!("{text:?}: {err}"))
+}

@@ -1,0 +1,125 @@
+//! Events of core and broker become log lines; function logs go to whoever follows.
+
+use edge_broker::broker::BrokerEvent;
+use edge_core::event::CoreEvent;
+use edge_core::outcome::Outcome;
+use edge_core::time::Millis;
+use sync_protocol::wire::{LogLevel, LogLine};
+
+use crate::runtime::{self, Completion};
+
+/// Interval of health reports.
+const HEALTH_EVERY: Millis = Millis(30_000);
+
+/// What is told, to whom and when.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    followed_until: Millis,
+    health_at: Millis,
+    lines: Vec<LogLine>,
+    /// Attempts that failed since start.
+    pub faults: u64,
+}
+
+impl Telemetry {
+    /// When the next health report is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        Some(self.health_at)
+    }
+
+    /// Whether a health report is due; the next one is set.
+    pub fn health_is_due(&mut self, now: Millis) -> bool {
+        let due = self.health_at <= now;
+        if due {
+            self.health_at = now + HEALTH_EVERY;
+        }
+        due
+    }
+
+    /// Somebody follows the logs for so long.
+    pub fn follow(&mut self, until: Millis) {
+        self.followed_until = until;
+    }
+
+    /// Lines for whoever follows; none where nobody does.
+    pub fn take_lines(&mut self, now: Millis) -> Vec<LogLine> {
+        if self.followed_until < now {
+            self.lines.clear();
+        }
+        std::mem::take(&mut self.lines)
+    }
+
+    /// An attempt has ended.
+    pub fn attempt(&mut self, done: &Completion, unix_ms: u64) {
+        if let Outcome::Fault(fault) = &done.outcome {
+            self.faults += 1;
+            let (function, event) = (&done.function, &done.event);
+            tracing::warn!(%function, %event, kind = %fault.kind, fault.message, "attempt faulted");
+        }
+        for line in &done.logs {
+            let source = done.function.as_str();
+            log(line.level, source, &line.text);
+            self.lines.push(LogLine {
+                unix_ms,
+                level: level(line.level),
+                source: source.to_owned(),
+                event: Some(crate::uplink::convert::event_id(done.event)),
+                text: line.text.clone(),
+            });
+        }
+    }
+
+    /// Something happened in the core.
+    pub fn core(&mut self, event: &CoreEvent) {
+        match event {
+            CoreEvent::Admitted { .. }
+            | CoreEvent::Started { .. }
+            | CoreEvent::Done { .. }
+            | CoreEvent::Unrouted { .. }
+            | CoreEvent::ReceiptTaken { .. } => tracing::trace!(?event, "core"),
+            CoreEvent::DeadLettered { .. }
+            | CoreEvent::Shed { .. }
+            | CoreEvent::OutboxDropped { .. }
+            | CoreEvent::FunctionPaused { .. }
+            | CoreEvent::ReceiptRefused { .. }
+            | CoreEvent::CrashCounted { .. } => tracing::warn!(?event, "core"),
+            CoreEvent::Activated { .. } | CoreEvent::Deactivated { .. } => {
+                tracing::info!(?event, "core");
+            }
+            event => tracing::debug!(?event, "core"),
+        }
+    }
+
+    /// Something happened in the broker.
+    pub fn broker(&mut self, event: &BrokerEvent) {
+        match event {
+            BrokerEvent::Dropped { .. } | BrokerEvent::Violation { .. } => {
+                tracing::warn!(?event, "broker");
+            }
+            event => tracing::debug!(?event, "broker"),
+        }
+    }
+}
+
+fn log(level: runtime::LogLevel, source: &str, text: &str) {
+    match level {
+        runtime::LogLevel::Error | runtime::LogLevel::Panic => {
+            tracing::error!(target: "function", source, text);
+        }
+        runtime::LogLevel::Warn => tracing::warn!(target: "function", source, text),
+        runtime::LogLevel::Info => tracing::info!(target: "function", source, text),
+        runtime::LogLevel::Debug => tracing::debug!(target: "function", source, text),
+        runtime::LogLevel::Trace => tracing::trace!(target: "function", source, text),
+    }
+}
+
+fn level(level: runtime::LogLevel) -> LogLevel {
+    match level {
+        runtime::LogLevel::Trace => LogLevel::Trace,
+        runtime::LogLevel::Debug => LogLevel::Debug,
+        runtime::LogLevel::Info => LogLevel::Info,
+        runtime::LogLevel::Warn => LogLevel::Warn,
+        runtime::LogLevel::Error | runtime::LogLevel::Panic => LogLevel::Error,
+    }
+}

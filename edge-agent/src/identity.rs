@@ -1,0 +1,104 @@
+//! The gateway's identity: made by enrolment, kept in one file of the data directory.
+//!
+//! The file is written at once and whole (temporary file, fsync, rename), readable by its owner
+//! only. It holds the private key; nothing else on the gateway does.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use sync_protocol::enroll::Enrolled;
+use sync_protocol::topics;
+
+use crate::tls::{self, TimeFloor};
+use crate::uplink::mqtt::Endpoint;
+
+/// What enrolment left.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Identity {
+    /// Gateway name, as in the certificate.
+    pub gateway: String,
+    /// Private key, PKCS#8 DER.
+    key: Vec<u8>,
+    /// What the control plane answered.
+    pub enrolled: Enrolled,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Puts an identity together.
+    #[must_use]
+    pub fn new(gateway: String, key: Vec<u8>, enrolled: Enrolled) -> Self {
+        Self { gateway, key, enrolled }
+    }
+
+    fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("identity")
+    }
+
+    /// Reads the identity; `None` where the gateway never enrolled.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no identity.
+    pub fn load(data_dir: &Path) -> io::Result<Option<Self>> {
+        let path = Self::path(data_dir);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(err) => return Err(err),
+        };
+        postcard::from_bytes(&bytes).map(Some).map_err(|_| {
+            let text = format!("{} is damaged: enrol again with a new token", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })
+    }
+
+    /// Writes the identity.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn save(&self, data_dir: &Path) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
+        tls::write_secret(&Self::path(data_dir), &bytes)
+    }
+
+    /// Where and how the uplink connects.
+    ///
+    /// # Errors
+    /// The identity does not hold what TLS needs.
+    pub fn endpoint(&self, time: Arc<TimeFloor>) -> io::Result<Endpoint> {
+        let ca = CertificateDer::from(self.enrolled.gateway_ca.clone());
+        let own = CertificateDer::from(self.enrolled.certificate.clone());
+        let key = PrivateKeyDer::Pkcs8(self.key.clone().into());
+        let (host, port) = split_endpoint(&self.enrolled.endpoint)?;
+        let offline = sync_protocol::wire::Message::encode(&sync_protocol::wire::Presence::Offline)
+            .map_err(io::Error::other)?;
+        Ok(Endpoint {
+            host,
+            port,
+            client_id: self.gateway.clone(),
+            login: None,
+            subscribe: topics::down(&self.gateway),
+            will: Some((topics::presence(&self.gateway), offline)),
+            tls: tls::enrolled(ca, own, key, time)?,
+        })
+    }
+}
+
+/// Splits `host:port`; an IPv6 address stands in brackets.
+///
+/// # Errors
+/// It is neither.
+pub fn split_endpoint(text: &str) -> io::Result<(String, u16)> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is not host:port"));
+    let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok((host.to_owned(), port.parse().map_err(|_| bad())?))
+}

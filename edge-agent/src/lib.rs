@@ -1,0 +1,17 @@
+//! The Holm gateway process: broker, store, function runtime and uplink in one binary.
+//!
+//! The map and the invariants stand in `docs/architecture.md`. This crate is the shell: sockets,
+//! disk, threads and the composition of them. What happens to a message is decided in `edge-core`,
+//! what the MQTT protocol demands in `edge-broker`.
+
+pub mod agent;
+pub mod auth;
+pub mod control;
+pub mod enroll;
+pub mod identity;
+pub mod runtime;
+pub mod settings;
+pub mod store;
+pub mod tls;
+pub mod toml_reader;
+pub mod uplink;

@@ -1,0 +1,207 @@
+//! The `edge-agent` program.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use edge_agent::agent::Agent;
+use edge_agent::control::{self, Request};
+use edge_agent::enroll::enroll;
+use edge_agent::settings::Settings;
+use serde_json::Value;
+use sync_protocol::wire::Request as Ask;
+
+mod show;
+
+const DEFAULT_CONFIG: &str = "/etc/holm/agent.toml";
+
+/// The Holm gateway: runs WASM functions when devices send MQTT messages, and loses none.
+#[derive(Parser)]
+#[command(name = "edge-agent", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  edge-agent check agent.toml              report all problems of a configuration at once
+  edge-agent run --config agent.toml       run the gateway
+  edge-agent status --config agent.toml    what it is doing
+  edge-agent enroll TOKEN --config agent.toml   join a control plane (`holm gateway add NAME`)
+  edge-agent deploy app.holm --config agent.toml   deploy without a control plane";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT.
+    Run(Config),
+    /// Report all problems of a configuration file.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Join a control plane with a one-time token.
+    Enroll {
+        /// What `holm gateway add NAME` printed.
+        token: String,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// What the gateway is doing.
+    Status {
+        /// Print the whole document as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Deploy a bundle (`holm build`) to a gateway without a control plane.
+    Deploy {
+        /// The bundle file.
+        bundle: PathBuf,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Take an app away from a gateway without a control plane.
+    Undeploy {
+        /// The app.
+        app: String,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// List dead letters, newest first.
+    DeadLetters {
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// List the state of a function.
+    State {
+        /// `app/function`.
+        function: String,
+        /// Only this device's.
+        #[arg(long)]
+        device: Option<String>,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Make a token for a device, and the line for the configuration.
+    DeviceToken,
+    /// Hash a password (standard input) for `password_argon2`.
+    DevicePassword,
+}
+
+#[derive(Args)]
+struct Config {
+    /// Configuration file.
+    #[arg(long, default_value = DEFAULT_CONFIG, env = "HOLM_AGENT_CONFIG")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "compile") {
+        let rest: Vec<OsString> = words.collect();
+        return edge_agent::runtime::compile_child_main(&rest);
+    }
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edge-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), String> {
+    match command {
+        Command::Run(config) => run_agent(&config.config),
+        Command::Check { file } => {
+            read_settings(&file)?;
+            println!("{}: no problem", file.display());
+            Ok(())
+        }
+        Command::Enroll { token, config } => enroll_gateway(&token, &config.config),
+        Command::Status { json, config } => {
+            let status = ask(&config.config, &Request::Ask(Ask::Status))?;
+            if json { print_json(&status) } else { show::status(&status) }
+            Ok(())
+        }
+        Command::Deploy { bundle, config } => {
+            let bundle = std::path::absolute(&bundle).map_err(|err| err.to_string())?;
+            print_json(&ask(&config.config, &Request::Deploy { bundle })?);
+            Ok(())
+        }
+        Command::Undeploy { app, config } => {
+            ask(&config.config, &Request::Undeploy { app }).map(|_| ())
+        }
+        Command::DeadLetters { limit, config } => {
+            print_json(&ask(&config.config, &Request::Ask(Ask::DeadLetters { limit }))?);
+            Ok(())
+        }
+        Command::State { function, device, config } => {
+            let request = Ask::StateList { function, device, prefix: String::new(), limit: 1_000 };
+            print_json(&ask(&config.config, &Request::Ask(request))?);
+            Ok(())
+        }
+        Command::DeviceToken => show::device_token(),
+        Command::DevicePassword => show::device_password(),
+    }
+}
+
+fn read_settings(file: &Path) -> Result<Settings, String> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|err| format!("{name}: {err}"))?;
+    Settings::parse(&text).map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(|problem| format!("{name}: {problem}")).collect();
+        format!("{} problem(s)\n{}", lines.len(), lines.join("\n"))
+    })
+}
+
+fn ask(config: &Path, request: &Request) -> Result<Value, String> {
+    control::request(&read_settings(config)?.control_socket, request)
+}
+
+fn print_json(value: &Value) {
+    println!("{value:#}");
+}
+
+fn run_agent(config: &Path) -> Result<(), String> {
+    show::start_logging();
+    let settings = read_settings(config)?;
+    let io = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|err| err.to_string())?;
+    let exe = std::env::current_exe().map_err(|err| err.to_string())?;
+    let agent = Agent::new(settings, exe, io.handle().clone()).map_err(|err| err.to_string())?;
+    let stopper = agent.stopper();
+    io.spawn(async move {
+        if show::stop_signal().await.is_ok() {
+            stopper.stop();
+        }
+    });
+    agent.run().map_err(|err| err.to_string())
+}
+
+fn enroll_gateway(token: &str, config: &Path) -> Result<(), String> {
+    show::start_logging();
+    let settings = read_settings(config)?;
+    let token: sync_protocol::enroll::Token = token.parse().map_err(|err| format!("{err}"))?;
+    if token.gateway != settings.name {
+        let (theirs, ours) = (token.gateway, settings.name);
+        return Err(format!("the token is for {theirs:?}, the configuration names {ours:?}"));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| err.to_string())?;
+    let identity = runtime.block_on(enroll(&token, &settings.data_dir));
+    let identity = identity.map_err(|err| err.to_string())?;
+    println!("enrolled as {} at {}", identity.gateway, identity.enrolled.endpoint);
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! The engine: what is compiled into an artifact, what memory is reserved, and the clock that
+//! ends attempts.
+//!
+//! - [`engine_config`] alone decides what is compiled into an artifact; the compiling child and
+//!   the running process both use it, else artifacts would not load.
+//! - The pool reserves `slots x (memory_bytes_max + 64 KiB)` of address space, 257 MiB with 16
+//!   slots of 16 MiB. wasmtime's own defaults reserve 3.9 TiB.
+//! - The epoch thread ticks every 10 ms while attempts run and sleeps when none has run for 100 ms.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy,
+    PoolingAllocationConfig, WasmFeatures,
+};
+
+/// The full version of the engine. wasmtime itself compares the major number only, so that code
+/// from a compiler with a known fault would go on running after its correction.
+pub const WASMTIME_VERSION: &str = "48.0.8";
+
+/// Inaccessible bytes behind each linear memory.
+const GUARD_BYTES: u64 = 64 << 10;
+/// Size of a WebAssembly page.
+const WASM_PAGE_BYTES: u64 = 64 << 10;
+/// Core instances, tables and such per component: the function and its adapters.
+const PARTS_PER_COMPONENT: u32 = 4;
+/// Elements of one function table.
+const TABLE_ELEMENTS: usize = 10_000;
+/// Bytes of host-side metadata per component and per core instance.
+const INSTANCE_BYTES: usize = 256 << 10;
+/// Proposals that functions may not use: shared memory, a second heap, results that depend on the
+/// hardware.
+const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
+    .union(WasmFeatures::SHARED_EVERYTHING_THREADS)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::LEGACY_EXCEPTIONS)
+    .union(WasmFeatures::GC)
+    .union(WasmFeatures::FUNCTION_REFERENCES)
+    .union(WasmFeatures::STACK_SWITCHING)
+    .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::RELAXED_SIMD);
+/// Frames kept of a trap.
+const BACKTRACE_FRAMES: usize = 64;
+
+/// Length of one tick of the epoch.
+pub(super) const TICK_MS: u64 = 10;
+/// Ticks without an attempt after which the epoch thread sleeps.
+const IDLE_TICKS: u32 = 10;
+
+/// Sizes of the engine; part of the gateway's configuration under `[runtime]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineSettings {
+    /// Attempts in work at once: sandboxes reserved and worker threads. Default: four times the
+    /// cores, at least 8.
+    pub slots: u32,
+    /// Largest `memory` that a function may ask for. It sets the address space per slot and is
+    /// compiled into artifacts: a change recompiles them.
+    pub function_memory_bytes_max: u64,
+    /// Native stack of an attempt.
+    pub call_stack_bytes: usize,
+    /// Bytes of a used memory, and of a table, that are reset by copying and stay resident.
+    pub keep_resident_bytes: usize,
+    /// Reset only the pages that were written, where the kernel can tell (Linux 6.7).
+    pub pagemap_scan: bool,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            slots: u32::try_from(cores * 4).unwrap_or(u32::MAX).clamp(8, 256),
+            function_memory_bytes_max: 16 << 20,
+            call_stack_bytes: 256 << 10,
+            keep_resident_bytes: 128 << 10,
+            pagemap_scan: true,
+        }
+    }
+}
+
+impl EngineSettings {
+    /// `function_memory_bytes_max` in whole pages.
+    pub(super) fn reservation_bytes(&self) -> u64 {
+        self.function_memory_bytes_max.next_multiple_of(WASM_PAGE_BYTES)
+    }
+}
+
+/// Everything that is compiled into an artifact and must be equal where it is compiled and where
+/// it runs, whatever cargo features either of them was built with.
+///
+/// # Errors
+/// When the version string is too long for an artifact's header.
+pub fn engine_config(settings: &EngineSettings) -> wasmtime::Result<Config> {
+    let mut config = Config::new();
+    config
+        // Off by name: left alone they follow the cargo features of whoever builds.
+        .wasm_features(FEATURES_OFF, false)
+        .gc_support(false)
+        .concurrency_support(false)
+        // A recording must replay to the same bits on any hardware.
+        .cranelift_nan_canonicalization(true)
+        .epoch_interruption(true)
+        .memory_reservation(settings.reservation_bytes())
+        .memory_guard_size(GUARD_BYTES)
+        .memory_reservation_for_growth(0)
+        .memory_may_move(false)
+        .guard_before_linear_memory(false)
+        .max_wasm_stack(settings.call_stack_bytes)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES))
+        .module_version(ModuleVersionStrategy::Custom(format!(
+            "{WASMTIME_VERSION}+holm-{}",
+            env!("CARGO_PKG_VERSION")
+        )))?;
+    Ok(config)
+}
+
+/// The engine that runs functions.
+pub(super) fn running(settings: &EngineSettings) -> wasmtime::Result<Engine> {
+    let mut config = engine_config(settings)?;
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)?));
+    Engine::new(&config)
+}
+
+/// The engine that only compiles: it reserves nothing.
+pub(super) fn compiling(settings: &EngineSettings) -> wasmtime::Result<Engine> {
+    Engine::new(&engine_config(settings)?)
+}
+
+fn pool(settings: &EngineSettings) -> wasmtime::Result<PoolingAllocationConfig> {
+    let slots = settings.slots;
+    let parts = slots.saturating_mul(PARTS_PER_COMPONENT);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(parts)
+        .total_memories(slots)
+        .total_tables(parts)
+        .max_component_instance_size(INSTANCE_BYTES)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .max_core_instances_per_component(PARTS_PER_COMPONENT)
+        .max_memories_per_component(1)
+        .max_memories_per_module(1)
+        .max_tables_per_component(PARTS_PER_COMPONENT)
+        .max_tables_per_module(1)
+        .max_memory_size(usize::try_from(settings.reservation_bytes())?)
+        .table_elements(TABLE_ELEMENTS)
+        .max_unused_warm_slots(slots)
+        .decommit_batch_size(1)
+        .linear_memory_keep_resident(settings.keep_resident_bytes)
+        .table_keep_resident(settings.keep_resident_bytes)
+        .pagemap_scan(if settings.pagemap_scan { Enabled::Auto } else { Enabled::No });
+    Ok(pool)
+}
+
+/// Moves the engine's epoch while attempts run.
+pub(super) struct Ticker {
+    shared: Arc<TickerShared>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct TickerShared {
+    running: AtomicUsize,
+    asleep: AtomicBool,
+    stop: AtomicBool,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+/// Says that an attempt runs, until dropped.
+pub(super) struct Ticking<'a>(&'a TickerShared);
+
+impl Ticker {
+    pub(super) fn start(engine: Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(TickerShared::default());
+        let theirs = Arc::clone(&shared);
+        let thread =
+            thread::Builder::new().name("epoch".into()).spawn(move || theirs.run(&engine))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    pub(super) fn begin(&self) -> Ticking<'_> {
+        // Sequentially consistent with the sleeper: either it sees this attempt or we see it
+        // asleep.
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::SeqCst) {
+            self.shared.rouse();
+        }
+        Ticking(&self.shared)
+    }
+}
+
+impl Drop for Ticking<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.rouse();
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic; were it to, there is nothing left to do about it here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl TickerShared {
+    fn rouse(&self) {
+        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asleep.store(false, Ordering::SeqCst);
+        self.wake.notify_all();
+    }
+
+    fn run(&self, engine: &Engine) {
+        let mut idle_ticks = 0;
+        while !self.stop.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(TICK_MS));
+            engine.increment_epoch();
+            idle_ticks = if self.running.load(Ordering::SeqCst) > 0 { 0 } else { idle_ticks + 1 };
+            if idle_ticks >= IDLE_TICKS {
+                self.sleep();
+                idle_ticks = 0;
+            }
+        }
+    }
+
+    fn sleep(&self) {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asleep.store(true, Ordering::SeqCst);
+        while self.asleep.load(Ordering::SeqCst)
+            && self.running.load(Ordering::SeqCst) == 0
+            && !self.stop.load(Ordering::SeqCst)
+        {
+            held = self.wake.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,237 @@
+//! Threads that run attempts, one each, below the gateway's loop in priority.
+//!
+//! # Invariants
+//! - The queue holds at most as many invocations as there are workers; more are handed back.
+//! - Every invocation taken ends in exactly one [`Completion`], whatever the function or the host
+//!   code did, unless the process dies or [`Workers::stop`] drops it unstarted.
+//! - While an attempt runs, its breadcrumb is in place.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::{io, mem};
+
+use edge_core::id::{AttemptId, EventId, FunctionId, JobId, LaneKey};
+use edge_core::op::Event;
+use edge_core::outcome::Outcome;
+
+use super::attempt::{Attempt, LogLine, Report, Stats};
+use super::breadcrumb::{Breadcrumbs, Crashed};
+use super::fault;
+use super::prepared::Prepared;
+use super::state::StateView;
+
+/// Workers give way to the loop, the store and the transports.
+const NICENESS: i32 = 5;
+/// Stack of a worker beyond what the function may use.
+const HOST_STACK_BYTES: usize = 1 << 20;
+
+/// An attempt to be made.
+pub struct Invocation {
+    /// The job; handed back in the completion.
+    pub job: JobId,
+    /// The attempt; handed back in the completion.
+    pub attempt: AttemptId,
+    /// Number of this run of the job, for the breadcrumb.
+    pub run: u32,
+    /// What the function is told: 1 for the first attempt that counts.
+    pub tries: u32,
+    /// The function.
+    pub prepared: Arc<Prepared>,
+    /// The event.
+    pub event: Arc<Event>,
+    /// The lane that the job holds.
+    pub lane: LaneKey,
+    /// The applied state.
+    pub state: Arc<dyn StateView>,
+}
+
+/// An attempt that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The function.
+    pub function: FunctionId,
+    /// The event.
+    pub event: EventId,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Lines it logged.
+    pub logs: Vec<LogLine>,
+    /// What it used.
+    pub stats: Stats,
+}
+
+/// The pool of worker threads. Dropping it stops it.
+pub struct Workers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Queue,
+    breadcrumbs: Option<Breadcrumbs>,
+    on_done: Box<dyn Fn(Completion) + Send + Sync>,
+}
+
+struct Queue {
+    inner: Mutex<QueueInner>,
+    wake: Condvar,
+    capacity: usize,
+}
+
+struct QueueInner {
+    waiting: VecDeque<Invocation>,
+    stopping: bool,
+}
+
+impl Workers {
+    /// Starts `count` workers for attempts that use up to `call_stack_bytes` of native stack
+    /// ([`EngineSettings`](super::EngineSettings)); `count` must not be above its `slots`.
+    /// `on_done` is called on the worker threads and must not block.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn spawn(
+        count: usize,
+        call_stack_bytes: usize,
+        breadcrumbs: Option<Breadcrumbs>,
+        on_done: impl Fn(Completion) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let queue = Queue::new(count);
+        let shared = Arc::new(Shared { queue, breadcrumbs, on_done: Box::new(on_done) });
+        let mut workers = Self { shared, threads: Vec::with_capacity(count) };
+        for slot in 0..count {
+            let worker = Worker { slot, shared: Arc::clone(&workers.shared) };
+            let thread = thread::Builder::new()
+                .name(format!("function-{slot}"))
+                .stack_size(call_stack_bytes + HOST_STACK_BYTES)
+                .spawn(move || worker.run())?;
+            workers.threads.push(thread);
+        }
+        Ok(workers)
+    }
+
+    /// Queues an attempt for the next free worker.
+    ///
+    /// # Errors
+    /// Hands it back when all workers are busy and as many attempts wait, or when stopping.
+    pub fn submit(&self, invocation: Invocation) -> Result<(), Box<Invocation>> {
+        self.shared.queue.push(invocation)
+    }
+
+    /// Waits for the attempts in work; those still waiting are dropped unstarted, without a
+    /// completion.
+    pub fn stop(mut self) {
+        self.halt();
+    }
+
+    fn halt(&mut self) {
+        self.shared.queue.stop();
+        for thread in mem::take(&mut self.threads) {
+            if thread.join().is_err() {
+                tracing::error!("a function worker had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+impl Queue {
+    fn new(capacity: usize) -> Self {
+        let inner = QueueInner { waiting: VecDeque::with_capacity(capacity), stopping: false };
+        Self { inner: Mutex::new(inner), wake: Condvar::new(), capacity }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, invocation: Invocation) -> Result<(), Box<Invocation>> {
+        let mut inner = self.lock();
+        if inner.stopping || inner.waiting.len() >= self.capacity {
+            return Err(Box::new(invocation));
+        }
+        inner.waiting.push_back(invocation);
+        drop(inner);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// The next invocation, or `None` when stopping.
+    fn pop(&self) -> Option<Invocation> {
+        let mut inner = self.lock();
+        while !inner.stopping {
+            if let Some(invocation) = inner.waiting.pop_front() {
+                return Some(invocation);
+            }
+            inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    fn stop(&self) {
+        let mut inner = self.lock();
+        inner.stopping = true;
+        let unstarted = mem::take(&mut inner.waiting);
+        drop(inner);
+        drop(unstarted);
+        self.wake.notify_all();
+    }
+}
+
+struct Worker {
+    slot: usize,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    fn run(&self) {
+        // A container may forbid it; functions then share with the loop on equal terms.
+        if let Err(error) = rustix::process::nice(NICENESS) {
+            tracing::debug!("a worker keeps its priority: {error}");
+        }
+        while let Some(invocation) = self.shared.queue.pop() {
+            (self.shared.on_done)(self.attempt(invocation));
+        }
+    }
+
+    fn attempt(&self, invocation: Invocation) -> Completion {
+        let Invocation { job, attempt, run, tries, prepared, event, lane, state } = invocation;
+        let profile = prepared.profile();
+        let (function, event_id) = (profile.function.clone(), event.id);
+        let crumb = self.shared.breadcrumbs.as_ref().map(|crumbs| {
+            let (function, revision) = (function.clone(), profile.revision);
+            crumbs.drop_one(self.slot, Crashed { job, run, event: event_id, revision, function })
+        });
+        if let Some(Err(error)) = &crumb {
+            tracing::warn!("an attempt runs without a breadcrumb: {error}");
+        }
+        let attempted = Attempt { event, number: tries, lane, state };
+        let report = catch_unwind(AssertUnwindSafe(|| prepared.run(&attempted)));
+        drop(crumb);
+        let Report { outcome, logs, stats } =
+            report.unwrap_or_else(|panic| host_panic(panic.as_ref()));
+        Completion { job, attempt, function, event: event_id, outcome, logs, stats }
+    }
+}
+
+fn host_panic(panic: &(dyn Any + Send)) -> Report {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    let fault = fault::of_host(format!("the gateway failed while running the function: {text}"));
+    Report { outcome: Outcome::Fault(fault), logs: Vec::new(), stats: Stats::default() }
+}

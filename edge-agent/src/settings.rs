@@ -1,0 +1,341 @@
+//! The operator's configuration file (`/etc/holm/agent.toml`), as it is meant.
+//!
+//! [`Settings::parse`] reads the whole file and reports every problem at once; what it returns is
+//! complete and checked, so nothing later asks "is it set?". Reference: `docs/agent-toml.md`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use edge_core::topic::TopicFilter;
+use sync_protocol::revision::AuthorKey;
+
+use crate::toml_reader::{At, Problem, Problems, Section};
+
+/// Everything the operator decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Name of this gateway; after enrolment it must be the name in the certificate.
+    pub name: String,
+    /// Journal, checkpoint, artifacts, identity.
+    pub data_dir: PathBuf,
+    /// Local socket for `edge-agent status` and other commands; only the owner may connect.
+    pub control_socket: PathBuf,
+    /// Where devices connect.
+    pub listeners: Vec<Listener>,
+    /// Who may connect.
+    pub devices: Vec<DeviceAccount>,
+    /// What clients without credentials may do, on loopback only; `None` refuses them.
+    pub anonymous: Option<Access>,
+    /// Author keys (`ed25519:...`) that may sign local deployments, beside those
+    /// pinned at enrolment.
+    pub author_keys: Vec<String>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// One MQTT listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address.
+    pub bind: SocketAddr,
+    /// TLS; `None` is plaintext.
+    pub tls: Option<ListenerTls>,
+}
+
+/// TLS files of a listener, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Certificate chain.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// CA of device certificates; without it devices use passwords.
+    pub client_ca: Option<PathBuf>,
+    /// Whether TLS 1.2 is accepted too.
+    pub tls12: bool,
+}
+
+/// Topic filters someone may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Filters that cover what may be published.
+    pub publish: Vec<TopicFilter>,
+    /// Filters that cover what may be subscribed to.
+    pub subscribe: Vec<TopicFilter>,
+}
+
+/// A device known to this gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceAccount {
+    /// Its identity: user name, or common name of its certificate.
+    pub name: String,
+    /// How it proves itself.
+    pub secret: DeviceSecret,
+    /// What it may do; `{device}` in a filter stands for the name.
+    pub access: Access,
+}
+
+/// How a device proves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceSecret {
+    /// A certificate of the listener's client CA whose common name is the device's name.
+    Certificate,
+    /// SHA-256 of a generated token: tokens have 256 random bits and need no slow hash.
+    TokenSha256([u8; 32]),
+    /// Argon2 hash in PHC form, for passwords that people chose.
+    Argon2(String),
+}
+
+/// Bounds that operators change; the rest are constants beside the code they bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Events waiting or in work.
+    pub queue_jobs_max: usize,
+    /// Their bytes.
+    pub queue_bytes_max: usize,
+    /// Live bytes of the outbox; `None`: 1 GiB or a tenth of the disk, whichever is less.
+    pub outbox_bytes_max: Option<u64>,
+    /// Bytes of the whole store on disk; at the ceiling nothing new is admitted.
+    pub store_bytes_max: u64,
+    /// Function workers; `None`: four a core, at least eight.
+    pub workers: Option<usize>,
+    /// Largest memory a manifest may ask for.
+    pub function_memory_bytes_max: u64,
+    /// Connections at once.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 128 << 10,
+            queue_jobs_max: 10_000,
+            queue_bytes_max: 64 << 20,
+            outbox_bytes_max: None,
+            store_bytes_max: 4 << 30,
+            workers: None,
+            function_memory_bytes_max: 16 << 20,
+            connections_max: 10_000,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a configuration file's text.
+    ///
+    /// # Errors
+    /// All problems of the file, in its order.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::new(text);
+        let settings = problems.parse().map(|table| read_root(Section::root(&table), &mut problems));
+        match settings {
+            Some(settings) if problems.is_empty() => Ok(settings),
+            _ => Err(problems.into_sorted()),
+        }
+    }
+}
+
+fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings {
+    let name = root.required("name", problems);
+    if !is_name(&name.value) {
+        let rule = "`name` must be 1 to 64 characters of a-z, A-Z, 0-9, '-', '_' and '.'";
+        problems.add(&name.span, rule);
+    }
+    let data_dir = path(root.string("data_dir", problems), "/var/lib/holm");
+    let control_socket = root
+        .string("control_socket", problems)
+        .map_or_else(|| data_dir.join("control.sock"), |at| PathBuf::from(at.value));
+    let listeners: Vec<_> = root
+        .sections("listeners", problems)
+        .into_iter()
+        .filter_map(|section| read_listener(section, problems))
+        .collect();
+    let devices = root
+        .sections("devices", problems)
+        .into_iter()
+        .map(|section| read_device(section, problems))
+        .collect();
+    let anonymous = root.section("anonymous", problems).map(|mut section| {
+        let access = read_access(&mut section, None, problems);
+        section.finish(problems);
+        access
+    });
+    let author_keys = root.strings("author_keys", problems);
+    for key in &author_keys {
+        if key.value.parse::<AuthorKey>().is_err() {
+            problems.add(&key.span, "an author key is what `holm keys show` prints, `ed25519:...`");
+        }
+    }
+    let limits =
+        root.section("limits", problems).map_or_else(Limits::default, |s| read_limits(s, problems));
+    root.finish(problems);
+    Settings {
+        name: name.value,
+        data_dir,
+        control_socket,
+        listeners,
+        devices,
+        anonymous,
+        author_keys: author_keys.into_iter().map(|at| at.value).collect(),
+        limits,
+    }
+}
+
+fn path(at: Option<At<String>>, default: &str) -> PathBuf {
+    PathBuf::from(at.map_or_else(|| default.to_owned(), |at| at.value))
+}
+
+/// Names of gateways and devices: they become topic levels and file names.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+fn read_listener(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Listener> {
+    let bind = section.required("bind", problems);
+    let certificate = section.string("certificate", problems);
+    let key = section.string("key", problems);
+    let client_ca = section.string("client_ca", problems);
+    let tls12 = section.boolean("tls12", problems).unwrap_or(false);
+    let exposed = section.boolean("plaintext_beyond_loopback", problems).unwrap_or(false);
+    let span = section.span();
+    section.finish(problems);
+
+    let tls = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(ListenerTls {
+            certificate: certificate.value.into(),
+            key: key.value.into(),
+            client_ca: client_ca.map(|at| at.value.into()),
+            tls12,
+        }),
+        (None, None) => {
+            if let Some(ca) = client_ca {
+                problems.add(&ca.span, "`client_ca` needs `certificate` and `key`");
+            }
+            None
+        }
+        _ => {
+            problems.add(&span, "TLS needs both `certificate` and `key`");
+            None
+        }
+    };
+    let Ok(address) = bind.value.parse::<SocketAddr>() else {
+        problems.add(&bind.span, "`bind` must be ADDRESS:PORT, for example \"127.0.0.1:1883\"");
+        return None;
+    };
+    if tls.is_none() && !address.ip().is_loopback() && !exposed {
+        let rule = "a plaintext listener binds to loopback; give it `certificate` and `key`, or say \
+                    `plaintext_beyond_loopback = true` if everyone on that network may read and forge";
+        problems.add(&bind.span, rule);
+    }
+    Some(Listener { bind: address, tls })
+}
+
+fn read_device(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> DeviceAccount {
+    let name = section.required("name", problems);
+    if !is_name(&name.value) {
+        problems.add(&name.span, "a device name is 1 to 64 of a-z, A-Z, 0-9, '-', '_', '.'");
+    }
+    let certificate = section.boolean("certificate", problems).unwrap_or(false);
+    let token = section.string("token_sha256", problems);
+    let argon2 = section.string("password_argon2", problems);
+    let span = section.span();
+    let access = read_access(&mut section, Some(&name.value), problems);
+    section.finish(problems);
+    let secret = match (certificate, token, argon2) {
+        (true, None, None) => DeviceSecret::Certificate,
+        (false, Some(token), None) => match decode_hex32(&token.value) {
+            Some(hash) => DeviceSecret::TokenSha256(hash),
+            None => {
+                let rule = "`token_sha256` is 64 hexadecimal digits (`edge-agent device-token`)";
+                problems.add(&token.span, rule);
+                DeviceSecret::Certificate
+            }
+        },
+        (false, None, Some(hash)) => {
+            if !hash.value.starts_with("$argon2id$") {
+                problems.add(&hash.span, "`password_argon2` is a PHC string, `$argon2id$...`");
+            }
+            DeviceSecret::Argon2(hash.value)
+        }
+        _ => {
+            let rule = "a device needs exactly one of `certificate = true`, `token_sha256` and \
+                        `password_argon2`";
+            problems.add(&span, rule);
+            DeviceSecret::Certificate
+        }
+    };
+    DeviceAccount { name: name.value, secret, access }
+}
+
+fn read_access(
+    section: &mut Section<'_, '_>,
+    device: Option<&str>,
+    problems: &mut Problems<'_>,
+) -> Access {
+    let mut filters = |key| {
+        let list = section.strings(key, problems);
+        let mut parsed = Vec::with_capacity(list.len());
+        for at in list {
+            let text = device.map_or_else(|| at.value.clone(), |d| at.value.replace("{device}", d));
+            match text.parse::<TopicFilter>() {
+                Ok(filter) => parsed.push(filter),
+                Err(err) => problems.add(&at.span, format!("{text:?}: {err}")),
+            }
+        }
+        parsed
+    };
+    Access { publish: filters("publish"), subscribe: filters("subscribe") }
+}
+
+fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
+    let default = Limits::default();
+    let size = |value: Option<u64>, default: usize| {
+        value.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
+    };
+    let limits = Limits {
+        message_bytes_max: size(section.bytes("message", problems), default.message_bytes_max),
+        queue_jobs_max: size(
+            section.number("queue_jobs", 8..=1_000_000, problems),
+            default.queue_jobs_max,
+        ),
+        queue_bytes_max: size(section.bytes("queue", problems), default.queue_bytes_max),
+        outbox_bytes_max: section.bytes("outbox", problems),
+        store_bytes_max: section.bytes("store", problems).unwrap_or(default.store_bytes_max),
+        workers: section
+            .number("workers", 1..=256, problems)
+            .and_then(|n| usize::try_from(n).ok()),
+        function_memory_bytes_max: section
+            .bytes("function_memory", problems)
+            .unwrap_or(default.function_memory_bytes_max),
+        connections_max: size(
+            section.number("connections", 1..=100_000, problems),
+            default.connections_max,
+        ),
+    };
+    if limits.message_bytes_max > 1 << 20 {
+        problems.add(&section.span(), "`message` is at most \"1 MiB\"");
+    }
+    section.finish(problems);
+    limits
+}
+
+/// Reads 64 hexadecimal digits.
+#[must_use]
+pub fn decode_hex32(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in out.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! What people see of the `edge-agent` program: logs, status, secrets they asked for.
+
+use std::io::{IsTerminal, Read};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Logs to standard error; `HOLM_LOG` filters, `HOLM_LOG_FORMAT=json` is for collectors.
+pub fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HOLM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::env::var("HOLM_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        logs.json().init();
+    } else {
+        logs.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn stop_signal() -> std::io::Result<()> {
+    let (mut term, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// The status in lines; the whole document is `--json`.
+pub fn status(status: &Value) {
+    let text = |path: &str| match status.pointer(path) {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "-".to_owned(),
+    };
+    println!("gateway    {} (version {})", text("/gateway"), text("/version"));
+    println!("up for     {} s", text("/uptime_s"));
+    println!("listening  {}", list(status.pointer("/listeners")));
+    let degraded = list(status.pointer("/degraded"));
+    println!("degraded   {}", if degraded.is_empty() { "no".to_owned() } else { degraded });
+    let (up, why) = (text("/uplink/up"), text("/uplink/reason"));
+    println!("uplink     up: {up} {why}");
+    println!("queue      {} jobs, {} running, {} held", text("/core/jobs"), text("/core/running"),
+        text("/core/held"));
+    for stream in status.pointer("/core/outbox").and_then(Value::as_array).into_iter().flatten() {
+        println!("outbox     stream {}: {} records, {} bytes", stream["stream"],
+            stream["records"], stream["bytes"]);
+    }
+    println!("dead       {} letters", text("/core/dead_letters"));
+    for app in status.pointer("/deployments/apps").and_then(Value::as_array).into_iter().flatten() {
+        let word = |key: &str| app[key].as_str().unwrap_or_default().to_owned();
+        println!("app        {} {} {:.12} {}", word("app"), word("phase"), word("revision"),
+            word("reason"));
+    }
+    println!("store      {} batches, {} syncs, {} journal bytes written", text("/store/batches"),
+        text("/store/syncs"), text("/store/journal_bytes"));
+}
+
+fn list(value: Option<&Value>) -> String {
+    let items = value.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// A fresh token and the line of the configuration that belongs to it.
+pub fn device_token() -> Result<(), String> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "no randomness".to_owned())?;
+    let token = hex(&bytes);
+    let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+    println!("token for the device (shown once): {token}");
+    println!("token_sha256 = \"{}\"", hex(hash.as_ref()));
+    Ok(())
+}
+
+/// Reads a password and prints its hash.
+pub fn device_password() -> Result<(), String> {
+    let mut password = String::new();
+    std::io::stdin().read_to_string(&mut password).map_err(|err| err.to_string())?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err("give the password on standard input".to_owned());
+    }
+    let mut salt = [0; 16];
+    SystemRandom::new().fill(&mut salt).map_err(|_| "no randomness".to_owned())?;
+    let hash = edge_agent::auth::thread::hash_password(password.as_bytes(), salt)?;
+    println!("password_argon2 = \"{hash}\"");
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,154 @@
+//! For tests: which batches the disk has really been asked to keep.
+//!
+//! [`SyncLog`] sees the writes and syncs of the journal's files below the store, and the commits
+//! above it. A batch counts as synced when a sync of the file it was written to returned after the
+//! write. A test asserts that no ack leaves for a batch above [`SyncLog::synced`]: a SIGKILL does not
+//! show a missing sync, because the page cache survives it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use edge_core::id::BatchSeq;
+
+use super::disk::{Disk, DiskFile};
+use super::{Batch, Store, StoreError};
+
+/// What was written and synced.
+#[derive(Clone, Debug, Default)]
+pub struct SyncLog(Arc<Mutex<Log>>);
+
+#[derive(Debug, Default)]
+struct Log {
+    /// The batch being committed.
+    current: BatchSeq,
+    /// Last batch written to a file and not synced, by file.
+    dirty: BTreeMap<String, BatchSeq>,
+    synced: BatchSeq,
+    syncs: u64,
+}
+
+impl SyncLog {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last batch that a sync covers.
+    #[must_use]
+    pub fn synced(&self) -> BatchSeq {
+        self.log().synced
+    }
+
+    /// Syncs of the journal so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.log().syncs
+    }
+
+    /// The disk, watched.
+    #[must_use]
+    pub fn watch_disk(&self, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
+        Arc::new(WatchedDisk { disk, log: self.clone() })
+    }
+
+    /// The store, watched. Its disk must be watched by the same log.
+    #[must_use]
+    pub fn watch_store<S: Store>(&self, store: S) -> SyncCheck<S> {
+        SyncCheck { store, log: self.clone() }
+    }
+}
+
+/// A store whose commits are checked: one that returns `Ok` without a sync is turned into an error.
+#[derive(Debug)]
+pub struct SyncCheck<S> {
+    store: S,
+    log: SyncLog,
+}
+
+impl<S: Store> Store for SyncCheck<S> {
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.log.log().current = batch.seq;
+        self.store.commit(batch)?;
+        if self.log.synced() < batch.seq {
+            let source = io::Error::other("commit returned before the batch was synced");
+            return Err(StoreError::Io { step: "checking the sync", source: Arc::new(source) });
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct WatchedDisk {
+    disk: Arc<dyn Disk>,
+    log: SyncLog,
+}
+
+impl WatchedDisk {
+    fn watch(&self, name: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        if !name.starts_with("journal-") {
+            return file;
+        }
+        Arc::new(WatchedFile { name: name.into(), file, log: self.log.clone() })
+    }
+}
+
+impl Disk for WatchedDisk {
+    fn open(&self, name: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        Ok(self.disk.open(name)?.map(|file| self.watch(name, file)))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.watch(name, self.disk.create(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+}
+
+#[derive(Debug)]
+struct WatchedFile {
+    name: String,
+    file: Arc<dyn DiskFile>,
+    log: SyncLog,
+}
+
+impl DiskFile for WatchedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, data)?;
+        let mut log = self.log.log();
+        let current = log.current;
+        log.dirty.insert(self.name.clone(), current);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        let mut log = self.log.log();
+        log.syncs += 1;
+        if let Some(batch) = log.dirty.remove(&self.name) {
+            log.synced = log.synced.max(batch);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,253 @@
+//! Carries out the session's effects: reads the outbox, publishes, writes fetched artifacts.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use edge_core::time::Millis;
+use sync_protocol::id::Digest;
+use sync_protocol::topics;
+use sync_protocol::wire::{
+    Down, Hello, Logs, Message, Presence, Records, StateReport, StreamPosition, Up,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::backoff::Backoff;
+use super::mqtt::{self, Report, Sender};
+use super::session::{Effect, Input, Session};
+use super::{Heard, Outbox, RUN_BYTES_MAX, Say, Setup, convert};
+
+/// How long a stop waits for the client to say goodbye.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
+struct Driver<O, H> {
+    session: Session,
+    sender: Sender,
+    outbox: O,
+    heard: H,
+    gateway: String,
+    epoch: u64,
+    state: StateReport,
+    partial_dir: PathBuf,
+    partial: Option<(Digest, File)>,
+    started: Instant,
+}
+
+pub(super) async fn run(
+    setup: Setup,
+    outbox: impl Outbox,
+    mut saying: mpsc::UnboundedReceiver<Say>,
+    heard: impl Fn(Heard) + Send + 'static,
+) {
+    let (sender, mut receiver, polling) = mqtt::connect(setup.endpoint, Backoff::new(setup.seed));
+    let polling = tokio::spawn(polling);
+    let mut driver = Driver {
+        session: Session::new(setup.streams.iter().map(|(stream, ..)| *stream)),
+        sender,
+        outbox,
+        heard,
+        gateway: setup.gateway,
+        epoch: setup.epoch,
+        state: setup.state,
+        partial_dir: setup.partial_dir,
+        partial: None,
+        started: Instant::now(),
+    };
+    for (stream, stored, durable) in setup.streams {
+        driver.input(Input::Stored { stream, seq: stored }).await;
+        driver.input(Input::Durable { stream, seq: durable }).await;
+    }
+    loop {
+        let deadline = driver.session.deadline();
+        let due = driver.started + Duration::from_millis(deadline.map_or(u64::MAX >> 24, |at| at.0));
+        tokio::select! {
+            report = receiver.next() => match report {
+                Some(report) => driver.report(report).await,
+                None => break,
+            },
+            say = saying.recv() => match say {
+                Some(say) => driver.say(say).await,
+                None => break,
+            },
+            () = sleep_until(due) => driver.input(Input::Tick).await,
+        }
+    }
+    driver.goodbye().await;
+    polling.abort();
+}
+
+impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    async fn report(&mut self, report: Report) {
+        match report {
+            Report::Connected => {
+                self.present(Presence::Online { epoch: self.epoch }).await;
+                self.input(Input::Connected).await;
+            }
+            Report::Disconnected(reason) => {
+                tracing::info!(reason, "control plane unreachable");
+                self.input(Input::Disconnected).await;
+                (self.heard)(Heard::Link { up: false, reason });
+            }
+            Report::Message(bytes) => match Down::decode(&bytes) {
+                Ok(down) => {
+                    let was_up = self.session.is_up();
+                    self.input(Input::Down(Box::new(down))).await;
+                    if !was_up && self.session.is_up() {
+                        (self.heard)(Heard::Link { up: true, reason: String::new() });
+                    }
+                }
+                Err(err) => tracing::warn!(%err, "the control plane is not understood"),
+            },
+        }
+    }
+
+    async fn say(&mut self, say: Say) {
+        match say {
+            Say::Durable { stream, seq } => self.input(Input::Durable { stream, seq }).await,
+            Say::State(state) => {
+                self.state = state.clone();
+                self.publish_if_up(&Up::StateReport(state)).await;
+            }
+            Say::Health(health) => self.publish_if_up(&Up::Health(health)).await,
+            Say::Reply(reply) => self.publish_if_up(&Up::Reply(reply)).await,
+            Say::Logs(lines) => {
+                self.publish_if_up(&Up::Logs(Logs { lines, dropped: 0 })).await;
+            }
+            Say::CancelFetch => {
+                self.partial = None;
+                self.input(Input::CancelFetch).await;
+            }
+            Say::Fetch { digest, bytes_max } => match self.open_partial(digest) {
+                Ok(have) => self.input(Input::Fetch { digest, have, bytes_max }).await,
+                Err(err) => {
+                    let reason = format!("cannot write the artifact: {err}");
+                    (self.heard)(Heard::Fetched { digest, result: Err(reason) });
+                }
+            },
+        }
+    }
+
+    async fn input(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.session.handle(input, self.now(), &mut effects);
+        while !effects.is_empty() {
+            let mut more = Vec::new();
+            for effect in effects {
+                self.effect(effect, &mut more).await;
+            }
+            effects = more;
+        }
+    }
+
+    async fn effect(&mut self, effect: Effect, more: &mut Vec<Effect>) {
+        match effect {
+            Effect::SayHello => self.publish(&self.hello()).await,
+            Effect::Publish(up) => self.publish(&up).await,
+            Effect::SendRun { stream, from, to } => self.send_run(stream, from, to, more).await,
+            Effect::Receipt { stream, seq } => (self.heard)(Heard::Receipt { stream, seq }),
+            Effect::Time(unix_ms) => (self.heard)(Heard::Time(unix_ms)),
+            Effect::Desired(desired) => (self.heard)(Heard::Desired(desired)),
+            Effect::Command(command) => (self.heard)(Heard::Command(command)),
+            Effect::Append { digest, bytes, complete } => self.append(digest, &bytes, complete).await,
+            Effect::FetchFailed { digest, reason } => {
+                self.partial = None;
+                (self.heard)(Heard::Fetched { digest, result: Err(reason) });
+            }
+        }
+    }
+
+    async fn send_run(&mut self, stream: u8, from: u64, to: u64, more: &mut Vec<Effect>) {
+        let last = match self.outbox.read(stream, from, to, RUN_BYTES_MAX) {
+            Ok(records) => {
+                let records: Vec<_> = records.into_iter().map(convert::record).collect();
+                let last = records.last().map(|record| record.seq);
+                if last.is_some() {
+                    self.publish(&Up::Records(Records { stream, records })).await;
+                }
+                last
+            }
+            Err(err) => {
+                // The store's own failure path tears this thread down with everything else.
+                tracing::error!(%err, stream, "outbox cannot be read");
+                None
+            }
+        };
+        self.session.sent(stream, last, self.now(), more);
+    }
+
+    async fn append(&mut self, digest: Digest, bytes: &[u8], complete: bool) {
+        let Some((open, file)) = &mut self.partial else { return };
+        assert_eq!(*open, digest, "one artifact is fetched at a time");
+        let written = file.write_all(bytes);
+        let result = match written {
+            Ok(()) if !complete => return,
+            Ok(()) => Ok(self.partial_path(digest)),
+            Err(err) => Err(format!("cannot write the artifact: {err}")),
+        };
+        self.partial = None;
+        if result.is_err() {
+            self.session.handle(Input::CancelFetch, self.now(), &mut Vec::new());
+        }
+        (self.heard)(Heard::Fetched { digest, result });
+    }
+
+    fn partial_path(&self, digest: Digest) -> PathBuf {
+        self.partial_dir.join(digest.to_string())
+    }
+
+    fn open_partial(&mut self, digest: Digest) -> io::Result<u64> {
+        let path = self.partial_path(digest);
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let have = file.metadata()?.len();
+        self.partial = Some((digest, file));
+        Ok(have)
+    }
+
+    fn hello(&self) -> Up {
+        let streams = self.session.positions().map(|(stream, stored, durable)| StreamPosition {
+            stream,
+            first: stored + 1,
+            last: durable.max(stored),
+        });
+        Up::Hello(Box::new(Hello {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+            epoch: self.epoch,
+            streams: streams.collect(),
+            state: self.state.clone(),
+        }))
+    }
+
+    async fn publish_if_up(&self, up: &Up) {
+        // What is lost here is said again: states with the next hello, the rest when asked.
+        if self.session.is_up() {
+            self.publish(up).await;
+        }
+    }
+
+    async fn publish(&self, up: &Up) {
+        match up.encode() {
+            Ok(bytes) => self.sender.publish(&topics::up(&self.gateway), false, bytes).await,
+            Err(err) => tracing::error!(%err, "a message to the control plane is over its bounds"),
+        }
+    }
+
+    async fn present(&self, presence: Presence) {
+        if let Ok(bytes) = presence.encode() {
+            self.sender.publish(&topics::presence(&self.gateway), true, bytes).await;
+        }
+    }
+
+    async fn goodbye(&self) {
+        if self.session.is_up() {
+            self.present(Presence::Offline).await;
+            let _ = tokio::time::timeout(GOODBYE_MAX, self.sender.disconnect()).await;
+        }
+    }
+}

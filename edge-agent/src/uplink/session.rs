@@ -1,0 +1,279 @@
+//! The gateway's side of the conversation with its control plane, without clock and I/O.
+//!
+//! Order of a connection: `Hello` up, `Welcome` down, then records. What the control plane says is
+//! idempotent, so a lost or repeated message costs time only. Nothing is kept here that the store
+//! does not hold: on a new connection everything unreceipted goes again (pitfall P1: an MQTT
+//! client is never a buffer).
+
+use std::collections::BTreeMap;
+
+use edge_core::time::Millis;
+use sync_protocol::id::Digest;
+use sync_protocol::wire::{ChunkRequest, Command, Desired, Down, Up};
+
+use super::fetch::{Arrived, Fetch};
+use super::window::Window;
+
+/// Time without a `Welcome` after which `Hello` is said again.
+const HELLO_AGAIN_AFTER: Millis = Millis(10_000);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The transport is connected and subscribed.
+    Connected,
+    /// The transport is gone.
+    Disconnected,
+    /// The control plane spoke.
+    Down(Box<Down>),
+    /// Records of a stream are durable up to here.
+    Durable {
+        /// Stream.
+        stream: u8,
+        /// Position.
+        seq: u64,
+    },
+    /// The store has receipted a stream up to here, whoever said so.
+    Stored {
+        /// Stream.
+        stream: u8,
+        /// Position.
+        seq: u64,
+    },
+    /// An artifact is wanted; `have` bytes of it are on disk.
+    Fetch {
+        /// Which.
+        digest: Digest,
+        /// Bytes on disk.
+        have: u64,
+        /// More is refused.
+        bytes_max: u64,
+    },
+    /// Nobody wants the artifact any more.
+    CancelFetch,
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Publish the `Hello`, with the positions and states of this moment.
+    SayHello,
+    /// Read a run of records from the store and publish it, then call [`Session::sent`].
+    SendRun {
+        /// Stream.
+        stream: u8,
+        /// First position.
+        from: u64,
+        /// Last position that may be sent.
+        to: u64,
+    },
+    /// Publish.
+    Publish(Up),
+    /// Records may be deleted up to here.
+    Receipt {
+        /// Stream.
+        stream: u8,
+        /// Position.
+        seq: u64,
+    },
+    /// The control plane vouches for this time (milliseconds since 1970).
+    Time(u64),
+    /// What should run.
+    Desired(Desired),
+    /// Append to the artifact on disk; `complete` with the last bytes.
+    Append {
+        /// Which.
+        digest: Digest,
+        /// Bytes.
+        bytes: Vec<u8>,
+        /// That was all.
+        complete: bool,
+    },
+    /// The artifact cannot be had.
+    FetchFailed {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        reason: String,
+    },
+    /// An operator asks something.
+    Command(Command),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Down,
+    Hello { said_at: Millis },
+    Up,
+}
+
+/// State of the conversation.
+#[derive(Debug)]
+pub struct Session {
+    link: Link,
+    windows: BTreeMap<u8, Window>,
+    fetch: Option<Fetch>,
+}
+
+impl Session {
+    /// A session over these streams.
+    #[must_use]
+    pub fn new(streams: impl IntoIterator<Item = u8>) -> Self {
+        let windows = streams.into_iter().map(|stream| (stream, Window::default())).collect();
+        Self { link: Link::Down, windows, fetch: None }
+    }
+
+    /// Whether records flow.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.link == Link::Up
+    }
+
+    /// Per stream: number, last position stored there, last durable position here.
+    pub fn positions(&self) -> impl Iterator<Item = (u8, u64, u64)> + '_ {
+        self.windows.iter().map(|(stream, window)| {
+            (*stream, window.stored_to(), window.durable_to())
+        })
+    }
+
+    /// Takes an input; effects are appended.
+    pub fn handle(&mut self, input: Input, now: Millis, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Connected => {
+                self.rewind(now);
+                self.link = Link::Hello { said_at: now };
+                effects.push(Effect::SayHello);
+            }
+            Input::Disconnected => self.link = Link::Down,
+            Input::Down(down) => self.down(*down, now, effects),
+            Input::Durable { stream, seq } => {
+                self.windows.entry(stream).or_default().durable(seq);
+            }
+            Input::Stored { stream, seq } => {
+                self.windows.entry(stream).or_default().stored(seq, now);
+            }
+            Input::Fetch { digest, have, bytes_max } => {
+                self.fetch = Some(Fetch::new(digest, have, bytes_max, now));
+            }
+            Input::CancelFetch => self.fetch = None,
+            Input::Tick => self.tick(now, effects),
+        }
+        self.pump(effects);
+    }
+
+    /// A run was handed to the transport; `last` is its last position, `None` when nothing of it
+    /// was kept any more.
+    pub fn sent(&mut self, stream: u8, last: Option<u64>, now: Millis, effects: &mut Vec<Effect>) {
+        let window = self.windows.entry(stream).or_default();
+        match last {
+            Some(last) => window.sent(last, now),
+            None => window.nothing_left(),
+        }
+        self.pump(effects);
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        match self.link {
+            Link::Down => None,
+            Link::Hello { said_at } => Some(said_at + HELLO_AGAIN_AFTER),
+            Link::Up => {
+                let windows = self.windows.values().filter_map(Window::deadline);
+                windows.chain(self.fetch.as_ref().map(Fetch::deadline)).min()
+            }
+        }
+    }
+
+    fn rewind(&mut self, now: Millis) {
+        self.windows.values_mut().for_each(Window::rewind);
+        if let Some(fetch) = &mut self.fetch {
+            fetch.rewind(now);
+        }
+    }
+
+    fn tick(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        if let Link::Hello { said_at } = self.link
+            && said_at + HELLO_AGAIN_AFTER <= now
+        {
+            self.link = Link::Hello { said_at: now };
+            effects.push(Effect::SayHello);
+        }
+        self.windows.values_mut().for_each(|window| window.tick(now));
+        if let Some(fetch) = &mut self.fetch {
+            fetch.tick(now);
+        }
+    }
+
+    fn down(&mut self, down: Down, now: Millis, effects: &mut Vec<Effect>) {
+        match down {
+            Down::Welcome(welcome) => {
+                effects.push(Effect::Time(welcome.unix_ms));
+                for mark in welcome.stored {
+                    self.receipt(mark.stream, mark.seq, now, effects);
+                }
+                self.link = Link::Up;
+            }
+            Down::Receipt(receipt) => self.receipt(receipt.stream, receipt.seq, now, effects),
+            Down::Desired(desired) => effects.push(Effect::Desired(desired)),
+            Down::Chunk(chunk) => {
+                let Some(fetch) = &mut self.fetch else { return };
+                let digest = chunk.digest;
+                match fetch.arrived(&chunk, now) {
+                    Arrived::Ignored => {}
+                    Arrived::Append => {
+                        effects.push(Effect::Append { digest, bytes: chunk.bytes, complete: false });
+                    }
+                    Arrived::Complete => {
+                        self.fetch = None;
+                        effects.push(Effect::Append { digest, bytes: chunk.bytes, complete: true });
+                    }
+                    Arrived::Bad(why) => self.fail_fetch(digest, why.to_owned(), effects),
+                }
+            }
+            Down::ChunkRefused(refused) => {
+                if self.fetch.as_ref().is_some_and(|fetch| fetch.digest() == refused.digest) {
+                    self.fail_fetch(refused.digest, refused.reason, effects);
+                }
+            }
+            Down::Command(command) => effects.push(Effect::Command(command)),
+        }
+    }
+
+    fn fail_fetch(&mut self, digest: Digest, reason: String, effects: &mut Vec<Effect>) {
+        self.fetch = None;
+        effects.push(Effect::FetchFailed { digest, reason });
+    }
+
+    fn receipt(&mut self, stream: u8, seq: u64, now: Millis, effects: &mut Vec<Effect>) {
+        let Some(window) = self.windows.get_mut(&stream) else { return };
+        if window.stored(seq, now) {
+            effects.push(Effect::Receipt { stream, seq });
+        }
+    }
+
+    fn pump(&mut self, effects: &mut Vec<Effect>) {
+        if self.link != Link::Up {
+            return;
+        }
+        // One run at a time: the next is asked for when this one was handed over.
+        if !effects.iter().any(|effect| matches!(effect, Effect::SendRun { .. })) {
+            let next = self.windows.iter().find_map(|(stream, window)| {
+                let from = window.next_from()?;
+                Some(Effect::SendRun { stream: *stream, from, to: window.durable_to() })
+            });
+            effects.extend(next);
+        }
+        if let Some(fetch) = &mut self.fetch {
+            let requests = std::iter::from_fn(|| fetch.next_request());
+            effects.extend(requests.map(|request: ChunkRequest| {
+                Effect::Publish(Up::ChunkRequest(request))
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+use sync_protocol::id::InstanceId;
+use sync_protocol::wire::{Receipt, StreamMark, Welcome};
+
+use super::*;
+
+fn handle(session: &mut Session, input: Input) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    session.handle(input, Millis(0), &mut effects);
+    effects
+}
+
+fn welcome(stored: &[(u8, u64)]) -> Input {
+    let stored = stored.iter().map(|(stream, seq)| StreamMark { stream: *stream, seq: *seq });
+    Input::Down(Box::new(Down::Welcome(Welcome {
+        instance: InstanceId([1; 16]),
+        unix_ms: 5,
+        stored: stored.collect(),
+    })))
+}
+
+#[test]
+fn records_wait_for_the_welcome_and_urgent_streams_go_first() {
+    let mut session = Session::new([0, 1]);
+    assert!(handle(&mut session, Input::Durable { stream: 1, seq: 9 }).is_empty());
+    assert_eq!(handle(&mut session, Input::Connected), [Effect::SayHello]);
+    assert!(handle(&mut session, Input::Durable { stream: 0, seq: 3 }).is_empty());
+    let effects = handle(&mut session, welcome(&[(0, 1), (1, 0)]));
+    assert_eq!(
+        effects,
+        [
+            Effect::Time(5),
+            Effect::Receipt { stream: 0, seq: 1 },
+            Effect::SendRun { stream: 0, from: 2, to: 3 },
+        ]
+    );
+    let mut effects = Vec::new();
+    session.sent(0, Some(3), Millis(0), &mut effects);
+    assert_eq!(effects, [Effect::SendRun { stream: 1, from: 1, to: 9 }]);
+}
+
+#[test]
+fn a_new_connection_sends_everything_unreceipted_again() {
+    let mut session = Session::new([1]);
+    handle(&mut session, Input::Durable { stream: 1, seq: 9 });
+    handle(&mut session, Input::Connected);
+    handle(&mut session, welcome(&[]));
+    session.sent(1, Some(9), Millis(0), &mut Vec::new());
+    handle(&mut session, Input::Down(Box::new(Down::Receipt(Receipt { stream: 1, seq: 4 }))));
+    handle(&mut session, Input::Disconnected);
+    assert!(handle(&mut session, Input::Durable { stream: 1, seq: 10 }).is_empty());
+    handle(&mut session, Input::Connected);
+    let effects = handle(&mut session, welcome(&[(1, 6)]));
+    assert!(effects.contains(&Effect::SendRun { stream: 1, from: 7, to: 10 }), "{effects:?}");
+}
+
+#[test]
+fn hello_is_repeated_until_it_is_answered() {
+    let mut session = Session::new([1]);
+    handle(&mut session, Input::Connected);
+    let mut effects = Vec::new();
+    let due = session.deadline().expect("waiting");
+    session.handle(Input::Tick, due, &mut effects);
+    assert_eq!(effects, [Effect::SayHello]);
+    assert!(!session.is_up());
+}
+
+#[test]
+fn a_stream_nobody_named_is_ignored() {
+    let mut session = Session::new([1]);
+    handle(&mut session, Input::Connected);
+    let effects = handle(&mut session, welcome(&[(7, 100)]));
+    assert_eq!(effects, [Effect::Time(5)]);
+}

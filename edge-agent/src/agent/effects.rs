@@ -39,6 +39,11 @@ impl Gateway {
                     QoS::AtLeastOnce | QoS::ExactlyOnce => Patience::Holdable,
                 };
                 let message = delivery.message.clone();
+                if self.plant.doubles() {
+                    let mut again = (*message).clone();
+                    again.properties.user.clear();
+                    self.with_core(Input::WillFired { message: again.into() });
+                }
                 let delivery = self.deliveries.keep(delivery);
                 self.with_core(Input::Delivered { delivery, message, patience });
             }
@@ -79,6 +84,10 @@ impl Gateway {
                 };
                 self.commit.awaited(pace, self.now.at);
                 self.with_broker(|broker, turn| broker.settle(token, settlement, turn));
+                if self.plant.acks_early() {
+                    let open = self.commit.open();
+                    self.with_broker(|broker, turn| broker.durable(open, turn));
+                }
             }
             Effect::Start(attempt) => {
                 self.commit.job_started(attempt.job);
@@ -104,6 +113,9 @@ impl Gateway {
     }
 
     pub(super) fn core_op(&mut self, op: CoreOp, pace: Pace) {
+        if matches!(op, CoreOp::AppendOutbox(_)) && self.plant.drops_record() {
+            return;
+        }
         self.state.applied(&op);
         self.commit.push(Op::Core(op), pace, self.now.at);
     }

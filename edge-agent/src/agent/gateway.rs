@@ -27,6 +27,7 @@ use super::deploy::Deployments;
 use super::functions::Functions;
 use super::inbox::Inbound;
 use super::link::LinkState;
+use super::plant::Plant;
 use super::state::State;
 use super::telemetry::Telemetry;
 use crate::store::{self, Reader};
@@ -81,6 +82,7 @@ pub struct Gateway {
     pub(super) work: VecDeque<Work>,
     /// Positions of the outbox that become readable with a ticket.
     pub(super) grown: VecDeque<(BatchSeq, u8, u64)>,
+    pub(super) plant: Plant,
     pub(super) stopping: bool,
     pub(super) idle: bool,
     pub(super) failed: Option<store::StoreError>,
@@ -182,6 +184,9 @@ impl Gateway {
                 && waiting >= self.commit.open()
             {
                 self.commit.awaited(edge_core::effect::Pace::Prompt, self.now.at);
+            }
+            if self.plant.holds_commit(self.now.at) {
+                break;
             }
             let sealed = if self.stopping && self.idle {
                 self.commit.seal_for_stop(self.now.at)

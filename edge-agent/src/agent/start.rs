@@ -25,6 +25,7 @@ use super::functions::Functions;
 use super::gateway::{Ended, Gateway, Work};
 use super::inbox::{Inbound, Outlet, inbox};
 use super::library::Library;
+use super::plant::Plant;
 use super::prepare::{PreparedApp, Preparer, Worker};
 use super::state::State;
 use super::telemetry::Telemetry;
@@ -298,6 +299,7 @@ impl Agent {
             telemetry: Telemetry::default(),
             work: broker_effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),
+            plant: Plant::from_environment(),
             stopping: false,
             idle: false,
             failed: None,

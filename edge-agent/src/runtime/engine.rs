@@ -242,3 +242,34 @@ impl TickerShared {
         self.asleep.store(false, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn the_version_pinned_is_the_one_built() {
+        let lock = include_str!("../../../Cargo.lock");
+        let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_VERSION}\"\n");
+        assert!(lock.contains(&entry), "WASMTIME_VERSION differs from Cargo.lock");
+    }
+
+    #[test]
+    fn the_epoch_moves_while_an_attempt_runs_and_after_a_sleep() {
+        let ticker = Ticker::start(Engine::default()).unwrap();
+        let asleep = |want: bool| {
+            let started = Instant::now();
+            while ticker.shared.asleep.load(Ordering::SeqCst) != want {
+                assert!(started.elapsed() < Duration::from_secs(30), "asleep is not {want}");
+                thread::yield_now();
+            }
+        };
+        asleep(true);
+        let attempt = ticker.begin();
+        asleep(false);
+        drop(attempt);
+        asleep(true);
+    }
+}

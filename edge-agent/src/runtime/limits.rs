@@ -222,3 +222,37 @@ impl ResourceLimiter for MemoryLimiter {
         Ok(desired <= TABLE_ELEMENTS_MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_told_in_the_unit_that_fits() {
+        let told = [0, 1023, 1024, 1025, 64 << 10, 1 << 20, (1 << 20) + 1024, 16 << 20];
+        let told = told.map(|n| Bytes(n).to_string());
+        let expected = [
+            "0 bytes",
+            "1023 bytes",
+            "1 KiB",
+            "1025 bytes",
+            "64 KiB",
+            "1 MiB",
+            "1025 KiB",
+            "16 MiB",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(
+            [3_000, 500, 1_500].map(|ms| Duration(ms).to_string()),
+            ["3 s", "500 ms", "1500 ms"]
+        );
+    }
+
+    #[test]
+    fn memory_grows_to_its_limit_and_not_beyond() {
+        let mut limiter = MemoryLimiter::new(128 << 10);
+        assert!(limiter.memory_growing(0, 128 << 10, None).unwrap());
+        assert!(limiter.memory_growing(128 << 10, 192 << 10, None).is_err());
+        assert_eq!((limiter.peak_bytes, limiter.refused), (128 << 10, true));
+    }
+}

@@ -7,6 +7,7 @@ mod cold_chain;
 mod cost;
 mod faults;
 mod harness;
+mod invoke;
 mod migration;
 mod sandbox;
 mod workers;

@@ -201,3 +201,37 @@ fn a_quiet_function_is_quick_beside_loops() {
     assert!(waits.len() >= 190);
     assert!(p99 < Duration::from_millis(500), "{p99:?}");
 }
+
+/// The nice value of the thread of that name, or of this process's first thread.
+fn niceness(thread: Option<&str>) -> i32 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let stats =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let first = format!("{} ", std::process::id());
+    let wanted = |stat: &String| match thread {
+        Some(name) => stat.contains(&format!("({name})")),
+        None => stat.starts_with(&first),
+    };
+    let stat = stats.into_iter().find(wanted).unwrap();
+    // Field 19, counted from 1; the name in parentheses is field 2.
+    let fields = stat.rsplit_once(')').unwrap().1;
+    fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+}
+
+#[test]
+fn workers_give_way_to_the_loop() {
+    // A name of its own among the pools of other tests: the last worker of the largest.
+    let (workers, completions) = pool(12, None);
+    let echo = prepare("echo");
+    for job in 0..12 {
+        workers.submit(invocation(job, &echo, "t")).map_err(|_| "full").unwrap();
+    }
+    for _ in 0..12 {
+        completions.recv_timeout(LONG).unwrap();
+    }
+    let expected = (niceness(None) + 5).min(19);
+    let started = Instant::now();
+    while niceness(Some("function-11")) != expected {
+        assert!(started.elapsed() < LONG, "{}", niceness(Some("function-11")));
+    }
+}

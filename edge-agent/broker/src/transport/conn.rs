@@ -128,7 +128,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     Ok(Progress::Flushed) => wanted.flush = false,
                 },
                 permit = self.shared.ingress.reserve(), if self.next.is_some() || report => {
-                    let Ok(permit) = permit else { return };
+                    let Ok(permit) = permit else {
+                        // There is no owner any more: what it left here is the last word.
+                        mailbox.collect(&mut out);
+                        return self.close(out).await;
+                    };
                     permit.send(self.next.take().unwrap_or_else(|| {
                         let bytes = std::mem::take(&mut unreported);
                         Arrival::Other(Input::Written { conn: self.id, bytes })

@@ -24,10 +24,18 @@ enum Action {
     Finish(usize, Kind),
     Stale(usize),
     Pass(u64),
-    Commit,
-    Crash { breadcrumbs: bool },
+    Commit {
+        acks_lost: bool,
+    },
+    /// A client comes back and sends again what it was not told of.
+    Reconnect(u64),
+    Crash {
+        breadcrumbs: bool,
+    },
     Receipt(u8, u64),
-    Swap { bad: bool },
+    Swap {
+        bad: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +59,8 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         24 => (any::<usize>(), kind).prop_map(|(pick, kind)| Action::Finish(pick, kind)),
         1 => any::<usize>().prop_map(Action::Stale),
         3 => pass.prop_map(Action::Pass),
-        6 => Just(Action::Commit),
+        6 => any::<bool>().prop_map(|acks_lost| Action::Commit { acks_lost }),
+        1 => (0..DEVICES).prop_map(Action::Reconnect),
         1 => any::<bool>().prop_map(|breadcrumbs| Action::Crash { breadcrumbs }),
         1 => (0..3u8, 0..130u64).prop_map(|(stream, percent)| Action::Receipt(stream, percent)),
         1 => any::<bool>().prop_map(|bad| Action::Swap { bad }),
@@ -126,7 +135,12 @@ impl Life {
             Action::Finish(pick, kind) => self.finish(*pick, *kind),
             Action::Stale(pick) => self.stale(*pick),
             Action::Pass(ms) => self.world.pass_with_deadlines(*ms),
-            Action::Commit => self.commit(),
+            Action::Commit { acks_lost: false } => self.commit(),
+            Action::Commit { acks_lost: true } => {
+                self.world.answers.clear();
+                self.commit();
+            }
+            Action::Reconnect(device) => self.send_again(|sent| sent.device == *device),
             Action::Crash { breadcrumbs } => self.crash(*breadcrumbs),
             Action::Receipt(stream, percent) => self.receipt(StreamId(*stream), *percent),
             Action::Swap { bad } => self.swap(*bad),
@@ -228,8 +242,12 @@ impl Life {
         }
         self.world.tell(Input::Started);
         self.commit();
-        for Sent { device, n } in self.reference.not_acked() {
-            self.send(device, n);
+        self.send_again(|_| true);
+    }
+
+    fn send_again(&mut self, wanted: impl Fn(&Sent) -> bool) {
+        for sent in self.reference.not_acked().into_iter().filter(wanted) {
+            self.send(sent.device, sent.n);
         }
     }
 
@@ -333,9 +351,10 @@ impl Life {
             self.take_back_if_failed();
             self.commit();
             let status = self.world.core.status(self.world.now());
-            if status.jobs == 0 && status.held == 0 {
+            if status.jobs == 0 && status.held == 0 && self.reference.not_acked().is_empty() {
                 return;
             }
+            self.send_again(|_| true);
             self.world.pass_with_deadlines(5_000);
         }
         panic!("does not come to rest: {:?}", self.world.core.status(self.world.now()));

@@ -1,0 +1,177 @@
+//! An app as its author writes it: `holm.toml`.
+//!
+//! Two types, two meanings: this module's [`App`] is what stands in the file, checked and with its
+//! defaults; the signed manifest that gateways read is made from it after the functions are
+//! built.
+//!
+//! # Invariants
+//! - Every key that is read has an entry in [`reference`], and the page `docs/holm-toml.md` is
+//!   made from that list; tests hold the three together.
+//! - All problems of a file are reported at once, each with its line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sync_protocol::manifest::{self, Grants, Limits, Manifest, StateScope, Trigger, WhenFull};
+
+use crate::failure::{Done, Exit, Failure, read_file};
+
+mod read;
+pub mod reference;
+mod values;
+mod version;
+
+pub use read::Problem;
+pub use version::Version;
+
+/// Name of the file.
+pub const FILE_NAME: &str = "holm.toml";
+/// No honest app needs a longer one.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The content of a `holm.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// Name, unique on a gateway.
+    pub name: String,
+    /// Version of this revision, for people; the order of revisions follows from it.
+    pub version: Version,
+    /// Oldest version that gateways may still be given once they have taken this one.
+    pub floor: Option<Version>,
+    /// Functions by name.
+    pub functions: BTreeMap<String, Function>,
+    /// What wakes them, by name.
+    pub triggers: BTreeMap<String, Trigger>,
+}
+
+/// Where a function's code comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A Rust package.
+    Package {
+        /// Its folder, relative to the file.
+        path: PathBuf,
+        /// The example that is the function, instead of the package's library.
+        example: Option<String>,
+    },
+    /// A WebAssembly file, relative to the file: a component, or a core module made with the SDK.
+    Wasm(PathBuf),
+}
+
+/// One function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its code.
+    pub source: Source,
+    /// Limits of one attempt and of its state.
+    pub limits: Limits,
+    /// State domain and order.
+    pub state: StateScope,
+    /// Version of the state's shape.
+    pub state_version: u32,
+    /// Policy when its share of the queue is full.
+    pub when_full: WhenFull,
+    /// What it may do.
+    pub grants: Grants,
+    /// What its `config` calls return.
+    pub config: BTreeMap<String, String>,
+}
+
+/// An app and where it was read from.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Folder of the file.
+    pub dir: PathBuf,
+    /// The file.
+    pub file: PathBuf,
+    /// Its content.
+    pub app: App,
+}
+
+impl Project {
+    /// Reads `holm.toml` in `dir`, or the file itself where `dir` names one.
+    ///
+    /// # Errors
+    /// No such file, or all problems in it.
+    pub fn open(dir: &Path) -> Done<Self> {
+        let file = if dir.is_dir() { dir.join(FILE_NAME) } else { dir.to_owned() };
+        if !file.exists() {
+            let problem = format!("there is no {} in {}", FILE_NAME, dir.display());
+            let next = "go to an app's folder, name one, or make one with `holm new NAME`";
+            return Err(Failure::new(Exit::NotFound, problem).next(next));
+        }
+        let bytes = read_file(&file, FILE_BYTES_MAX)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Failure::input(format!("{} is not UTF-8 text", file.display())))?;
+        let app = App::parse(&text).map_err(|problems| {
+            let problems = problems
+                .iter()
+                .map(|problem| format!("{}:{}: {}", file.display(), problem.line, problem.message))
+                .collect();
+            let next = "the keys and their values are listed by `holm help holm.toml`";
+            Failure {
+                exit: Exit::Input,
+                problems,
+                next: Some(next.to_owned()),
+            }
+        })?;
+        let dir = match file.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+            Some(parent) => parent.to_owned(),
+            None => PathBuf::from("."),
+        };
+        Ok(Self { dir, file, app })
+    }
+}
+
+impl App {
+    /// Parses the text of a `holm.toml`.
+    ///
+    /// # Errors
+    /// All problems, in the order of the file.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        read::parse(text)
+    }
+
+    /// The manifest of a revision whose functions were built into these components.
+    ///
+    /// # Errors
+    /// A function has no component here, or the manifest has a problem that only shows when it is
+    /// complete (a component that is too large).
+    pub fn manifest(&self, components: &BTreeMap<String, Vec<u8>>) -> Done<Manifest> {
+        let mut functions = BTreeMap::new();
+        for (name, function) in &self.functions {
+            let bytes = components
+                .get(name)
+                .ok_or_else(|| Failure::failed(format!("function `{name}` was not built")))?;
+            let entry = manifest::Function {
+                artifact: sync_protocol::Digest::of(bytes),
+                size: bytes.len() as u64,
+                limits: function.limits,
+                state: function.state,
+                state_version: function.state_version,
+                when_full: function.when_full,
+                grants: function.grants.clone(),
+                config: function.config.clone(),
+            };
+            functions.insert(name.clone(), entry);
+        }
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            app: self.name.clone(),
+            version: self.version.to_string(),
+            sequence: self.version.sequence(),
+            floor: self.floor.map_or(0, Version::sequence),
+            functions,
+            triggers: self.triggers.clone(),
+        };
+        let problems: Vec<_> = manifest.problems().iter().map(ToString::to_string).collect();
+        if problems.is_empty() {
+            return Ok(manifest);
+        }
+        Err(Failure { exit: Exit::Input, problems, next: None })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,351 @@
+//! The keys of `holm.toml`, as data: `holm help holm.toml` and `docs/holm-toml.md` are made from
+//! this list, and a test compares it with what the parser asks for.
+
+use std::fmt::Write as _;
+
+use sync_protocol::limits;
+
+use crate::out::{duration_ms, size};
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Name.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub value: &'static str,
+    /// What holds without it; empty: the key is needed.
+    pub default: &'static str,
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// One table of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// As it is written in the file.
+    pub title: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+const fn key(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { name, value, default, about }
+}
+
+/// `[app]`
+pub const APP: Table = Table {
+    title: "[app]",
+    about: "The unit of deployment: its functions go live, and are taken back, together.",
+    keys: &[
+        key(
+            "name",
+            "\"cold-chain\"",
+            "",
+            "1 to 63 characters a-z, 0-9 and inner hyphens; unique on a gateway.",
+        ),
+        key(
+            "version",
+            "\"1.4.0\"",
+            "",
+            "Three numbers below 65,536. The signed sequence of a revision follows from it: higher \
+             versions are later. Two builds of one version are two revisions, and both may be \
+             deployed.",
+        ),
+        key(
+            "floor",
+            "\"1.2.0\"",
+            "none",
+            "Once a gateway runs this revision it refuses versions below the floor, so that a \
+             repaired hole stays repaired. Taking back to the last known good revision is always \
+             allowed.",
+        ),
+    ],
+};
+
+/// `[functions.NAME]`
+pub const FUNCTION: Table = Table {
+    title: "[functions.NAME]",
+    about: "One function: its code, its limits and all it is allowed to do. It gets nothing that \
+            does not stand here. NAME is formed as the app's name.",
+    keys: &[
+        key(
+            "path",
+            "\"functions/smooth\"",
+            "\".\"",
+            "Folder of its Rust package, relative to `holm.toml`.",
+        ),
+        key(
+            "example",
+            "\"smooth\"",
+            "none",
+            "The example of the package that is the function, instead of its library: one package \
+             can hold several functions.",
+        ),
+        key(
+            "wasm",
+            "\"smooth.wasm\"",
+            "none",
+            "A WebAssembly file made elsewhere, instead of `path`: a component of the world \
+             `holm:function/function`, or a core module made with the SDK.",
+        ),
+        key("memory", "size", "16 MiB", "Linear memory of one attempt, {memory}."),
+        key("time", "duration", "3 s", "Running time of one attempt, {time}."),
+        key(
+            "stack",
+            "size",
+            "64 KiB",
+            "Stack that the function is linked with, {stack}. A small one makes fresh sandboxes \
+             cheap.",
+        ),
+        key(
+            "state",
+            "\"device\", \"function\" or \"none\"",
+            "\"device\"",
+            "Whose state it is, and with it the order: events of one device are worked on one at a \
+             time in order of arrival (`device`), or all events of the function are (`function`), \
+             or it has neither state nor order (`none`).",
+        ),
+        key(
+            "state_version",
+            "number",
+            "1",
+            "Version of the state's shape. A revision with another number starts on a copy filled \
+             by the function's `migrate`; take-back returns to the old copy.",
+        ),
+        key("state_bytes", "size", "16 MiB", "State it may keep in all on one gateway, {state}."),
+        key(
+            "state_write_bytes",
+            "size",
+            "1 MiB",
+            "Keys and values written by one attempt, {state_write}.",
+        ),
+        key("publish", "array of topic filters", "[]", "Topics it may publish to."),
+        key("publishes", "number", "64", "Publishes of one attempt, {publishes}."),
+        key(
+            "publish_bytes",
+            "size",
+            "256 KiB",
+            "Topics, payloads and properties published by one attempt, {publish}.",
+        ),
+        key(
+            "record",
+            "array of names",
+            "[]",
+            "Telemetry series it may record for the control plane; `\"*\"` stands for all.",
+        ),
+        key("records", "number", "64", "Telemetry records of one attempt, {records}."),
+        key(
+            "record_bytes",
+            "size",
+            "256 KiB",
+            "Names and payloads recorded by one attempt, {record}.",
+        ),
+        key("log_bytes", "size", "64 KiB", "Text logged by one attempt, {log}."),
+        key(
+            "concurrency",
+            "number",
+            "1",
+            "Attempts in work at once, in different lanes, {concurrency}. The gateway may allow \
+             less.",
+        ),
+        key(
+            "when_full",
+            "\"hold\", \"shed-newest\", \"shed-oldest\" or \"latest-per-key\"",
+            "\"hold\"",
+            "What happens to new events when the function's share of the queue is full: the \
+             device's acknowledgement waits up to 10 s, then the event is shed (`hold`); the new \
+             event is shed; the oldest waiting one is; or a waiting event of the same lane is \
+             replaced. What is shed is counted and goes to the dead letters.",
+        ),
+        key(
+            "config",
+            "table",
+            "{}",
+            "Strings, numbers and booleans that the function reads by name, as text.",
+        ),
+    ],
+};
+
+/// `[[triggers]]`
+pub const TRIGGER: Table = Table {
+    title: "[[triggers]]",
+    about: "What wakes a function. Exactly one of `mqtt` and `schedule`.",
+    keys: &[
+        key(
+            "name",
+            "\"readings\"",
+            "the function's name, numbered",
+            "Formed as the app's name; unique in the app.",
+        ),
+        key("function", "\"smooth\"", "", "The function it wakes."),
+        key(
+            "mqtt",
+            "array of topic filters",
+            "none",
+            "Messages on matching topics. A message that matches several filters of a trigger \
+             wakes the function once.",
+        ),
+        key(
+            "schedule",
+            "\"rate(5 minutes)\" or \"cron(0 6 * * MON)\"",
+            "none",
+            "Slots in time. `cron` has five fields, in UTC, and runs only while the gateway's \
+             clock is synced.",
+        ),
+        key(
+            "missed",
+            "\"skip\" or \"once\"",
+            "\"skip\"",
+            "Only with `schedule`: forget slots missed without power or clock, or run once for \
+             all of them.",
+        ),
+        key(
+            "retries",
+            "number",
+            "2",
+            "Attempts after the first, {retries}. Then the event is a dead letter.",
+        ),
+        key(
+            "backoff",
+            "array of durations",
+            "[\"1 min\", \"2 min\"]",
+            "Waits before the retries, at most {backoff} each; the last one repeats.",
+        ),
+        key(
+            "max_age",
+            "duration",
+            "6 h",
+            "Age at which an event is given up, {age}. Time without power does not count.",
+        ),
+        key(
+            "durability",
+            "\"prompt\" or \"thrifty\"",
+            "\"prompt\"",
+            "Only with `mqtt`: `thrifty` lets a device's acknowledgement wait up to 100 ms for \
+             company, to spare the gateway's flash.",
+        ),
+        key(
+            "allow_loop",
+            "true or false",
+            "false",
+            "Only with `mqtt`: the function may publish to topics that wake it. An event is given \
+             up after 8 hops in any case.",
+        ),
+    ],
+};
+
+/// Puts the numbers of [`limits`] where a text names them.
+fn with_limits(text: &str) -> String {
+    let sizes = |low: u64, high: u64| format!("{} to {}", size(low), size(high));
+    let times = |low: u64, high: u64| format!("{} to {}", duration_ms(low), duration_ms(high));
+    let upto = |high: u64| format!("at most {}", size(high));
+    let values = [
+        ("{memory}", sizes(limits::MEMORY_BYTES_MIN, limits::MEMORY_BYTES_MAX)),
+        ("{time}", times(1, limits::TIME_MS_MAX.into())),
+        ("{stack}", sizes(limits::STACK_BYTES_MIN.into(), limits::STACK_BYTES_MAX.into())),
+        ("{state}", upto(limits::STATE_BYTES_MAX)),
+        ("{state_write}", upto(limits::STATE_WRITE_BYTES_MAX.into())),
+        ("{publishes}", format!("at most {}", limits::PUBLISHES_MAX)),
+        ("{publish}", upto(limits::PUBLISH_BYTES_MAX.into())),
+        ("{records}", format!("at most {}", limits::RECORDS_MAX)),
+        ("{record}", upto(limits::RECORD_BYTES_MAX.into())),
+        ("{log}", upto(limits::LOG_BYTES_MAX.into())),
+        ("{concurrency}", format!("1 to {}", limits::CONCURRENCY_MAX)),
+        ("{retries}", format!("at most {}", limits::RETRIES_MAX)),
+        ("{backoff}", duration_ms(limits::BACKOFF_MS_MAX)),
+        ("{age}", times(limits::AGE_MS_MIN, limits::AGE_MS_MAX)),
+    ];
+    values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+}
+
+/// All tables, in the order of the page.
+pub const TABLES: [Table; 3] = [APP, FUNCTION, TRIGGER];
+
+/// A complete file: it stands in the reference and is parsed by a test.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// The reference as Markdown.
+#[must_use]
+pub fn page() -> String {
+    let mut text = String::from(
+        "# holm.toml\n\n\
+         What an app is: its functions, what wakes them, and what they may do. `holm build` reads \
+         it, reports every mistake at once with its line, and makes the signed manifest that \
+         gateways run.\n\n\
+         <!-- Made from the parser's own list of keys by `HOLM_BLESS=1 cargo test -p holm`. -->\n",
+    );
+    for table in TABLES {
+        let _ = write!(text, "\n## `{}`\n\n{}\n\n", table.title, table.about);
+        text.push_str("| key | value | default | meaning |\n|---|---|---|---|\n");
+        for key in table.keys {
+            let default = match key.default {
+                "" => "*needed*".to_owned(),
+                plain @ ("none" | "the function's name, numbered") => plain.to_owned(),
+                value => format!("`{value}`"),
+            };
+            let value = code_words(key.value);
+            let about = with_limits(key.about);
+            let _ = writeln!(text, "| `{}` | {value} | {default} | {about} |", key.name);
+        }
+    }
+    text.push_str(
+        "\nSizes are strings with a unit: `B`, `KiB`, `MiB`, `GiB`. Durations too: `ms`, `s`, \
+         `min`, `h`, `d`. Unknown keys are mistakes.\n\n## Example\n\n```toml\n",
+    );
+    text.push_str(EXAMPLE);
+    text.push_str("```\n");
+    text
+}
+
+/// Quoted words as code, the rest as it is.
+fn code_words(value: &str) -> String {
+    let mut text = String::new();
+    for (n, piece) in value.split('"').enumerate() {
+        let _ = if n % 2 == 0 { write!(text, "{piece}") } else { write!(text, "`\"{piece}\"`") };
+    }
+    text
+}
+
+/// The reference for a terminal.
+#[must_use]
+pub fn terminal() -> String {
+    let mut text = String::from("What stands in holm.toml, the description of an app.\n");
+    for table in TABLES {
+        let _ = write!(text, "\n{}\n{}\n", table.title, fold(table.about, 2));
+        for key in table.keys {
+            let default = match key.default {
+                "" => "needed".to_owned(),
+                value => format!("default: {value}"),
+            };
+            let _ = writeln!(text, "\n  {} = {}   ({default})", key.name, key.value);
+            let _ = writeln!(text, "{}", fold(&with_limits(key.about).replace('`', ""), 6));
+        }
+    }
+    text.push_str("\nSizes: B, KiB, MiB, GiB. Durations: ms, s, min, h, d. Example:\n\n");
+    text.push_str(EXAMPLE);
+    text
+}
+
+/// Breaks text into lines of at most 90 characters with an indent.
+fn fold(text: &str, indent: usize) -> String {
+    const WIDTH: usize = 90;
+    let mut lines = vec![" ".repeat(indent)];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("invariant: lines begins with one line");
+        if last.len() > indent && last.len() + word.len() > WIDTH {
+            lines.push(format!("{}{word} ", " ".repeat(indent)));
+        } else {
+            last.push_str(word);
+            last.push(' ');
+        }
+    }
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}

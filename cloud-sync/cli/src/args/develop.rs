@@ -1,0 +1,140 @@
+//! Commands for who writes functions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `holm new`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  holm new hello
+  holm new thermostat --template smooth
+  holm new hello --sdk-path ~/holm/edge-agent/function-sdk")]
+pub struct New {
+    /// Name of the app and of the folder that is made
+    pub name: String,
+    /// What to begin with
+    #[arg(long, value_name = "TEMPLATE", default_value = "counter")]
+    pub template: crate::new::Template,
+    /// Folder of the `function-sdk` package [default: found beside the checkout `holm` was built
+    /// from]
+    #[arg(long, value_name = "DIR", env = "HOLM_SDK_PATH", hide_env_values = true)]
+    pub sdk_path: Option<PathBuf>,
+    /// Folder to make it in
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub into: PathBuf,
+}
+
+/// `holm build`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The bundle is signed with your key if you have one (`holm keys new`); gateways take only signed ones.
+
+Examples:
+  holm build                        # the app in this folder
+  holm build apps/cold-chain --out cold-chain.holm
+  holm build --key release
+  holm build --check                # only read holm.toml and report its mistakes")]
+pub struct Build {
+    /// Folder of the app
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Where the bundle goes [default: DIR/target/holm/NAME-VERSION.holm]
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Key to sign with [default: `default`, if it exists]
+    #[arg(long, value_name = "NAME", conflicts_with = "unsigned")]
+    pub key: Option<String>,
+    /// Do not sign
+    #[arg(long)]
+    pub unsigned: bool,
+    /// Only check holm.toml
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `holm invoke`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The function runs in the gateway's own sandbox with the limits and grants of holm.toml. Nothing
+leaves this machine: publishes, records and state changes are printed.
+
+An event file holds one JSON object, or several one after the other:
+  {\"topic\": \"sensors/a/temperature\", \"device\": \"a\", \"payload\": {\"celsius\": 21.5}}
+`payload` is JSON; `payload_text` and `payload_hex` give other bytes. Also `content_type`,
+`properties` (pairs), `trigger`, `time_unix_ms` and `attempt`. Lines TOPIC PAYLOAD do, too.
+
+Examples:
+  holm invoke smooth --event event.json
+  holm invoke smooth --topic sensors/a/temperature --payload '{\"celsius\": 21.5}' --device a
+  holm invoke smooth --event - --state state.json < events.jsonl
+  holm invoke smooth --event event.json --app apps/cold-chain --json")]
+pub struct Invoke {
+    /// Function of the app
+    pub function: String,
+    /// File with events, `-` for standard input
+    #[arg(long, short, value_name = "FILE", required_unless_present = "topic")]
+    pub event: Option<PathBuf>,
+    /// Topic of a single event
+    #[arg(long, short, value_name = "TOPIC", conflicts_with = "event")]
+    pub topic: Option<String>,
+    /// Payload of a single event, `-` for standard input
+    #[arg(long, short, value_name = "TEXT", conflicts_with = "event", requires = "topic")]
+    pub payload: Option<String>,
+    /// Device that the events come from, where they do not say
+    #[arg(long, short, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Folder of the app
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub app: PathBuf,
+    /// State to begin with; what changed is written back. Without it state lasts for this command
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Run what was built before
+    #[arg(long)]
+    pub no_build: bool,
+}
+
+/// `holm keys`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  holm keys new                     # a key named `default`
+  holm keys new release
+  holm keys list
+  holm keys show release            # its public half, for a gateway's `author_keys`
+  holm keys export release --out release.pub")]
+pub struct Keys {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key
+    New {
+        /// Its name
+        #[arg(default_value = "default")]
+        name: String,
+    },
+    /// List the keys
+    List,
+    /// Show the public half
+    Show {
+        /// Its name
+        #[arg(default_value = "default")]
+        name: String,
+    },
+    /// Write the public half to a file
+    Export {
+        /// Its name
+        #[arg(default_value = "default")]
+        name: String,
+        /// Where to
+        #[arg(long, short, value_name = "FILE")]
+        out: PathBuf,
+    },
+}

@@ -1,0 +1,216 @@
+//! `holm build`: from the folder of an app to a bundle, the file that is deployed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use edge_agent::runtime::{BuildError, BuildOptions, build_function, componentize};
+use serde_json::{Value, json};
+use sync_protocol::{Bundle, Digest, KeyId, Manifest, SignedManifest, SigningKey};
+
+use crate::app::{Function, Project, Source};
+use crate::args::{Build, Global};
+use crate::failure::{Done, Failure, read_file};
+use crate::keys::KeyStore;
+use crate::out::{Out, size, table};
+
+/// Where built things go, in the app's folder.
+const TARGET: &str = "target/holm";
+/// What stands for the key in a bundle that nobody signed.
+const UNSIGNED: KeyId = KeyId([0; 16]);
+/// A core module with its names may be larger than the component made of it.
+const WASM_BYTES_MAX: u64 = 2 * sync_protocol::limits::ARTIFACT_BYTES_MAX;
+
+/// A built app.
+#[derive(Debug)]
+pub struct Built {
+    /// What it is.
+    pub manifest: Manifest,
+    /// Components by function.
+    pub components: BTreeMap<String, Vec<u8>>,
+}
+
+impl Built {
+    /// Builds all functions of an app.
+    ///
+    /// # Errors
+    /// A function does not build, or the app as a whole is over a limit.
+    pub fn new(project: &Project, out: &Out) -> Done<Self> {
+        let mut components = BTreeMap::new();
+        for (name, function) in &project.app.functions {
+            components.insert(name.clone(), component(project, name, function, out)?);
+        }
+        let manifest = project.app.manifest(&components)?;
+        Ok(Self { manifest, components })
+    }
+
+    /// The bundle file, signed if there is a key.
+    ///
+    /// # Errors
+    /// The bundle would be over a limit.
+    pub fn bundle(&self, key: Option<&SigningKey>) -> Done<Vec<u8>> {
+        let signed = match key {
+            Some(key) => SignedManifest::sign(&self.manifest, key)
+                .map_err(|error| Failure::input(error.to_string()))?,
+            None => SignedManifest {
+                manifest: self.manifest.to_bytes(),
+                key: UNSIGNED,
+                signature: Vec::new(),
+            },
+        };
+        let artifacts =
+            self.components.values().map(|bytes| (Digest::of(bytes), bytes.clone())).collect();
+        Bundle::write(&signed, &artifacts).map_err(|error| Failure::input(error.to_string()))
+    }
+}
+
+/// Whether nobody has signed it yet.
+#[must_use]
+pub fn is_unsigned(signed: &SignedManifest) -> bool {
+    signed.key == UNSIGNED
+}
+
+/// The component of one function, built now; it is also kept for `holm invoke --no-build`.
+///
+/// # Errors
+/// It does not build, or its file is no function.
+pub fn component(project: &Project, name: &str, function: &Function, out: &Out) -> Done<Vec<u8>> {
+    let bytes = match &function.source {
+        Source::Package { path, example } => {
+            let dir = project.dir.join(path);
+            out.progress("Building", &format!("{name} ({})", dir.display()));
+            if !dir.join("Cargo.toml").exists() {
+                let problem = format!("function `{name}`: no Cargo.toml in {}", dir.display());
+                let next = format!("set `path` in [functions.{name}] of {}", project.file.display());
+                return Err(Failure::input(problem).next(next));
+            }
+            let options = BuildOptions {
+                stack_bytes: function.limits.stack_bytes,
+                example: example.clone(),
+                ..BuildOptions::default()
+            };
+            build_function(&dir, &options).map_err(|error| failed(name, &error))?
+        }
+        Source::Wasm(path) => {
+            let path = project.dir.join(path);
+            let bytes = read_file(&path, WASM_BYTES_MAX)?;
+            as_component(bytes).map_err(|why| {
+                Failure::input(format!("function `{name}`: {}: {why}", path.display()))
+            })?
+        }
+    };
+    let kept = kept_path(project, name);
+    write(&kept, &bytes)?;
+    Ok(bytes)
+}
+
+/// The component as it was built the last time.
+///
+/// # Errors
+/// It was not.
+pub fn kept_component(project: &Project, name: &str) -> Done<Vec<u8>> {
+    read_file(&kept_path(project, name), WASM_BYTES_MAX)
+        .map_err(|failure| failure.next("leave out --no-build"))
+}
+
+fn kept_path(project: &Project, name: &str) -> PathBuf {
+    project.dir.join(TARGET).join(format!("{name}.wasm"))
+}
+
+/// A component as it is; a core module is wrapped into one.
+fn as_component(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    // Magic, version and layer (component model, binary format): layer 1 is a component.
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(bytes),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            componentize(&bytes).map_err(|error| error.to_string())
+        }
+        _ => Err("not WebAssembly".to_owned()),
+    }
+}
+
+fn failed(name: &str, error: &BuildError) -> Failure {
+    let failure = Failure::failed(format!("function `{name}`: {error}"));
+    match error {
+        BuildError::Target => failure.next("rustup target add wasm32-unknown-unknown"),
+        BuildError::Start { .. } => failure.next("install Rust: https://rustup.rs"),
+        BuildError::Cargo { .. } => failure.next("cargo's own words stand above"),
+        _ => failure,
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Done {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|error| Failure::file("make", dir, &error))?;
+    }
+    std::fs::write(path, bytes).map_err(|error| Failure::file("write", path, &error))
+}
+
+/// `holm build`
+///
+/// # Errors
+/// The file has mistakes, a function does not build, there is no such key, or the bundle cannot be
+/// written.
+pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
+    let project = Project::open(&args.dir)?;
+    if args.check {
+        let value = json!({ "app": project.app.name, "version": project.app.version.to_string() });
+        return out.answer(&value, |text, _| {
+            text.push_str(&format!("{} is good\n", project.file.display()));
+        });
+    }
+    let key = match args.unsigned {
+        true => None,
+        false => KeyStore::open(global)?.chosen(args.key.as_deref())?,
+    };
+    let built = Built::new(&project, out)?;
+    let bundle = built.bundle(key.as_ref().map(|(_, key)| key))?;
+    let path = args.out.clone().unwrap_or_else(|| {
+        let (name, version) = (&project.app.name, project.app.version);
+        project.dir.join(TARGET).join(format!("{name}-{version}.holm"))
+    });
+    write(&path, &bundle)?;
+    report(&built, key.as_ref(), &path, bundle.len() as u64, out)
+}
+
+fn report(
+    built: &Built,
+    key: Option<&(String, SigningKey)>,
+    path: &Path,
+    bundle_bytes: u64,
+    out: &Out,
+) -> Done {
+    let Manifest { app, version, .. } = &built.manifest;
+    let revision = Digest::of(&built.manifest.to_bytes()).to_string();
+    let functions: Vec<Value> = built
+        .manifest
+        .functions
+        .iter()
+        .map(|(name, function)| {
+            json!({ "name": name, "bytes": function.size, "digest": function.artifact.to_string() })
+        })
+        .collect();
+    let value = json!({
+        "app": app, "version": version, "revision": revision, "bundle": path,
+        "bundle_bytes": bundle_bytes, "signed_by": key.map(|(name, _)| name),
+        "functions": functions,
+    });
+    out.answer(&value, |text, out| {
+        let mut rows = vec![["FUNCTION", "SIZE", "DIGEST"].map(str::to_owned).to_vec()];
+        rows.extend(built.manifest.functions.iter().map(|(name, function)| {
+            vec![name.clone(), size(function.size), short(&function.artifact.to_string())]
+        }));
+        text.push_str(&table(out, &rows));
+        text.push_str(&format!("\n{app} {version}, revision {}\n", short(&revision)));
+        let signed = match key {
+            Some((name, _)) => format!("signed with `{name}`"),
+            None => "not signed: gateways refuse it; `holm keys new` makes a key".to_owned(),
+        };
+        text.push_str(&format!("{} ({}), {signed}\n", path.display(), size(bundle_bytes)));
+    })
+}
+
+/// The beginning of a digest, for people.
+#[must_use]
+pub fn short(digest: &str) -> String {
+    digest.chars().take(12).collect()
+}

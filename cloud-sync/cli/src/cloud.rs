@@ -1,0 +1,101 @@
+//! `holm cloud init` and `holm gateway`: who may be part of the fleet.
+
+use cloud_sync::{Clock, InitOptions, InitReport};
+use serde_json::{Value, json};
+
+use crate::args::{Cloud, CloudCommand, CloudInit, Gateway, GatewayCommand, Global};
+use crate::context::{Context, Contexts};
+use crate::failure::{Done, Failure};
+use crate::http::{Api, Method};
+use crate::keys::KeyStore;
+use crate::out::Out;
+
+const PEM_BYTES_MAX: u64 = 64 << 10;
+
+/// `holm cloud`
+///
+/// # Errors
+/// There is a control plane already, or a file cannot be written.
+pub fn run(args: &Cloud, global: &Global, out: &Out) -> Done {
+    let CloudCommand::Init(args) = &args.command;
+    let report = init(args, global)?;
+    let host = args.host.first().map_or("localhost", String::as_str);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("https://{host}:{}", args.http_port);
+    let ca = crate::input::text(&report.gateway_ca, PEM_BYTES_MAX)?;
+    let context = Context { url: url.clone(), token: report.operator_token.clone(), ca };
+    let mut contexts = Contexts::load(global)?;
+    contexts.put(&args.name, context)?;
+    let value = json!({
+        "dir": args.dir, "instance": report.settings.instance.to_string(), "url": url,
+        "endpoint": report.settings.endpoint, "context": args.name,
+        "author_key": report.author_key.to_string(), "ca": report.gateway_ca,
+    });
+    out.answer(&value, |text, _| {
+        let (dir, name) = (args.dir.display(), &args.name);
+        text.push_str(&format!(
+            "made a control plane in {dir}\n\
+             gateways reach it at {}, operators at {url}\n\
+             its operator token is kept in {} as context `{name}`\n\
+             its gateways run what key `{}` signs\n\n  \
+             cloud-sync serve --dir {dir}\n  holm gateway add gw-1\n",
+            report.settings.endpoint,
+            contexts.path().display(),
+            args.key,
+        ));
+    })
+}
+
+fn init(args: &CloudInit, global: &Global) -> Done<InitReport> {
+    let host = args.host.first().map_or("localhost", String::as_str);
+    let options = InitOptions {
+        names: args.host.clone(),
+        endpoint: Some(format!("{host}:{}", args.mqtt_port)),
+        author_key: KeyStore::open(global)?.path(&args.key)?,
+        author: args.key.clone(),
+        operator: "admin".to_owned(),
+    };
+    let failed = |error: cloud_sync::IdentityError| Failure::failed(error.to_string());
+    let report = cloud_sync::init(&args.dir, &options, Clock::system().now_ms()).map_err(failed)?;
+    bind(args, report)
+}
+
+/// Writes where it listens: a control plane with a name is meant to be reached from elsewhere.
+fn bind(args: &CloudInit, mut report: InitReport) -> Done<InitReport> {
+    let address = if args.host.is_empty() { "127.0.0.1" } else { "0.0.0.0" };
+    report.settings.http = format!("{address}:{}", args.http_port);
+    report.settings.mqtt = format!("{address}:{}", args.mqtt_port);
+    let path = args.dir.join("cloud.toml");
+    let text = toml::to_string(&report.settings)
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
+    let text = format!("# A Holm control plane. Edit while the server is stopped.\n{text}");
+    std::fs::write(&path, text).map_err(|error| Failure::file("write", &path, &error))?;
+    Ok(report)
+}
+
+/// `holm gateway`
+///
+/// # Errors
+/// The control plane is not reachable or refuses.
+pub fn gateway(args: &Gateway, global: &Global, out: &Out) -> Done {
+    match &args.command {
+        GatewayCommand::Add { name } => {
+            let (_, context) = Contexts::load(global)?.chosen(global)?;
+            let body = json!({ "name": name });
+            let value: Value =
+                Api::new(&context)?.call(Method::Post, "/v1/gateways", Some(&body))?;
+            let token = value["token"].as_str().unwrap_or_default();
+            out.answer(&value, |text, _| {
+                text.push_str(&format!("{token}\n"));
+                out.note(&format!(
+                    "the token enrols `{name}` once, within a day: on the gateway run \
+                     `edge-agent enroll TOKEN`"
+                ));
+            })
+        }
+        GatewayCommand::List => {
+            let args = crate::args::Status { gateway: None, watch: false };
+            crate::status::run(&args, global, out)
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The gateway of `holm dev`.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use edge_agent::agent::{Agent, RunError, Stopper};
+use edge_agent::enroll::enroll;
+use edge_agent::identity::Identity;
+use edge_agent::settings::Settings;
+use serde_json::{Value, json};
+use sync_protocol::enroll::Token;
+use tokio::runtime::Runtime;
+
+use super::GATEWAY;
+use crate::failure::{Done, Failure};
+use crate::http::{Api, Method};
+use crate::out::Out;
+
+/// Name of the simulated device.
+pub(super) const DEVICE: &str = "sim";
+/// How long its start may take.
+const START: Duration = Duration::from_secs(30);
+
+/// A gateway that runs on a thread of this process.
+pub(super) struct Running {
+    stopper: Stopper,
+    thread: JoinHandle<Result<(), RunError>>,
+    device_token: String,
+}
+
+impl Running {
+    /// Starts it in `folder`, enrolled first if it is new.
+    pub(super) fn start(
+        folder: &Path,
+        api: &Api,
+        port: u16,
+        io: &Runtime,
+        out: &Out,
+    ) -> Done<Self> {
+        let data = folder.join("gateway");
+        let known = Identity::load(&data).map_err(|error| Failure::file("read", &data, &error))?;
+        if known.is_none() {
+            out.progress("Enrolling", &format!("gateway `{GATEWAY}`"));
+            let body = json!({ "name": GATEWAY });
+            let answer: Value = api.call(Method::Post, "/v1/gateways", Some(&body))?;
+            let token: Token = answer["token"]
+                .as_str()
+                .and_then(|token| token.parse().ok())
+                .ok_or_else(|| Failure::failed("the control plane gave no enrolment token"))?;
+            io.block_on(enroll(&token, &data)).map_err(|error| failed(&error))?;
+        }
+        let device_token = crate::mqtt::random_hex()?;
+        let settings = settings(&data, port, &device_token)?;
+        let exe = std::env::current_exe().map_err(|error| failed(&error))?;
+        let agent =
+            Agent::new(settings, exe, io.handle().clone()).map_err(|error| failed(&error))?;
+        let stopper = agent.stopper();
+        let thread = std::thread::Builder::new()
+            .name("gateway".to_owned())
+            .spawn(move || agent.run())
+            .map_err(|error| failed(&error))?;
+        wait_for(port, thread).map(|thread| Self { stopper, thread, device_token })
+    }
+
+    /// The simulated device's password.
+    pub(super) fn device_token(&self) -> &str {
+        &self.device_token
+    }
+
+    /// Stops it and waits until what it took is on disk.
+    pub(super) fn stop(self) {
+        self.stopper.stop();
+        // It ran; how it ended is in nobody's way now.
+        let _ = self.thread.join();
+    }
+}
+
+type Thread = JoinHandle<Result<(), RunError>>;
+
+/// Waits until it listens; when it ends instead, says why.
+fn wait_for(port: u16, thread: Thread) -> Done<Thread> {
+    let end = std::time::Instant::now() + START;
+    while std::time::Instant::now() < end {
+        if thread.is_finished() {
+            let why = match thread.join() {
+                Ok(Ok(())) => "it stopped by itself".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it crashed".to_owned(),
+            };
+            return Err(failed(&why).next("is another broker on the port? --port PORT"));
+        }
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Ok(thread);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(failed(&"it does not listen"))
+}
+
+fn settings(data: &Path, port: u16, device_token: &str) -> Done<Settings> {
+    use std::fmt::Write as _;
+    let digest = ring::digest::digest(&ring::digest::SHA256, device_token.as_bytes());
+    let mut hash = String::new();
+    for byte in digest.as_ref() {
+        let _ = write!(hash, "{byte:02x}");
+    }
+    let data_dir = toml::Value::String(absolute(data)?.display().to_string());
+    let text = format!(
+        "name = \"{GATEWAY}\"\n\
+         data_dir = {data_dir}\n\
+         [[listeners]]\n\
+         bind = \"127.0.0.1:{port}\"\n\
+         [anonymous]\n\
+         publish = [\"#\"]\n\
+         subscribe = [\"#\"]\n\
+         [[devices]]\n\
+         name = \"{DEVICE}\"\n\
+         token_sha256 = \"{hash}\"\n\
+         publish = [\"#\"]\n\
+         subscribe = [\"#\"]\n"
+    );
+    Settings::parse(&text).map_err(|problems| {
+        let words: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        failed(&words.join("; "))
+    })
+}
+
+fn absolute(path: &Path) -> Done<PathBuf> {
+    std::path::absolute(path).map_err(|error| Failure::file("find", path, &error))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Failure {
+    Failure::failed(format!("the gateway does not start: {error}"))
+}

@@ -1,0 +1,260 @@
+//! `holm invoke`: runs one function here, in the gateway's own sandbox, on events from a file.
+//!
+//! # Invariants
+//! - Limits and grants are those of `holm.toml`; nothing leaves this machine.
+//! - An event that is not done changes no state, as on a gateway.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use edge_agent::runtime::{
+    Attempt, Compiler, EngineSettings, EventFile, FunctionProfile, Grants, Limits, MemoryState,
+    Prepared, Report, Runtime, StateDomain,
+};
+use edge_core::id::{DeviceId, Digest, Epoch, EventId, FunctionId, JobId, LaneKey, TriggerId};
+use edge_core::op::Event;
+use edge_core::outcome::{Outcome, StateChange};
+use edge_core::release::StateScope;
+use edge_core::topic::TopicFilter;
+use sync_protocol::manifest;
+
+use crate::app::{App, Function, Project};
+use crate::args::Invoke;
+use crate::build;
+use crate::failure::{Done, Exit, Failure};
+use crate::out::Out;
+use crate::state_file::StateFile;
+
+mod events;
+mod print;
+
+const STATE_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// `holm invoke`
+///
+/// # Errors
+/// The app, the event or the state file has mistakes, the function does not build or is none, or
+/// it did not return ok.
+pub fn run(args: &Invoke, out: &Out) -> Done {
+    let project = Project::open(&args.app)?;
+    let name = &args.function;
+    let function = project.app.functions.get(name).ok_or_else(|| {
+        let names: Vec<_> = project.app.functions.keys().map(String::as_str).collect();
+        let problem = format!("{} has no function `{name}`", project.file.display());
+        Failure::new(Exit::NotFound, problem).next(format!("its functions: {}", names.join(", ")))
+    })?;
+    let events = events::read(args)?;
+    let mut session = Session::new(&project.app, name, function, args.state.as_deref())?;
+    let component = if args.no_build {
+        build::kept_component(&project, name)?
+    } else {
+        build::component(&project, name, function, out)?
+    };
+    let prepared = prepare(&project.app, name, function, &component)?;
+    let mut failed = 0;
+    let total = events.len();
+    for (n, event) in events.into_iter().enumerate() {
+        let report = session.run(&prepared, event, n + 1, out)?;
+        if !matches!(report.outcome, Outcome::Done(_)) {
+            failed += 1;
+        }
+    }
+    session.save()?;
+    if failed == 0 {
+        return Ok(());
+    }
+    let problem = format!("`{name}` did not return ok for {failed} of {total} events");
+    Err(Failure::new(Exit::Function, problem))
+}
+
+fn prepare(app: &App, name: &str, function: &Function, component: &[u8]) -> Done<Arc<Prepared>> {
+    let profile = FunctionProfile {
+        function: function_id(app, name),
+        revision: Digest([0; 32]),
+        state_version: function.state_version,
+        limits: limits(&function.limits),
+        grants: grants(function)?,
+    };
+    let settings = EngineSettings {
+        slots: 1,
+        function_memory_bytes_max: function.limits.memory_bytes,
+        ..EngineSettings::default()
+    };
+    let runtime = Runtime::new(settings, Compiler::InProcess, None)
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    runtime.prepare(component, profile).map_err(|error| {
+        Failure::input(format!("function `{name}` cannot be run: {error}"))
+    })
+}
+
+fn function_id(app: &App, name: &str) -> FunctionId {
+    FunctionId::new(&format!("{}/{name}", app.name))
+}
+
+fn limits(limits: &manifest::Limits) -> Limits {
+    Limits {
+        memory_bytes: limits.memory_bytes,
+        time_ms: limits.time_ms,
+        stack_bytes: limits.stack_bytes,
+        publishes: limits.publishes,
+        publish_bytes: limits.publish_bytes,
+        records: limits.records,
+        record_bytes: limits.record_bytes,
+        log_bytes: limits.log_bytes,
+        state_write_bytes: limits.state_write_bytes,
+        state_bytes: limits.state_bytes,
+    }
+}
+
+fn scope(state: manifest::StateScope) -> StateScope {
+    match state {
+        manifest::StateScope::Device => StateScope::Device,
+        manifest::StateScope::Function => StateScope::Function,
+        manifest::StateScope::None => StateScope::None,
+    }
+}
+
+fn grants(function: &Function) -> Done<Grants> {
+    let publish: Result<Vec<TopicFilter>, _> =
+        function.grants.publish.iter().map(|filter| TopicFilter::new(filter)).collect();
+    Ok(Grants {
+        publish: publish.map_err(|error| Failure::input(format!("`publish`: {error}")))?,
+        record: function.grants.record.clone(),
+        state: scope(function.state),
+        config: function.config.clone(),
+    })
+}
+
+/// Events one after the other, with the state between them.
+struct Session<'a> {
+    app: &'a App,
+    name: &'a str,
+    function: &'a Function,
+    state: Arc<MemoryState>,
+    file: Option<(&'a Path, StateFile)>,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        app: &'a App,
+        name: &'a str,
+        function: &'a Function,
+        path: Option<&'a Path>,
+    ) -> Done<Self> {
+        let state = Arc::new(MemoryState::default());
+        let mut session = Self { app, name, function, state, file: None };
+        if let Some(path) = path {
+            let file = session.load(path)?;
+            for (device, key, value) in file.entries() {
+                let change = StateChange { key: key.to_owned(), value: Some(value.into()) };
+                session.state.apply(&session.domain(device, 0), &[change]);
+            }
+            session.file = Some((path, file));
+        }
+        Ok(session)
+    }
+
+    fn load(&self, path: &Path) -> Done<StateFile> {
+        let id = function_id(self.app, self.name);
+        let version = self.function.state_version;
+        if !path.exists() {
+            return Ok(StateFile::new(id.as_str(), version));
+        }
+        let bytes = crate::failure::read_file(path, STATE_FILE_BYTES_MAX)?;
+        let wrong = |why: String| Failure::input(format!("{}: {why}", path.display()));
+        let file = StateFile::parse(&bytes).map_err(wrong)?;
+        if file.function != id.as_str() {
+            return Err(wrong(format!("holds the state of `{}`, not of `{id}`", file.function)));
+        }
+        if file.state_version != version {
+            let found = file.state_version;
+            let next = "on a gateway the function's `migrate` carries it over at deployment";
+            return Err(wrong(format!("has state_version {found}, the function {version}"))
+                .next(next));
+        }
+        Ok(file)
+    }
+
+    fn lane(&self, device: &str, n: u64) -> LaneKey {
+        match scope(self.function.state) {
+            StateScope::Device => LaneKey::Device(DeviceId::new(device)),
+            StateScope::Function => LaneKey::Function,
+            StateScope::None => LaneKey::Job(JobId(n)),
+        }
+    }
+
+    fn domain(&self, device: &str, n: u64) -> StateDomain {
+        StateDomain {
+            function: function_id(self.app, self.name),
+            state_version: self.function.state_version,
+            lane: self.lane(device, n),
+        }
+    }
+
+    fn run(
+        &mut self,
+        prepared: &Prepared,
+        file: EventFile,
+        n: usize,
+        out: &Out,
+    ) -> Done<Report> {
+        let n = n as u64;
+        let number = file.attempt.unwrap_or(1).max(1);
+        let event = self.event(file, n, out)?;
+        let device = event.device.as_ref().map_or("", DeviceId::as_str).to_owned();
+        let (topic, domain) = (event.topic.clone(), self.domain(&device, n));
+        let lane = domain.lane.clone();
+        let state = Arc::clone(&self.state);
+        let report = prepared.run(&Attempt { event: Arc::new(event), number, lane, state });
+        if let Outcome::Done(outputs) = &report.outcome {
+            self.state.apply(&domain, &outputs.state);
+        }
+        if let Some((_, file)) = &mut self.file {
+            let device = if domain.lane == LaneKey::Function { "" } else { &device };
+            file.clear(device);
+            for (key, value) in self.state.entries(&domain) {
+                file.put(device, &key, &value);
+            }
+        }
+        print::report(&report, n, &topic, &device, out)?;
+        Ok(report)
+    }
+
+    /// The event as a gateway would make it.
+    fn event(&self, file: EventFile, n: u64, out: &Out) -> Done<Event> {
+        let mut event = file
+            .into_event()
+            .map_err(|error| Failure::input(format!("event {n}: {error}")))?;
+        event.id = EventId { epoch: Epoch(0), n };
+        if event.trigger.as_str().is_empty() {
+            let name = self.trigger(&event.topic).unwrap_or_else(|| {
+                let wakes = format!("no trigger of `{}` matches `{}`", self.name, event.topic);
+                out.note(&format!("{wakes}: a gateway would not run it"));
+                String::new()
+            });
+            event.trigger = TriggerId::new(&format!("{}/{name}", self.app.name));
+        }
+        Ok(event)
+    }
+
+    /// The trigger that would wake the function: by topic, or a schedule where there is none.
+    fn trigger(&self, topic: &str) -> Option<String> {
+        let wakes = |trigger: &manifest::Trigger| match &trigger.source {
+            manifest::Source::Mqtt(source) => source
+                .topics
+                .iter()
+                .any(|filter| sync_protocol::filter::matches(filter, topic)),
+            manifest::Source::Schedule(_) => topic.is_empty(),
+        };
+        self.app
+            .triggers
+            .iter()
+            .find(|(_, trigger)| trigger.function == self.name && wakes(trigger))
+            .map(|(name, _)| name.clone())
+    }
+
+    fn save(&self) -> Done {
+        let Some((path, file)) = &self.file else { return Ok(()) };
+        std::fs::write(path, file.to_text()).map_err(|error| Failure::file("write", path, &error))
+    }
+}

@@ -1,0 +1,5 @@
+//! The `holm` command.
+
+fn main() -> std::process::ExitCode {
+    holm::main()
+}

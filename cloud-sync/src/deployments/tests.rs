@@ -1,0 +1,196 @@
+use sync_protocol::manifest::{FORMAT, Manifest};
+use sync_protocol::record::Phase;
+use sync_protocol::wire::{AppState, StateReport, Up};
+use sync_protocol::{SignedManifest, SigningKey};
+
+use super::progress::Progress;
+use super::*;
+use crate::ingest::take;
+use crate::store::revisions::RevisionRow;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{self, StoreError};
+
+const NOW_MS: u64 = 1_790_000_000_000;
+const INSTANCE: InstanceId = InstanceId([7; 16]);
+const MAKER: Maker<'static> = Maker { by: "admin", now_ms: NOW_MS };
+
+struct Cloud {
+    store: SqliteStore,
+    key: SigningKey,
+    _temp: tempfile::TempDir,
+}
+
+impl Cloud {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&temp.path().join("cloud.db")).unwrap();
+        let cloud = Self { store, key: SigningKey::generate().unwrap(), _temp: temp };
+        for name in ["gw-a", "gw-b"] {
+            cloud.write(|rows| Ok(rows.add_gateway(name, NOW_MS)?)).unwrap();
+        }
+        cloud
+    }
+
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Rows) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        store::write(&self.store, work)
+    }
+
+    fn revision(&self, app: &str, sequence: u64, floor: u64) -> Digest {
+        let function = serde_json::json!({"artifact": Digest::of(b"wasm"), "size": 4});
+        let manifest = Manifest {
+            format: FORMAT,
+            app: app.into(),
+            version: sequence.to_string(),
+            sequence,
+            floor,
+            functions: [("f".to_owned(), serde_json::from_value(function).unwrap())].into(),
+            triggers: std::collections::BTreeMap::new(),
+        };
+        let signed = SignedManifest::sign(&manifest, &self.key).unwrap();
+        let row = RevisionRow {
+            digest: signed.digest(),
+            app: app.into(),
+            version: manifest.version.clone(),
+            sequence,
+            floor,
+            key: signed.key,
+            uploaded_ms: NOW_MS,
+        };
+        let artifacts = [(Digest::of(b"wasm"), 4)];
+        assert!(
+            self.write(|rows| Ok(rows.add_revision(&row, &signed, &artifacts)?)).unwrap(),
+            "it is new"
+        );
+        row.digest
+    }
+
+    fn deploy(&self, revision: Digest, gateways: Option<&[&str]>) -> Result<u64, Failure> {
+        let names: Option<Vec<String>> =
+            gateways.map(|names| names.iter().map(ToString::to_string).collect());
+        self.write(|rows| {
+            let target = target(rows, names.as_deref())?;
+            Ok(deploy(rows, &revision, target, MAKER)?.id)
+        })
+    }
+
+    fn desired(&self, gateway: &str) -> (u64, Vec<(String, Digest)>) {
+        let desired: Result<_, StoreError> = store::read(&self.store, |rows| {
+            let id = rows.gateway(gateway)?.unwrap().id;
+            desired(rows, INSTANCE, id)
+        });
+        let desired = desired.unwrap();
+        let apps = desired.apps.into_iter().map(|app| (app.app, app.revision)).collect();
+        (desired.generation, apps)
+    }
+
+    fn report(&self, gateway: &str, generation: u64, apps: Vec<AppState>) {
+        let report = StateReport { instance: Some(INSTANCE), generation, apps };
+        self.write(|rows| {
+            let id = rows.gateway(gateway)?.unwrap().id;
+            Ok(take(rows, INSTANCE, id, &Up::StateReport(report), NOW_MS)?)
+        })
+        .unwrap();
+    }
+
+    fn progress(&self, deployment: u64) -> Vec<(String, Progress, String)> {
+        let progress: Result<_, StoreError> = store::read(&self.store, |rows| {
+            progress(rows, INSTANCE, &rows.deployment(deployment)?.unwrap())
+        });
+        progress.unwrap().into_iter().map(|p| (p.gateway, p.progress, p.reason)).collect()
+    }
+}
+
+fn state(revision: Digest, phase: Phase, reason: &str, running: Option<Digest>) -> AppState {
+    AppState { app: "app".into(), revision, phase, reason: reason.into(), running }
+}
+
+#[test]
+fn the_newest_deployment_for_a_gateway_counts() {
+    let cloud = Cloud::new();
+    assert_eq!(cloud.desired("gw-a"), (0, vec![]));
+    let (one, two) = (cloud.revision("app", 1, 0), cloud.revision("app", 2, 0));
+    let other = cloud.revision("other", 1, 0);
+    let first = cloud.deploy(one, None).unwrap();
+    let second = cloud.deploy(two, Some(&["gw-b"])).unwrap();
+    assert_eq!(cloud.desired("gw-a"), (first, vec![("app".into(), one)]));
+    assert_eq!(cloud.desired("gw-b"), (second, vec![("app".into(), two)]));
+    let third = cloud.deploy(other, Some(&["gw-a"])).unwrap();
+    let both = vec![("app".to_owned(), one), ("other".to_owned(), other)];
+    assert_eq!(cloud.desired("gw-a"), (third, both));
+    assert_eq!(cloud.desired("gw-b").0, second, "nothing changed for it");
+    cloud.write(|rows| Ok(rows.add_gateway("gw-late", NOW_MS)?)).unwrap();
+    assert_eq!(cloud.desired("gw-late"), (first, vec![("app".into(), one)]));
+}
+
+#[test]
+fn undeploy_takes_the_app_off_with_a_new_generation() {
+    let cloud = Cloud::new();
+    let one = cloud.revision("app", 1, 0);
+    let first = cloud.deploy(one, None).unwrap();
+    let row = cloud.write(|rows| undeploy(rows, "app", Target::All, MAKER)).unwrap();
+    assert!(row.id > first);
+    assert_eq!(cloud.desired("gw-a"), (row.id, vec![]));
+    assert!(cloud.write(|rows| undeploy(rows, "nothing", Target::All, MAKER)).is_err());
+    cloud.report("gw-a", row.id, vec![]);
+    let progress = cloud.progress(row.id);
+    assert_eq!(progress[0], ("gw-a".into(), Progress::Removed, String::new()));
+    assert_eq!(progress[1].1, Progress::Pending);
+}
+
+#[test]
+fn rollback_goes_to_the_revision_before_of_the_same_target() {
+    let cloud = Cloud::new();
+    let back = |target| cloud.write(|rows| rollback(rows, "app", target, MAKER));
+    assert!(back(Target::All).is_err(), "never deployed");
+    let [one, two, three] = [1, 2, 3].map(|n| cloud.revision("app", n, 0));
+    cloud.deploy(one, None).unwrap();
+    assert!(back(Target::All).unwrap_err().error.contains("no earlier"));
+    cloud.deploy(two, None).unwrap();
+    cloud.deploy(two, None).unwrap();
+    cloud.deploy(three, Some(&["gw-b"])).unwrap();
+    let row = back(Target::All).unwrap();
+    assert_eq!((row.revision, row.cause), (Some(one), Cause::Rollback));
+    assert_eq!(cloud.desired("gw-a").1, [("app".into(), one)]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_reason() {
+    let cloud = Cloud::new();
+    let one = cloud.revision("app", 1, 0);
+    assert!(cloud.deploy(Digest([9; 32]), None).unwrap_err().error.contains("no revision"));
+    assert!(cloud.deploy(one, Some(&["gw-x"])).unwrap_err().error.contains("gw-x"));
+    assert!(cloud.deploy(one, Some(&[])).is_err());
+    let four = cloud.revision("app", 4, 3);
+    let id = cloud.deploy(four, None).unwrap();
+    assert!(cloud.deploy(one, None).is_ok(), "nobody accepted the floor yet");
+    cloud.report("gw-a", id, vec![state(four, Phase::Live, "", Some(four))]);
+    let refused = cloud.deploy(one, None).unwrap_err();
+    assert!(refused.error.contains("below the floor 3"), "{refused}");
+}
+
+#[test]
+fn progress_follows_what_gateways_report() {
+    let cloud = Cloud::new();
+    let (one, two) = (cloud.revision("app", 1, 0), cloud.revision("app", 2, 0));
+    let first = cloud.deploy(one, None).unwrap();
+    let pending = |gateway: &str| (gateway.to_owned(), Progress::Pending, String::new());
+    assert_eq!(cloud.progress(first), [pending("gw-a"), pending("gw-b")]);
+    cloud.report("gw-a", first, vec![state(one, Phase::Live, "", Some(one))]);
+    assert_eq!(cloud.progress(first)[0].1, Progress::Live);
+
+    let second = cloud.deploy(two, None).unwrap();
+    assert_eq!(cloud.progress(first)[0].1, Progress::Superseded);
+    assert_eq!(cloud.progress(second)[0], pending("gw-a"), "it still speaks of the first");
+    cloud.report("gw-a", second, vec![state(two, Phase::TakenBack, "trap in f", Some(one))]);
+    let expected = ("gw-a".to_owned(), Progress::TakenBack, "trap in f".to_owned());
+    assert_eq!(cloud.progress(second)[0], expected);
+
+    let third = cloud.deploy(one, None).unwrap();
+    cloud.report("gw-a", third, vec![state(two, Phase::TakenBack, "trap in f", Some(one))]);
+    assert_eq!(cloud.progress(third)[0].1, Progress::Live, "it runs that already");
+    cloud.report("gw-a", 0, vec![]);
+    assert_eq!(cloud.progress(third)[0], pending("gw-a"), "its ledger was lost");
+}

@@ -1,0 +1,124 @@
+use std::path::Path;
+
+use rcgen::{CertificateParams, KeyPair};
+use sync_protocol::enroll::EnrollReply;
+
+use super::*;
+use crate::identity::{InitOptions, Settings, TlsFiles, init};
+use crate::store::sqlite::SqliteStore;
+
+const NOW_MS: u64 = 1_790_000_000_000;
+
+struct Cloud {
+    office: Office,
+    store: SqliteStore,
+    _temp: tempfile::TempDir,
+}
+
+fn cloud() -> Cloud {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("cloud");
+    let options = InitOptions {
+        names: Vec::new(),
+        endpoint: None,
+        author_key: temp.path().join("author.pem"),
+        author: "me".into(),
+        operator: "admin".into(),
+    };
+    init(&dir, &options, NOW_MS).unwrap();
+    let (office, store) = open(&dir);
+    Cloud { office, store, _temp: temp }
+}
+
+fn open(dir: &Path) -> (Office, SqliteStore) {
+    let settings = Settings::load(dir).unwrap();
+    let ca = TlsFiles::load(dir, &settings, NOW_MS).unwrap().gateway_ca;
+    let office = Office { ca, endpoint: settings.endpoint, instance: settings.instance };
+    (office, SqliteStore::open(&dir.join("cloud.db")).unwrap())
+}
+
+impl Cloud {
+    fn add(&self, name: &str) -> Result<Token, Failure> {
+        let (endpoint, ca) = (&self.office.endpoint, self.office.ca.digest());
+        store::write(&self.store, |rows| add_gateway(rows, name, endpoint, ca, NOW_MS))
+    }
+
+    fn may(&self, token: &Token, now_ms: u64) -> bool {
+        let (name, password) = (token.gateway.clone(), token.password());
+        let may: Result<bool, StoreError> =
+            store::read(&self.store, |rows| may_enrol(rows, &name, password.as_bytes(), now_ms));
+        may.unwrap()
+    }
+
+    fn enrol(&self, gateway: &str, csr: &EnrollRequest, now_ms: u64) -> Result<Enrolled, String> {
+        match self.office.enrol(&self.store, gateway, csr, now_ms) {
+            EnrollReply::Accepted(enrolled) => Ok(*enrolled),
+            EnrollReply::Refused { reason } => Err(reason),
+        }
+    }
+}
+
+fn csr() -> EnrollRequest {
+    let key = KeyPair::generate().unwrap();
+    let csr = CertificateParams::default().serialize_request(&key).unwrap();
+    EnrollRequest { csr: csr.der().to_vec() }
+}
+
+#[test]
+fn a_token_gives_one_certificate_with_all_that_a_gateway_pins() {
+    let cloud = cloud();
+    let token = cloud.add("gw-a").unwrap();
+    assert_eq!(token.to_string().parse(), Ok(token.clone()));
+    assert_eq!(token.ca, cloud.office.ca.digest());
+    assert!(cloud.may(&token, NOW_MS));
+    let enrolled = cloud.enrol("gw-a", &csr(), NOW_MS).unwrap();
+    assert_eq!(Digest::of(&enrolled.gateway_ca), token.ca);
+    assert_eq!(enrolled.instance, cloud.office.instance);
+    assert_eq!(enrolled.author_keys.len(), 1);
+    let refused = cloud.enrol("gw-a", &csr(), NOW_MS + 1).unwrap_err();
+    assert!(refused.contains("used already"), "{refused}");
+}
+
+#[test]
+fn the_same_request_gets_the_same_answer_for_some_minutes() {
+    let cloud = cloud();
+    let (token, request) = (cloud.add("gw-a").unwrap(), csr());
+    let first = cloud.enrol("gw-a", &request, NOW_MS).unwrap();
+    let soon = NOW_MS + ENROLL_REPLAY_MS - 1;
+    assert!(cloud.may(&token, soon));
+    assert_eq!(cloud.enrol("gw-a", &request, soon).unwrap(), first);
+    let late = NOW_MS + ENROLL_REPLAY_MS;
+    assert!(!cloud.may(&token, late));
+    assert!(cloud.enrol("gw-a", &request, late).is_err());
+}
+
+#[test]
+fn old_wrong_and_foreign_tokens_are_refused() {
+    let cloud = cloud();
+    let (a, b) = (cloud.add("gw-a").unwrap(), cloud.add("gw-b").unwrap());
+    assert!(!cloud.may(&Token { gateway: "gw-b".into(), ..a.clone() }, NOW_MS), "a for b");
+    assert!(!cloud.may(&Token { gateway: "nobody".into(), ..b }, NOW_MS));
+    let old = NOW_MS + TOKEN_LIFE_MS;
+    assert!(!cloud.may(&a, old));
+    assert!(cloud.enrol("gw-a", &csr(), old).unwrap_err().contains("too old"));
+    let again = cloud.add("gw-a").unwrap();
+    assert!(!cloud.may(&a, NOW_MS), "a new token replaces the old one");
+    assert!(cloud.may(&again, NOW_MS));
+}
+
+#[test]
+fn a_bad_request_does_not_use_the_token_up() {
+    let cloud = cloud();
+    cloud.add("gw-a").unwrap();
+    let junk = EnrollRequest { csr: b"junk".to_vec() };
+    assert!(cloud.enrol("gw-a", &junk, NOW_MS).unwrap_err().contains("not valid"));
+    assert!(cloud.enrol("gw-a", &csr(), NOW_MS).is_ok());
+}
+
+#[test]
+fn bad_names_are_refused() {
+    let cloud = cloud();
+    for name in ["", "GW", "a/b", "a+", "-a"] {
+        assert!(cloud.add(name).is_err(), "{name:?}");
+    }
+}

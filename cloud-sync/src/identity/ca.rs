@@ -1,0 +1,187 @@
+//! A certificate authority: makes itself, signs this server and gateways.
+//!
+//! Of a signing request only the public key is used, after its own signature was checked: names
+//! and purposes are ours.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use sync_protocol::Digest;
+use time::OffsetDateTime;
+
+use super::IdentityError;
+use super::files::{PUBLIC, SECRET, create, read};
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+/// Clocks differ: a certificate is good from a day before it is made.
+const BACKDATE: Duration = DAY;
+/// An authority outlives the machines it signs.
+const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3_600);
+/// Until gateways renew their certificates themselves, these must live as long as a gateway.
+const GATEWAY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+/// Renewed at start when less than half of it is left.
+const SERVER_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3_600);
+
+/// Why a certificate was not issued.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IssueError {
+    /// The request is not one, or its signature is wrong.
+    #[error("the signing request is not valid: {0}")]
+    Request(rcgen::Error),
+    /// It could not be signed.
+    #[error("the certificate could not be signed: {0}")]
+    Sign(rcgen::Error),
+}
+
+/// A certificate authority.
+pub(crate) struct Authority {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes a new authority and writes `<name>.pem` and `<name>.key`.
+    pub(super) fn create(
+        folder: &Path,
+        name: &str,
+        common_name: &str,
+        now: OffsetDateTime,
+    ) -> Result<Self, IdentityError> {
+        let key = KeyPair::generate().map_err(refused)?;
+        let mut params = params(common_name, now, AUTHORITY_LIFE)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).map_err(refused)?;
+        create(&folder.join(format!("{name}.key")), &key.serialize_pem(), SECRET)?;
+        create(&folder.join(format!("{name}.pem")), &certificate.pem(), PUBLIC)?;
+        Ok(Self { certificate: certificate.der().clone(), issuer: Issuer::new(params, key) })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(folder: &Path) -> Self {
+        Self::create(folder, "ca", "test CA", date(1_790_000_000_000)).unwrap()
+    }
+
+    /// Reads an authority that was made before.
+    pub(crate) fn load(folder: &Path, name: &str) -> Result<Self, IdentityError> {
+        let pem = read(&folder.join(format!("{name}.pem")))?;
+        let key = read(&folder.join(format!("{name}.key")))?;
+        let key = KeyPair::from_pem(&key).map_err(refused)?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(refused)?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(refused)?;
+        Ok(Self { certificate, issuer })
+    }
+
+    /// Its own certificate (DER).
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// What names it in tokens.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::of(&self.certificate)
+    }
+
+    /// A key and a certificate for this server, as PEM. The names are host names or addresses.
+    pub(super) fn issue_server(
+        &self,
+        names: &[String],
+        now: OffsetDateTime,
+    ) -> Result<(String, String), IdentityError> {
+        let key = KeyPair::generate().map_err(refused)?;
+        let mut params = params("holm control plane", now, SERVER_LIFE)?;
+        for name in names {
+            params.subject_alt_names.push(match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(name.as_str().try_into().map_err(refused)?),
+            });
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(refused)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    /// A certificate (DER) for a gateway's own key.
+    pub(crate) fn issue_gateway(
+        &self,
+        gateway: &str,
+        csr: &[u8],
+        now_ms: u64,
+    ) -> Result<Vec<u8>, IssueError> {
+        let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(
+            csr.to_vec(),
+        ))
+        .map_err(IssueError::Request)?;
+        let now = date(now_ms);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(gateway);
+        (params.not_before, params.not_after) = (now - BACKDATE, now + GATEWAY_LIFE);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate =
+            params.signed_by(&csr.public_key, &self.issuer).map_err(IssueError::Sign)?;
+        Ok(certificate.der().to_vec())
+    }
+}
+
+/// Whether a server certificate is worn: its names changed or less than half its life is left.
+pub(super) fn is_worn(pem: &str, names: &[String], now: OffsetDateTime) -> bool {
+    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return true };
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&der) else { return true };
+    let left_s = certificate.validity().not_after.timestamp() - now.unix_timestamp();
+    let held = match certificate.subject_alternative_name() {
+        Ok(Some(held)) => held.value.general_names.len(),
+        Ok(None) | Err(_) => 0,
+    };
+    left_s < i64::try_from(SERVER_LIFE.as_secs() / 2).unwrap_or(i64::MAX)
+        || held != names.len()
+        || !names.iter().all(|name| holds_name(&certificate, name))
+}
+
+fn holds_name(certificate: &x509_parser::certificate::X509Certificate<'_>, name: &str) -> bool {
+    use std::net::IpAddr;
+    use x509_parser::extensions::GeneralName;
+    let Ok(Some(held)) = certificate.subject_alternative_name() else { return false };
+    held.value.general_names.iter().any(|held| match (held, name.parse::<IpAddr>()) {
+        (GeneralName::IPAddress(bytes), Ok(IpAddr::V4(address))) => *bytes == address.octets(),
+        (GeneralName::IPAddress(bytes), Ok(IpAddr::V6(address))) => *bytes == address.octets(),
+        (GeneralName::DNSName(held), Err(_)) => *held == name,
+        _ => false,
+    })
+}
+
+/// A moment, for certificates.
+pub(super) fn date(unix_ms: u64) -> OffsetDateTime {
+    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX);
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+fn params(
+    common_name: &str,
+    now: OffsetDateTime,
+    life: Duration,
+) -> Result<CertificateParams, IdentityError> {
+    let mut params = CertificateParams::new(Vec::<String>::new()).map_err(refused)?;
+    params.distinguished_name = named(common_name);
+    (params.not_before, params.not_after) = (now - BACKDATE, now + life);
+    Ok(params)
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn refused(error: impl std::fmt::Display) -> IdentityError {
+    IdentityError::Certificate(error.to_string())
+}

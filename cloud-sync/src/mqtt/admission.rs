@@ -1,0 +1,80 @@
+//! Who may connect, and with what grants.
+
+use std::sync::Arc;
+
+use edge_broker::codec::ReasonCode;
+use edge_broker::{AuthRequest, Principal};
+use edge_core::id::DeviceId;
+use edge_core::topic::TopicFilter;
+use sync_protocol::id::is_name;
+use sync_protocol::topics;
+
+use crate::enrolment::may_enrol;
+use crate::store::{self, Store, StoreError};
+
+/// Identities of gateways that enrol: no certificate can name one, so they never meet a session
+/// of an enrolled gateway.
+const ENROLLING: &str = "enrolling/";
+
+/// Decides about a CONNECT. It reads the store and may block.
+pub(crate) fn admit(
+    store: &dyn Store,
+    request: &AuthRequest,
+    now_ms: u64,
+) -> Result<Arc<Principal>, ReasonCode> {
+    let verdict = match &request.peer.certificate {
+        Some(certificate) => by_certificate(store, &certificate.common_name, &request.client_id),
+        None => by_token(store, request, now_ms),
+    };
+    match verdict {
+        Ok(Ok(principal)) => Ok(Arc::new(principal)),
+        Ok(Err(reason)) => Err(reason),
+        Err(error) => {
+            tracing::error!(%error, "a gateway could not be authenticated");
+            Err(ReasonCode::ServerUnavailable)
+        }
+    }
+}
+
+type Verdict = Result<Result<Principal, ReasonCode>, StoreError>;
+
+fn by_certificate(store: &dyn Store, name: &str, client_id: &str) -> Verdict {
+    let known = is_name(name) && store::read(store, |rows| rows.gateway(name))?.is_some();
+    if !known {
+        return Ok(Err(ReasonCode::NotAuthorized));
+    }
+    // One client id for each gateway: so a second connection takes the place of the first.
+    if client_id != name {
+        return Ok(Err(ReasonCode::ClientIdentifierNotValid));
+    }
+    let publish = [topics::up(name), topics::presence(name)];
+    Ok(principal(name, &publish, &[topics::down(name)]))
+}
+
+fn by_token(store: &dyn Store, request: &AuthRequest, now_ms: u64) -> Verdict {
+    let refused = Ok(Err(ReasonCode::BadUserNameOrPassword));
+    let (Some(name), Some(password)) = (&request.username, &request.password) else {
+        return refused;
+    };
+    if !is_name(name) || !store::read(store, |rows| may_enrol(rows, name, password, now_ms))? {
+        return refused;
+    }
+    let identity = format!("{ENROLLING}{name}");
+    Ok(principal(&identity, &[topics::enroll_request(name)], &[topics::enroll_reply(name)]))
+}
+
+fn principal(
+    identity: &str,
+    publish: &[String],
+    subscribe: &[String],
+) -> Result<Principal, ReasonCode> {
+    let filters = |texts: &[String]| -> Result<Vec<TopicFilter>, ReasonCode> {
+        let parse = |text: &String| TopicFilter::new(text).map_err(|_| ReasonCode::Unspecified);
+        texts.iter().map(parse).collect()
+    };
+    Ok(Principal {
+        identity: DeviceId::new(identity),
+        publish: filters(publish)?,
+        subscribe: filters(subscribe)?,
+    })
+}

@@ -1,0 +1,41 @@
+//! What other threads tell the loop, and the handle by which they do.
+
+use std::sync::Arc;
+
+use edge_broker::codec::ReasonCode;
+use edge_broker::{AckToken, ConnId, Principal};
+use sync_protocol::enroll::EnrollReply;
+use sync_protocol::wire::Down;
+use tokio::sync::mpsc;
+
+use crate::ingest::Answer;
+
+/// Events that may wait for the loop.
+pub(super) const EVENTS_MAX: usize = 1_024;
+
+/// What other threads tell the loop.
+pub(super) enum Event {
+    Authenticated { conn: ConnId, outcome: Result<Arc<Principal>, ReasonCode> },
+    Answers(Vec<Answer<AckToken>>),
+    Enrolled { gateway: String, token: AckToken, reply: Box<EnrollReply> },
+    Tell { gateway: String, down: Box<Down> },
+}
+
+/// Tells gateways something, if they are connected.
+#[derive(Clone)]
+pub(crate) struct HubHandle(pub(super) mpsc::Sender<Event>);
+
+impl HubHandle {
+    /// Sends a statement to a gateway.
+    pub(crate) async fn tell(&self, gateway: &str, down: Down) {
+        let event = Event::Tell { gateway: gateway.to_owned(), down: Box::new(down) };
+        // The loop is gone only when the server stops.
+        let _ = self.0.send(event).await;
+    }
+}
+
+/// A handle that leads nowhere.
+#[cfg(test)]
+pub(crate) fn test_hub_handle() -> HubHandle {
+    HubHandle(mpsc::channel(1).0)
+}

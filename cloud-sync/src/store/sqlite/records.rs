@@ -1,0 +1,376 @@
+//! Rows of records.
+
+use rusqlite::types::Value;
+use rusqlite::{Row, params, params_from_iter};
+use sync_protocol::record::{DeadLetter, DeadReason, Phase, Report, Stamp, Telemetry};
+use sync_protocol::{Digest, EventId};
+
+use super::codes::Code as _;
+use super::query::Columns as _;
+use super::{SqliteRows, bits, failed, int};
+use crate::limits::{CONFLICTS_PER_GATEWAY_MAX, PAGE_BYTES_MAX};
+use crate::store::records::{Content, EntryRow, Filter, Found, Kind, Place, RecordRows, StreamRow};
+use crate::store::{GatewayId, StoreError};
+
+/// An entry with the tables that hold more of it.
+const ENTRY: &str = "r.*, d.trigger_name, d.topic, d.boot, d.sequence, d.reason, d.error,
+    d.attempts, d.payload_bytes, p.app, p.revision, p.generation, p.phase, p.code, p.text";
+const TABLES: &str = "records r LEFT JOIN dead_letters d ON d.record = r.id
+    LEFT JOIN reports p ON p.record = r.id";
+
+fn place(row: &Row<'_>) -> Result<Place, StoreError> {
+    Ok(Place {
+        first: row.uint("first")?,
+        seq: row.uint("seq")?,
+        kind: Kind::from_code(row.col("kind")?)?,
+        epoch: row.bits("epoch")?,
+        digest: row.col("digest")?,
+    })
+}
+
+fn stream(row: &Row<'_>) -> Result<StreamRow, StoreError> {
+    Ok(StreamRow {
+        stream: row.col("stream")?,
+        stored_to: row.uint("stored_to")?,
+        top: row.uint("top")?,
+        gateway_first: row.uint("gateway_first")?,
+        gateway_last: row.uint("gateway_last")?,
+    })
+}
+
+fn event(row: &Row<'_>) -> Result<EventId, StoreError> {
+    Ok(EventId { epoch: row.bits("event_epoch")?, n: row.uint("event_n")? })
+}
+
+fn dead_letter(row: &Row<'_>) -> Result<DeadLetter, StoreError> {
+    let message = match (row.col::<Option<i64>>("boot")?, row.uint_opt("sequence")?) {
+        (Some(boot), Some(sequence)) => Some((super::from_bits(boot), sequence)),
+        _ => None,
+    };
+    Ok(DeadLetter {
+        function: row.col("function")?,
+        trigger: row.col("trigger_name")?,
+        event: event(row)?,
+        topic: row.col("topic")?,
+        device: row.col("device")?,
+        message,
+        reason: DeadReason::from_code(row.col("reason")?)?,
+        error: row.col("error")?,
+        attempts: row.col("attempts")?,
+        payload_bytes: row.uint("payload_bytes")?,
+        payload: row.col("payload")?,
+    })
+}
+
+fn report(row: &Row<'_>) -> Result<Report, StoreError> {
+    match row.col::<Option<String>>("code")? {
+        Some(code) => Ok(Report::Notice { code, text: row.col("text")? }),
+        None => Ok(Report::Deployment {
+            app: row.col("app")?,
+            revision: row.digest("revision")?,
+            generation: row.uint("generation")?,
+            phase: Phase::from_code(row.col("phase")?)?,
+            reason: row.col("text")?,
+        }),
+    }
+}
+
+fn entry(row: &Row<'_>) -> Result<EntryRow, StoreError> {
+    let place = place(row)?;
+    let content = match place.kind {
+        Kind::Telemetry => Content::Telemetry(Telemetry {
+            function: row.col("function")?,
+            event: event(row)?,
+            device: row.col("device")?,
+            name: row.col("name")?,
+            content_type: row.col("content_type")?,
+            payload: row.col("payload")?,
+        }),
+        Kind::DeadLetter => Content::DeadLetter(dead_letter(row)?),
+        Kind::Report => Content::Report(report(row)?),
+        Kind::Tombstone(_) | Kind::Gap => Content::Nothing,
+    };
+    let time = Stamp { unix_ms: row.uint("time_ms")?, synced: row.col("synced")? };
+    let stored_ms = row.uint("stored_ms")?;
+    Ok(EntryRow { id: row.uint("id")?, place, time, stored_ms, content })
+}
+
+fn found(row: &Row<'_>) -> Result<Found, StoreError> {
+    Ok(Found { gateway: row.col("gateway_name")?, stream: row.col("stream")?, entry: entry(row)? })
+}
+
+/// About how many bytes an entry takes.
+fn entry_bytes(entry: &EntryRow) -> usize {
+    300 + match &entry.content {
+        Content::Telemetry(telemetry) => telemetry.payload.len(),
+        Content::DeadLetter(letter) => letter.payload.len() + letter.error.len(),
+        Content::Report(_) | Content::Nothing => 0,
+    }
+}
+
+/// The columns that an entry fills, by its kind.
+#[derive(Default)]
+struct Cells<'e> {
+    function: Option<&'e str>,
+    device: Option<&'e str>,
+    name: Option<&'e str>,
+    content_type: Option<&'e str>,
+    event: Option<EventId>,
+    payload: Option<&'e [u8]>,
+}
+
+impl<'e> Cells<'e> {
+    fn of(content: &'e Content) -> Self {
+        match content {
+            Content::Telemetry(telemetry) => Self {
+                function: Some(&telemetry.function),
+                device: telemetry.device.as_deref(),
+                name: Some(&telemetry.name),
+                content_type: Some(&telemetry.content_type),
+                event: Some(telemetry.event),
+                payload: Some(&telemetry.payload),
+            },
+            Content::DeadLetter(letter) => Self {
+                function: Some(&letter.function),
+                device: letter.device.as_deref(),
+                event: Some(letter.event),
+                payload: Some(&letter.payload),
+                ..Self::default()
+            },
+            Content::Report(_) | Content::Nothing => Self::default(),
+        }
+    }
+}
+
+impl SqliteRows<'_> {
+    fn add_dead_letter(&self, record: i64, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.change(
+            "INSERT INTO dead_letters (record, trigger_name, topic, boot, sequence, reason, error,
+             attempts, payload_bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                record,
+                letter.trigger,
+                letter.topic,
+                letter.message.map(|(boot, _)| bits(boot)),
+                letter.message.map(|(_, sequence)| int(sequence)),
+                letter.reason.code(),
+                letter.error,
+                letter.attempts,
+                int(letter.payload_bytes),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn add_report(&self, record: i64, report: &Report) -> Result<(), StoreError> {
+        let sql = "INSERT INTO reports (record, app, revision, generation, phase, code, text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        match report {
+            Report::Deployment { app, revision, generation, phase, reason } => {
+                let phase = phase.code();
+                let none: Option<&str> = None;
+                let generation = int(*generation);
+                self.change(
+                    sql,
+                    params![record, app, revision.0, generation, phase, none, reason],
+                )?;
+            }
+            Report::Notice { code, text } => {
+                let none: Option<&str> = None;
+                self.change(sql, params![record, none, none, none, none, code, text])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries of one kind by arrival. The conditions are put together here from fixed texts;
+    /// values are always bound.
+    fn search(&self, kind: Kind, filter: &Filter) -> Result<Vec<Found>, StoreError> {
+        let mut conditions = vec![format!("r.kind = {}", kind.code())];
+        let mut values: Vec<Value> = Vec::new();
+        let mut add = |condition: &str, value: Value| {
+            values.push(value);
+            conditions.push(format!("{condition} ?{}", values.len()));
+        };
+        if let Some(gateway) = filter.gateway {
+            add("r.gateway =", gateway.0.into());
+        }
+        for (column, text) in [
+            ("r.function =", &filter.function),
+            ("r.device =", &filter.device),
+            ("r.name =", &filter.name),
+        ] {
+            if let Some(text) = text {
+                add(column, text.clone().into());
+            }
+        }
+        for (column, id) in [("r.id >", filter.after), ("r.id <", filter.before)] {
+            if let Some(id) = id {
+                add(column, int(id).into());
+            }
+        }
+        let conditions = conditions.join(" AND ");
+        let order = if filter.newest_first { "DESC" } else { "ASC" };
+        // From the small tables outwards: dead letters and reports are rare among the records.
+        let tables = match kind {
+            Kind::DeadLetter => TABLES.replacen("LEFT JOIN", "JOIN", 1),
+            Kind::Report => "reports p JOIN records r ON r.id = p.record
+                LEFT JOIN dead_letters d ON d.record = r.id"
+                .to_owned(),
+            Kind::Telemetry | Kind::Tombstone(_) | Kind::Gap => TABLES.to_owned(),
+        };
+        let sql = format!(
+            "SELECT {ENTRY}, g.name AS gateway_name FROM {tables}
+             JOIN gateways g ON g.id = r.gateway
+             WHERE {conditions} ORDER BY r.id {order} LIMIT {}",
+            filter.limit
+        );
+        let bytes = |found: &Found| entry_bytes(&found.entry);
+        self.page(&sql, params_from_iter(values), PAGE_BYTES_MAX, bytes, found)
+    }
+}
+
+impl RecordRows for SqliteRows<'_> {
+    fn streams(&self, gateway: GatewayId) -> Result<Vec<StreamRow>, StoreError> {
+        let sql = "SELECT * FROM streams WHERE gateway = ?1 ORDER BY stream";
+        self.list(sql, [gateway.0], stream)
+    }
+
+    fn stream(&self, gateway: GatewayId, number: u8) -> Result<StreamRow, StoreError> {
+        let sql = "SELECT * FROM streams WHERE gateway = ?1 AND stream = ?2";
+        let row = self.one(sql, params![gateway.0, number], stream)?;
+        Ok(row.unwrap_or(StreamRow { stream: number, ..StreamRow::default() }))
+    }
+
+    fn put_stream(&mut self, gateway: GatewayId, row: &StreamRow) -> Result<(), StoreError> {
+        self.change(
+            "INSERT OR REPLACE INTO streams
+             (gateway, stream, stored_to, top, gateway_first, gateway_last)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                gateway.0,
+                row.stream,
+                int(row.stored_to),
+                int(row.top),
+                int(row.gateway_first),
+                int(row.gateway_last),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn places(
+        &self,
+        gateway: GatewayId,
+        stream: u8,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<Place>, StoreError> {
+        self.list(
+            "SELECT first, seq, kind, epoch, digest FROM records
+             WHERE gateway = ?1 AND stream = ?2 AND seq >= ?3 ORDER BY seq LIMIT ?4",
+            params![gateway.0, stream, int(from), limit],
+            place,
+        )
+    }
+
+    fn add_entry(
+        &mut self,
+        gateway: GatewayId,
+        stream: u8,
+        entry: &EntryRow,
+    ) -> Result<(), StoreError> {
+        let (place, cells) = (&entry.place, Cells::of(&entry.content));
+        self.change(
+            "INSERT INTO records (gateway, stream, seq, first, kind, epoch, digest, time_ms,
+             synced, stored_ms, function, device, name, content_type, event_epoch, event_n, payload)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            params![
+                gateway.0,
+                stream,
+                int(place.seq),
+                int(place.first),
+                place.kind.code(),
+                bits(place.epoch),
+                place.digest,
+                int(entry.time.unix_ms),
+                entry.time.synced,
+                int(entry.stored_ms),
+                cells.function,
+                cells.device,
+                cells.name,
+                cells.content_type,
+                cells.event.map(|event| bits(event.epoch)),
+                cells.event.map(|event| int(event.n)),
+                cells.payload,
+            ],
+        )?;
+        let record = self.db.last_insert_rowid();
+        match &entry.content {
+            Content::DeadLetter(letter) => self.add_dead_letter(record, letter),
+            Content::Report(report) => self.add_report(record, report),
+            Content::Telemetry(_) | Content::Nothing => Ok(()),
+        }
+    }
+
+    fn delete_gap(&mut self, gateway: GatewayId, stream: u8, seq: u64) -> Result<(), StoreError> {
+        self.change(
+            "DELETE FROM records WHERE gateway = ?1 AND stream = ?2 AND seq = ?3 AND kind = ?4",
+            params![gateway.0, stream, int(seq), Kind::Gap.code()],
+        )?;
+        Ok(())
+    }
+
+    fn add_conflict(
+        &mut self,
+        gateway: GatewayId,
+        stream: u8,
+        seq: u64,
+        record: &[u8],
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        if self.conflict_count(gateway)? >= CONFLICTS_PER_GATEWAY_MAX {
+            return Ok(());
+        }
+        let digest = Digest::of(record);
+        self.change(
+            "INSERT OR IGNORE INTO conflicts (gateway, stream, seq, digest, record, stored_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![gateway.0, stream, int(seq), digest.0, record, int(now_ms)],
+        )?;
+        Ok(())
+    }
+
+    fn conflict_count(&self, gateway: GatewayId) -> Result<u64, StoreError> {
+        let sql = "SELECT COUNT(*) AS n FROM conflicts WHERE gateway = ?1";
+        let count = self.one(sql, [gateway.0], |row| row.uint("n"))?;
+        count.ok_or_else(|| failed("no count"))
+    }
+
+    fn entries(
+        &self,
+        gateway: GatewayId,
+        stream: u8,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        let sql = format!(
+            "SELECT {ENTRY} FROM {TABLES}
+             WHERE r.gateway = ?1 AND r.stream = ?2 AND r.seq >= ?3 ORDER BY r.seq LIMIT ?4"
+        );
+        let params = params![gateway.0, stream, int(from), limit];
+        self.page(&sql, params, PAGE_BYTES_MAX, entry_bytes, entry)
+    }
+
+    fn telemetry(&self, filter: &Filter) -> Result<Vec<Found>, StoreError> {
+        self.search(Kind::Telemetry, filter)
+    }
+
+    fn dead_letters(&self, filter: &Filter) -> Result<Vec<Found>, StoreError> {
+        self.search(Kind::DeadLetter, filter)
+    }
+
+    fn reports(&self, filter: &Filter) -> Result<Vec<Found>, StoreError> {
+        self.search(Kind::Report, filter)
+    }
+}

@@ -1,0 +1,77 @@
+use rusqlite::Connection;
+use sync_protocol::InstanceId;
+
+use super::schema::apply;
+use super::*;
+use crate::store::{read, write};
+
+fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(&folder.join("cloud.db"))
+}
+
+#[test]
+fn commits_survive_and_errors_roll_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path()).unwrap();
+    write(&store, |rows| -> Result<(), StoreError> { rows.put_instance(InstanceId([1; 16])) })
+        .unwrap();
+    let refused: Result<(), StoreError> = write(&store, |rows| {
+        rows.put_instance(InstanceId([2; 16]))?;
+        Err(StoreError::Damaged("no".into()))
+    });
+    assert!(refused.is_err());
+    drop(store);
+    let store = open(temp.path()).unwrap();
+    let instance: Result<_, StoreError> = read(&store, |rows| rows.instance());
+    assert_eq!(instance.unwrap(), Some(InstanceId([1; 16])));
+}
+
+#[test]
+fn commits_are_synced() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path()).unwrap();
+    let writer = lock(&store.writer);
+    let text = |name| writer.pragma_query_value(None, name, |row| row.get::<_, String>(0)).unwrap();
+    let number = |name| writer.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(text("journal_mode"), "wal");
+    assert_eq!(number("synchronous"), 2, "FULL");
+}
+
+#[test]
+fn a_read_sees_one_moment() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path()).unwrap();
+    let counts: Result<_, StoreError> = read(&store, |rows| {
+        let before = rows.gateway_count()?;
+        let added: Result<_, StoreError> = write(&store, |rows| rows.add_gateway("a", 1));
+        added?;
+        Ok((before, rows.gateway_count()?))
+    });
+    assert_eq!(counts.unwrap(), (0, 0));
+    let after: Result<_, StoreError> = read(&store, |rows| rows.gateway_count());
+    assert_eq!(after.unwrap(), 1);
+}
+
+#[test]
+fn a_later_schema_is_refused_and_an_older_one_is_brought_up() {
+    let temp = tempfile::tempdir().unwrap();
+    drop(open(temp.path()).unwrap());
+    let path = temp.path().join("cloud.db");
+    let mut connection = Connection::open(&path).unwrap();
+    apply(&mut connection, &["", "CREATE TABLE later (x INTEGER) STRICT;"]).unwrap();
+    drop(connection);
+    let refused = open(temp.path());
+    assert!(matches!(refused, Err(StoreError::Schema { found: 2, known: 1, .. })));
+}
+
+#[test]
+fn all_64_bits_of_an_epoch_are_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path()).unwrap();
+    let epochs: Result<_, StoreError> = write(&store, |rows| {
+        let gateway = rows.add_gateway("a", 1)?;
+        rows.put_epochs(gateway, &[u64::MAX, 0, 1 << 63])?;
+        rows.epochs(gateway)
+    });
+    assert_eq!(epochs.unwrap(), [u64::MAX, 0, 1 << 63]);
+}

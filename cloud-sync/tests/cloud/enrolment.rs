@@ -1,0 +1,108 @@
+//! Tokens, certificates, and whose topics are whose.
+
+use rumqttc::ConnectReturnCode;
+use sync_protocol::enroll::{EnrollReply, Token};
+use sync_protocol::topics;
+use sync_protocol::wire::{Message as _, Records, Up};
+
+use crate::gateway::{Refusal, connect, connect_as, enrol, exchange, record, request};
+use crate::harness::Cloud;
+
+#[tokio::test]
+async fn a_gateway_enrols_and_is_online() {
+    let cloud = Cloud::start().await;
+    let identity = enrol(&cloud, "gw-a").await;
+    assert_eq!(identity.enrolled.instance, cloud.report.settings.instance);
+    assert_eq!(identity.enrolled.author_keys, [cloud.report.author_key]);
+    assert_eq!(identity.enrolled.endpoint, format!("localhost:{}", cloud.mqtt.port()));
+    let mut gateway = connect(&cloud, &identity).await;
+    let (welcome, desired) = gateway.hello(7, 1, 0).await;
+    assert_eq!(welcome.instance, cloud.report.settings.instance);
+    assert_eq!((desired.generation, desired.apps.len()), (0, 0));
+    let (_, view) = cloud.get("/v1/gateways/gw-a").await;
+    assert_eq!(view["online"], true);
+    assert_eq!(view["agent_version"], "0.1.0");
+    assert_eq!(view["epoch"], "0000000000000007");
+}
+
+#[tokio::test]
+async fn a_token_works_once_and_its_answer_can_be_had_again() {
+    let cloud = Cloud::start().await;
+    let token = cloud.add_gateway("gw-a").await;
+    let (first, _) = request();
+    let answer = exchange(&cloud, &token, &first).await.unwrap();
+    assert!(matches!(answer, EnrollReply::Accepted(_)));
+    assert_eq!(exchange(&cloud, &token, &first).await.unwrap(), answer, "the reply was lost");
+    let (second, _) = request();
+    match exchange(&cloud, &token, &second).await.unwrap() {
+        EnrollReply::Refused { reason } => assert!(reason.contains("used already"), "{reason}"),
+        EnrollReply::Accepted(_) => panic!("a token worked twice"),
+    }
+}
+
+#[tokio::test]
+async fn wrong_tokens_do_not_connect() {
+    let cloud = Cloud::start().await;
+    let token = cloud.add_gateway("gw-a").await;
+    cloud.add_gateway("gw-b").await;
+    let (request, _) = request();
+    for wrong in [
+        Token { secret: [0; 32], ..token.clone() },
+        Token { gateway: "gw-b".into(), ..token.clone() },
+        Token { gateway: "nobody".into(), ..token.clone() },
+    ] {
+        let refused = exchange(&cloud, &wrong, &request).await;
+        let code = ConnectReturnCode::BadUserNamePassword;
+        assert_eq!(refused, Err(Refusal::Connect(code)), "{wrong:?}");
+    }
+    assert!(exchange(&cloud, &token, &request).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_gateway_uses_its_own_topics_only() {
+    let cloud = Cloud::start().await;
+    let (a, b) = (enrol(&cloud, "gw-a").await, enrol(&cloud, "gw-b").await);
+
+    let foreign = connect_as(&cloud, &a, "gw-a", "gw-b").await.err();
+    assert_eq!(foreign, Some(Refusal::Subscribe), "A reads what B is told");
+    let posing = connect_as(&cloud, &a, "gw-b", "gw-b").await.err();
+    let code = ConnectReturnCode::BadClientId;
+    assert_eq!(posing, Some(Refusal::Connect(code)), "A connects as B");
+
+    let mut victim = connect(&cloud, &b).await;
+    victim.hello(8, 1, 0).await;
+    let mut attacker = connect(&cloud, &a).await;
+    let up = Up::Records(Records { stream: 1, records: vec![record(1)] });
+    attacker.publish(topics::up("gw-b"), up.encode().unwrap()).await;
+    attacker.closed().await;
+
+    let (_, ledger) = cloud.get("/v1/gateways/gw-b/streams/1/records").await;
+    assert_eq!(ledger["stored_to"], 0, "A wrote as B: {ledger}");
+    victim.send(vec![record(1)]).await;
+    assert_eq!(victim.receipted(1).await, 1, "B does not notice");
+}
+
+#[tokio::test]
+async fn two_machines_with_one_certificate_raise_an_alarm() {
+    let cloud = Cloud::start().await;
+    let identity = enrol(&cloud, "gw-a").await;
+    let mut first = connect(&cloud, &identity).await;
+    first.hello(1, 1, 0).await;
+    let mut second = connect(&cloud, &identity).await;
+    second.hello(2, 1, 0).await;
+    first.closed().await;
+    let (_, alarms) = cloud.get("/v1/alarms?gateway=gw-a").await;
+    assert_eq!(alarms["rows"][0]["code"], "two-gateways", "{alarms}");
+
+    let id = alarms["rows"][0]["id"].clone();
+    let (status, _) = cloud.call("DELETE", &format!("/v1/alarms/{id}"), Vec::new()).await;
+    assert_eq!(status, 200);
+    let mut third = connect(&cloud, &identity).await;
+    third.hello(2, 1, 0).await;
+    let (_, alarms) = cloud.get("/v1/alarms").await;
+    assert_eq!(alarms["rows"].as_array().unwrap().len(), 0, "the same run again is none");
+    let mut back = connect(&cloud, &identity).await;
+    back.hello(1, 1, 0).await;
+    let (_, alarms) = cloud.get("/v1/alarms").await;
+    assert_eq!(alarms["rows"][0]["code"], "two-gateways", "the first run is back");
+}

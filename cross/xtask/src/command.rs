@@ -1,0 +1,44 @@
+//! Running other programs: the command line is shown, a failure names it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// The root of the checkout.
+pub(crate) fn project_root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).expect("invariant: xtask lies two folders deep").to_owned()
+}
+
+/// `cargo ARGS` in the root of the checkout, by the toolchain that runs this program.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    command.args(args).current_dir(project_root());
+    command
+}
+
+/// Runs a command to its end, inheriting the terminal.
+pub(crate) fn run(mut command: Command) -> Result<()> {
+    let shown = show(&command);
+    eprintln!("$ {shown}");
+    let status = command.status().with_context(|| format!("could not start `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
+    Ok(())
+}
+
+/// Whether a command succeeds; its output is dropped.
+pub(crate) fn succeeds(mut command: Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+fn show(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    if let Some(name) = Path::new(&words[0]).file_name() {
+        words[0] = name.to_string_lossy().into_owned();
+    }
+    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
+    words.join(" ")
+}

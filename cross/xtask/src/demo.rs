@@ -1,0 +1,110 @@
+//! `cargo xtask demo` and `cargo xtask verify`.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use system_tests::story::{Options, Story};
+use system_tests::{readings, verify};
+
+use crate::command::{cargo, project_root, run as run_command};
+use crate::setup;
+
+/// A bug planted into a test-only build of the agent.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Plant {
+    /// The PUBACK leaves before its batch is durable.
+    AckBeforeCommit,
+    /// Some messages are worked on twice.
+    DoubleApply,
+    /// Some records never reach the outbox.
+    DropOutbox,
+}
+
+/// Options of `cargo xtask demo`.
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Chooses the moments of push, cut and kill (default: by the clock; printed).
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Leave everything running at the end, until Enter.
+    #[arg(long)]
+    keep: bool,
+    /// Readings of each device.
+    #[arg(long, default_value_t = 1_200)]
+    readings: usize,
+    /// Another file of `timestamp,value` lines.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Messages without ids (plain QoS 1): repeats are counted and explained, none is lost.
+    #[arg(long)]
+    plain_qos1: bool,
+    /// Run with a planted bug: the verification must name the ids, and the demo must fail.
+    #[arg(long)]
+    plant: Option<Plant>,
+    /// Where ledgers and logs are written.
+    #[arg(long, default_value = ".holm/demo")]
+    dir: PathBuf,
+}
+
+/// Runs the demonstration.
+pub(crate) fn run(args: &DemoArgs) -> Result<()> {
+    println!("building first: about 10 minutes on 2 cores the first time, seconds afterwards");
+    setup::wasm_target()?;
+    run_command(cargo(&["build", "--workspace", "--bins"]))?;
+    if args.plant.is_some() {
+        let words = ["build", "-p", "edge-agent", "--features", "plant", "--bin", "edge-agent-planted"];
+        run_command(cargo(&words))?;
+    }
+    let seed = args.seed.unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
+    });
+    let dir = project_root().join(&args.dir);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    println!("\nthe story, seed {seed}; ledgers and logs in {}", dir.display());
+    let plant = args.plant.and_then(|plant| plant.to_possible_value());
+    let mut story = Story::begin(Options {
+        dir: dir.clone(),
+        seed,
+        readings: args.readings,
+        data: args.data.clone().unwrap_or_else(readings::excerpt),
+        ids: !args.plain_qos1,
+        agent: if plant.is_some() { "edge-agent-planted" } else { "edge-agent" }.to_owned(),
+        plant: plant.map(|plant| plant.get_name().to_owned()),
+    })?;
+    story.tell()?;
+    let verdict = judge(&dir);
+    if args.keep {
+        println!("\nstill running: {}; Enter ends it", story.addresses());
+        std::io::stdin().read_line(&mut String::new())?;
+    }
+    story.end()?;
+    verdict
+}
+
+/// Options of `cargo xtask verify`.
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// Folder of a demonstration.
+    #[arg(default_value = ".holm/demo")]
+    dir: PathBuf,
+}
+
+/// Recomputes the verdict from the ledgers.
+pub(crate) fn run_verify(args: &VerifyArgs) -> Result<()> {
+    judge(&project_root().join(&args.dir))
+}
+
+fn judge(dir: &std::path::Path) -> Result<()> {
+    let (facts, verdict) = verify::verify(dir)?;
+    println!("\nrecomputed from the ledgers in {}:", dir.display());
+    println!("{}", verify::table(&facts, &verdict));
+    if verdict.problems.is_empty() {
+        println!("OK: nothing lost, nothing twice, the state is that of the plain computation");
+        return Ok(());
+    }
+    bail!("{} problem(s), listed above", verdict.problems.len())
+}

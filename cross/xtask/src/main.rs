@@ -1,0 +1,44 @@
+//! Build, test, demo and benchmark tasks of Holm: `cargo xtask --help`.
+
+mod command;
+mod demo;
+mod setup;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the Holm project. Each sets up what it needs and says what it cannot.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Sets up what is missing and passes all tests.
+    Test(test::TestArgs),
+    /// Runs the demonstration and prints its proof.
+    Demo(demo::DemoArgs),
+    /// Recomputes the proof of a demonstration from its ledgers.
+    Verify(demo::VerifyArgs),
+}
+
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    match Args::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Verify(args) => demo::run_verify(&args),
+    }
+}

@@ -1,0 +1,83 @@
+//! What the tasks need beyond rustup, git and a C compiler, and how it gets here.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command::{run, succeeds};
+
+const WASM_TARGET: &str = "wasm32-unknown-unknown";
+
+/// Installs the Rust target of functions where it is missing.
+pub(crate) fn wasm_target() -> Result<()> {
+    let output = Command::new("rustup")
+        .args(["target", "list", "--installed"])
+        .output()
+        .context("rustup is needed: see https://rustup.rs")?;
+    if String::from_utf8_lossy(&output.stdout).lines().any(|line| line == WASM_TARGET) {
+        return Ok(());
+    }
+    let mut command = Command::new("rustup");
+    command.args(["target", "add", WASM_TARGET]);
+    run(command)
+}
+
+/// A program of a Debian package that some suites want.
+pub(crate) struct Part {
+    /// The program.
+    pub(crate) program: &'static str,
+    /// The package that has it.
+    pub(crate) package: &'static str,
+    /// The test target that is skipped without it.
+    pub(crate) suite: &'static str,
+}
+
+/// Parts of suites that need a peer.
+pub(crate) const PARTS: &[Part] =
+    &[Part { program: "mosquitto", package: "mosquitto", suite: "mosquitto" }];
+
+impl Part {
+    /// Whether the program can be started.
+    pub(crate) fn is_here(&self) -> bool {
+        let found = |path: &str| std::path::Path::new(path).join(self.program).is_file();
+        let path = std::env::var("PATH").unwrap_or_default();
+        path.split(':').chain(["/usr/sbin", "/sbin"]).any(found)
+    }
+}
+
+/// The one line that installs all missing parts.
+pub(crate) fn apt_line(missing: &[&Part]) -> String {
+    let packages: Vec<_> = missing.iter().map(|part| part.package).collect();
+    let sudo = if is_root() { "" } else { "sudo " };
+    format!("{sudo}apt-get install -y --no-install-recommends {}", packages.join(" "))
+}
+
+/// Installs missing parts (needs root).
+pub(crate) fn install(missing: &[&Part]) -> Result<()> {
+    let mut update = Command::new("apt-get");
+    update.args(["update", "-qq"]);
+    run(update)?;
+    let mut install = Command::new("apt-get");
+    install.args(["install", "-y", "-qq", "--no-install-recommends"]);
+    install.args(missing.iter().map(|part| part.package));
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    run(install)
+}
+
+/// Whether this process may install packages.
+pub(crate) fn is_root() -> bool {
+    let mut command = Command::new("id");
+    command.arg("-u");
+    succeeds_with(command, "0")
+}
+
+fn succeeds_with(mut command: Command, wanted: &str) -> bool {
+    command.output().is_ok_and(|out| String::from_utf8_lossy(&out.stdout).trim() == wanted)
+}
+
+/// Whether apt-get is there at all.
+pub(crate) fn has_apt() -> bool {
+    let mut command = Command::new("apt-get");
+    command.arg("--version");
+    succeeds(command)
+}

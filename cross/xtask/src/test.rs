@@ -1,0 +1,52 @@
+//! `cargo xtask test`: all tests of the workspace, with what they need.
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::command::{cargo, run as run_command};
+use crate::setup::{self, Part};
+
+/// Options of `cargo xtask test`.
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Install missing Debian packages (needs root; as root it is the default).
+    #[arg(long)]
+    install: bool,
+}
+
+/// Runs everything; ends with a line that counts what was skipped.
+pub(crate) fn run_line(skipped: &[&Part]) -> String {
+    format!("{} skipped: install them with `{}`", skipped.len(), setup::apt_line(skipped))
+}
+
+/// Runs everything.
+pub(crate) fn run(args: &TestArgs) -> Result<()> {
+    setup::wasm_target()?;
+    let missing = || setup::PARTS.iter().filter(|part| !part.is_here()).collect::<Vec<_>>();
+    let wanted = missing();
+    if !wanted.is_empty() {
+        println!("some suites want: {}", setup::apt_line(&wanted));
+        if setup::has_apt() && (args.install || setup::is_root()) {
+            setup::install(&wanted)?;
+        }
+    }
+    let skipped = missing();
+    println!("building (the first time about 10 minutes on 2 cores: the WASM compiler is large)");
+    run_cargo(&["build", "--workspace", "--bins"])?;
+    run_cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    for part in &skipped {
+        println!("skipped suite `{}`: needs {}", part.suite, part.program);
+    }
+    println!("{}", run_line(&skipped));
+    if std::env::var_os("CI").is_some() {
+        bail!("in CI a skipped suite is a failure");
+    }
+    Ok(())
+}
+
+fn run_cargo(args: &[&str]) -> Result<()> {
+    run_command(cargo(args))
+}

@@ -1,0 +1,207 @@
+//! A gateway under test: its configuration, its process and what it says of itself.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::pki::ServerIdentity;
+use crate::process::{Process, program, wait_for};
+
+/// How long a gateway may take to be ready on a busy machine.
+const READY_MAX: Duration = Duration::from_secs(60);
+
+/// What a gateway is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Gateway name.
+    pub name: String,
+    /// TLS of the device listener; `None` is plaintext on loopback.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Devices with their tokens; each may publish below `sensors/` and subscribe to everything.
+    pub devices: Vec<(String, String)>,
+    /// Whether anonymous clients may do everything.
+    pub anonymous: bool,
+    /// Author keys for local deployments.
+    pub author_keys: Vec<String>,
+    /// More lines of the configuration.
+    pub more: String,
+    /// The agent program; empty: `edge-agent`.
+    pub agent: String,
+    /// A planted bug of a test-only agent.
+    pub plant: Option<String>,
+}
+
+impl Setup {
+    /// An open plaintext gateway.
+    #[must_use]
+    pub fn open(name: &str) -> Self {
+        Self { name: name.to_owned(), anonymous: true, ..Self::default() }
+    }
+
+    /// Uses a server certificate.
+    #[must_use]
+    pub fn with_tls(mut self, identity: &ServerIdentity) -> Self {
+        self.tls = Some((identity.certificate.clone(), identity.key.clone()));
+        self
+    }
+}
+
+/// A gateway under test.
+#[derive(Debug)]
+pub struct Gateway {
+    name: String,
+    dir: PathBuf,
+    agent: String,
+    plant: Option<String>,
+    process: Option<Process>,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    /// Writes the configuration into `dir`; nothing runs yet.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn new(dir: &Path, setup: &Setup) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        // A port of its own, so that a restarted gateway is where it was.
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut text = String::new();
+        writeln!(text, "name = {:?}", setup.name)?;
+        writeln!(text, "data_dir = {:?}", dir.join("data"))?;
+        writeln!(text, "author_keys = {:?}", setup.author_keys)?;
+        writeln!(text, "{}", setup.more)?;
+        writeln!(text, "[[listeners]]\nbind = \"{address}\"")?;
+        if let Some((certificate, key)) = &setup.tls {
+            writeln!(text, "certificate = {certificate:?}\nkey = {key:?}")?;
+        }
+        if setup.anonymous {
+            writeln!(text, "[anonymous]\npublish = [\"#\"]\nsubscribe = [\"#\"]")?;
+        }
+        for (name, token) in &setup.devices {
+            let hash = crate::ledger::hash(token.as_bytes());
+            writeln!(text, "[[devices]]\nname = {name:?}\ntoken_sha256 = {hash:?}")?;
+            writeln!(text, "publish = [\"sensors/#\"]\nsubscribe = [\"#\"]")?;
+        }
+        std::fs::write(dir.join("agent.toml"), text)?;
+        let agent = if setup.agent.is_empty() { "edge-agent" } else { &setup.agent };
+        Ok(Self {
+            name: setup.name.clone(),
+            dir: dir.to_owned(),
+            agent: agent.to_owned(),
+            plant: setup.plant.clone(),
+            process: None,
+            address,
+        })
+    }
+
+    /// Where devices connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Starts the process and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not come up; the message names its log.
+    pub fn start(&mut self) -> Result<()> {
+        let mut command = self.agent(&["run"])?;
+        command.env("HOLM_LOG", std::env::var("HOLM_LOG").unwrap_or_else(|_| "info".to_owned()));
+        if let Some(plant) = &self.plant {
+            command.env("HOLM_PLANT", plant);
+        }
+        let log = self.dir.join("agent.log");
+        let mut process = Process::start(&self.name, command, &log)?;
+        let name = self.name.clone();
+        wait_for(READY_MAX, &format!("{name} to listen (see {})", log.display()), || {
+            if !process.is_running() {
+                bail!("{name} ended: {}", process.output());
+            }
+            Ok(std::net::TcpStream::connect(self.address).ok())
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Enrols it with a token of the control plane.
+    ///
+    /// # Errors
+    /// The control plane refuses; the message holds what was printed.
+    pub fn enroll(&self, token: &str) -> Result<()> {
+        let output = self.agent(&["enroll", token])?.output()?;
+        if !output.status.success() {
+            bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// It was not running.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the gateway is not running")?.kill()
+    }
+
+    /// SIGTERM, and it must end well.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.take().context("not running")?.stop(Duration::from_secs(30))
+    }
+
+    /// `edge-agent status --json`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn status(&self) -> Result<Value> {
+        self.ask(&["status", "--json"])
+    }
+
+    /// Runs an `edge-agent` command against this gateway and reads its JSON.
+    ///
+    /// # Errors
+    /// The command fails; the message holds what it printed.
+    pub fn ask(&self, words: &[&str]) -> Result<Value> {
+        let output = self.agent(words)?.output()?;
+        if !output.status.success() {
+            bail!("edge-agent {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Waits until nothing is queued or in work.
+    ///
+    /// # Errors
+    /// It does not come to rest in time.
+    pub fn wait_idle(&self, within: Duration) -> Result<Value> {
+        wait_for(within, &format!("{} to work off its queue", self.name), || {
+            let status = self.status()?;
+            let idle = status["core"]["jobs"] == 0;
+            Ok(idle.then_some(status))
+        })
+    }
+
+    /// `edge-agent WORDS --config ...`.
+    ///
+    /// # Errors
+    /// The program is not built.
+    pub fn agent(&self, words: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program(&self.agent)?);
+        command.args(words).arg("--config").arg(self.dir.join("agent.toml"));
+        Ok(command)
+    }
+}

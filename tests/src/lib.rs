@@ -1,0 +1,18 @@
+//! What end-to-end tests, the demo and the benchmarks share: real processes, client-side ledgers,
+//! and the verification that recomputes everything from these ledgers.
+//!
+//! Nothing here links the agent or the control plane: they are started as the programs that users
+//! start, and spoken to over sockets.
+
+pub mod author;
+pub mod cloud;
+pub mod device;
+pub mod gateway;
+pub mod ledger;
+pub mod link;
+pub mod mqtt;
+pub mod pki;
+pub mod process;
+pub mod readings;
+pub mod story;
+pub mod verify;

@@ -1,0 +1,41 @@
+//! Certificates for tests and the demo: a device CA and a server certificate for loopback.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+/// A CA and a server certificate for `localhost` and the loopback addresses, as PEM files.
+#[derive(Debug)]
+pub struct ServerIdentity {
+    /// CA certificate.
+    pub ca: PathBuf,
+    /// Server certificate.
+    pub certificate: PathBuf,
+    /// Server key.
+    pub key: PathBuf,
+}
+
+/// Writes a fresh CA and server certificate into `dir`.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn server_identity(dir: &Path) -> Result<ServerIdentity> {
+    std::fs::create_dir_all(dir)?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "holm test device CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let certificate = CertificateParams::new(names)?.signed_by(&key, &ca)?;
+    let identity = ServerIdentity {
+        ca: dir.join("ca.pem"),
+        certificate: dir.join("server.pem"),
+        key: dir.join("server.key"),
+    };
+    std::fs::write(&identity.ca, ca.pem())?;
+    std::fs::write(&identity.certificate, certificate.pem())?;
+    std::fs::write(&identity.key, key.serialize_pem())?;
+    Ok(identity)
+}

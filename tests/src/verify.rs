@@ -1,0 +1,316 @@
+//! Judges a story by its ledgers alone: what devices sent and were acked, what a subscriber
+//! received, what the control plane's API returned, and a plain computation over the same readings.
+//! No counter of the agent is believed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cold_chain_model::{Moving, Reading, Smoothed};
+use serde_json::Value;
+
+use crate::ledger::{self, Fact};
+use crate::readings;
+use crate::story::Facts;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Messages handed to a socket.
+    pub sent: usize,
+    /// Of these, acked.
+    pub acked: usize,
+    /// Of these, sent more than once by the device.
+    pub resent: usize,
+    /// Distinct readings whose smoothed value a subscriber received.
+    pub processed: usize,
+    /// Readings in the state of the gateways.
+    pub committed: u64,
+    /// Distinct readings in the control plane.
+    pub stored: usize,
+    /// Readings in the control plane more than once.
+    pub repeats: usize,
+    /// Sent, but not acked, at the moment of the kill.
+    pub in_flight_at_kill: usize,
+    /// What must not be, with ids; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// Everything a device did.
+#[derive(Debug, Default)]
+struct DeviceLedger {
+    sent: BTreeMap<u64, u64>,
+    acked: BTreeMap<u64, u64>,
+    resent: BTreeSet<u64>,
+}
+
+/// Problems of one kind that are listed by id.
+const LISTED_MAX: usize = 10;
+
+impl Verdict {
+    fn problem(&mut self, what: &str, ids: &[String]) {
+        if ids.is_empty() {
+            return;
+        }
+        let shown = ids[..ids.len().min(LISTED_MAX)].join(", ");
+        let more = if ids.len() > LISTED_MAX { ", ..." } else { "" };
+        self.problems.push(format!("{what}: {} ({shown}{more})", ids.len()));
+    }
+}
+
+/// Judges the story in `dir`.
+///
+/// # Errors
+/// A ledger is missing or cannot be read.
+pub fn verify(dir: &Path) -> Result<(Facts, Verdict)> {
+    let facts: Facts = read_json(&dir.join("story.json"))?;
+    let readings = readings::read(&facts.data)?;
+    let mut verdict = Verdict::default();
+    for (gateway, devices) in &facts.gateways {
+        let telemetry = telemetry(dir, gateway, &mut verdict)?;
+        let received = received(dir, gateway)?;
+        let states = states(dir, gateway)?;
+        for device in devices {
+            let ledger = device_ledger(dir, device)?;
+            verdict.sent += ledger.sent.len();
+            verdict.acked += ledger.acked.len();
+            verdict.resent += ledger.resent.len();
+            if *gateway == facts.killed {
+                let open = ledger.sent.iter().filter(|(seq, sent)| {
+                    **sent <= facts.killed_ms
+                        && ledger.acked.get(seq).is_none_or(|acked| *acked > facts.killed_ms)
+                });
+                verdict.in_flight_at_kill += open.count();
+            }
+            let rows: Vec<&Smoothed> =
+                telemetry.iter().filter(|row| row.device == *device).collect();
+            let processed: BTreeSet<u64> =
+                received.iter().filter(|row| row.device == *device).map(|row| row.seq).collect();
+            verdict.processed += processed.len();
+            judge_device(&mut verdict, &facts, device, &ledger, &rows, &readings);
+            judge_state(&mut verdict, &facts, device, &ledger, states.get(device), &readings);
+        }
+    }
+    judge_story(&mut verdict, &facts);
+    Ok((facts, verdict))
+}
+
+fn judge_device(
+    verdict: &mut Verdict,
+    facts: &Facts,
+    device: &str,
+    ledger: &DeviceLedger,
+    rows: &[&Smoothed],
+    readings: &[readings::Reading],
+) {
+    let id = |seq: &u64| format!("{device}/{seq}");
+    let mut seen: BTreeMap<u64, usize> = BTreeMap::new();
+    for row in rows {
+        *seen.entry(row.seq).or_default() += 1;
+    }
+    verdict.stored += seen.len();
+    let lost: Vec<_> = ledger.acked.keys().filter(|seq| !seen.contains_key(seq)).map(id).collect();
+    verdict.problem("LOST (acked, not in the control plane)", &lost);
+    let strangers: Vec<_> =
+        seen.keys().filter(|seq| !ledger.sent.contains_key(seq)).map(id).collect();
+    verdict.problem("in the control plane, never sent", &strangers);
+    let twice: Vec<_> = seen.iter().filter(|(_, n)| **n > 1).map(|(seq, _)| id(seq)).collect();
+    verdict.repeats += seen.values().map(|n| n - 1).sum::<usize>();
+    if facts.ids {
+        verdict.problem("TWICE", &twice);
+        let order: Vec<u64> = rows.iter().map(|row| row.seq).collect();
+        if !order.is_sorted() {
+            verdict.problems.push(format!("{device}: its records are out of order"));
+        }
+        let wrong = differences(device, rows, readings);
+        verdict.problem("the moving state differs from the plain computation at", &wrong);
+    } else {
+        // Plain QoS 1: a repeat must be one that the device itself sent again.
+        let unexplained: Vec<_> = seen
+            .iter()
+            .filter(|(seq, n)| **n > 1 && !ledger.resent.contains(seq))
+            .map(|(seq, _)| id(seq))
+            .collect();
+        verdict.problem("TWICE, though the device sent it once", &unexplained);
+    }
+}
+
+/// Readings whose stored mean or score is not, to the last bit, that of the plain computation.
+fn differences(device: &str, rows: &[&Smoothed], readings: &[readings::Reading]) -> Vec<String> {
+    let mut moving = Moving::default();
+    let mut wrong = Vec::new();
+    for row in rows {
+        let Some(reading) = usize::try_from(row.seq).ok().and_then(|n| readings.get(n)) else {
+            continue;
+        };
+        let reading = Reading { device: device.to_owned(), seq: row.seq, value: reading.value };
+        if moving.observe(&reading) != **row {
+            wrong.push(format!("{device}/{}", row.seq));
+        }
+    }
+    wrong
+}
+
+fn judge_state(
+    verdict: &mut Verdict,
+    facts: &Facts,
+    device: &str,
+    ledger: &DeviceLedger,
+    state: Option<&Moving>,
+    readings: &[readings::Reading],
+) {
+    let Some(state) = state else {
+        verdict.problems.push(format!("{device}: the gateway holds no state of it"));
+        return;
+    };
+    verdict.committed += state.count;
+    if !facts.ids {
+        return;
+    }
+    let mut expected = Moving::default();
+    for seq in ledger.acked.keys() {
+        let Some(reading) = usize::try_from(*seq).ok().and_then(|n| readings.get(n)) else {
+            continue;
+        };
+        let reading = Reading { device: device.to_owned(), seq: *seq, value: reading.value };
+        let _ = expected.observe(&reading);
+    }
+    if *state != expected {
+        verdict.problems.push(format!(
+            "{device}: the state on the gateway is {state:?}, a plain computation gives {expected:?}"
+        ));
+    }
+}
+
+fn judge_story(verdict: &mut Verdict, facts: &Facts) {
+    let mut problem = |bad: bool, text: &str| {
+        if bad {
+            verdict.problems.push(text.to_owned());
+        }
+    };
+    problem(verdict.sent == 0, "no message was sent: the story proves nothing");
+    problem(verdict.acked != verdict.sent, "some messages were never acked");
+    problem(verdict.in_flight_at_kill == 0, "no message was in flight at the kill: it proves nothing");
+    problem(facts.outbox_at_mend == 0, "nothing waited in the outboxes during the cut");
+    problem(
+        facts.taken_back.len() != facts.gateways.len(),
+        "the bad version was not taken back everywhere",
+    );
+    problem(
+        facts.taken_back.iter().any(|(_, reason)| reason.is_empty()),
+        "a take-back has no reason",
+    );
+    problem(
+        verdict.processed < verdict.acked,
+        "a subscriber with a persistent session missed smoothed values",
+    );
+}
+
+/// Telemetry of a gateway in order of position; gaps, tombstones and dead letters are problems.
+fn telemetry(dir: &Path, gateway: &str, verdict: &mut Verdict) -> Result<Vec<Smoothed>> {
+    let mut telemetry = Vec::new();
+    for stream in 0..3 {
+        let rows: Vec<Value> = read_json(&dir.join(format!("cloud-{gateway}-{stream}.json")))?;
+        let mut next = 1;
+        for row in &rows {
+            let (first, seq) = (row["first"].as_u64(), row["seq"].as_u64());
+            let (first, seq) = (first.context("first")?, seq.context("seq")?);
+            if first != next {
+                verdict.problems.push(format!("{gateway}/{stream}: position {next} is missing"));
+            }
+            next = seq + 1;
+            match row["kind"].as_str() {
+                Some("telemetry") => {
+                    let point = serde_json::from_value(row["payload"].clone());
+                    telemetry.push(point.with_context(|| format!("{gateway}/{stream}/{seq}"))?);
+                }
+                Some("report") => {}
+                kind => verdict.problems.push(format!("{gateway}/{stream}/{seq} is a {kind:?}")),
+            }
+        }
+    }
+    Ok(telemetry)
+}
+
+fn received(dir: &Path, gateway: &str) -> Result<Vec<Smoothed>> {
+    let facts = ledger::read(&dir.join(format!("subscriber-{gateway}.jsonl")))?;
+    let smoothed = facts.iter().filter_map(|fact| match fact {
+        Fact::Received { topic, payload, .. } if topic.starts_with("smooth/") => Some(payload),
+        _ => None,
+    });
+    smoothed.map(|payload| Ok(serde_json::from_str(payload)?)).collect()
+}
+
+fn states(dir: &Path, gateway: &str) -> Result<BTreeMap<String, Moving>> {
+    let rows: Vec<Value> = read_json(&dir.join(format!("state-{gateway}.json")))?;
+    let rows = rows.iter().filter(|row| row["key"] == "moving");
+    rows.map(|row| {
+        let device = row["device"].as_str().context("device")?.to_owned();
+        let text = row["value"]["text"].as_str().context("value")?;
+        Ok((device, serde_json::from_str(text)?))
+    })
+    .collect()
+}
+
+fn device_ledger(dir: &Path, device: &str) -> Result<DeviceLedger> {
+    let mut ledger = DeviceLedger::default();
+    for fact in ledger::read(&dir.join(format!("device-{device}.jsonl")))? {
+        match fact {
+            Fact::Sent { seq, at_ms, .. } => {
+                ledger.sent.insert(seq, at_ms);
+            }
+            Fact::Resent { seq, .. } => {
+                ledger.resent.insert(seq);
+            }
+            Fact::Acked { seq, at_ms, .. } => {
+                ledger.acked.insert(seq, at_ms);
+            }
+            Fact::Received { .. } => {}
+        }
+    }
+    Ok(ledger)
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
+}
+
+/// The table that the demonstration ends with.
+#[must_use]
+pub fn table(facts: &Facts, verdict: &Verdict) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let lost = verdict.problems.iter().filter(|problem| problem.starts_with("LOST")).count();
+    let rows: [(&str, String); 9] = [
+        ("sent by devices", verdict.sent.to_string()),
+        ("acked to devices", verdict.acked.to_string()),
+        ("processed (subscriber)", verdict.processed.to_string()),
+        ("committed (state)", verdict.committed.to_string()),
+        ("stored in the cloud", verdict.stored.to_string()),
+        ("in flight at the kill", verdict.in_flight_at_kill.to_string()),
+        ("sent again by devices", verdict.resent.to_string()),
+        ("lost", if lost == 0 { "0".to_owned() } else { "see below".to_owned() }),
+        ("twice", verdict.repeats.to_string()),
+    ];
+    for (name, value) in rows {
+        let _ = writeln!(text, "  {name:<24} {value:>8}");
+    }
+    for (step, took_ms) in &facts.steps {
+        let _ = writeln!(text, "  {step:<44} {took_ms:>8} ms");
+    }
+    if !facts.ids {
+        let _ = writeln!(
+            text,
+            "  plain QoS 1: a device that lost its PUBACK sends again, and the copy is a new message"
+        );
+    }
+    for (gateway, reason) in &facts.taken_back {
+        let reason = reason.lines().next().unwrap_or_default();
+        let _ = writeln!(text, "  {gateway} took version 3 back: {reason}");
+    }
+    for problem in &verdict.problems {
+        let _ = writeln!(text, "  PROBLEM {problem}");
+    }
+    text
+}

@@ -1,0 +1,125 @@
+//! One gateway without a control plane: a message runs a function, its result survives SIGKILL.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::Value;
+use system_tests::device::{self, Plan};
+use system_tests::gateway::{Gateway, Setup};
+use system_tests::ledger::{self, Fact, Ledger};
+use system_tests::mqtt::Login;
+use system_tests::readings;
+
+use crate::support::{author, bundle};
+
+const DEVICES: usize = 3;
+const READINGS: usize = 400;
+const KILLS: usize = 4;
+
+fn gateway_with_counter(dir: &std::path::Path) -> Result<Gateway> {
+    let setup = Setup {
+        author_keys: vec![author().key()?],
+        devices: (0..DEVICES).map(|n| (format!("press-{n}"), format!("token-{n}"))).collect(),
+        ..Setup::open("barn")
+    };
+    let mut gateway = Gateway::new(dir, &setup)?;
+    gateway.start()?;
+    let bundle = bundle("counter");
+    gateway.ask(&["deploy", bundle.to_str().expect("UTF-8")])?;
+    system_tests::process::wait_for(Duration::from_secs(60), "the app to be live", || {
+        let status = gateway.status()?;
+        let phase = &status["deployments"]["apps"][0]["phase"];
+        Ok((phase == "probation" || phase == "live").then_some(()))
+    })?;
+    Ok(gateway)
+}
+
+fn counted(gateway: &Gateway, device: &str) -> Result<u64> {
+    let state = gateway.ask(&["state", "counter/counter", "--device", device])?;
+    let text = state[0]["value"]["text"].as_str().unwrap_or("0");
+    Ok(text.parse()?)
+}
+
+fn acked(path: &std::path::Path) -> Result<usize> {
+    let facts = ledger::read(path)?;
+    Ok(facts.iter().filter(|fact| matches!(fact, Fact::Acked { .. })).count())
+}
+
+/// Every acked message is worked on once, whatever the moment of the kill.
+#[test]
+fn acked_messages_survive_sigkill_and_count_once() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut gateway = gateway_with_counter(&dir.path().join("gateway"))?;
+    let readings = &readings::read(&readings::excerpt())?[..READINGS];
+    let address = gateway.address();
+    let mut in_flight_at_kills = 0;
+    std::thread::scope(|scope| -> Result<()> {
+        let mut devices = Vec::new();
+        for n in 0..DEVICES {
+            let path = dir.path().join(format!("press-{n}.jsonl"));
+            let plan = Plan {
+                login: Login {
+                    password: Some(format!("token-{n}")),
+                    ..Login::anonymous(address, &format!("press-{n}"))
+                },
+                topic: format!("sensors/press-{n}"),
+                window: 20,
+                rate_per_s: Some(120.0),
+                ids: true,
+                patience: Duration::from_secs(60),
+            };
+            devices.push(scope.spawn(move || {
+                device::run(&plan, readings, 7 + n as u64, &mut Ledger::create(&path)?)
+            }));
+        }
+        for kill in 0..KILLS {
+            // Moments that differ from kill to kill and from run to run.
+            std::thread::sleep(Duration::from_millis(350 + 97 * kill as u64));
+            let before = gateway.status()?;
+            gateway.kill()?;
+            in_flight_at_kills += usize::from(before["core"]["counters"]["accepted"] != 0);
+            gateway.start()?;
+        }
+        for device in devices {
+            device.join().expect("no panic")?;
+        }
+        Ok(())
+    })?;
+    assert!(in_flight_at_kills > 0, "no kill hit a gateway under load");
+    gateway.wait_idle(Duration::from_secs(30))?;
+    for n in 0..DEVICES {
+        let path = dir.path().join(format!("press-{n}.jsonl"));
+        assert_eq!(acked(&path)?, READINGS);
+        assert_eq!(counted(&gateway, &format!("press-{n}"))?, READINGS as u64, "press-{n}");
+    }
+    let dead = gateway.ask(&["dead-letters"])?;
+    assert_eq!(dead, Value::Array(Vec::new()));
+    gateway.stop()
+}
+
+/// A revision of an unknown author, or tampered with, is refused with the reason; what runs goes on.
+#[test]
+fn unverified_revisions_are_refused() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let gateway = gateway_with_counter(&dir.path().join("gateway"))?;
+    let good = std::fs::read(bundle("counter"))?;
+    let path = dir.path().join("bad.holm");
+    let refused = |bytes: &[u8], why: &str| -> Result<()> {
+        std::fs::write(&path, bytes)?;
+        let err = gateway.ask(&["deploy", path.to_str().expect("UTF-8")]).expect_err(why);
+        assert!(err.to_string().contains(why), "{why}: {err}");
+        Ok(())
+    };
+    refused(b"", "bundle")?;
+    refused(&good[..good.len() / 2], "bundle")?;
+    let mut tampered = good.clone();
+    let last = tampered.len() - 1;
+    tampered[last] ^= 1;
+    refused(&tampered, "artifact")?;
+    let stranger = system_tests::author::Author::new(&dir.path().join("stranger"))?;
+    let theirs = stranger.build(&system_tests::author::fixture("apps/counter"))?;
+    refused(&std::fs::read(theirs)?, "not among the")?;
+    let status = gateway.status()?;
+    assert_eq!(status["deployments"]["apps"][0]["app"], "counter");
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! Real processes on loopback: what users were promised, seen from outside.
+
+mod gateway;
+mod support;

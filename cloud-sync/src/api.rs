@@ -30,7 +30,8 @@ use axum::response::Response;
 use serde::Serialize;
 use sync_protocol::InstanceId;
 
-pub(crate) use extract::{Desk, Operator, Reply};
+use extract::Reply;
+pub(crate) use extract::{Desk, Operator, Params};
 
 use crate::access::{operator, refused};
 use crate::blobs::Blobs;

@@ -20,6 +20,7 @@ mod mqtt;
 mod revisions;
 mod serve;
 mod store;
+mod web;
 
 pub use clock::Clock;
 pub use failure::{Failure, Kind as FailureKind};

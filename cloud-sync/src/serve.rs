@@ -25,6 +25,7 @@ use crate::limits::SHUTDOWN_MS_MAX;
 use crate::mqtt::{Commands, Hub, HubParts, MqttSocket};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{self, Store, StoreError};
+use crate::web::{self, WebParts};
 
 /// How a control plane is run.
 #[derive(Clone, Debug)]
@@ -231,7 +232,7 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
         clock,
     };
     let hub = Hub::start(parts.clone(), socket, seed).map_err(io_error("the MQTT threads"))?;
-    let router = router(&api_parts(&parts, &hub));
+    let router = router(&api_parts(&parts, &hub), plaintext);
     let (stop_hub, hub_stopped) = oneshot::channel();
     let (stop_http, http_stopped) = oneshot::channel();
     let server = tokio::spawn(serve_http(listener, router, http_stopped));
@@ -253,8 +254,17 @@ fn api_parts(parts: &HubParts, hub: &Hub) -> ApiParts {
     }
 }
 
-fn router(parts: &ApiParts) -> Router {
-    api::router(parts).fallback(api::no_such_route).method_not_allowed_fallback(api::no_such_method)
+fn router(parts: &ApiParts, plaintext: bool) -> Router {
+    let pages = WebParts {
+        desk: parts.desk.clone(),
+        live: Arc::clone(&parts.live),
+        instance: parts.office.instance,
+        secure: !plaintext,
+    };
+    api::router(parts)
+        .merge(web::router(&pages))
+        .fallback(api::no_such_route)
+        .method_not_allowed_fallback(api::no_such_method)
 }
 
 async fn serve_http(

@@ -100,7 +100,7 @@ struct Config {
     config: PathBuf,
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == "compile") {
         let rest: Vec<OsString> = words.collect();

@@ -55,7 +55,7 @@ async fn a_killed_server_has_every_record_once_after_they_are_sent_again() {
 
     let mut gateway = connect(&cloud, &identity).await;
     gateway.hello(7, 1, TOTAL).await;
-    for from in (1..=TOTAL).step_by(RUN as usize) {
+    for from in (1..=TOTAL).step_by(usize::try_from(RUN).unwrap()) {
         gateway.send(run(from..=from + RUN - 1)).await;
     }
     gateway.receipted(TOTAL).await;

@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         loop {
             let (may_read, close) = mailbox.collect(&mut out);
             if close {
-                return self.close(out).await;
+                break;
             }
             wanted.read = may_read && !self.broken && self.next.is_none();
             if wanted.read && self.decode() {
@@ -128,11 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     Ok(Progress::Flushed) => wanted.flush = false,
                 },
                 permit = self.shared.ingress.reserve(), if self.next.is_some() || report => {
-                    let Ok(permit) = permit else {
-                        // There is no owner any more: what it left here is the last word.
-                        mailbox.collect(&mut out);
-                        return self.close(out).await;
-                    };
+                    let Ok(permit) = permit else { break };
                     permit.send(self.next.take().unwrap_or_else(|| {
                         let bytes = std::mem::take(&mut unreported);
                         Arrival::Other(Input::Written { conn: self.id, bytes })
@@ -141,6 +137,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 () = mailbox.changed() => {}
             }
         }
+        // The owner has closed it, or is gone and has left its last word.
+        mailbox.collect(&mut out);
+        self.close(out).await;
     }
 
     /// Decodes what was read into the next input. False if no packet is complete.

@@ -1,48 +1,30 @@
-//! Wall time, passed in so that tests can set it.
+//! Time of the running process. Decisions get it as a number, so that tests can choose it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Where the time comes from.
-#[derive(Clone, Debug)]
-pub enum Clock {
-    /// The system.
-    System {
-        /// When the process started to look, for time that never goes back.
-        start: Instant,
-    },
-    /// A number that a test moves.
-    Set(Arc<AtomicU64>),
+/// The system's clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
 }
 
 impl Clock {
-    /// The system's clock.
+    /// The system's clocks; monotonic time begins now.
     #[must_use]
     pub fn system() -> Self {
-        Self::System { start: Instant::now() }
+        Self { start: Instant::now() }
     }
 
     /// Milliseconds since the Unix epoch.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        match self {
-            Self::System { .. } => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }
-            Self::Set(now_ms) => now_ms.load(Ordering::Relaxed),
-        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Milliseconds that only grow, from an arbitrary beginning.
+    /// Milliseconds that only grow, from the making of this clock.
     #[must_use]
     pub fn monotonic_ms(&self) -> u64 {
-        match self {
-            Self::System { start } => {
-                u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
-            }
-            Self::Set(now_ms) => now_ms.load(Ordering::Relaxed),
-        }
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -13,8 +13,7 @@ mod tests;
 use sync_protocol::wire::{AppTarget, Desired};
 use sync_protocol::{Digest, InstanceId};
 
-pub(crate) use progress::GatewayProgress;
-pub(crate) use progress::progress;
+pub(crate) use progress::{GatewayProgress, Progress, progress};
 
 use crate::failure::Failure;
 use crate::limits::TARGETS_MAX;

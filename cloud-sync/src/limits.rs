@@ -31,6 +31,8 @@ pub(crate) const PAGE_ROWS_MAX: u32 = 1_000;
 pub(crate) const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Body of an API request that is not a bundle.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a body over its bound that are read and thrown away before it is refused.
+pub(crate) const BODY_DRAINED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bundles being uploaded at once: each is held in memory.
 pub(crate) const UPLOADS_MAX: usize = 2;
 /// Gateways that one deployment may name.

@@ -50,7 +50,7 @@ pub(crate) fn upload(
 fn refuse(error: BundleError) -> Failure {
     let hint = match &error {
         BundleError::Revision(RevisionError::UnknownKey { .. }) => {
-            "register the author with `holm keys add`, or sign with a registered key"
+            "register the author's key with `POST /v1/authors`, or sign with a registered one"
         }
         BundleError::Revision(
             RevisionError::BadSignature { .. } | RevisionError::Artifact { .. },

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener as _;
+use rustix::fs::{FlockOperation, flock};
 use sync_protocol::enroll::Token;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -117,7 +118,7 @@ pub struct Running {
     stop_http: oneshot::Sender<()>,
     hub: JoinHandle<()>,
     server: JoinHandle<io::Result<()>>,
-    _lock: File,
+    _lock: DirLock,
 }
 
 impl Running {
@@ -198,7 +199,7 @@ pub async fn serve(
 pub async fn start(config: Config) -> Result<Running, ServeError> {
     let clock = Clock::system();
     let settings = Settings::load(&config.dir)?;
-    let lock = lock(&config.dir)?;
+    let lock = DirLock::take(&config.dir)?;
     let tls = TlsFiles::load(&config.dir, &settings, clock.now_ms())?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.dir.join("cloud.db"))?);
     check_instance(&*store, &settings)?;
@@ -243,7 +244,7 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
 
 fn api_parts(parts: &HubParts, hub: &Hub) -> ApiParts {
     ApiParts {
-        desk: Desk { store: Arc::clone(&parts.store), clock: parts.clock.clone() },
+        desk: Desk { store: Arc::clone(&parts.store), clock: parts.clock },
         blobs: Arc::clone(&parts.blobs),
         office: Arc::clone(&parts.office),
         live: Arc::clone(&parts.live),
@@ -280,11 +281,22 @@ async fn serve_http(
 }
 
 /// One process for one directory.
-fn lock(dir: &Path) -> Result<File, ServeError> {
-    let file = File::create(dir.join("lock")).map_err(io_error("the lock file"))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(_) => Err(ServeError::InUse(dir.to_owned())),
+struct DirLock(File);
+
+impl DirLock {
+    fn take(dir: &Path) -> Result<Self, ServeError> {
+        let file = File::create(dir.join("lock")).map_err(io_error("the lock file"))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(_) => Err(ServeError::InUse(dir.to_owned())),
+        }
+    }
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough while a child of this process is being started.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 

@@ -126,7 +126,11 @@ fn run(command: Command) -> Result<(), String> {
         Command::Enroll { token, config } => enroll_gateway(&token, &config.config),
         Command::Status { json, config } => {
             let status = ask(&config.config, &Request::Ask(Ask::Status))?;
-            if json { print_json(&status) } else { show::status(&status) }
+            if json {
+                print_json(&status);
+            } else {
+                show::status(&status);
+            }
             Ok(())
         }
         Command::Deploy { bundle, config } => {

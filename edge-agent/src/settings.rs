@@ -103,6 +103,12 @@ pub struct Limits {
     pub workers: Option<usize>,
     /// Largest memory a manifest may ask for.
     pub function_memory_bytes_max: u64,
+    /// Native stack of an attempt.
+    pub call_stack_bytes: usize,
+    /// Address space of the compiling child.
+    pub compile_memory_bytes_max: u64,
+    /// Time that compiling one component may take.
+    pub compile_time_ms_max: u64,
     /// Connections at once.
     pub connections_max: usize,
 }
@@ -117,6 +123,9 @@ impl Default for Limits {
             store_bytes_max: 4 << 30,
             workers: None,
             function_memory_bytes_max: 16 << 20,
+            call_stack_bytes: 256 << 10,
+            compile_memory_bytes_max: 512 << 20,
+            compile_time_ms_max: 60_000,
             connections_max: 10_000,
         }
     }
@@ -129,7 +138,8 @@ impl Settings {
     /// All problems of the file, in its order.
     pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::new(text);
-        let settings = problems.parse().map(|table| read_root(Section::root(&table), &mut problems));
+        let settings =
+            problems.parse().map(|table| read_root(Section::root(&table), &mut problems));
         match settings {
             Some(settings) if problems.is_empty() => Ok(settings),
             _ => Err(problems.into_sorted()),
@@ -291,6 +301,11 @@ fn read_access(
     Access { publish: filters("publish"), subscribe: filters("subscribe") }
 }
 
+/// Less does not hold the frames of an ordinary function.
+const CALL_STACK_BYTES_MIN: usize = 64 << 10;
+/// Functions also run on the thread that prepares revisions, which has 4 MiB.
+const CALL_STACK_BYTES_MAX: usize = 2 << 20;
+
 fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
     let default = Limits::default();
     let size = |value: Option<u64>, default: usize| {
@@ -305,12 +320,17 @@ fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Lim
         queue_bytes_max: size(section.bytes("queue", problems), default.queue_bytes_max),
         outbox_bytes_max: section.bytes("outbox", problems),
         store_bytes_max: section.bytes("store", problems).unwrap_or(default.store_bytes_max),
-        workers: section
-            .number("workers", 1..=256, problems)
-            .and_then(|n| usize::try_from(n).ok()),
+        workers: section.number("workers", 1..=256, problems).and_then(|n| usize::try_from(n).ok()),
         function_memory_bytes_max: section
             .bytes("function_memory", problems)
             .unwrap_or(default.function_memory_bytes_max),
+        call_stack_bytes: size(section.bytes("call_stack", problems), default.call_stack_bytes),
+        compile_memory_bytes_max: section
+            .bytes("compile_memory", problems)
+            .unwrap_or(default.compile_memory_bytes_max),
+        compile_time_ms_max: section
+            .duration_ms("compile_time", problems)
+            .unwrap_or(default.compile_time_ms_max),
         connections_max: size(
             section.number("connections", 1..=100_000, problems),
             default.connections_max,
@@ -318,6 +338,9 @@ fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Lim
     };
     if limits.message_bytes_max > 1 << 20 {
         problems.add(&section.span(), "`message` is at most \"1 MiB\"");
+    }
+    if !(CALL_STACK_BYTES_MIN..=CALL_STACK_BYTES_MAX).contains(&limits.call_stack_bytes) {
+        problems.add(&section.span(), "`call_stack` is between \"64 KiB\" and \"2 MiB\"");
     }
     section.finish(problems);
     limits

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Logs to standard error; `HOLM_LOG` filters, `HOLM_LOG_FORMAT=json` is for collectors.
-pub fn start_logging() {
+pub(crate) fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOLM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -19,7 +19,7 @@ pub fn start_logging() {
 }
 
 /// Waits for SIGTERM or SIGINT.
-pub async fn stop_signal() -> std::io::Result<()> {
+pub(crate) async fn stop_signal() -> std::io::Result<()> {
     let (mut term, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -30,7 +30,7 @@ pub async fn stop_signal() -> std::io::Result<()> {
 }
 
 /// The status in lines; the whole document is `--json`.
-pub fn status(status: &Value) {
+pub(crate) fn status(status: &Value) {
     let text = |path: &str| match status.pointer(path) {
         Some(Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),
@@ -43,20 +43,35 @@ pub fn status(status: &Value) {
     println!("degraded   {}", if degraded.is_empty() { "no".to_owned() } else { degraded });
     let (up, why) = (text("/uplink/up"), text("/uplink/reason"));
     println!("uplink     up: {up} {why}");
-    println!("queue      {} jobs, {} running, {} held", text("/core/jobs"), text("/core/running"),
-        text("/core/held"));
+    println!(
+        "queue      {} jobs, {} running, {} held",
+        text("/core/jobs"),
+        text("/core/running"),
+        text("/core/held")
+    );
     for stream in status.pointer("/core/outbox").and_then(Value::as_array).into_iter().flatten() {
-        println!("outbox     stream {}: {} records, {} bytes", stream["stream"],
-            stream["records"], stream["bytes"]);
+        println!(
+            "outbox     stream {}: {} records, {} bytes",
+            stream["stream"], stream["records"], stream["bytes"]
+        );
     }
     println!("dead       {} letters", text("/core/dead_letters"));
     for app in status.pointer("/deployments/apps").and_then(Value::as_array).into_iter().flatten() {
         let word = |key: &str| app[key].as_str().unwrap_or_default().to_owned();
-        println!("app        {} {} {:.12} {}", word("app"), word("phase"), word("revision"),
-            word("reason"));
+        println!(
+            "app        {} {} {:.12} {}",
+            word("app"),
+            word("phase"),
+            word("revision"),
+            word("reason")
+        );
     }
-    println!("store      {} batches, {} syncs, {} journal bytes written", text("/store/batches"),
-        text("/store/syncs"), text("/store/journal_bytes"));
+    println!(
+        "store      {} batches, {} syncs, {} journal bytes written",
+        text("/store/batches"),
+        text("/store/syncs"),
+        text("/store/journal_bytes")
+    );
 }
 
 fn list(value: Option<&Value>) -> String {
@@ -65,7 +80,7 @@ fn list(value: Option<&Value>) -> String {
 }
 
 /// A fresh token and the line of the configuration that belongs to it.
-pub fn device_token() -> Result<(), String> {
+pub(crate) fn device_token() -> Result<(), String> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).map_err(|_| "no randomness".to_owned())?;
     let token = hex(&bytes);
@@ -76,7 +91,7 @@ pub fn device_token() -> Result<(), String> {
 }
 
 /// Reads a password and prints its hash.
-pub fn device_password() -> Result<(), String> {
+pub(crate) fn device_password() -> Result<(), String> {
     let mut password = String::new();
     std::io::stdin().read_to_string(&mut password).map_err(|err| err.to_string())?;
     let password = password.trim_end_matches(['\r', '\n']);

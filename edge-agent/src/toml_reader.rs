@@ -98,8 +98,10 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     fn new(name: String, span: Range<usize>, table: &'a DeTable<'t>) -> Self {
-        let left =
-            table.iter().map(|(key, value)| (key.get_ref().as_ref(), (key.span(), value))).collect();
+        let left = table
+            .iter()
+            .map(|(key, value)| (key.get_ref().as_ref(), (key.span(), value)))
+            .collect();
         Self { name, span, left, known: Vec::new() }
     }
 

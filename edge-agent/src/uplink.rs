@@ -37,7 +37,13 @@ pub trait Outbox: Send + 'static {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn read(&self, stream: u8, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<OutboxRecord>>;
+    fn read(
+        &self,
+        stream: u8,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> io::Result<Vec<OutboxRecord>>;
 }
 
 /// What the loop says to the uplink.

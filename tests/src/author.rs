@@ -47,7 +47,8 @@ impl Author {
         let dir = dir.to_str().context("the path is not UTF-8")?;
         let answer = self.holm(&["--json", "build", dir])?;
         let answer: serde_json::Value = serde_json::from_str(&answer)?;
-        let bundle = answer["bundle"].as_str().context("no bundle in the answer of `holm build`")?;
+        let bundle =
+            answer["bundle"].as_str().context("no bundle in the answer of `holm build`")?;
         Ok(std::path::absolute(bundle)?)
     }
 

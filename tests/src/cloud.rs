@@ -42,8 +42,17 @@ impl Cloud {
         let (link_port, http_port) = (text(link.address().port()), text(http.port()));
         let dir_text = dir.to_str().context("the path is not UTF-8")?;
         author.holm(&[
-            "cloud", "init", dir_text, "--host", "localhost", "--mqtt-port", &link_port,
-            "--http-port", &http_port, "--name", "demo",
+            "cloud",
+            "init",
+            dir_text,
+            "--host",
+            "localhost",
+            "--mqtt-port",
+            &link_port,
+            "--http-port",
+            &http_port,
+            "--name",
+            "demo",
         ])?;
         let pem = std::fs::read(dir.join("tls/gateway-ca.pem"))?;
         let tls = TlsConfig::builder()
@@ -57,8 +66,7 @@ impl Cloud {
             .build()
             .new_agent();
         let token = author.operator_token()?;
-        let mut cloud =
-            Self { dir: dir.to_owned(), http, mqtt, process: None, api, token, link };
+        let mut cloud = Self { dir: dir.to_owned(), http, mqtt, process: None, api, token, link };
         cloud.serve()?;
         Ok(cloud)
     }
@@ -99,7 +107,8 @@ impl Cloud {
     pub fn get(&self, path: &str) -> Result<Value> {
         let url = format!("{}{path}", self.url());
         let request = self.api.get(&url).header("authorization", format!("Bearer {}", self.token));
-        let text = request.call().with_context(|| format!("GET {path}"))?.body_mut().read_to_string()?;
+        let text =
+            request.call().with_context(|| format!("GET {path}"))?.body_mut().read_to_string()?;
         Ok(serde_json::from_str(&text)?)
     }
 
@@ -110,9 +119,8 @@ impl Cloud {
     pub fn stream(&self, gateway: &str, stream: u8) -> Result<Vec<Value>> {
         let (mut rows, mut from) = (Vec::new(), Some(1));
         while let Some(next) = from {
-            let path = format!(
-                "/v1/gateways/{gateway}/streams/{stream}/records?from={next}&limit=1000"
-            );
+            let path =
+                format!("/v1/gateways/{gateway}/streams/{stream}/records?from={next}&limit=1000");
             let page = self.get(&path)?;
             rows.extend(page["rows"].as_array().into_iter().flatten().cloned());
             from = page["next"].as_u64();

@@ -90,16 +90,18 @@ impl Device<'_> {
         loop {
             let due = match self.plan.rate_per_s {
                 Some(rate) => {
-                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "small"
+                    )]
                     let due = (begin.elapsed().as_secs_f64() * rate) as u64;
                     first + due
                 }
                 None => u64::MAX,
             };
             let mut queued = false;
-            while *sent < (self.readings.len() as u64).min(due)
-                && self.unacked.len() < window
-            {
+            while *sent < (self.readings.len() as u64).min(due) && self.unacked.len() < window {
                 let seq = *sent;
                 self.unacked.push_back(seq);
                 *sent += 1;
@@ -113,7 +115,8 @@ impl Device<'_> {
             if done && self.unacked.is_empty() {
                 return Ok(());
             }
-            let wait = Duration::from_millis(if self.plan.rate_per_s.is_some() { 5 } else { 1_000 });
+            let wait =
+                Duration::from_millis(if self.plan.rate_per_s.is_some() { 5 } else { 1_000 });
             if let Some(packet) = client.next(wait)? {
                 self.received(packet, last_ack)?;
             } else if !self.unacked.is_empty() && last_ack.elapsed() > self.plan.patience {

@@ -60,9 +60,8 @@ impl Process {
         let mut term = Command::new("kill");
         term.arg("-TERM").arg(self.id().to_string());
         term.status().context("kill")?;
-        let status = wait_for(within, &format!("{} to stop", self.name), || {
-            Ok(self.child.try_wait()?)
-        })?;
+        let status =
+            wait_for(within, &format!("{} to stop", self.name), || Ok(self.child.try_wait()?))?;
         if !status.success() {
             bail!("{} stopped with {status}, see {}", self.name, self.log.display());
         }

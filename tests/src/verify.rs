@@ -190,7 +190,11 @@ fn judge_story(verdict: &mut Verdict, facts: &Facts) {
     };
     problem(verdict.sent == 0, "no message was sent: the story proves nothing");
     problem(verdict.acked != verdict.sent, "some messages were never acked");
-    problem(verdict.in_flight_at_kill == 0, "no message was in flight at the kill: it proves nothing");
+    problem(
+        verdict.in_flight_at_kill == 0,
+        "no message was in flight at the kill: it proves nothing",
+    );
+    problem(!facts.drained, "the outboxes did not drain");
     problem(facts.outbox_at_mend == 0, "nothing waited in the outboxes during the cut");
     problem(
         facts.taken_back.len() != facts.gateways.len(),

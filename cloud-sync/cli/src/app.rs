@@ -10,7 +10,7 @@
 //! - All problems of a file are reported at once, each with its line.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use sync_protocol::manifest::{self, Grants, Limits, Manifest, StateScope, Trigger, WhenFull};
 
@@ -94,7 +94,7 @@ impl Project {
     /// # Errors
     /// No such file, or all problems in it.
     pub fn open(dir: &Path) -> Done<Self> {
-        let file = if dir.is_dir() { dir.join(FILE_NAME) } else { dir.to_owned() };
+        let file = if dir.is_dir() { inside(dir, Path::new(FILE_NAME)) } else { dir.to_owned() };
         if !file.exists() {
             let problem = format!("there is no {} in {}", FILE_NAME, dir.display());
             let next = "go to an app's folder, name one, or make one with `holm new NAME`";
@@ -109,11 +109,7 @@ impl Project {
                 .map(|problem| format!("{}:{}: {}", file.display(), problem.line, problem.message))
                 .collect();
             let next = "the keys and their values are listed by `holm help holm.toml`";
-            Failure {
-                exit: Exit::Input,
-                problems,
-                next: Some(next.to_owned()),
-            }
+            Failure { exit: Exit::Input, problems, next: Some(next.to_owned()) }
         })?;
         let dir = match file.parent() {
             Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
@@ -122,6 +118,12 @@ impl Project {
         };
         Ok(Self { dir, file, app })
     }
+}
+
+/// A path inside a folder, without `./` in front: what people would write.
+#[must_use]
+pub fn inside(dir: &Path, path: &Path) -> PathBuf {
+    dir.join(path).components().filter(|part| *part != Component::CurDir).collect()
 }
 
 impl App {

@@ -7,7 +7,7 @@ use edge_agent::runtime::{BuildError, BuildOptions, build_function, componentize
 use serde_json::{Value, json};
 use sync_protocol::{Bundle, Digest, KeyId, Manifest, SignedManifest, SigningKey};
 
-use crate::app::{Function, Project, Source};
+use crate::app::{Function, Project, Source, inside};
 use crate::args::{Build, Global};
 use crate::failure::{Done, Failure, read_file};
 use crate::keys::KeyStore;
@@ -76,11 +76,13 @@ pub fn is_unsigned(signed: &SignedManifest) -> bool {
 pub fn component(project: &Project, name: &str, function: &Function, out: &Out) -> Done<Vec<u8>> {
     let bytes = match &function.source {
         Source::Package { path, example } => {
-            let dir = project.dir.join(path);
-            out.progress("Building", &format!("{name} ({})", dir.display()));
+            let dir = inside(&project.dir, path);
+            let place = if dir.as_os_str().is_empty() { Path::new(".") } else { &dir };
+            out.progress("Building", &format!("{name} ({})", place.display()));
             if !dir.join("Cargo.toml").exists() {
                 let problem = format!("function `{name}`: no Cargo.toml in {}", dir.display());
-                let next = format!("set `path` in [functions.{name}] of {}", project.file.display());
+                let next =
+                    format!("set `path` in [functions.{name}] of {}", project.file.display());
                 return Err(Failure::input(problem).next(next));
             }
             let options = BuildOptions {
@@ -88,10 +90,10 @@ pub fn component(project: &Project, name: &str, function: &Function, out: &Out) 
                 example: example.clone(),
                 ..BuildOptions::default()
             };
-            build_function(&dir, &options).map_err(|error| failed(name, &error))?
+            build_function(place, &options).map_err(|error| failed(name, &error))?
         }
         Source::Wasm(path) => {
-            let path = project.dir.join(path);
+            let path = inside(&project.dir, path);
             let bytes = read_file(&path, WASM_BYTES_MAX)?;
             as_component(bytes).map_err(|why| {
                 Failure::input(format!("function `{name}`: {}: {why}", path.display()))
@@ -113,7 +115,7 @@ pub fn kept_component(project: &Project, name: &str) -> Done<Vec<u8>> {
 }
 
 fn kept_path(project: &Project, name: &str) -> PathBuf {
-    project.dir.join(TARGET).join(format!("{name}.wasm"))
+    inside(&project.dir, Path::new(TARGET)).join(format!("{name}.wasm"))
 }
 
 /// A component as it is; a core module is wrapped into one.
@@ -166,7 +168,7 @@ pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
     let bundle = built.bundle(key.as_ref().map(|(_, key)| key))?;
     let path = args.out.clone().unwrap_or_else(|| {
         let (name, version) = (&project.app.name, project.app.version);
-        project.dir.join(TARGET).join(format!("{name}-{version}.holm"))
+        inside(&project.dir, Path::new(TARGET)).join(format!("{name}-{version}.holm"))
     });
     write(&path, &bundle)?;
     report(&built, key.as_ref(), &path, bundle.len() as u64, out)

@@ -1,7 +1,8 @@
 //! Bytes in JSON for people and scripts: as JSON or text where they are, else in hexadecimal.
 //!
 //! One way everywhere - events, state, publishes, records - so that what one command prints
-//! another one reads.
+//! another one reads. JSON comes back as the same JSON (spaces and the order of keys may differ),
+//! text and other bytes as they were.
 
 use serde_json::{Map, Value, json};
 
@@ -29,10 +30,13 @@ pub fn take(object: &mut Map<String, Value>, name: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// JSON that is written the same way again: nothing of the bytes is lost.
+/// JSON whose meaning is kept: a number with more digits than a double holds would be rounded, so
+/// such a payload goes as text.
 fn as_json(bytes: &[u8]) -> Option<Value> {
-    let value: Value = serde_json::from_slice(bytes).ok()?;
-    (value.to_string().as_bytes() == bytes).then_some(value)
+    const DIGITS_MAX: usize = 15;
+    let digit = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    let long = bytes.split(|byte| !digit(byte)).any(|run| run.len() > DIGITS_MAX + 1);
+    if long { None } else { serde_json::from_slice(bytes).ok() }
 }
 
 /// Bytes in hexadecimal.
@@ -58,13 +62,27 @@ mod tests {
 
     #[test]
     fn bytes_come_back_as_they_were() {
-        for bytes in [&b"{\"a\":1}"[..], b"{ \"a\": 1 }", b"21.50", b"hello", b"", b"\xff\x00"] {
+        for bytes in [&b"{\"a\":1}"[..], b"21.5", b"hello", b"", b"\xff\x00"] {
             let mut object = Map::new();
             put(&mut object, "value", bytes);
             assert_eq!(object.len(), 1);
             assert_eq!(take(&mut object, "value").as_deref(), Some(bytes), "{object:?}");
             assert!(object.is_empty());
         }
+    }
+
+    #[test]
+    fn json_is_json_unless_a_number_would_suffer() {
+        let name = |bytes: &[u8]| {
+            let mut object = Map::new();
+            put(&mut object, "value", bytes);
+            object.keys().next().cloned().unwrap()
+        };
+        assert_eq!(name(b"{ \"b\": 1, \"a\": 21.50 }"), "value");
+        assert_eq!(name(b"123456789012345"), "value");
+        assert_eq!(name(b"[0.12345678901234567890]"), "value_text");
+        assert_eq!(name(b"123456789012345678901234567890"), "value_text");
+        assert_eq!(name(b"21,5"), "value_text");
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn list(api: &Api, gateway: Option<&str>, out: &Out) -> Done {
                 field("function"),
                 field("device"),
                 letter["attempts"].to_string(),
-                field("reason"),
+                field("reason").to_lowercase(),
                 error,
             ]
         }));
@@ -111,8 +111,11 @@ fn show(api: &Api, one: &OneLetter, out: &Out) -> Done {
         let error = clean_lines(letter["error"].as_str().unwrap_or_default());
         text.push_str(&format!("error     {}\n", error.replace('\n', "\n          ")));
         text.push_str(&format!("payload   {}\n", payload(&bytes)));
-        text.push_str(&format!("\nrun it here: holm dead-letters show {} --gateway {} --json | \
-                                holm invoke FUNCTION --event -\n", one.event, one.gateway));
+        text.push_str(&format!(
+            "\nrun it here: holm dead-letters show {} --gateway {} --json | \
+                                holm invoke FUNCTION --event -\n",
+            one.event, one.gateway
+        ));
     })
 }
 

@@ -79,8 +79,7 @@ fn signed(file: Vec<u8>, args: &Deploy, keys: &KeyStore) -> Done<Vec<u8>> {
         return Ok(file);
     }
     let (_, key) = keys.chosen(args.key.as_deref())?.ok_or_else(nobody_signs)?;
-    let manifest =
-        Manifest::from_bytes(&bundle.signed.manifest).map_err(|error| wrong(&error))?;
+    let manifest = Manifest::from_bytes(&bundle.signed.manifest).map_err(|error| wrong(&error))?;
     let mut components = BTreeMap::new();
     for (name, function) in &manifest.functions {
         let bytes = bundle.artifacts.get(&function.artifact).copied().unwrap_or_default();

@@ -35,6 +35,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The app has mistakes at the start, or a part does not start (a port in use).
 pub fn run(args: &Dev, global: &Global, out: &Out) -> Done {
     let project = Project::open(&args.dir)?;
+    let device = device::Device::of(&project)?;
     let (folder, kept) = folder(args)?;
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -44,7 +45,7 @@ pub fn run(args: &Dev, global: &Global, out: &Out) -> Done {
     let here = Global { config: Some(folder.join("config.toml")), ..global.clone() };
     let plane = cloud::Plane::start(&folder, &here, &io, out)?;
     let api = Api::new(plane.context())?;
-    let gateway = gateway::Running::start(&folder, &api, args.port, &io, out)?;
+    let gateway = gateway::Running::start(&folder, &api, args.port, &device, &io, out)?;
     welcome(args, &plane, &folder, out);
     view::messages(args.port, out, &io);
     view::logs(api.clone(), out);
@@ -53,7 +54,7 @@ pub fn run(args: &Dev, global: &Global, out: &Out) -> Done {
     if let Err(failure) = &first {
         out.failure(failure);
     } else if !args.no_device {
-        device::start(args, &project, gateway.device_token(), &io, out)?;
+        device::start(args, &project, &device, &io, out)?;
     }
     let ended = bench.follow(&io, out);
     out.progress("Stopping", "the gateway, then the control plane");
@@ -82,9 +83,11 @@ fn welcome(args: &Dev, plane: &cloud::Plane, folder: &Path, out: &Out) {
     out.progress("Gateway", &format!("mqtt://127.0.0.1:{port} (no password needed)"));
     out.progress("Control", &format!("{} (web page and API)", plane.context().url));
     out.progress("Try", &format!("export HOLM_CONFIG={}", config.display()));
-    let broker =
-        if port == 1883 { String::new() } else { format!(" -b mqtt://127.0.0.1:{port}") };
-    out.progress("", &format!("holm status dev; holm sub '#'{broker}; holm pub TOPIC TEXT{broker}"));
+    let broker = if port == 1883 { String::new() } else { format!(" -b mqtt://127.0.0.1:{port}") };
+    out.progress(
+        "",
+        &format!("holm status dev; holm sub '#'{broker}; holm pub TOPIC TEXT{broker}"),
+    );
 }
 
 /// What is built and where it goes.

@@ -68,8 +68,7 @@ pub fn targets(api: &Api, targets: &Targets) -> Done<Option<Vec<String>>> {
         count => {
             names.truncate(10);
             let problem = format!("there are {count} gateways: which are meant?");
-            Err(Failure::usage(problem)
-                .next(format!("--to {}, or --all", names.join(","))))
+            Err(Failure::usage(problem).next(format!("--to {}, or --all", names.join(","))))
         }
     }
 }

@@ -72,15 +72,15 @@ impl Api {
             })
             .collect();
         if roots.is_empty() {
-            return Err(Failure::input("the authority of the control plane is no certificate (PEM)")
-                .next("give the file `ca.pem` that `holm cloud init` wrote: `holm login --ca`"));
+            return Err(Failure::input(
+                "the authority of the control plane is no certificate (PEM)",
+            )
+            .next("give the file `ca.pem` that `holm cloud init` wrote: `holm login --ca`"));
         }
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::Specific(Arc::new(roots)))
-            .unversioned_rustls_crypto_provider(Arc::new(
-                rustls::crypto::ring::default_provider(),
-            ))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build();
         let agent = Agent::config_builder()
             .tls_config(tls)
@@ -192,7 +192,9 @@ impl Api {
                 .map(|request| self.agent.run(request)),
         };
         let answer = sent
-            .map_err(|error| Failure::usage(format!("no request can be made of `{path}`: {error}")))?
+            .map_err(|error| {
+                Failure::usage(format!("no request can be made of `{path}`: {error}"))
+            })?
             .map_err(|error| self.unreachable(&error))?;
         self.accept(path, answer)
     }
@@ -213,8 +215,10 @@ impl Api {
                 "its certificate is not from the authority in the context: was it made anew? then \
                  `holm login` again"
             }
-            _ => "is it running (`cloud-sync serve --dir DIR`)? `holm context` shows where it is \
-                  looked for",
+            _ => {
+                "is it running (`cloud-sync serve --dir DIR`)? `holm context` shows where it is \
+                  looked for"
+            }
         };
         Failure::new(Exit::Unreachable, problem).next(next)
     }

@@ -82,9 +82,9 @@ fn prepare(app: &App, name: &str, function: &Function, component: &[u8]) -> Done
     };
     let runtime = Runtime::new(settings, Compiler::InProcess, None)
         .map_err(|error| Failure::failed(error.to_string()))?;
-    runtime.prepare(component, profile).map_err(|error| {
-        Failure::input(format!("function `{name}` cannot be run: {error}"))
-    })
+    runtime
+        .prepare(component, profile)
+        .map_err(|error| Failure::input(format!("function `{name}` cannot be run: {error}")))
 }
 
 fn function_id(app: &App, name: &str) -> FunctionId {
@@ -169,8 +169,9 @@ impl<'a> Session<'a> {
         if file.state_version != version {
             let found = file.state_version;
             let next = "on a gateway the function's `migrate` carries it over at deployment";
-            return Err(wrong(format!("has state_version {found}, the function {version}"))
-                .next(next));
+            return Err(
+                wrong(format!("has state_version {found}, the function {version}")).next(next)
+            );
         }
         Ok(file)
     }
@@ -191,13 +192,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn run(
-        &mut self,
-        prepared: &Prepared,
-        file: EventFile,
-        n: usize,
-        out: &Out,
-    ) -> Done<Report> {
+    fn run(&mut self, prepared: &Prepared, file: EventFile, n: usize, out: &Out) -> Done<Report> {
         let n = n as u64;
         let number = file.attempt.unwrap_or(1).max(1);
         let event = self.event(file, n, out)?;
@@ -222,9 +217,8 @@ impl<'a> Session<'a> {
 
     /// The event as a gateway would make it.
     fn event(&self, file: EventFile, n: u64, out: &Out) -> Done<Event> {
-        let mut event = file
-            .into_event()
-            .map_err(|error| Failure::input(format!("event {n}: {error}")))?;
+        let mut event =
+            file.into_event().map_err(|error| Failure::input(format!("event {n}: {error}")))?;
         event.id = EventId { epoch: Epoch(0), n };
         if event.trigger.as_str().is_empty() {
             let name = self.trigger(&event.topic).unwrap_or_else(|| {
@@ -240,10 +234,9 @@ impl<'a> Session<'a> {
     /// The trigger that would wake the function: by topic, or a schedule where there is none.
     fn trigger(&self, topic: &str) -> Option<String> {
         let wakes = |trigger: &manifest::Trigger| match &trigger.source {
-            manifest::Source::Mqtt(source) => source
-                .topics
-                .iter()
-                .any(|filter| sync_protocol::filter::matches(filter, topic)),
+            manifest::Source::Mqtt(source) => {
+                source.topics.iter().any(|filter| sync_protocol::filter::matches(filter, topic))
+            }
             manifest::Source::Schedule(_) => topic.is_empty(),
         };
         self.app

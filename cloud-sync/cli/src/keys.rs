@@ -36,8 +36,9 @@ impl KeyStore {
     /// # Errors
     /// The name is none.
     pub fn path(&self, name: &str) -> Done<PathBuf> {
-        sync_protocol::id::check_name(name)
-            .map_err(|_| Failure::usage(format!("`{name}` is no name for a key: use a-z, 0-9 and -")))?;
+        sync_protocol::id::check_name(name).map_err(|_| {
+            Failure::usage(format!("`{name}` is no name for a key: use a-z, 0-9 and -"))
+        })?;
         Ok(self.dir.join(name).with_extension(EXTENSION))
     }
 

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{TlsConfiguration, Transport};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::{ConnectionError, MqttOptions, StateError};
+use rumqttc::{TlsConfiguration, Transport};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -23,8 +23,8 @@ mod publish;
 mod subscribe;
 
 pub use publish::run as publish;
-pub use subscribe::run as subscribe;
 pub(crate) use subscribe::print as print_message;
+pub use subscribe::run as subscribe;
 
 use address::Address;
 

@@ -61,7 +61,7 @@ pub fn run(args: &New, out: &Out) -> Done {
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(Failure::usage(format!("`{name}`: a Rust package begins with a letter")));
     }
-    let dir = args.into.join(name);
+    let dir = crate::app::inside(&args.into, Path::new(name));
     if dir.exists() {
         return Err(Failure::failed(format!("{} exists already", dir.display()))
             .next("choose another name, or --into another folder"));

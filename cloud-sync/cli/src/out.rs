@@ -75,11 +75,7 @@ impl Out {
     ///
     /// # Errors
     /// Standard output is gone (a closed pipe ends the process quietly).
-    pub fn answer<T: Serialize>(
-        &self,
-        value: &T,
-        human: impl FnOnce(&mut String, &Self),
-    ) -> Done {
+    pub fn answer<T: Serialize>(&self, value: &T, human: impl FnOnce(&mut String, &Self)) -> Done {
         if self.json {
             let text = serde_json::to_string_pretty(value)
                 .map_err(|err| Failure::failed(format!("cannot write the answer: {err}")))?;
@@ -250,7 +246,7 @@ pub fn duration_us(us: u64) -> String {
 #[must_use]
 pub fn duration_ms(ms: u64) -> String {
     for (unit, factor) in [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)] {
-        if ms >= factor && ms % factor == 0 {
+        if ms >= factor && ms.is_multiple_of(factor) {
             return format!("{} {unit}", ms / factor);
         }
     }

@@ -25,8 +25,9 @@ pub fn run(args: &State, global: &Global, out: &Out) -> Done {
         StateCommand::Export { target, out: file } => {
             let text = export(&api, target, out)?;
             match file {
-                Some(path) => std::fs::write(path, text)
-                    .map_err(|error| Failure::file("write", path, &error)),
+                Some(path) => {
+                    std::fs::write(path, text).map_err(|error| Failure::file("write", path, &error))
+                }
                 None => out.raw(text.as_bytes()),
             }
         }
@@ -104,10 +105,13 @@ fn get(api: &Api, target: &StateTarget, key: &str, out: &Out) -> Done {
     let request = json!({ "state-get": {
         "function": target.function, "device": target.device, "key": key,
     }});
-    let value = fleet::ask(api, &target.gateway, &request)?;
-    let bytes = fleet::bytes(&value).ok_or_else(|| {
-        Failure::new(Exit::NotFound, format!("there is no key `{key}`"))
-    })?;
+    let missing = || {
+        let problem = format!("{} has no key `{key}` there", target.function);
+        Failure::new(Exit::NotFound, problem).next("`holm state list` shows keys and devices")
+    };
+    let value = fleet::ask(api, &target.gateway, &request)
+        .map_err(|failure| if failure.problems == ["no such key"] { missing() } else { failure })?;
+    let bytes = fleet::bytes(&value).ok_or_else(missing)?;
     if !out.is_json() {
         return out.raw(&bytes);
     }
@@ -148,8 +152,9 @@ fn reset(api: &Api, target: &StateTarget, yes: bool, out: &Out) -> Done {
     };
     if !yes {
         let problem = format!("this deletes {whose} on {}", target.gateway);
-        return Err(Failure::usage(problem)
-            .next("save it with `holm state export`; then add --yes"));
+        return Err(
+            Failure::usage(problem).next("save it with `holm state export`; then add --yes")
+        );
     }
     let request =
         json!({ "state-reset": { "function": target.function, "device": target.device } });

@@ -103,9 +103,10 @@ fn state(gateway: &Value) -> String {
 
 /// What an operator should look at.
 fn troubles(gateway: &Value) -> Vec<String> {
-    let failed = list(&gateway["apps"])
-        .filter(|app| !str_of(&app["reason"]).is_empty())
-        .map(|app| format!("{} {}: {}", str_of(&app["app"]), str_of(&app["phase"]), str_of(&app["reason"])));
+    let failed =
+        list(&gateway["apps"]).filter(|app| !str_of(&app["reason"]).is_empty()).map(|app| {
+            format!("{} {}: {}", str_of(&app["app"]), str_of(&app["phase"]), str_of(&app["reason"]))
+        });
     let degraded = list(&gateway["health"]["degraded"]).map(|reason| str_of(reason).to_owned());
     // The gateway names a failed app among its own troubles, too.
     let mut all: Vec<String> = failed.collect();
@@ -118,14 +119,15 @@ fn one(api: &Api, name: &str) -> Done<Page> {
     let versions = versions(api)?;
     let value = gateway.clone();
     let human = move |out: &Out| {
-        let mut text = format!(
-            "{} {}\n",
-            out.paint(str_of(&gateway["name"]), Paint::Bold),
-            state(&gateway)
-        );
+        let mut text =
+            format!("{} {}\n", out.paint(str_of(&gateway["name"]), Paint::Bold), state(&gateway));
         let platform = str_of(&gateway["platform"]);
         if !platform.is_empty() {
-            text.push_str(&format!("agent {} on {}\n", str_of(&gateway["agent_version"]), clean(platform)));
+            text.push_str(&format!(
+                "agent {} on {}\n",
+                str_of(&gateway["agent_version"]),
+                clean(platform)
+            ));
         }
         text.push_str(&health(&gateway["health"]));
         text.push('\n');

@@ -28,7 +28,11 @@ fn sessions_print_what_they_should() {
             different.push(format!("--- {}\n{played}", file.display()));
         }
     }
-    assert!(different.is_empty(), "HOLM_BLESS=1 shows the difference in git\n{}", different.join("\n"));
+    assert!(
+        different.is_empty(),
+        "HOLM_BLESS=1 shows the difference in git\n{}",
+        different.join("\n")
+    );
 }
 
 /// The session with its commands run anew.

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Kind};
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, BODY_DRAINED_BYTES_MAX};
 use crate::store::{self, Rows, Store};
 
 /// Store and clock, for handlers.
@@ -82,18 +82,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// The body of a request, at most `bytes_max` long.
-pub(crate) async fn body(request: Request, bytes_max: usize) -> Result<Bytes, Failure> {
-    let too_large = || {
-        let error = format!("the body is longer than {bytes_max} bytes");
-        Failure::new(Kind::TooLarge, error, "send less")
-    };
-    let declared = request.headers().get(header::CONTENT_LENGTH);
-    let declared: Option<usize> = declared.and_then(|len| len.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|len| len > bytes_max) {
-        return Err(too_large());
+/// The body of a request, at most `bytes_max` long. Of a longer one some more is read and thrown
+/// away, so that the sender comes to read the answer instead of seeing a broken connection.
+pub(crate) async fn body(request: Request, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let mut stream = request.into_body().into_data_stream();
+    let (mut kept, mut seen) = (Vec::new(), 0_usize);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| {
+            Failure::invalid(format!("the body did not come whole: {error}"), "send it again")
+        })?;
+        seen = seen.saturating_add(chunk.len());
+        if seen <= bytes_max {
+            kept.extend_from_slice(&chunk);
+        } else if seen > bytes_max.saturating_add(BODY_DRAINED_BYTES_MAX) {
+            break;
+        } else {
+            kept = Vec::new();
+        }
     }
-    axum::body::to_bytes(request.into_body(), bytes_max).await.map_err(|_| too_large())
+    if seen <= bytes_max {
+        return Ok(kept);
+    }
+    let error = format!("the body is longer than {bytes_max} bytes");
+    Err(Failure::new(Kind::TooLarge, error, "send less"))
 }
 
 /// Parameters after the `?`.

@@ -23,18 +23,23 @@ use super::gateways::known;
 use super::routes::Routes;
 use crate::failure::Failure;
 use crate::limits::LOG_LEASE_S;
-use crate::mqtt::{HubHandle, LogFeeds};
+use crate::mqtt::{Commands, HubHandle, LogFeeds};
 
 #[derive(Clone)]
 struct LogDesk {
     desk: Desk,
     logs: Arc<LogFeeds>,
     hub: HubHandle,
+    commands: Arc<Commands>,
 }
 
 pub(super) fn routes(desk: &Desk, parts: &ApiParts) -> Routes {
-    let desk =
-        LogDesk { desk: desk.clone(), logs: Arc::clone(&parts.logs), hub: parts.hub.clone() };
+    let desk = LogDesk {
+        desk: desk.clone(),
+        logs: Arc::clone(&parts.logs),
+        hub: parts.hub.clone(),
+        commands: Arc::clone(&parts.commands),
+    };
     Routes::default().get("/v1/gateways/{gateway}/logs", follow, desk)
 }
 
@@ -45,7 +50,8 @@ async fn follow(
     let name = gateway.clone();
     desk.desk.read(move |rows| known(rows, &name).map(drop)).await?;
     let feed = desk.logs.follow(&gateway)?;
-    let mut follower = Follower { feed, hub: desk.hub, gateway, ask_at: Instant::now() };
+    let mut follower =
+        Follower { feed, hub: desk.hub, commands: desk.commands, gateway, ask_at: Instant::now() };
     follower.ask().await;
     let lines = stream::unfold(follower, |mut follower| async {
         let text = follower.next().await?;
@@ -58,21 +64,25 @@ async fn follow(
 struct Follower {
     feed: Receiver<Arc<Logs>>,
     hub: HubHandle,
+    commands: Arc<Commands>,
     gateway: String,
     /// When the lease is to be renewed.
     ask_at: Instant,
 }
 
 impl Follower {
-    /// Asks for log lines for some time. The id is of no use: nobody waits for an answer.
+    /// Asks for log lines for some time. Nobody waits for the answer, but each time is a question
+    /// of its own.
     async fn ask(&mut self) {
         self.ask_at = Instant::now() + Duration::from_secs(u64::from(LOG_LEASE_S) / 2);
         let request = Request::Logs { for_s: LOG_LEASE_S };
-        self.hub.tell(&self.gateway, Down::Command(Command { id: 0, request })).await;
+        self.hub
+            .tell(&self.gateway, Down::Command(Command { id: self.commands.next_id(), request }))
+            .await;
     }
 
-    /// The next lines; renews the lease when it is half over. An empty line keeps the connection from
-    /// looking dead and finds out when the follower is gone.
+    /// The next lines; renews the lease when it is half over. An empty line keeps the connection
+    /// from looking dead and finds out when the follower is gone.
     async fn next(&mut self) -> Option<String> {
         match tokio::time::timeout_at(self.ask_at, self.feed.recv()).await {
             Ok(Ok(logs)) => {

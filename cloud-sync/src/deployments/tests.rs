@@ -3,7 +3,6 @@ use sync_protocol::record::Phase;
 use sync_protocol::wire::{AppState, StateReport, Up};
 use sync_protocol::{SignedManifest, SigningKey};
 
-use super::progress::Progress;
 use super::*;
 use crate::ingest::take;
 use crate::store::revisions::RevisionRow;

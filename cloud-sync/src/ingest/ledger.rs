@@ -27,6 +27,14 @@ pub(crate) struct Taken {
     pub(crate) conflicts: u64,
 }
 
+/// What is put where nothing stands.
+#[derive(Clone, Copy)]
+struct Filling {
+    kind: Kind,
+    epoch: u64,
+    time: Stamp,
+}
+
 /// One stream of one gateway within a transaction.
 pub(crate) struct Ledger<'r> {
     rows: &'r mut dyn Rows,
@@ -72,6 +80,8 @@ impl<'r> Ledger<'r> {
                 said.stream, said.last, self.stream.top
             );
             self.alarm(alarm::GATEWAY_BEHIND, &text)?;
+            // What is missing below the top will never come, and no position may be used twice.
+            self.lose(self.stream.stored_to + 1, self.stream.top)?;
         }
         if said.first > self.stream.stored_to + 1 {
             self.lose(self.stream.stored_to + 1, said.first - 1)?;
@@ -90,8 +100,8 @@ impl<'r> Ledger<'r> {
         match &record.body {
             RecordBody::Tombstone(tombstone) => {
                 let kind = Kind::Tombstone(tombstone.reason);
-                let filled =
-                    self.fill(tombstone.from, record.seq, kind, record.epoch, record.time)?;
+                let filling = Filling { kind, epoch: record.epoch, time: record.time };
+                let filled = self.fill(tombstone.from, record.seq, &filling)?;
                 let counter = if filled { &mut self.taken.new } else { &mut self.taken.repeated };
                 *counter += 1;
                 Ok(())
@@ -161,21 +171,25 @@ impl<'r> Ledger<'r> {
 
     /// Positions are lost: whatever of them is not here becomes a gap.
     fn lose(&mut self, from: u64, to: u64) -> Result<(), StoreError> {
-        let stamp = Stamp { unix_ms: self.now_ms, synced: true };
-        self.fill(from, to, Kind::Gap, 0, stamp).map(drop)
+        self.fill(from, to, &self.gap()).map(drop)
+    }
+
+    fn gap(&self) -> Filling {
+        let time = Stamp { unix_ms: self.now_ms, synced: true };
+        Filling { kind: Kind::Gap, epoch: 0, time }
     }
 
     /// Puts a tombstone or gap wherever nothing stands within `from..=to`. A tombstone also takes
     /// the place of gaps: now it is known why. Says whether there was room.
-    fn fill(
-        &mut self,
-        from: u64,
-        to: u64,
-        kind: Kind,
-        epoch: u64,
-        time: Stamp,
-    ) -> Result<bool, StoreError> {
-        let (mut scan, mut hole, mut filled) = (from, from, false);
+    fn fill(&mut self, from: u64, to: u64, filling: &Filling) -> Result<bool, StoreError> {
+        // Up to here something stands everywhere; only gaps can be replaced.
+        let covered = self.stream.stored_to;
+        let mut filled = match filling.kind {
+            Kind::Gap => false,
+            _ => self.explain_gaps(from, to.min(covered), filling)?,
+        };
+        let from = from.max(covered + 1);
+        let (mut scan, mut hole) = (from, from);
         'pages: while scan <= to && scan <= self.stream.top {
             let page = self.rows.places(self.gateway, self.stream.stream, scan, PAGE)?;
             if page.is_empty() {
@@ -186,28 +200,38 @@ impl<'r> Ledger<'r> {
                     break 'pages;
                 }
                 scan = place.seq + 1;
-                if place.kind == Kind::Gap && kind != Kind::Gap {
+                if place.kind == Kind::Gap && filling.kind != Kind::Gap {
                     self.cut_gap(&place, from, to)?;
                     continue;
                 }
-                filled |= self.fill_hole(hole, place.first.saturating_sub(1), kind, epoch, time)?;
+                filled |= self.fill_hole(hole, place.first.saturating_sub(1), filling)?;
                 hole = place.seq + 1;
             }
         }
-        Ok(self.fill_hole(hole, to, kind, epoch, time)? | filled)
+        Ok(self.fill_hole(hole, to, filling)? | filled)
     }
 
-    fn fill_hole(
-        &mut self,
-        first: u64,
-        seq: u64,
-        kind: Kind,
-        epoch: u64,
-        time: Stamp,
-    ) -> Result<bool, StoreError> {
+    /// Replaces what of the gaps lies within `from..=to`.
+    fn explain_gaps(&mut self, from: u64, to: u64, filling: &Filling) -> Result<bool, StoreError> {
+        let (mut scan, mut filled) = (from, false);
+        while scan <= to {
+            let gaps = self.rows.gaps(self.gateway, self.stream.stream, scan, PAGE)?;
+            let within: Vec<Place> = gaps.into_iter().filter(|gap| gap.first <= to).collect();
+            let Some(last) = within.last() else { break };
+            scan = last.seq + 1;
+            for gap in &within {
+                self.cut_gap(gap, from, to)?;
+                filled |= self.fill_hole(gap.first.max(from), gap.seq.min(to), filling)?;
+            }
+        }
+        Ok(filled)
+    }
+
+    fn fill_hole(&mut self, first: u64, seq: u64, filling: &Filling) -> Result<bool, StoreError> {
         if first > seq {
             return Ok(false);
         }
+        let Filling { kind, epoch, time } = *filling;
         let place = Place { first, seq, kind, epoch, digest: Vec::new() };
         let (id, stored_ms, content) = (0, self.now_ms, Content::Nothing);
         self.add(&EntryRow { id, place, time, stored_ms, content })?;
@@ -217,9 +241,9 @@ impl<'r> Ledger<'r> {
     /// Removes a gap but for what of it lies outside `from..=to`.
     fn cut_gap(&mut self, gap: &Place, from: u64, to: u64) -> Result<(), StoreError> {
         self.rows.delete_gap(self.gateway, self.stream.stream, gap.seq)?;
-        let time = Stamp { unix_ms: self.now_ms, synced: true };
-        self.fill_hole(gap.first, gap.seq.min(from - 1), Kind::Gap, 0, time)?;
-        self.fill_hole(gap.first.max(to + 1), gap.seq, Kind::Gap, 0, time)?;
+        let filling = self.gap();
+        self.fill_hole(gap.first, gap.seq.min(from - 1), &filling)?;
+        self.fill_hole(gap.first.max(to + 1), gap.seq, &filling)?;
         Ok(())
     }
 

@@ -231,6 +231,9 @@ fn a_gateway_that_lost_its_store_is_told_and_seen() {
     cloud.send(run(1..=9));
     assert_eq!(cloud.hello(10, 1, 0), 9, "it continues above 9");
     assert_eq!(cloud.alarms(), [alarm::GATEWAY_BEHIND]);
+    cloud.send(run(15..=20));
+    assert_eq!(cloud.hello(11, 1, 0), 20, "above everything that is stored, holes included");
+    assert_eq!(cloud.shape()[9], (10, 14, "gap"));
 }
 
 #[test]
@@ -398,7 +401,11 @@ impl Model {
         }
     }
 
-    fn hello(&mut self, first: u64) {
+    fn hello(&mut self, first: u64, last: u64) {
+        let top = self.0.last_key_value().map(|(position, _)| *position).unwrap_or_default();
+        if top > last {
+            (1..=top).for_each(|position| self.put(position, "gap"));
+        }
         (self.stored_to() + 1..first).for_each(|position| self.put(position, "gap"));
     }
 }
@@ -417,7 +424,7 @@ proptest! {
                     cloud.send(records)
                 }
                 Step::Hello { first, last } => {
-                    model.hello(first);
+                    model.hello(first, last);
                     cloud.hello(9, first, last)
                 }
             };

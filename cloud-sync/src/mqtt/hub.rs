@@ -69,8 +69,7 @@ impl Hub {
         let instance = parts.office.instance;
         let answers = handle.0.clone();
         let outbound = move |batch| drop(answers.blocking_send(Event::Answers(batch)));
-        let worker =
-            Worker::start(Arc::clone(&parts.store), instance, parts.clock.clone(), outbound)?;
+        let worker = Worker::start(Arc::clone(&parts.store), instance, parts.clock, outbound)?;
         let asks = start_chunks(&parts, instance, handle.0.clone())?;
         let MqttSocket { limits, port, transport, listener } = socket;
         Ok(Self {
@@ -104,7 +103,6 @@ impl Hub {
         loop {
             let deadline = self.sleep();
             tokio::select! {
-                biased;
                 _ = &mut stop => break,
                 event = self.events.recv() => {
                     if let Some(event) = event {
@@ -176,7 +174,7 @@ impl Hub {
         for effect in effects {
             match self.port.apply(effect) {
                 Some(Effect::Authenticate { conn, request }) => {
-                    let (store, clock) = (Arc::clone(&self.parts.store), self.parts.clock.clone());
+                    let (store, clock) = (Arc::clone(&self.parts.store), self.parts.clock);
                     let events = self.handle.0.clone();
                     tokio::task::spawn_blocking(move || {
                         let outcome = admit(&*store, &request, clock.now_ms());

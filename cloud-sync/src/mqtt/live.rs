@@ -131,10 +131,15 @@ impl Commands {
         Self { next: AtomicU64::new(first), waiting: Mutex::default() }
     }
 
+    /// An id that was not used before.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Registers a command for a gateway.
     pub(crate) fn register(self: &Arc<Self>, gateway: &str) -> Result<Pending, Failure> {
         let (sender, reply) = oneshot::channel();
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= COMMANDS_MAX {
             let error = format!("{COMMANDS_MAX} commands wait for an answer");

@@ -158,6 +158,18 @@ pub(crate) trait RecordRows {
         limit: u32,
     ) -> Result<Vec<Place>, StoreError>;
 
+    /// Gaps that end at or after `from`, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn gaps(
+        &self,
+        gateway: GatewayId,
+        stream: u8,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<Place>, StoreError>;
+
     /// Adds an entry; the caller knows that its place is free.
     ///
     /// # Errors

@@ -74,8 +74,10 @@ pub(super) fn chart(series: &[Series]) -> Markup {
         }
         p.legend {
             @for (index, line) in series.iter().enumerate() {
-                span class=(format!("s{index}")) { (line.label) }
-                @if let Some((_, value)) = line.points.last() { " " (scale(*value, 1.0)) "  " }
+                span {
+                    span class=(format!("s{index}")) { (line.label) } " "
+                    @if let Some((_, value)) = line.points.last() { (scale(*value, 1.0)) }
+                }
             }
             span.quiet { "over " (seconds) " s" }
         }

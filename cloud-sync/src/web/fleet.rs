@@ -32,7 +32,7 @@ pub(super) async fn page(
     Operator(operator): Operator,
 ) -> Result<Html, Failure> {
     let fragment = render(&parts).await?;
-    Ok(Html(framed("Fleet", &operator, html! {}, "/fragments/fleet", fragment)))
+    Ok(Html(framed("Fleet", &operator, &html! {}, "/fragments/fleet", &fragment)))
 }
 
 pub(super) async fn fragment(State(parts): State<WebParts>) -> Result<Html, Failure> {

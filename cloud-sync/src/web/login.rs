@@ -57,7 +57,7 @@ pub(super) async fn leave(State(login): State<LoginDesk>, headers: HeaderMap) ->
 fn view(error: Option<&str>) -> Markup {
     bare(
         "Log in",
-        html! {
+        &html! {
             main.login {
                 h1 { "Holm" }
                 form method="post" action="/login" {

@@ -14,7 +14,7 @@ impl IntoResponse for Html {
 }
 
 /// A page without navigation.
-pub(super) fn bare(title: &str, body: Markup) -> Markup {
+pub(super) fn bare(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -33,9 +33,9 @@ pub(super) fn bare(title: &str, body: Markup) -> Markup {
 pub(super) fn framed(
     title: &str,
     operator: &str,
-    above: Markup,
+    above: &Markup,
     source: &str,
-    fragment: Markup,
+    fragment: &Markup,
 ) -> Markup {
     let link = |href: &str, text: &str| {
         html! {
@@ -44,7 +44,7 @@ pub(super) fn framed(
     };
     bare(
         title,
-        html! {
+        &html! {
             header {
                 strong { "Holm" }
                 nav {

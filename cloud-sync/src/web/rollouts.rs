@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use maud::{Markup, html};
+use sync_protocol::InstanceId;
 
 use super::WebParts;
 use super::page::{Html, ago, framed, tone};
 use crate::api::Operator;
-use crate::deployments::{GatewayProgress, progress};
+use crate::deployments::{GatewayProgress, Progress, progress};
 use crate::failure::Failure;
 use crate::store::Rows;
 use crate::store::deployments::{Cause, DeploymentRow, Target};
-use sync_protocol::InstanceId;
 
 /// Deployments on the page; the API has them all.
 const SHOWN: u32 = 20;
@@ -30,7 +30,7 @@ pub(super) async fn page(
     Operator(operator): Operator,
 ) -> Result<Html, Failure> {
     let fragment = render(&parts).await?;
-    Ok(Html(framed("Deployments", &operator, html! {}, "/fragments/deployments", fragment)))
+    Ok(Html(framed("Deployments", &operator, &html! {}, "/fragments/deployments", &fragment)))
 }
 
 pub(super) async fn fragment(State(parts): State<WebParts>) -> Result<Html, Failure> {
@@ -60,7 +60,10 @@ fn view(rollouts: &[Rollout], now_ms: u64) -> Markup {
     html! {
         h1 { "Deployments" }
         @if rollouts.is_empty() {
-            p { "Nothing is deployed. " code { "holm deploy" } " builds, signs and deploys an app." }
+            p {
+                "Nothing is deployed. " code { "holm deploy" }
+                " builds, signs and deploys an app."
+            }
         }
         @for rollout in rollouts { (one(rollout, now_ms)) }
     }
@@ -73,6 +76,10 @@ fn one(rollout: &Rollout, now_ms: u64) -> Markup {
         Cause::Rollback => "back to ",
         Cause::Undeploy => "removed",
     };
+    // Where a newer deployment counts, that one tells.
+    let superseded = |gateway: &&GatewayProgress| gateway.progress == Progress::Superseded;
+    let counting: Vec<&GatewayProgress> =
+        rollout.progress.iter().filter(|gateway| !superseded(gateway)).collect();
     let digest = row.revision.map(|digest| digest.to_string()).unwrap_or_default();
     html! {
         section.rollout {
@@ -85,7 +92,7 @@ fn one(rollout: &Rollout, now_ms: u64) -> Markup {
             }
             (summary(&rollout.progress))
             ul {
-                @for gateway in rollout.progress.iter().take(GATEWAYS_SHOWN) {
+                @for gateway in counting.iter().take(GATEWAYS_SHOWN) {
                     li {
                         strong { (gateway.gateway) } " "
                         span class=(tone(gateway.progress.as_str())) {
@@ -95,8 +102,8 @@ fn one(rollout: &Rollout, now_ms: u64) -> Markup {
                     }
                 }
             }
-            @if rollout.progress.len() > GATEWAYS_SHOWN {
-                p.quiet { "and " (rollout.progress.len() - GATEWAYS_SHOWN) " more" }
+            @if counting.len() > GATEWAYS_SHOWN {
+                p.quiet { "and " (counting.len() - GATEWAYS_SHOWN) " more" }
             }
         }
     }
@@ -131,6 +138,10 @@ fn summary(progress: &[GatewayProgress]) -> Markup {
                 rect x=(from) y="0" width=(to - from) height="2" class=(tone(state)) {}
             }
         }
-        p { @for (state, count) in &counts { span class=(tone(state)) { (count) " " (state) } " " } }
+        p {
+            @for (state, count) in &counts {
+                span class=(tone(state)) { (count) " " (state) } " "
+            }
+        }
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn page(
 ) -> Result<Html, Failure> {
     let fragment = render(&parts, &selection).await?;
     let form = form(&selection);
-    Ok(Html(framed("Telemetry", &operator, form, &selection.source(), fragment)))
+    Ok(Html(framed("Telemetry", &operator, &form, &selection.source(), &fragment)))
 }
 
 pub(super) async fn fragment(
@@ -116,7 +116,10 @@ fn view(found: &[Found]) -> Markup {
     html! {
         h1 { "Telemetry" }
         @if series.is_empty() {
-            p { "There are no numbers to show. A function records them with " code { "record" } "." }
+            p {
+                "There are no numbers to show. A function records them with "
+                code { "record" } "."
+            }
         } @else {
             (chart(&series))
         }

@@ -1,1 +1,112 @@
+//! Pages need a session, and texts of gateways stay texts.
 
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use sync_protocol::record::Phase;
+use sync_protocol::{Digest, InstanceId};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::clock::Clock;
+use crate::failure::Failure;
+use crate::store;
+use crate::store::access::OperatorRow;
+use crate::store::deployments::AppRow;
+use crate::store::sqlite::SqliteStore;
+
+const TOKEN: &str = "holm-op-test";
+
+struct Site {
+    router: Router,
+    store: Arc<SqliteStore>,
+    _temp: tempfile::TempDir,
+}
+
+fn site() -> Site {
+    let temp = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(&temp.path().join("cloud.db")).unwrap());
+    let added: Result<(), Failure> = store::write(&*store, |rows| {
+        let (name, token) = ("admin".into(), Digest::of(TOKEN.as_bytes()));
+        Ok(rows.put_operator(&OperatorRow { name, token, added_ms: 0 })?)
+    });
+    added.unwrap();
+    let desk = Desk { store: store.clone(), clock: Clock::system() };
+    let instance = InstanceId([1; 16]);
+    let router = router(&WebParts { desk, live: Arc::default(), instance, secure: true });
+    Site { router, store, _temp: temp }
+}
+
+impl Site {
+    async fn ask(&self, request: Request<Body>) -> (StatusCode, Option<String>, String) {
+        let reply = self.router.clone().oneshot(request).await.unwrap();
+        assert!(reply.headers().contains_key(header::CONTENT_SECURITY_POLICY));
+        let status = reply.status();
+        let cookie = reply.headers().get(header::SET_COOKIE);
+        let cookie = cookie.map(|value| value.to_str().unwrap().to_owned());
+        let text = to_bytes(reply.into_body(), 1 << 20).await.unwrap();
+        (status, cookie, String::from_utf8(text.to_vec()).unwrap())
+    }
+
+    async fn get(&self, path: &str, cookie: &str) -> (StatusCode, String) {
+        let request = Request::get(path).header(header::COOKIE, cookie);
+        let (status, _, text) = self.ask(request.body(Body::empty()).unwrap()).await;
+        (status, text)
+    }
+
+    async fn login(&self, token: &str) -> (StatusCode, Option<String>) {
+        let request = Request::post("/login")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(format!("token={token}")))
+            .unwrap();
+        let (status, cookie, _) = self.ask(request).await;
+        (status, cookie)
+    }
+}
+
+#[tokio::test]
+async fn pages_need_a_session() {
+    let site = site();
+    for path in ["/", "/deployments", "/telemetry"] {
+        assert_eq!(site.get(path, "").await.0, StatusCode::SEE_OTHER, "{path}");
+    }
+    assert_eq!(site.get("/fragments/fleet", "").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(site.get("/", "holm_session=guess").await.0, StatusCode::SEE_OTHER);
+    assert_eq!(site.login("holm-op-wrong").await.0, StatusCode::UNAUTHORIZED);
+    let (status, cookie) = site.login(TOKEN).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    let cookie = cookie.unwrap();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("Secure"));
+    let pair = cookie.split(';').next().unwrap();
+    for path in ["/", "/deployments", "/telemetry", "/telemetry?gateway=nobody"] {
+        let (status, text) = site.get(path, pair).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert!(text.contains("<!DOCTYPE html>"));
+    }
+    let leave = Request::post("/logout").header(header::COOKIE, pair).body(Body::empty());
+    site.ask(leave.unwrap()).await;
+    assert_eq!(site.get("/", pair).await.0, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn what_a_gateway_says_is_escaped() {
+    let site = site();
+    let evil = "<script>alert(1)</script>";
+    let said: Result<(), Failure> = store::write(&*site.store, |rows| {
+        let gateway = rows.add_gateway("gw-a", 1)?;
+        let app = AppRow {
+            app: evil.into(),
+            revision: Digest([2; 32]),
+            phase: Phase::Failed,
+            reason: evil.into(),
+            running: None,
+            generation: 1,
+            at_ms: 1,
+        };
+        rows.put_app(gateway, &app)?;
+        Ok(rows.raise_alarm(gateway, "two-gateways", evil, 1)?)
+    });
+    said.unwrap();
+    let cookie = site.login(TOKEN).await.1.unwrap();
+    let (_, text) = site.get("/", cookie.split(';').next().unwrap()).await;
+    assert!(text.contains("&lt;script&gt;alert(1)") && !text.contains(evil));
+}

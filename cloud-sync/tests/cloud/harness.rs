@@ -19,6 +19,7 @@ pub(crate) fn any() -> SocketAddr {
 enum Backend {
     InProcess(Running),
     Process(Child),
+    Stopped,
 }
 
 /// A control plane with its directory.
@@ -102,21 +103,15 @@ impl Cloud {
         SigningKey::from_pem(&pem).unwrap()
     }
 
-    /// Stops well and starts again.
+    /// Stops well and starts again, elsewhere.
     pub(crate) async fn restart(&mut self) {
-        let config = config(&self.temp);
-        if let Backend::InProcess(running) = &mut self.backend {
-            let (http, mqtt) = (running.http_addr(), running.mqtt_addr());
-            let old = std::mem::replace(
-                &mut self.backend,
-                Backend::Process(Command::new("true").spawn().unwrap()),
-            );
-            if let Backend::InProcess(old) = old {
-                old.stop().await;
-            }
-            let config = Config { http: Some(http), mqtt: Some(mqtt), ..config };
-            self.backend = Backend::InProcess(cloud_sync::start(config).await.unwrap());
+        match std::mem::replace(&mut self.backend, Backend::Stopped) {
+            Backend::InProcess(running) => running.stop().await,
+            Backend::Process(_) | Backend::Stopped => panic!("not in this process"),
         }
+        let running = cloud_sync::start(config(&self.temp)).await.unwrap();
+        (self.http, self.mqtt) = (running.http_addr(), running.mqtt_addr());
+        self.backend = Backend::InProcess(running);
     }
 
     /// SIGKILL, then a new process.

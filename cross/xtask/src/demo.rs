@@ -54,7 +54,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     setup::wasm_target()?;
     run_command(cargo(&["build", "--workspace", "--bins"]))?;
     if args.plant.is_some() {
-        let words = ["build", "-p", "edge-agent", "--features", "plant", "--bin", "edge-agent-planted"];
+        let words =
+            ["build", "-p", "edge-agent", "--features", "plant", "--bin", "edge-agent-planted"];
         run_command(cargo(&words))?;
     }
     let seed = args.seed.unwrap_or_else(|| {

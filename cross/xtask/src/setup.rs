@@ -34,7 +34,7 @@ pub(crate) struct Part {
 
 /// Parts of suites that need a peer.
 pub(crate) const PARTS: &[Part] =
-    &[Part { program: "mosquitto", package: "mosquitto", suite: "mosquitto" }];
+    &[Part { program: "mosquitto_pub", package: "mosquitto-clients", suite: "mosquitto" }];
 
 impl Part {
     /// Whether the program can be started.

@@ -114,6 +114,7 @@ struct Totals {
     egress_bytes: usize,
     queued: Size,
     persistent: usize,
+    subscription_bytes: usize,
 }
 
 impl Broker {

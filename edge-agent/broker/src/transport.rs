@@ -10,7 +10,9 @@
 //! - A connection has at most [`INPUTS_PER_CONNECTION`] inputs with the owner and then is not
 //!   read: a flood waits in its own socket. An input holds the packets of one read of
 //!   [`READ_BYTES`], or one larger packet.
-//! - A connection without traffic holds no buffers.
+//! - A connection without traffic holds no buffers. The rest of a packet larger than
+//!   [`READ_BYTES`] is read only when there is room for it among `assembly_bytes_max`, and has to
+//!   come within `packet_ms_max`: large packets wait for each other, small ones for nobody.
 //! - Until its CONNECT is there, a connection holds one of `handshakes_max` places, for at most
 //!   `connect_ms_max` (half of it when half of the places are taken), and buffers at most
 //!   `connect_bytes_max`.
@@ -23,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::broker::ConnId;
 
@@ -39,7 +41,7 @@ pub use port::Port;
 use port::Arrival;
 
 /// Bytes taken from a socket at once.
-pub const READ_BYTES: usize = 64 * 1_024;
+pub const READ_BYTES: usize = 16 * 1_024;
 
 /// Inputs of one connection that the owner may not have taken yet.
 pub const INPUTS_PER_CONNECTION: usize = 2;
@@ -57,6 +59,10 @@ pub struct TransportLimits {
     pub connect_bytes_max: usize,
     /// Largest packet in bytes: [`Limits::packet_bytes_max`](crate::Limits::packet_bytes_max).
     pub packet_bytes_max: usize,
+    /// Bytes of incomplete large packets of all connections; a further one waits.
+    pub assembly_bytes_max: usize,
+    /// Milliseconds for a large packet to arrive, once it has room; then its connection is closed.
+    pub packet_ms_max: u64,
     /// Inputs waiting for the owner; at this bound connections wait to be read.
     pub inputs_max: usize,
     /// Milliseconds to write the last bytes of a connection that is closed.
@@ -71,6 +77,8 @@ impl Default for TransportLimits {
             connect_ms_max: 10_000,
             connect_bytes_max: 16 * 1_024,
             packet_bytes_max: crate::Limits::default().packet_bytes_max(),
+            assembly_bytes_max: 16 * 1_024 * 1_024,
+            packet_ms_max: 60_000,
             inputs_max: 128,
             close_ms_max: 2_000,
         }
@@ -99,9 +107,18 @@ struct Shared {
     next_conn: AtomicU64,
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
+    /// Room for incomplete large packets, in bytes.
+    assembly: Arc<Semaphore>,
 }
 
 impl Shared {
+    /// Waits for room for a packet of so many bytes.
+    async fn room(&self, packet_bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = packet_bytes.min(self.limits.assembly_bytes_max);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Arc::clone(&self.assembly).acquire_many_owned(bytes).await.ok()
+    }
+
     fn conn_id(&self) -> ConnId {
         ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
     }
@@ -115,6 +132,7 @@ impl Transport {
         let shared = Shared {
             connections: Arc::new(Semaphore::new(limits.connections_max)),
             handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
+            assembly: Arc::new(Semaphore::new(limits.assembly_bytes_max)),
             next_conn: AtomicU64::new(1),
             ingress,
             limits,

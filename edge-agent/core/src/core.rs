@@ -226,7 +226,7 @@ impl Core {
             }
             Input::Crashed { job, event, run } => self.crashed(job, event, run, turn),
             Input::Started => self.started(turn),
-            Input::Activate { release, probation } => self.activate(release, probation, turn),
+            Input::Activate { release, probation } => self.activate(&release, probation, turn),
             Input::Deactivate { app } => self.deactivate(&app, turn),
             Input::Quiesce { app } => self.quiesce(&app, turn),
             Input::Resume { app } => self.resume(&app),

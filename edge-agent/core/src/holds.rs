@@ -203,14 +203,14 @@ impl Holds {
     }
 
     /// It waits for something else now; others may get what it waited for.
-    pub(crate) fn blocked_by(&mut self, no: HoldNo, blocked: Blocked) {
+    pub(crate) fn blocked_by(&mut self, no: HoldNo, blocked: &Blocked) {
         let Some(held) = self.held.get_mut(&no) else { return };
         let before = std::mem::replace(&mut held.blocked, blocked.clone());
-        if before == blocked {
+        if before == *blocked {
             return;
         }
         self.unregister(no, &before);
-        self.register(no, &blocked);
+        self.register(no, blocked);
         self.next_after(&before);
     }
 

@@ -171,7 +171,7 @@ pub enum DropReason {
 }
 
 /// Why a job ended without being done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeadReason {
     /// All attempts failed.
     AttemptsExhausted,

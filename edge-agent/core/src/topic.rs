@@ -26,7 +26,7 @@ mod tests;
 pub const TOPIC_BYTES_MAX: usize = 1_024;
 
 /// Most levels of a topic name or filter.
-pub const TOPIC_LEVELS_MAX: usize = 128;
+pub const TOPIC_LEVELS_MAX: usize = 32;
 
 /// Why a text is no topic name or no topic filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

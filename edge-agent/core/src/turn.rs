@@ -64,10 +64,8 @@ impl Counters {
                 ShedReason::Replaced => self.shed_replaced += 1,
                 ShedReason::HeldTooLong => self.shed_held += 1,
             },
-            CoreEvent::OutboxDropped { from, to, reason, .. } => {
-                if *reason != DropReason::Skipped {
-                    self.outbox_dropped += to.0.saturating_sub(from.0) + 1;
-                }
+            CoreEvent::OutboxDropped { from, to, reason, .. } if *reason != DropReason::Skipped => {
+                self.outbox_dropped += to.0.saturating_sub(from.0) + 1;
             }
             CoreEvent::ReceiptRefused { .. } => self.receipts_refused += 1,
             CoreEvent::StaleOutcome { .. } => self.stale_outcomes += 1,

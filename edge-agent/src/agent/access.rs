@@ -13,7 +13,7 @@ use crate::auth::{Accounts, Claim, Identity, Verdict};
 
 /// The answer, if it is known at once.
 #[derive(Debug)]
-pub enum Judged {
+pub(super) enum Judged {
     /// Known.
     Now(Result<Arc<Principal>, ReasonCode>),
     /// The auth thread will tell.
@@ -22,7 +22,7 @@ pub enum Judged {
 
 /// Accounts and the auth thread.
 #[derive(Debug)]
-pub struct Access {
+pub(super) struct Access {
     accounts: Accounts,
     thread: AuthThread<ConnId>,
 }
@@ -32,7 +32,7 @@ impl Access {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn start(accounts: Accounts, outlet: Outlet) -> io::Result<Self> {
+    pub(super) fn start(accounts: Accounts, outlet: Outlet) -> io::Result<Self> {
         let thread = AuthThread::spawn(move |question: Question<ConnId>, holds| {
             let Question { waiting: conn, name, password, .. } = question;
             outlet.tell(Inbound::Password { conn, name, password, holds });
@@ -41,7 +41,7 @@ impl Access {
     }
 
     /// Judges a client.
-    pub fn judge(&self, conn: ConnId, request: &AuthRequest) -> Judged {
+    pub(super) fn judge(&self, conn: ConnId, request: &AuthRequest) -> Judged {
         let claim = Claim {
             certificate: request.peer.certificate.as_ref().map(|cert| cert.common_name.clone()),
             username: request.username.clone(),
@@ -66,7 +66,7 @@ impl Access {
     }
 
     /// The auth thread has judged.
-    pub fn judged(
+    pub(super) fn judged(
         &mut self,
         name: &str,
         password: &[u8],

@@ -192,14 +192,16 @@ impl Gateway {
             reasons.push("the store is full: no new acks until space returns".to_owned());
         }
         if let Some(error) = self.link.clock_error_ms {
-            reasons.push(format!("the system clock differs from the control plane's by {error} ms"));
+            reasons
+                .push(format!("the system clock differs from the control plane's by {error} ms"));
         }
         if self.uplink.is_some() && !self.link.up {
             reasons.push(format!("no control plane: {}", self.link.reason));
         }
         for (app, ledger) in &self.deployments.reconciler.ledger().apps {
             if let Some(failed) = &ledger.failed {
-                reasons.push(format!("{app}: revision {} failed: {}", failed.revision, failed.reason));
+                reasons
+                    .push(format!("{app}: revision {} failed: {}", failed.revision, failed.reason));
             }
         }
         reasons

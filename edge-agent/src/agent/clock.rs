@@ -12,7 +12,7 @@ const VOUCHED_MS_MAX: u64 = 10_000;
 
 /// What time it is.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     gateway: GatewayClock,
     started: Instant,
     quality: ClockQuality,
@@ -21,7 +21,7 @@ pub struct Clock {
 impl Clock {
     /// Goes on from the last committed gateway time.
     #[must_use]
-    pub fn start(committed: Millis) -> Self {
+    pub(super) fn start(committed: Millis) -> Self {
         let synced = Path::new(SYNCED_FLAG).exists();
         Self {
             gateway: GatewayClock::start(committed, 0),
@@ -31,7 +31,7 @@ impl Clock {
     }
 
     /// Now.
-    pub fn now(&mut self) -> Now {
+    pub(super) fn now(&mut self) -> Now {
         let mono = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let wall = WallTime { unix_ms: system_unix_ms(), quality: self.quality };
         Now { at: self.gateway.now(mono), wall }
@@ -39,17 +39,17 @@ impl Clock {
 
     /// Seconds since the process started.
     #[must_use]
-    pub fn uptime_s(&self) -> u64 {
+    pub(super) fn uptime_s(&self) -> u64 {
         self.started.elapsed().as_secs()
     }
 
     /// How long until a gateway time.
-    pub fn until(&mut self, at: Millis) -> Duration {
+    pub(super) fn until(&mut self, at: Millis) -> Duration {
         Duration::from_millis(at.since(self.now().at).0)
     }
 
     /// The control plane says what time it is. Returns the system clock's error where it is large.
-    pub fn vouched(&mut self, unix_ms: u64) -> Option<i64> {
+    pub(super) fn vouched(&mut self, unix_ms: u64) -> Option<i64> {
         let own = system_unix_ms();
         if own.abs_diff(unix_ms) <= VOUCHED_MS_MAX {
             self.quality = ClockQuality::Synced;

@@ -18,7 +18,7 @@ use edge_core::time::Millis;
 use crate::store::{Batch, NotTaken, Op, Overlay, StoreThread};
 
 /// Bytes of the open batch over which the loop takes nothing more.
-pub const OPEN_BYTES_MAX: u64 = 1 << 20;
+pub(super) const OPEN_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes an operation is counted with beside its payload.
 const OP_OVERHEAD_BYTES: u64 = 64;
@@ -41,7 +41,7 @@ impl BatchOp for Op {
 
 /// The open batch and the store thread.
 #[derive(Debug)]
-pub struct Commit {
+pub(super) struct Commit {
     batch: OpenBatch<Op>,
     open_bytes: u64,
     open: BatchSeq,
@@ -55,7 +55,7 @@ pub struct Commit {
 impl Commit {
     /// Goes on after the store's last durable batch.
     #[must_use]
-    pub fn new(last: BatchSeq, overlay: Overlay, thread: StoreThread) -> Self {
+    pub(super) fn new(last: BatchSeq, overlay: Overlay, thread: StoreThread) -> Self {
         Self {
             batch: OpenBatch::new(BatchLimits::default()),
             open_bytes: 0,
@@ -70,47 +70,47 @@ impl Commit {
 
     /// Ticket of the open batch.
     #[must_use]
-    pub fn open(&self) -> BatchSeq {
+    pub(super) fn open(&self) -> BatchSeq {
         self.open
     }
 
     /// Whether more inputs may be taken.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.open_bytes < OPEN_BYTES_MAX
     }
 
     /// Whether nothing is open or at the store.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.at_store.is_none() && self.batch.is_empty() && self.batch.len() == 0
+    pub(super) fn is_idle(&self) -> bool {
+        self.at_store.is_none() && self.batch.is_empty() && self.batch.is_empty()
     }
 
     /// Adds an operation; it can be read at once.
-    pub fn push(&mut self, op: Op, pace: Pace, now: Millis) {
+    pub(super) fn push(&mut self, op: Op, pace: Pace, now: Millis) {
         self.overlay.apply(self.next_store_seq, &op);
         self.open_bytes += cost_bytes(&op);
         self.batch.push(op, pace, now);
     }
 
     /// Something waits for the open batch.
-    pub fn awaited(&mut self, pace: Pace, now: Millis) {
+    pub(super) fn awaited(&mut self, pace: Pace, now: Millis) {
         self.batch.awaited(pace, now);
     }
 
     /// An attempt of a job starts.
-    pub fn job_started(&mut self, job: JobId) {
+    pub(super) fn job_started(&mut self, job: JobId) {
         self.batch.started(job);
     }
 
     /// An attempt of a job ended.
-    pub fn job_stopped(&mut self, job: JobId) {
+    pub(super) fn job_stopped(&mut self, job: JobId) {
         self.batch.stopped(job);
     }
 
     /// Closes the open batch where that is due. A ticket comes back if that batch had nothing to
     /// write: it is durable already.
-    pub fn seal_if_due(&mut self, now: Millis) -> Option<BatchSeq> {
+    pub(super) fn seal_if_due(&mut self, now: Millis) -> Option<BatchSeq> {
         let seal = self.batch.seal_now(self.at_store.is_none(), now);
         self.ask_again_at = if let Seal::At(at) = seal { Some(at) } else { None };
         if seal == Seal::Now { self.seal(now) } else { None }
@@ -118,12 +118,12 @@ impl Commit {
 
     /// When [`Commit::seal_if_due`] is to be asked again.
     #[must_use]
-    pub fn deadline(&self) -> Option<Millis> {
+    pub(super) fn deadline(&self) -> Option<Millis> {
         self.ask_again_at
     }
 
     /// Closes the open batch whatever it waits for (at a stop).
-    pub fn seal_for_stop(&mut self, now: Millis) -> Option<BatchSeq> {
+    pub(super) fn seal_for_stop(&mut self, now: Millis) -> Option<BatchSeq> {
         if self.at_store.is_some() { None } else { self.seal(now) }
     }
 
@@ -146,14 +146,14 @@ impl Commit {
     }
 
     /// The store is done with a batch: its ticket, and all before it, are durable.
-    pub fn committed(&mut self) -> BatchSeq {
+    pub(super) fn committed(&mut self) -> BatchSeq {
         self.at_store.take().expect("invariant: the store answers what it was asked")
     }
 }
 
 impl Commit {
     /// Closes the store; everything given to it is durable or has failed.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.thread.stop();
     }
 }

@@ -11,14 +11,14 @@ use edge_core::message::Message;
 
 /// Open deliveries.
 #[derive(Debug, Default)]
-pub struct Deliveries {
+pub(super) struct Deliveries {
     next: u64,
     open: BTreeMap<DeliveryId, (AckToken, Arc<Message>)>,
 }
 
 impl Deliveries {
     /// Keeps a delivery until it is settled.
-    pub fn keep(&mut self, delivery: Delivery) -> DeliveryId {
+    pub(super) fn keep(&mut self, delivery: Delivery) -> DeliveryId {
         self.next += 1;
         let id = DeliveryId(self.next);
         self.open.insert(id, (delivery.token, delivery.message));
@@ -26,13 +26,7 @@ impl Deliveries {
     }
 
     /// The delivery that was settled.
-    pub fn take(&mut self, id: DeliveryId) -> Option<(AckToken, Arc<Message>)> {
+    pub(super) fn take(&mut self, id: DeliveryId) -> Option<(AckToken, Arc<Message>)> {
         self.open.remove(&id)
-    }
-
-    /// How many are open.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.open.len()
     }
 }

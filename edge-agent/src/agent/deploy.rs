@@ -27,10 +27,10 @@ use crate::store::{LedgerOp, Op};
 use crate::uplink::Say;
 
 /// Name of the ledger's row.
-pub const LEDGER_ROW: &str = "deployments";
+pub(super) const LEDGER_ROW: &str = "deployments";
 
 /// When a new revision is kept: nothing faulted for a minute, or so many attempts went well.
-pub const PROBATION: ProbationPolicy = ProbationPolicy {
+pub(super) const PROBATION: ProbationPolicy = ProbationPolicy {
     faults_max: 1,
     crashes_max: 3,
     successes: Some(100),
@@ -38,7 +38,7 @@ pub const PROBATION: ProbationPolicy = ProbationPolicy {
 };
 
 /// Deployments of this gateway.
-pub struct Deployments {
+pub(super) struct Deployments {
     pub(super) reconciler: Reconciler,
     pub(super) library: Library,
     preparer: Preparer,
@@ -61,7 +61,7 @@ struct Migrating {
 impl Deployments {
     /// Goes on from the ledger; `apps` are ready to run.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         ledger: Ledger,
         apps: Vec<PreparedApp>,
         library: Library,
@@ -89,7 +89,7 @@ fn own(digest: wire::Digest) -> Digest {
 }
 
 /// The core's digest, as the contract knows it.
-pub fn foreign(digest: Digest) -> wire::Digest {
+pub(super) fn foreign(digest: Digest) -> wire::Digest {
     wire::Digest(digest.0)
 }
 
@@ -159,7 +159,11 @@ impl Gateway {
         self.say(Say::Fetch { digest: foreign(digest), bytes_max });
     }
 
-    pub(super) fn fetched(&mut self, digest: wire::Digest, result: Result<std::path::PathBuf, String>) {
+    pub(super) fn fetched(
+        &mut self,
+        digest: wire::Digest,
+        result: Result<std::path::PathBuf, String>,
+    ) {
         match result {
             Ok(path) => self.deployments.preparer.ask(Prepare::Import { digest, path }),
             Err(reason) => {
@@ -232,7 +236,7 @@ impl Gateway {
                 });
                 self.reconcile(Input::Compiled { revision, result });
             }
-            PrepareDone::Migrated { app, result, .. } => match result {
+            PrepareDone::Migrated { app, result } => match result {
                 Ok(entries) => {
                     for (key, value) in entries {
                         self.core_op(CoreOp::PutState { key, value }, Pace::Prompt);
@@ -280,7 +284,11 @@ impl Gateway {
     }
 
     /// Deploys a bundle file of this host.
-    pub(super) fn deploy_local(&mut self, path: std::path::PathBuf, answer: oneshot::Sender<Answer>) {
+    pub(super) fn deploy_local(
+        &mut self,
+        path: std::path::PathBuf,
+        answer: oneshot::Sender<Answer>,
+    ) {
         let refuse = |answer: oneshot::Sender<Answer>, why: &str| {
             // A client that left is no error.
             let _ = answer.send(Err(why.to_owned()));

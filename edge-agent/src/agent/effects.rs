@@ -9,8 +9,8 @@ use edge_core::op::CoreOp;
 
 use super::access::Judged;
 use super::gateway::{Gateway, Work};
-use crate::store::Op;
 use crate::runtime;
+use crate::store::Op;
 
 impl Gateway {
     /// Carries out everything that is to be done, and what that causes.

@@ -11,7 +11,7 @@ use super::inbox::{Inbound, Outlet};
 use crate::runtime::{Completion, Invocation, Prepared, StateView, Stats, Workers};
 
 /// What is ready to run, by function and revision, and who runs it.
-pub struct Functions {
+pub(super) struct Functions {
     prepared: BTreeMap<(FunctionId, Digest), Arc<Prepared>>,
     workers: Workers,
     state: Arc<dyn StateView>,
@@ -22,36 +22,30 @@ pub struct Functions {
 impl Functions {
     /// Nothing is ready yet.
     #[must_use]
-    pub fn new(workers: Workers, state: Arc<dyn StateView>, outlet: Outlet) -> Self {
+    pub(super) fn new(workers: Workers, state: Arc<dyn StateView>, outlet: Outlet) -> Self {
         Self { prepared: BTreeMap::new(), workers, state, outlet, running: 0 }
     }
 
     /// A function of a revision can be run.
-    pub fn add(&mut self, prepared: Arc<Prepared>) {
+    pub(super) fn add(&mut self, prepared: Arc<Prepared>) {
         let profile = prepared.profile();
         let key = (profile.function.clone(), profile.revision);
         self.prepared.insert(key, prepared);
     }
 
     /// Forgets revisions that are neither live nor kept to go back to.
-    pub fn keep_only(&mut self, keep: impl Fn(&Digest) -> bool) {
+    pub(super) fn keep_only(&mut self, keep: impl Fn(&Digest) -> bool) {
         self.prepared.retain(|(_, revision), _| keep(revision));
     }
 
     /// The function of a revision, where it is ready.
     #[must_use]
-    pub fn get(&self, function: &FunctionId, revision: Digest) -> Option<&Arc<Prepared>> {
+    pub(super) fn get(&self, function: &FunctionId, revision: Digest) -> Option<&Arc<Prepared>> {
         self.prepared.get(&(function.clone(), revision))
     }
 
-    /// Attempts at the workers.
-    #[must_use]
-    pub fn running(&self) -> usize {
-        self.running
-    }
-
     /// Hands an attempt to a worker. What cannot be handed over ends as a fault of the host.
-    pub fn start(&mut self, attempt: Attempt) {
+    pub(super) fn start(&mut self, attempt: Attempt) {
         self.running += 1;
         let (job, id, event_id) = (attempt.job, attempt.attempt, attempt.event.id);
         let why = match self.get(&attempt.function, attempt.revision) {
@@ -87,12 +81,12 @@ impl Functions {
     }
 
     /// An attempt has come back.
-    pub fn done(&mut self) {
+    pub(super) fn done(&mut self) {
         self.running = self.running.checked_sub(1).expect("invariant: what comes back was started");
     }
 
     /// Waits for the running attempts, each within its time limit, and ends the workers.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.workers.stop();
     }
 }

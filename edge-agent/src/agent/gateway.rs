@@ -35,11 +35,11 @@ use crate::tls::TimeFloor;
 use crate::uplink::{Say, Uplink};
 
 /// Inputs of one turn.
-pub const TURN_INPUTS_MAX: usize = 256;
+pub(super) const TURN_INPUTS_MAX: usize = 256;
 
 /// Why the loop ended.
 #[derive(Debug)]
-pub enum Ended {
+pub(super) enum Ended {
     /// Somebody asked; everything is on disk.
     Stopped,
     /// The store takes nothing more: everything is rebuilt from it.
@@ -59,7 +59,7 @@ pub(super) enum Work {
 }
 
 /// All that is rebuilt together after a failed commit.
-pub struct Gateway {
+pub(super) struct Gateway {
     pub(super) name: String,
     pub(super) epoch: Epoch,
     pub(super) listeners: Vec<String>,
@@ -90,7 +90,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Runs until told to stop or until the store fails.
-    pub async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Inbound>) -> Ended {
+    pub(super) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Inbound>) -> Ended {
         loop {
             let wait = self.wait();
             tokio::select! {

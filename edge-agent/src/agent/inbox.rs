@@ -15,7 +15,7 @@ use crate::uplink::Heard;
 
 /// One thing the loop is told.
 #[derive(Debug)]
-pub enum Inbound {
+pub(super) enum Inbound {
     /// The store is done with a batch, or has failed.
     Store(store::Completion),
     /// A worker is done with an attempt.
@@ -43,18 +43,18 @@ pub enum Inbound {
 
 /// The sending half; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Outlet(mpsc::UnboundedSender<Inbound>);
+pub(super) struct Outlet(mpsc::UnboundedSender<Inbound>);
 
 impl Outlet {
     /// Tells the loop; a loop that is gone needs no telling.
-    pub fn tell(&self, inbound: Inbound) {
+    pub(super) fn tell(&self, inbound: Inbound) {
         let _ = self.0.send(inbound);
     }
 }
 
 /// The loop's inbox.
 #[must_use]
-pub fn inbox() -> (Outlet, mpsc::UnboundedReceiver<Inbound>) {
+pub(super) fn inbox() -> (Outlet, mpsc::UnboundedReceiver<Inbound>) {
     let (outlet, inbox) = mpsc::unbounded_channel();
     (Outlet(outlet), inbox)
 }

@@ -12,7 +12,7 @@ use sync_protocol::id::Digest;
 
 /// The library of a gateway.
 #[derive(Clone, Debug)]
-pub struct Library {
+pub(super) struct Library {
     dir: PathBuf,
 }
 
@@ -21,7 +21,7 @@ impl Library {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(data_dir: &Path) -> io::Result<Self> {
+    pub(super) fn open(data_dir: &Path) -> io::Result<Self> {
         let dir = data_dir.join("library");
         fs::create_dir_all(&dir)?;
         Ok(Self { dir })
@@ -33,7 +33,7 @@ impl Library {
 
     /// Whether a file is there.
     #[must_use]
-    pub fn has(&self, digest: Digest) -> bool {
+    pub(super) fn has(&self, digest: Digest) -> bool {
         self.path(digest).is_file()
     }
 
@@ -41,7 +41,11 @@ impl Library {
     ///
     /// # Errors
     /// It is not there, cannot be read, or is damaged (then it is removed, to be fetched again).
-    pub fn read(&self, digest: Digest, digest_of: impl Fn(&[u8]) -> Option<Digest>) -> io::Result<Vec<u8>> {
+    pub(super) fn read(
+        &self,
+        digest: Digest,
+        digest_of: impl Fn(&[u8]) -> Option<Digest>,
+    ) -> io::Result<Vec<u8>> {
         let path = self.path(digest);
         let bytes = fs::read(&path)?;
         if digest_of(&bytes) == Some(digest) {
@@ -56,7 +60,7 @@ impl Library {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn add(&self, digest: Digest, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn add(&self, digest: Digest, bytes: &[u8]) -> io::Result<()> {
         if self.has(digest) {
             return Ok(());
         }
@@ -72,7 +76,7 @@ impl Library {
     ///
     /// # Errors
     /// The folder cannot be read; a file that cannot be removed is left.
-    pub fn keep_only(&self, keep: &BTreeSet<Digest>) -> io::Result<()> {
+    pub(super) fn keep_only(&self, keep: &BTreeSet<Digest>) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let digest = entry.file_name().to_str().and_then(|name| name.parse().ok());

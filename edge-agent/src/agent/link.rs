@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// State of the link.
 #[derive(Clone, Debug, Default)]
-pub struct LinkState {
+pub(super) struct LinkState {
     /// Whether records flow.
     pub up: bool,
     /// Why not.
@@ -17,7 +17,7 @@ pub struct LinkState {
 
 impl LinkState {
     /// The link came up or went down.
-    pub fn changed(&mut self, up: bool, reason: String, now: Millis) {
+    pub(super) fn changed(&mut self, up: bool, reason: String, now: Millis) {
         if up || self.up {
             self.last_contact = Some(now);
         }
@@ -26,13 +26,13 @@ impl LinkState {
     }
 
     /// The control plane was heard.
-    pub fn contact(&mut self, now: Millis) {
+    pub(super) fn contact(&mut self, now: Millis) {
         self.last_contact = Some(now);
     }
 
     /// For `status`.
     #[must_use]
-    pub fn json(&self, now: Millis, enrolled: bool) -> Value {
+    pub(super) fn json(&self, now: Millis, enrolled: bool) -> Value {
         let contact = if self.up { Some(now) } else { self.last_contact };
         json!({
             "enrolled": enrolled,

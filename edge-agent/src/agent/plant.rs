@@ -13,7 +13,7 @@ use edge_core::time::Millis;
 
 /// The planted bug of this process, if any.
 #[derive(Debug, Default)]
-pub struct Plant {
+pub(super) struct Plant {
     #[cfg(feature = "plant")]
     bug: String,
     #[cfg(feature = "plant")]
@@ -65,28 +65,28 @@ impl Plant {
 impl Plant {
     /// No bug.
     #[must_use]
-    pub fn from_environment() -> Self {
+    pub(super) fn from_environment() -> Self {
         Self::default()
     }
 
     /// Never.
     #[must_use]
-    pub fn acks_early(&self) -> bool {
+    pub(super) fn acks_early(&self) -> bool {
         false
     }
 
     /// Never.
-    pub fn holds_commit(&mut self, _now: Millis) -> bool {
+    pub(super) fn holds_commit(&mut self, _now: Millis) -> bool {
         false
     }
 
     /// Never.
-    pub fn doubles(&mut self) -> bool {
+    pub(super) fn doubles(&mut self) -> bool {
         false
     }
 
     /// Never.
-    pub fn drops_record(&mut self) -> bool {
+    pub(super) fn drops_record(&mut self) -> bool {
         false
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use bytes::Bytes;
-use edge_core::id::{FunctionId, LaneKey};
+use edge_core::id::LaneKey;
 use edge_core::op::StateKey;
 use edge_core::release::Release;
 use sync_protocol::bundle::Bundle;
@@ -25,7 +25,7 @@ use crate::runtime::{Prepared, Runtime};
 const STACK_BYTES: usize = 4 << 20;
 
 /// What is asked.
-pub enum Prepare {
+pub(super) enum Prepare {
     /// Take a fetched file into the library.
     Import {
         /// What it should be.
@@ -61,7 +61,7 @@ pub enum Prepare {
 
 /// An app that can go live.
 #[derive(Clone)]
-pub struct PreparedApp {
+pub(super) struct PreparedApp {
     /// For the core.
     pub release: Arc<Release>,
     /// For the workers.
@@ -78,7 +78,7 @@ impl std::fmt::Debug for PreparedApp {
 
 /// The answer.
 #[derive(Debug)]
-pub enum PrepareDone {
+pub(super) enum PrepareDone {
     /// The file is in the library, or why not.
     Imported {
         /// Which.
@@ -109,8 +109,6 @@ pub enum PrepareDone {
     Migrated {
         /// The app.
         app: String,
-        /// The function.
-        function: FunctionId,
         /// Its entries.
         result: Result<Vec<(StateKey, Bytes)>, String>,
     },
@@ -118,7 +116,7 @@ pub enum PrepareDone {
 
 /// Handle of the thread.
 #[derive(Debug)]
-pub struct Preparer {
+pub(super) struct Preparer {
     asks: Sender<Prepare>,
 }
 
@@ -127,7 +125,7 @@ impl Preparer {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn spawn(worker: Worker, outlet: Outlet) -> io::Result<Self> {
+    pub(super) fn spawn(worker: Worker, outlet: Outlet) -> io::Result<Self> {
         let (asks, asked) = channel();
         let builder = std::thread::Builder::new().name("prepare".to_owned());
         builder.stack_size(STACK_BYTES).spawn(move || {
@@ -139,13 +137,13 @@ impl Preparer {
     }
 
     /// Asks; the answer comes through the inbox.
-    pub fn ask(&self, ask: Prepare) {
+    pub(super) fn ask(&self, ask: Prepare) {
         self.asks.send(ask).expect("invariant: the thread lives as long as its handle");
     }
 }
 
 /// What the thread works with.
-pub struct Worker {
+pub(super) struct Worker {
     /// Compiles.
     pub runtime: Arc<Runtime>,
     /// Files by digest.
@@ -175,9 +173,8 @@ impl Worker {
                 PrepareDone::Compiled { revision: digest, result: self.compile(&revision) }
             }
             Prepare::Migrate { app, prepared, from } => {
-                let function = prepared.profile().function.clone();
                 let result = self.migrate(&prepared, from);
-                PrepareDone::Migrated { app, function, result }
+                PrepareDone::Migrated { app, result }
             }
         }
     }
@@ -197,7 +194,9 @@ impl Worker {
     fn import_bundle(&self, path: &Path) -> Result<(String, Digest), String> {
         let size = std::fs::metadata(path).map_err(|err| err.to_string())?.len();
         if size > BUNDLE_BYTES_MAX {
-            return Err(format!("the bundle has {size} bytes, at most {BUNDLE_BYTES_MAX} are taken"));
+            return Err(format!(
+                "the bundle has {size} bytes, at most {BUNDLE_BYTES_MAX} are taken"
+            ));
         }
         let file = std::fs::read(path).map_err(|err| err.to_string())?;
         let bundle = Bundle::parse(&file).map_err(|err| err.to_string())?;
@@ -212,7 +211,7 @@ impl Worker {
     }
 
     /// Verifies and compiles a revision that is in the library, on the calling thread.
-    pub fn ready(&self, revision: Digest) -> Result<PreparedApp, String> {
+    pub(super) fn ready(&self, revision: Digest) -> Result<PreparedApp, String> {
         self.compile(&Arc::new(self.verify(revision)?))
     }
 
@@ -251,7 +250,8 @@ impl Worker {
         let lanes = self.state.lanes(&profile.function, from).map_err(|e| e.to_string())?;
         let mut copied = Vec::new();
         for (lane, entries) in lanes {
-            let device = if let LaneKey::Device(device) = &lane { Some(device.clone()) } else { None };
+            let device =
+                if let LaneKey::Device(device) = &lane { Some(device.clone()) } else { None };
             let entries = prepared
                 .migrate(from, device.as_ref(), entries)
                 .map_err(|fault| format!("migrate: {}: {}", fault.kind, fault.message))?;

@@ -15,7 +15,7 @@ use crate::runtime::{FunctionProfile, Grants, Limits};
 ///
 /// # Errors
 /// A topic or schedule that this gateway does not understand, with its path.
-pub fn resolve(revision: &VerifiedRevision) -> Result<core::Release, String> {
+pub(super) fn resolve(revision: &VerifiedRevision) -> Result<core::Release, String> {
     let manifest = revision.manifest();
     let app = &manifest.app;
     let functions = manifest.functions.iter().map(|(name, function)| core::FunctionSpec {
@@ -80,7 +80,7 @@ fn trigger_spec(
 ///
 /// # Errors
 /// A grant that is no topic filter.
-pub fn profile(
+pub(super) fn profile(
     revision: &VerifiedRevision,
     name: &str,
     function: &Function,
@@ -115,7 +115,7 @@ pub fn profile(
 
 /// `app/function`.
 #[must_use]
-pub fn function_id(app: &str, name: &str) -> FunctionId {
+pub(super) fn function_id(app: &str, name: &str) -> FunctionId {
     FunctionId::new(&format!("{app}/{name}"))
 }
 

@@ -9,7 +9,7 @@ use super::deploy::foreign;
 
 /// What was last reported of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub(super) struct Told {
     /// Revision.
     pub revision: Digest,
     /// Phase.
@@ -18,7 +18,7 @@ pub struct Told {
 
 /// The whole statement.
 #[must_use]
-pub fn state(reconciler: &Reconciler) -> StateReport {
+pub(super) fn state(reconciler: &Reconciler) -> StateReport {
     let ledger = reconciler.ledger();
     let in_work = reconciler.in_work();
     let apps = ledger.apps.iter().filter_map(|(name, app)| {
@@ -63,7 +63,7 @@ fn app_state(
 
 /// The ledger for `edge-agent status`.
 #[must_use]
-pub fn json(reconciler: &Reconciler) -> serde_json::Value {
+pub(super) fn json(reconciler: &Reconciler) -> serde_json::Value {
     let report = state(reconciler);
     let apps = report.apps.iter().map(|app| {
         serde_json::json!({

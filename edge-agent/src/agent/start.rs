@@ -6,13 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_broker::broker::{Broker, Limits as BrokerLimits, Turn};
-use edge_broker::transport::{ListenConfig, Listener, Port, Transport, TransportLimits, tls};
-use edge_core::core::{Core, Settings as CoreSettings};
-use edge_core::id::{BatchSeq, Epoch};
+use edge_broker::transport::{Listener, tls};
+use edge_core::id::Epoch;
 use edge_core::input::Input as CoreInput;
-use edge_core::limits::Limits as CoreLimits;
-use edge_core::reconcile::Ledger;
 use ring::rand::{SecureRandom, SystemRandom};
 use sync_protocol::revision::{AuthorKey, AuthorKeys};
 use tokio::sync::mpsc;
@@ -20,23 +16,21 @@ use tokio::sync::mpsc;
 use super::access::Access;
 use super::clock::Clock;
 use super::commit::Commit;
-use super::deploy::{Deployments, LEDGER_ROW};
-use super::functions::Functions;
 use super::gateway::{Ended, Gateway, Work};
 use super::inbox::{Inbound, Outlet, inbox};
-use super::library::Library;
 use super::plant::Plant;
-use super::prepare::{PreparedApp, Preparer, Worker};
+use super::prepare::PreparedApp;
 use super::state::State;
 use super::telemetry::Telemetry;
 use crate::auth::Accounts;
 use crate::control;
 use crate::identity::Identity;
-use crate::runtime::{Breadcrumbs, Compiler, Crashed, EngineSettings, Runtime, RuntimeError, Workers};
-use crate::settings::{Listener as ListenerSettings, Settings};
+use crate::runtime::{Breadcrumbs, Compiler, Crashed, EngineSettings, Runtime, RuntimeError};
+use crate::settings::Settings;
 use crate::store::{self, OpenError, ReadError};
 use crate::tls::TimeFloor;
-use crate::uplink::{self, Outbox, Uplink};
+
+mod parts;
 
 /// Waits between attempts to open a store that failed.
 const REOPEN_WAITS: [Duration; 4] = [
@@ -144,6 +138,7 @@ impl Agent {
         let authors = author_keys(&settings, identity.as_ref())?;
         let engine = EngineSettings {
             function_memory_bytes_max: settings.limits.function_memory_bytes_max,
+            call_stack_bytes: settings.limits.call_stack_bytes,
             ..EngineSettings::default()
         };
         let engine = match settings.limits.workers.and_then(|n| u32::try_from(n).ok()) {
@@ -151,8 +146,14 @@ impl Agent {
             None => engine,
         };
         let cache = data_dir.join("compiled");
-        let runtime = Runtime::new(engine, Compiler::child(compiler_exe), Some(&cache))?;
-        let (breadcrumbs, crashed) = Breadcrumbs::open(&data_dir).map_err(io_error("breadcrumbs"))?;
+        let compiler = Compiler::Child {
+            exe: compiler_exe,
+            memory_bytes_max: settings.limits.compile_memory_bytes_max,
+            time_max: Duration::from_millis(settings.limits.compile_time_ms_max),
+        };
+        let runtime = Runtime::new(engine, compiler, Some(&cache))?;
+        let (breadcrumbs, crashed) =
+            Breadcrumbs::open(&data_dir).map_err(io_error("breadcrumbs"))?;
         let (outlet, inbox) = inbox();
         Ok(Self {
             settings,
@@ -257,8 +258,13 @@ impl Agent {
         let opened = self.open_store(draw()?)?;
         let reader = opened.reader;
         let recovered = opened.recovered;
-        tracing::info!(last = recovered.last.0, replayed = recovered.replayed_batches,
-            torn_bytes = recovered.torn_bytes, created = recovered.created, "store is open");
+        tracing::info!(
+            last = recovered.last.0,
+            replayed = recovered.replayed_batches,
+            torn_bytes = recovered.torn_bytes,
+            created = recovered.created,
+            "store is open"
+        );
         let mut clock = Clock::start(recovered.gateway_time);
         let now = clock.now();
         let epoch = Epoch(draw()?);
@@ -314,165 +320,6 @@ impl Agent {
         tracing::info!(gateway = self.settings.name, listeners = ?gateway.listeners, "ready");
         Ok((gateway, listeners))
     }
-
-    fn open_store(&self, new_store_id: u64) -> Result<store::Opened, RunError> {
-        let settings = store::Settings {
-            store_bytes_max: self.settings.limits.store_bytes_max,
-            new_store_id,
-            ..store::Settings::default()
-        };
-        Ok(store::open(&self.settings.data_dir.join("store"), settings)?)
-    }
-
-    fn core(&self, epoch: Epoch, rows: edge_core::core::Rows) -> Core {
-        let limits = &self.settings.limits;
-        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let outbox_bytes_max = limits.outbox_bytes_max.unwrap_or_else(|| default_outbox(&self.settings));
-        Core::restore(
-            CoreSettings {
-                limits: CoreLimits {
-                    queue_jobs_max: narrow(limits.queue_jobs_max),
-                    queue_bytes_max: limits.queue_bytes_max as u64,
-                    outbox_bytes_max,
-                    ..CoreLimits::default()
-                },
-                epoch,
-                worker_slots: u16::try_from(self.runtime.settings().slots).unwrap_or(u16::MAX),
-                first_attempt: self.next_attempt,
-                safe_mode: false,
-            },
-            rows,
-        )
-    }
-
-    fn broker(
-        &self,
-        seed: u64,
-        rows: Vec<edge_broker::broker::BrokerOp>,
-        now: edge_core::time::Now,
-    ) -> (Port, Transport, Broker, Vec<edge_broker::broker::Effect>) {
-        let limits = BrokerLimits {
-            message_bytes_max: self.settings.limits.message_bytes_max,
-            connections_max: self.settings.limits.connections_max,
-            ..BrokerLimits::default()
-        };
-        let transport_limits = TransportLimits {
-            packet_bytes_max: limits.packet_bytes_max(),
-            ..TransportLimits::default()
-        };
-        let (transport, port) = Transport::new(transport_limits);
-        let mut effects = Vec::new();
-        let mut turn = Turn { now, open: BatchSeq(1), effects: &mut effects };
-        let broker = Broker::restore(limits, seed, rows, &mut turn);
-        (port, transport, broker, effects)
-    }
-
-    fn functions(&self, state: Arc<State>) -> Result<Functions, RunError> {
-        let engine = self.runtime.settings();
-        let outlet = self.outlet.clone();
-        let workers = Workers::spawn(
-            engine.slots as usize,
-            engine.call_stack_bytes,
-            Some(self.breadcrumbs.clone()),
-            move |done| outlet.tell(Inbound::Function(done)),
-        );
-        let workers = workers.map_err(io_error("function workers"))?;
-        Ok(Functions::new(workers, state, self.outlet.clone()))
-    }
-
-    /// The ledger's live and good revisions are made ready before anything runs.
-    fn deployments(
-        &self,
-        reader: &store::Reader,
-        state: Arc<State>,
-    ) -> Result<(Deployments, Vec<PreparedApp>), RunError> {
-        let ledger = match reader.ledger_get(LEDGER_ROW)? {
-            Some(row) => postcard::from_bytes(&row).map_err(|_| {
-                io_error("deployment ledger")(io::Error::other("it is not of this version"))
-            })?,
-            None => Ledger::default(),
-        };
-        let library = Library::open(&self.settings.data_dir).map_err(io_error("library"))?;
-        let worker = Worker {
-            runtime: Arc::clone(&self.runtime),
-            library: library.clone(),
-            authors: self.authors.clone(),
-            state,
-        };
-        let mut apps = Vec::new();
-        for (name, app) in &ledger.apps {
-            let good = app.good.iter().filter(|good| Some(*good) != app.live.as_ref());
-            for revision in app.live.iter().chain(good) {
-                match worker.ready(super::deploy::foreign(revision.digest)) {
-                    Ok(app) => apps.push(app),
-                    Err(error) => {
-                        tracing::error!(app = name, revision = %revision.digest, error, "not ready");
-                    }
-                }
-            }
-        }
-        let preparer = Preparer::spawn(worker, self.outlet.clone());
-        let preparer = preparer.map_err(io_error("preparer"))?;
-        let managed = self.identity.is_some();
-        let deployments = Deployments::new(ledger, apps.clone(), library, preparer, managed);
-        Ok((deployments, apps))
-    }
-
-    fn uplink(&self, gateway: &Gateway, seed: u64) -> Result<Option<Uplink>, RunError> {
-        let Some(identity) = &self.identity else { return Ok(None) };
-        let endpoint = identity.endpoint(Arc::clone(&self.time_floor)).map_err(io_error("uplink"))?;
-        let status = gateway.core.status(gateway.now);
-        let streams = edge_core::id::StreamId::ALL.iter().map(|stream| {
-            let known = status.outbox.iter().find(|row| row.stream == *stream);
-            (stream.0, known.map_or(0, |row| row.stored_to.0), known.map_or(0, |row| row.newest.0))
-        });
-        let setup = uplink::Setup {
-            gateway: self.settings.name.clone(),
-            epoch: gateway.epoch.0,
-            endpoint,
-            streams: streams.collect(),
-            state: super::report::state(&gateway.deployments.reconciler),
-            partial_dir: self.settings.data_dir.join("partial"),
-            seed,
-        };
-        let outlet = self.outlet.clone();
-        let outbox = StoreOutbox(gateway.reader.clone());
-        let heard = move |heard| outlet.tell(Inbound::Uplink(heard));
-        Uplink::spawn(setup, outbox, heard).map(Some).map_err(io_error("uplink"))
-    }
-
-    fn listen(&self, transport: &Transport) -> Result<Vec<Listener>, RunError> {
-        let _entered = self.io.enter();
-        let mut listeners = Vec::with_capacity(self.settings.listeners.len());
-        for (n, settings) in self.settings.listeners.iter().enumerate() {
-            // After a store failure the port stays what it was, also where the system chose it.
-            let address = self.addresses.get(n).copied().unwrap_or(settings.bind);
-            let tls = server_tls(settings, &self.time_floor)?;
-            let config = ListenConfig { address, tls };
-            let listener = transport.listen(config);
-            listeners.push(listener.map_err(io_error(format!("listener {address}")))?);
-        }
-        Ok(listeners)
-    }
-}
-
-struct StoreOutbox(store::Reader);
-
-impl Outbox for StoreOutbox {
-    fn read(
-        &self,
-        stream: u8,
-        from: u64,
-        to: u64,
-        bytes_max: usize,
-    ) -> io::Result<Vec<edge_core::op::OutboxRecord>> {
-        const ROWS_MAX: usize = sync_protocol::limits::RECORDS_PER_MESSAGE_MAX;
-        let (stream, from) = (edge_core::id::StreamId(stream), edge_core::id::RecordSeq(from));
-        let mut records =
-            self.0.outbox_read(stream, from, ROWS_MAX, bytes_max).map_err(io::Error::other)?;
-        records.retain(|record| record.seq.0 <= to);
-        Ok(records)
-    }
 }
 
 impl Gateway {
@@ -509,30 +356,4 @@ fn author_keys(settings: &Settings, identity: Option<&Identity>) -> Result<Autho
     let configured = configured.collect::<Result<Vec<_>, _>>()?;
     let pinned = identity.map(|identity| identity.enrolled.author_keys.clone());
     Ok(configured.into_iter().chain(pinned.unwrap_or_default()).collect())
-}
-
-fn server_tls(
-    settings: &ListenerSettings,
-    time_floor: &Arc<TimeFloor>,
-) -> Result<Option<Arc<rustls::ServerConfig>>, RunError> {
-    let Some(files) = &settings.tls else { return Ok(None) };
-    let read = |path: &PathBuf| std::fs::read(path).map_err(io_error(path.display().to_string()));
-    let ca = files.client_ca.as_ref().map(read).transpose()?;
-    let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
-    let config = tls::server_config(tls::TlsSettings {
-        cert_chain_pem: &certificate,
-        key_pem: &key,
-        client_ca_pem: ca.as_deref(),
-        allow_tls12: files.tls12,
-        time: Some(Arc::clone(time_floor) as _),
-    });
-    let address = settings.bind;
-    config.map(Some).map_err(|source| RunError::Tls { address, source })
-}
-
-/// 1 GiB or a tenth of the disk, whichever is less.
-fn default_outbox(settings: &Settings) -> u64 {
-    const MOST: u64 = 1 << 30;
-    let Ok(disk) = rustix::fs::statvfs(&settings.data_dir) else { return MOST };
-    MOST.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 10)
 }

@@ -24,7 +24,7 @@ const RECOUNT_BYTES: u64 = 64 << 10;
 
 /// State of all functions.
 #[derive(Debug)]
-pub struct State {
+pub(super) struct State {
     reader: Reader,
     usage: Mutex<BTreeMap<(FunctionId, u32), Usage>>,
 }
@@ -36,17 +36,17 @@ struct Usage {
 }
 
 /// The entries of one lane.
-pub type Lane = (LaneKey, Vec<(String, Bytes)>);
+pub(super) type Lane = (LaneKey, Vec<(String, Bytes)>);
 
 impl State {
     /// Reads through `reader`.
     #[must_use]
-    pub fn new(reader: Reader) -> Self {
+    pub(super) fn new(reader: Reader) -> Self {
         Self { reader, usage: Mutex::default() }
     }
 
     /// An operation was applied.
-    pub fn applied(&self, op: &CoreOp) {
+    pub(super) fn applied(&self, op: &CoreOp) {
         if let CoreOp::PutState { key, value } = op {
             let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
             // A function that was not counted yet is counted when somebody asks.
@@ -60,7 +60,7 @@ impl State {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn lanes(&self, function: &FunctionId, version: u32) -> io::Result<Vec<Lane>> {
+    pub(super) fn lanes(&self, function: &FunctionId, version: u32) -> io::Result<Vec<Lane>> {
         let mut lanes: Vec<Lane> = Vec::new();
         self.each(function, version, |lane, key, value| match lanes.last_mut() {
             Some((last, entries)) if *last == lane => entries.push((key, value)),

@@ -13,7 +13,7 @@ const HEALTH_EVERY: Millis = Millis(30_000);
 
 /// What is told, to whom and when.
 #[derive(Debug, Default)]
-pub struct Telemetry {
+pub(super) struct Telemetry {
     followed_until: Millis,
     health_at: Millis,
     lines: Vec<LogLine>,
@@ -24,12 +24,12 @@ pub struct Telemetry {
 impl Telemetry {
     /// When the next health report is due.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Millis> {
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
         Some(self.health_at)
     }
 
     /// Whether a health report is due; the next one is set.
-    pub fn health_is_due(&mut self, now: Millis) -> bool {
+    pub(super) fn health_is_due(&mut self, now: Millis) -> bool {
         let due = self.health_at <= now;
         if due {
             self.health_at = now + HEALTH_EVERY;
@@ -38,12 +38,12 @@ impl Telemetry {
     }
 
     /// Somebody follows the logs for so long.
-    pub fn follow(&mut self, until: Millis) {
+    pub(super) fn follow(&mut self, until: Millis) {
         self.followed_until = until;
     }
 
     /// Lines for whoever follows; none where nobody does.
-    pub fn take_lines(&mut self, now: Millis) -> Vec<LogLine> {
+    pub(super) fn take_lines(&mut self, now: Millis) -> Vec<LogLine> {
         if self.followed_until < now {
             self.lines.clear();
         }
@@ -51,7 +51,7 @@ impl Telemetry {
     }
 
     /// An attempt has ended.
-    pub fn attempt(&mut self, done: &Completion, unix_ms: u64) {
+    pub(super) fn attempt(&mut self, done: &Completion, unix_ms: u64) {
         if let Outcome::Fault(fault) = &done.outcome {
             self.faults += 1;
             let (function, event) = (&done.function, &done.event);
@@ -71,7 +71,7 @@ impl Telemetry {
     }
 
     /// Something happened in the core.
-    pub fn core(&mut self, event: &CoreEvent) {
+    pub(super) fn core(&mut self, event: &CoreEvent) {
         match event {
             CoreEvent::Admitted { .. }
             | CoreEvent::Started { .. }
@@ -92,7 +92,7 @@ impl Telemetry {
     }
 
     /// Something happened in the broker.
-    pub fn broker(&mut self, event: &BrokerEvent) {
+    pub(super) fn broker(&mut self, event: &BrokerEvent) {
         match event {
             BrokerEvent::Dropped { .. } | BrokerEvent::Violation { .. } => {
                 tracing::warn!(?event, "broker");

@@ -61,7 +61,7 @@ pub enum CompileError {
     Invalid(String),
     /// It needs more memory than the child may use.
     #[error(
-        "compiling needs more than {} MiB: raise `compile_memory` in [runtime] or deploy a \
+        "compiling needs more than {} MiB: raise `compile_memory` in [limits] or deploy a \
          smaller component", limit_bytes >> 20
     )]
     Memory {
@@ -69,7 +69,7 @@ pub enum CompileError {
         limit_bytes: u64,
     },
     /// It takes longer than the child may run.
-    #[error("compiling takes longer than {} s: raise `compile_time` in [runtime]", limit.as_secs())]
+    #[error("compiling takes longer than {} s: raise `compile_time` in [limits]", limit.as_secs())]
     Time {
         /// The limit.
         limit: Duration,

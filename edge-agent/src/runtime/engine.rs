@@ -51,7 +51,7 @@ pub(super) const TICK_MS: u64 = 10;
 /// Ticks without an attempt after which the epoch thread sleeps.
 const IDLE_TICKS: u32 = 10;
 
-/// Sizes of the engine; part of the gateway's configuration under `[runtime]`.
+/// Sizes of the engine; part of `[limits]` in the gateway's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {

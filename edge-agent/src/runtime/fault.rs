@@ -102,8 +102,8 @@ fn call_stack(frames: &[String]) -> Fault {
     Fault {
         kind: FaultKind::Stack,
         message: format!(
-            "call stack exhausted{}: the function calls too deep; `call_stack_bytes` in \
-             [runtime] of the gateway's configuration raises the limit",
+            "call stack limit reached{}: raise `call_stack` in [limits] of the gateway's \
+             configuration",
             place(frames)
         ),
     }

@@ -58,8 +58,8 @@ pub struct Runtime {
 pub enum RuntimeError {
     /// The engine refused its settings or could not reserve its memory.
     #[error(
-        "the function engine did not start: {0:#}; with little address space, lower `slots` or \
-         `function_memory_bytes_max` in [runtime]"
+        "the function engine did not start: {0:#}; with little address space, lower `workers` or \
+         `function_memory` in [limits]"
     )]
     Engine(wasmtime::Error),
     /// A thread could not be started or the artifact cache not be opened.
@@ -96,7 +96,7 @@ pub enum PrepareError {
     /// It asks for more than this gateway gives to any function.
     #[error(
         "function `{function}` asks for {asked} bytes of `memory`, this gateway gives at most \
-         {max}: lower it in holm.toml or raise `function_memory_bytes_max` in [runtime]"
+         {max}: lower it in holm.toml or raise `function_memory` in [limits]"
     )]
     Memory {
         /// Which function.

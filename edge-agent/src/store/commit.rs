@@ -134,8 +134,9 @@ impl JournalStore {
     }
 
     fn append(&mut self, seq: BatchSeq, record: &mut [u8]) -> Result<(), StoreError> {
-        let Counters { journal_bytes, syncs, .. } = &*self.shared.counters;
-        self.journal.write(seq.0, record).map_err(StoreError::io("writing to the journal"))?;
+        let Counters { journal_bytes, journal_block_bytes, syncs, .. } = &*self.shared.counters;
+        let blocks = self.journal.write(seq.0, record);
+        add(journal_block_bytes, blocks.map_err(StoreError::io("writing to the journal"))?);
         add(journal_bytes, record.len() as u64);
         self.shared.settings.reach(Point::AfterAppend);
         self.journal.sync().map_err(StoreError::io("syncing the journal"))?;

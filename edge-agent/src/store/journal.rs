@@ -17,6 +17,9 @@ use super::segment::{self, HEADER_BYTES, Header};
 /// Room a batch leaves in a segment for the header.
 const SEGMENT_RESERVE: usize = HEADER_BYTES + record::HEADER_BYTES;
 
+/// What a file system writes at least.
+const BLOCK_BYTES: usize = 4096;
+
 /// The journal of an open store.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -149,15 +152,17 @@ impl Journal {
     }
 
     /// Writes an encoded batch; [`Self::has_room`] was asked before. Not durable until
-    /// [`Self::sync`].
-    pub(super) fn write(&mut self, seq: u64, record: &mut [u8]) -> io::Result<()> {
+    /// [`Self::sync`]. Returns the bytes of the blocks that it touches.
+    pub(super) fn write(&mut self, seq: u64, record: &mut [u8]) -> io::Result<u64> {
         let at = self.current.as_mut().expect("invariant: the caller asked for room");
         assert!(at.offset + record.len() <= self.segment_bytes, "a batch stays in its segment");
         record::seal(record, &at.life);
         self.files[at.slot].write_at(at.offset as u64, record)?;
+        let first_block = at.offset / BLOCK_BYTES;
         at.offset += record.len();
         at.last = seq;
-        Ok(())
+        let blocks = at.offset.div_ceil(BLOCK_BYTES) - first_block;
+        Ok((blocks * BLOCK_BYTES) as u64)
     }
 
     /// Makes what was written durable.

@@ -154,6 +154,7 @@ impl Shared {
             syncs: get(&counters.syncs),
             synced,
             journal_bytes: get(&counters.journal_bytes),
+            disk_bytes: get(&counters.journal_block_bytes) + get(&counters.checkpoint_bytes),
             journal_bytes_pending: counters.journal_bytes_pending(),
             checkpoint_bytes: get(&counters.checkpoint_bytes),
             checkpoints: get(&counters.checkpoints),

@@ -15,7 +15,11 @@ pub struct Stats {
     pub synced: BatchSeq,
     /// Bytes written to the journal.
     pub journal_bytes: u64,
-    /// Bytes of these that the next checkpoint will release.
+    /// Bytes that reach the device: whole blocks of 4 KiB, of the journal and of redb. (The
+    /// system's own count for a process, `/proc/self/io`, can be fifteen times as much: it counts a
+    /// page cache folio of 64 KiB where only one block of it is written.)
+    pub disk_bytes: u64,
+    /// Journal bytes that the next checkpoint will release.
     pub journal_bytes_pending: u64,
     /// Bytes redb wrote.
     pub checkpoint_bytes: u64,
@@ -44,6 +48,8 @@ pub(super) struct Counters {
     pub(super) batches: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) journal_bytes: AtomicU64,
+    /// Bytes of the blocks that a journal write touches.
+    pub(super) journal_block_bytes: AtomicU64,
     /// `journal_bytes` when the last checkpoint began.
     pub(super) journal_mark: AtomicU64,
     pub(super) checkpoint_bytes: AtomicU64,

@@ -61,7 +61,8 @@ pub(super) async fn run(
     }
     loop {
         let deadline = driver.session.deadline();
-        let due = driver.started + Duration::from_millis(deadline.map_or(u64::MAX >> 24, |at| at.0));
+        let due =
+            driver.started + Duration::from_millis(deadline.map_or(u64::MAX >> 24, |at| at.0));
         tokio::select! {
             report = receiver.next() => match report {
                 Some(report) => driver.report(report).await,
@@ -154,7 +155,9 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
             Effect::Time(unix_ms) => (self.heard)(Heard::Time(unix_ms)),
             Effect::Desired(desired) => (self.heard)(Heard::Desired(desired)),
             Effect::Command(command) => (self.heard)(Heard::Command(command)),
-            Effect::Append { digest, bytes, complete } => self.append(digest, &bytes, complete).await,
+            Effect::Append { digest, bytes, complete } => {
+                self.append(digest, &bytes, complete).await;
+            }
             Effect::FetchFailed { digest, reason } => {
                 self.partial = None;
                 (self.heard)(Heard::Fetched { digest, result: Err(reason) });

@@ -103,8 +103,10 @@ impl Receiver {
 }
 
 /// Connects and keeps connecting until the returned task is aborted.
-#[must_use]
-pub fn connect(endpoint: Endpoint, backoff: Backoff) -> (Sender, Receiver, impl Future<Output = ()>) {
+pub fn connect(
+    endpoint: Endpoint,
+    backoff: Backoff,
+) -> (Sender, Receiver, impl Future<Output = ()>) {
     let mut options = MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
     options.set_clean_session(true).set_keep_alive(KEEP_ALIVE).set_inflight(16);
     options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);

@@ -133,9 +133,9 @@ impl Session {
 
     /// Per stream: number, last position stored there, last durable position here.
     pub fn positions(&self) -> impl Iterator<Item = (u8, u64, u64)> + '_ {
-        self.windows.iter().map(|(stream, window)| {
-            (*stream, window.stored_to(), window.durable_to())
-        })
+        self.windows
+            .iter()
+            .map(|(stream, window)| (*stream, window.stored_to(), window.durable_to()))
     }
 
     /// Takes an input; effects are appended.
@@ -224,7 +224,11 @@ impl Session {
                 match fetch.arrived(&chunk, now) {
                     Arrived::Ignored => {}
                     Arrived::Append => {
-                        effects.push(Effect::Append { digest, bytes: chunk.bytes, complete: false });
+                        effects.push(Effect::Append {
+                            digest,
+                            bytes: chunk.bytes,
+                            complete: false,
+                        });
                     }
                     Arrived::Complete => {
                         self.fetch = None;
@@ -268,9 +272,9 @@ impl Session {
         }
         if let Some(fetch) = &mut self.fetch {
             let requests = std::iter::from_fn(|| fetch.next_request());
-            effects.extend(requests.map(|request: ChunkRequest| {
-                Effect::Publish(Up::ChunkRequest(request))
-            }));
+            effects.extend(
+                requests.map(|request: ChunkRequest| Effect::Publish(Up::ChunkRequest(request))),
+            );
         }
     }
 }

@@ -161,7 +161,7 @@ fn the_child_is_limited_in_time_and_memory() {
     assert!(matches!(error, CompileError::Time { .. }), "{error}");
     let error = compile_with(child(1 << 20, Duration::from_secs(60)));
     assert!(matches!(error, CompileError::Memory { .. }), "{error}");
-    assert!(error.to_string().contains("`compile_memory` in [runtime]"), "{error}");
+    assert!(error.to_string().contains("`compile_memory` in [limits]"), "{error}");
 }
 
 #[test]

@@ -86,7 +86,13 @@ fn traps_carry_the_words_of_the_panic_and_the_functions_own_symbols() {
 #[test]
 fn the_native_stack_has_a_limit_of_its_own() {
     let rogue = prepare("rogue");
-    check(&rogue, "recurse-lean", "", FaultKind::Stack, &["call_stack_bytes", "recurse_lean"]);
+    check(
+        &rogue,
+        "recurse-lean",
+        "",
+        FaultKind::Stack,
+        &["raise `call_stack` in [limits]", "recurse_lean"],
+    );
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn a_function_may_not_ask_for_more_memory_than_the_gateway_gives() {
     let mut profile = profile("echo");
     profile.limits.memory_bytes = 64 << 20;
     let Err(error) = runtime().prepare(&component("echo"), profile) else { panic!("prepared") };
-    assert!(error.to_string().contains("`function_memory_bytes_max` in [runtime]"), "{error}");
+    assert!(error.to_string().contains("`function_memory` in [limits]"), "{error}");
 }
 
 #[test]

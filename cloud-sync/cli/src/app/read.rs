@@ -171,8 +171,7 @@ const WHEN_FULL: [(&str, WhenFull); 4] = [
     ("shed-oldest", WhenFull::ShedOldest),
     ("latest-per-key", WhenFull::LatestPerKey),
 ];
-const MISSED: [(&str, MissedSlots); 2] =
-    [("skip", MissedSlots::Skip), ("once", MissedSlots::Once)];
+const MISSED: [(&str, MissedSlots); 2] = [("skip", MissedSlots::Skip), ("once", MissedSlots::Once)];
 const DURABILITY: [(&str, Durability); 2] =
     [("prompt", Durability::Prompt), ("thrifty", Durability::Thrifty)];
 

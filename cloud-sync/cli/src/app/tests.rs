@@ -66,9 +66,8 @@ fn the_manifest_has_what_the_file_says() {
 #[test]
 fn the_reference_lists_the_keys_the_parser_asks_for() {
     let unlike = "zzzzzzzzzzzzzzzzzzzz";
-    let text = format!(
-        "[app]\n{unlike} = 1\n[functions.a]\n{unlike} = 1\n[[triggers]]\n{unlike} = 1\n"
-    );
+    let text =
+        format!("[app]\n{unlike} = 1\n[functions.a]\n{unlike} = 1\n[[triggers]]\n{unlike} = 1\n");
     let problems = App::parse(&text).unwrap_err();
     for table in TABLES {
         let title = table.title.replace("NAME", "a");

@@ -38,8 +38,8 @@ impl FromStr for Version {
 
 /// A decimal number without sign or leading zero: `01.0.0` and `1.0.0` would be one sequence.
 fn part(text: &str) -> Option<u16> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit())
-        && (text == "0" || !text.starts_with('0'));
+    let plain =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if plain { text.parse().ok() } else { None }
 }
 

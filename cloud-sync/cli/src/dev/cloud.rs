@@ -38,8 +38,7 @@ impl Plane {
             endpoint: port.map(|port| format!("localhost:{port}")),
             ..Config::new(&dir)
         };
-        let running =
-            io.block_on(cloud_sync::start(config)).map_err(|error| failed(&error))?;
+        let running = io.block_on(cloud_sync::start(config)).map_err(|error| failed(&error))?;
         let port = running.mqtt_addr().port().to_string();
         std::fs::write(&port_file, port)
             .map_err(|error| Failure::file("write", &port_file, &error))?;
@@ -68,8 +67,8 @@ fn init(dir: &Path, here: &Global) -> Done {
         author: CONTEXT.to_owned(),
         operator: CONTEXT.to_owned(),
     };
-    let report =
-        cloud_sync::init(dir, &options, Clock::system().now_ms()).map_err(|error| failed(&error))?;
+    let report = cloud_sync::init(dir, &options, Clock::system().now_ms())
+        .map_err(|error| failed(&error))?;
     let ca = crate::input::text(&report.gateway_ca, PEM_BYTES_MAX)?;
     let context = Context { url: String::new(), token: report.operator_token, ca };
     Contexts::load(here)?.put(CONTEXT, context)

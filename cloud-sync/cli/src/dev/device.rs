@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use sync_protocol::manifest::Source;
 use tokio::runtime::Runtime;
 
-use super::gateway::DEVICE;
 use crate::app::Project;
 use crate::args::Dev;
 use crate::failure::{Done, Failure, read_file};
@@ -22,16 +21,38 @@ const EVENT_BYTES_MAX: u64 = 1 << 20;
 const SWING: f64 = 20.0;
 const RECONNECT: Duration = Duration::from_secs(1);
 
+/// Its name where the app's `event.json` names no device.
+const DEVICE: &str = "sim";
+
+/// The simulated device.
+pub(super) struct Device {
+    /// Its name, under which the gateway knows it.
+    pub(super) name: String,
+    /// Its password.
+    pub(super) token: String,
+    event: Value,
+}
+
+impl Device {
+    /// The device that the app's `event.json` describes.
+    pub(super) fn of(project: &Project) -> Done<Self> {
+        let event = event(&project.dir)?;
+        let named = event["device"].as_str().filter(|name| edge_agent::settings::is_name(name));
+        let name = named.unwrap_or(DEVICE).to_owned();
+        Ok(Self { name, token: crate::mqtt::random_hex()?, event })
+    }
+}
+
 /// Starts it, if the app waits for messages at all.
 pub(super) fn start(
     args: &Dev,
     project: &Project,
-    token: &str,
+    device: &Device,
     io: &Runtime,
     out: &Out,
 ) -> Done {
-    let event = event(&project.dir)?;
-    let Some(topic) = args.topic.clone().or_else(|| topic(&event, project)) else {
+    let Device { name, token, event } = device;
+    let Some(topic) = args.topic.clone().or_else(|| topic(event, project)) else {
         out.note("no trigger of the app waits for messages: there is no simulated device");
         return Ok(());
     };
@@ -42,9 +63,9 @@ pub(super) fn start(
         Some(payload) => payload.clone(),
         None => json!({ "value": 20.0 }),
     };
-    out.progress("Device", &format!("`{DEVICE}` publishes to {topic} every {} ms", args.every));
+    out.progress("Device", &format!("`{name}` publishes to {topic} every {} ms", args.every));
     let mut options = MqttOptions::new("holm-dev-device", "127.0.0.1", args.port);
-    options.set_credentials(DEVICE, token);
+    options.set_credentials(name, token);
     options.set_keep_alive(Duration::from_secs(20));
     let (client, mut events) = AsyncClient::new(options, 16);
     io.spawn(async move {
@@ -90,8 +111,10 @@ fn topic(event: &Value, project: &Project) -> Option<String> {
 }
 
 fn concrete(filter: &str) -> String {
-    let levels: Vec<&str> =
-        filter.split('/').map(|level| if matches!(level, "+" | "#") { DEVICE } else { level }).collect();
+    let levels: Vec<&str> = filter
+        .split('/')
+        .map(|level| if matches!(level, "+" | "#") { DEVICE } else { level })
+        .collect();
     levels.join("/")
 }
 

@@ -13,12 +13,11 @@ use sync_protocol::enroll::Token;
 use tokio::runtime::Runtime;
 
 use super::GATEWAY;
+use super::device::Device;
 use crate::failure::{Done, Failure};
 use crate::http::{Api, Method};
 use crate::out::Out;
 
-/// Name of the simulated device.
-pub(super) const DEVICE: &str = "sim";
 /// How long its start may take.
 const START: Duration = Duration::from_secs(30);
 
@@ -26,7 +25,6 @@ const START: Duration = Duration::from_secs(30);
 pub(super) struct Running {
     stopper: Stopper,
     thread: JoinHandle<Result<(), RunError>>,
-    device_token: String,
 }
 
 impl Running {
@@ -35,6 +33,7 @@ impl Running {
         folder: &Path,
         api: &Api,
         port: u16,
+        device: &Device,
         io: &Runtime,
         out: &Out,
     ) -> Done<Self> {
@@ -50,8 +49,7 @@ impl Running {
                 .ok_or_else(|| Failure::failed("the control plane gave no enrolment token"))?;
             io.block_on(enroll(&token, &data)).map_err(|error| failed(&error))?;
         }
-        let device_token = crate::mqtt::random_hex()?;
-        let settings = settings(&data, port, &device_token)?;
+        let settings = settings(&data, port, device)?;
         let exe = std::env::current_exe().map_err(|error| failed(&error))?;
         let agent =
             Agent::new(settings, exe, io.handle().clone()).map_err(|error| failed(&error))?;
@@ -60,12 +58,7 @@ impl Running {
             .name("gateway".to_owned())
             .spawn(move || agent.run())
             .map_err(|error| failed(&error))?;
-        wait_for(port, thread).map(|thread| Self { stopper, thread, device_token })
-    }
-
-    /// The simulated device's password.
-    pub(super) fn device_token(&self) -> &str {
-        &self.device_token
+        wait_for(port, thread).map(|thread| Self { stopper, thread })
     }
 
     /// Stops it and waits until what it took is on disk.
@@ -98,9 +91,9 @@ fn wait_for(port: u16, thread: Thread) -> Done<Thread> {
     Err(failed(&"it does not listen"))
 }
 
-fn settings(data: &Path, port: u16, device_token: &str) -> Done<Settings> {
+fn settings(data: &Path, port: u16, device: &Device) -> Done<Settings> {
     use std::fmt::Write as _;
-    let digest = ring::digest::digest(&ring::digest::SHA256, device_token.as_bytes());
+    let digest = ring::digest::digest(&ring::digest::SHA256, device.token.as_bytes());
     let mut hash = String::new();
     for byte in digest.as_ref() {
         let _ = write!(hash, "{byte:02x}");
@@ -115,10 +108,11 @@ fn settings(data: &Path, port: u16, device_token: &str) -> Done<Settings> {
          publish = [\"#\"]\n\
          subscribe = [\"#\"]\n\
          [[devices]]\n\
-         name = \"{DEVICE}\"\n\
+         name = \"{}\"\n\
          token_sha256 = \"{hash}\"\n\
          publish = [\"#\"]\n\
-         subscribe = [\"#\"]\n"
+         subscribe = [\"#\"]\n",
+        device.name
     );
     Settings::parse(&text).map_err(|problems| {
         let words: Vec<_> = problems.iter().map(ToString::to_string).collect();

@@ -9,9 +9,8 @@ use crate::failure::{Done, Failure};
 const EVENTS_BYTES_MAX: u64 = 256 << 20;
 /// What `holm sub --json` and `holm dead-letters show --json` print beside the words of an event
 /// file.
-const FOREIGN_KEYS: [&str; 9] = [
-    "qos", "retain", "event", "function", "gateway", "reason", "error", "attempts", "unix_ms",
-];
+const FOREIGN_KEYS: [&str; 9] =
+    ["qos", "retain", "event", "function", "gateway", "reason", "error", "attempts", "unix_ms"];
 
 /// All events that were given.
 pub(super) fn read(args: &Invoke) -> Done<Vec<EventFile>> {
@@ -41,11 +40,7 @@ fn single(topic: &str, payload: Option<&str>) -> Done<EventFile> {
         Some(payload) => payload.to_owned(),
         None => String::new(),
     };
-    Ok(EventFile {
-        topic: topic.to_owned(),
-        payload_text: Some(payload),
-        ..EventFile::default()
-    })
+    Ok(EventFile { topic: topic.to_owned(), payload_text: Some(payload), ..EventFile::default() })
 }
 
 fn parse(text: &str) -> Result<Vec<EventFile>, String> {

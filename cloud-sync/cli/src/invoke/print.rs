@@ -44,9 +44,10 @@ fn effects(outputs: &Outputs) -> Vec<String> {
         Some(value) => format!("  state     {} = {}", clean(&change.key), payload(value)),
         None => format!("  state     {} deleted", clean(&change.key)),
     });
-    let records = outputs.records.iter().map(|record| {
-        format!("  record    {} {}", clean(&record.name), payload(&record.payload))
-    });
+    let records = outputs
+        .records
+        .iter()
+        .map(|record| format!("  record    {} {}", clean(&record.name), payload(&record.payload)));
     publishes.chain(state).chain(records).collect()
 }
 

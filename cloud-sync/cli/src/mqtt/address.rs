@@ -24,7 +24,8 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no broker: write mqtt://HOST:PORT or mqtts://HOST:PORT");
+        let wrong =
+            || format!("`{text}` is no broker: write mqtt://HOST:PORT or mqtts://HOST:PORT");
         let (tls, rest) = match text.split_once("://") {
             Some(("mqtt", rest)) => (false, rest),
             Some(("mqtts", rest)) => (true, rest),

@@ -313,13 +313,17 @@ impl Flight {
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => {
-                let good =
-                    matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
+                let good = matches!(
+                    ack.reason,
+                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers
+                );
                 self.settle(ack.pkid, good, &ack.reason);
             }
             Event::Incoming(Packet::PubRec(rec)) => {
-                let good =
-                    matches!(rec.reason, PubRecReason::Success | PubRecReason::NoMatchingSubscribers);
+                let good = matches!(
+                    rec.reason,
+                    PubRecReason::Success | PubRecReason::NoMatchingSubscribers
+                );
                 if !good {
                     self.settle(rec.pkid, false, &rec.reason);
                 }

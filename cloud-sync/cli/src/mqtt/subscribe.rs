@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::v5::{
-    Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode,
-};
+use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, RetainForwardRule, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event, EventLoop};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};

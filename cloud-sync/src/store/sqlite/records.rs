@@ -183,51 +183,61 @@ impl SqliteRows<'_> {
         Ok(())
     }
 
-    /// Entries of one kind by arrival. The conditions are put together here from fixed texts;
-    /// values are always bound.
+    /// Entries of one kind by arrival.
     fn search(&self, kind: Kind, filter: &Filter) -> Result<Vec<Found>, StoreError> {
-        let mut conditions = vec![format!("r.kind = {}", kind.code())];
-        let mut values: Vec<Value> = Vec::new();
-        let mut add = |condition: &str, value: Value| {
-            values.push(value);
-            conditions.push(format!("{condition} ?{}", values.len()));
-        };
-        if let Some(gateway) = filter.gateway {
-            add("r.gateway =", gateway.0.into());
-        }
-        for (column, text) in [
-            ("r.function =", &filter.function),
-            ("r.device =", &filter.device),
-            ("r.name =", &filter.name),
-        ] {
-            if let Some(text) = text {
-                add(column, text.clone().into());
-            }
-        }
-        for (column, id) in [("r.id >", filter.after), ("r.id <", filter.before)] {
-            if let Some(id) = id {
-                add(column, int(id).into());
-            }
-        }
-        let conditions = conditions.join(" AND ");
-        let order = if filter.newest_first { "DESC" } else { "ASC" };
-        // From the small tables outwards: dead letters and reports are rare among the records.
-        let tables = match kind {
-            Kind::DeadLetter => TABLES.replacen("LEFT JOIN", "JOIN", 1),
-            Kind::Report => "reports p JOIN records r ON r.id = p.record
-                LEFT JOIN dead_letters d ON d.record = r.id"
-                .to_owned(),
-            Kind::Telemetry | Kind::Tombstone(_) | Kind::Gap => TABLES.to_owned(),
-        };
-        let sql = format!(
-            "SELECT {ENTRY}, g.name AS gateway_name FROM {tables}
-             JOIN gateways g ON g.id = r.gateway
-             WHERE {conditions} ORDER BY r.id {order} LIMIT {}",
-            filter.limit
-        );
+        let (sql, values) = search_sql(kind, filter);
         let bytes = |found: &Found| entry_bytes(&found.entry);
         self.page(&sql, params_from_iter(values), PAGE_BYTES_MAX, bytes, found)
     }
+}
+
+/// The query of a search. Its conditions are put together from fixed texts; values are bound.
+///
+/// Dead letters and reports are rare among the records: their own tables lead (`CROSS JOIN` keeps
+/// SQLite from turning them round), in order of arrival, so that no query reads or sorts it all.
+pub(super) fn search_sql(kind: Kind, filter: &Filter) -> (String, Vec<Value>) {
+    let (tables, arrival) = match kind {
+        Kind::DeadLetter => (
+            "dead_letters d CROSS JOIN records r ON r.id = d.record
+             LEFT JOIN reports p ON p.record = r.id",
+            "d.record",
+        ),
+        Kind::Report => (
+            "reports p CROSS JOIN records r ON r.id = p.record
+             LEFT JOIN dead_letters d ON d.record = r.id",
+            "p.record",
+        ),
+        Kind::Telemetry | Kind::Tombstone(_) | Kind::Gap => (TABLES, "r.id"),
+    };
+    let mut conditions = vec![format!("r.kind = {}", kind.code())];
+    let mut values: Vec<Value> = Vec::new();
+    let mut add = |column: &str, relation: &str, value: Value| {
+        values.push(value);
+        conditions.push(format!("{column} {relation} ?{}", values.len()));
+    };
+    if let Some(gateway) = filter.gateway {
+        add("r.gateway", "=", gateway.0.into());
+    }
+    for (column, text) in
+        [("r.function", &filter.function), ("r.device", &filter.device), ("r.name", &filter.name)]
+    {
+        if let Some(text) = text {
+            add(column, "=", text.clone().into());
+        }
+    }
+    for (relation, id) in [(">", filter.after), ("<", filter.before)] {
+        if let Some(id) = id {
+            add(arrival, relation, int(id).into());
+        }
+    }
+    let conditions = conditions.join(" AND ");
+    let order = if filter.newest_first { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT {ENTRY}, (SELECT name FROM gateways g WHERE g.id = r.gateway) AS gateway_name
+         FROM {tables} WHERE {conditions} ORDER BY {arrival} {order} LIMIT {}",
+        filter.limit
+    );
+    (sql, values)
 }
 
 impl RecordRows for SqliteRows<'_> {
@@ -269,6 +279,22 @@ impl RecordRows for SqliteRows<'_> {
         self.list(
             "SELECT first, seq, kind, epoch, digest FROM records
              WHERE gateway = ?1 AND stream = ?2 AND seq >= ?3 ORDER BY seq LIMIT ?4",
+            params![gateway.0, stream, int(from), limit],
+            place,
+        )
+    }
+
+    fn gaps(
+        &self,
+        gateway: GatewayId,
+        stream: u8,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<Place>, StoreError> {
+        // The kind is written out: else the partial index of gaps is not considered.
+        self.list(
+            "SELECT first, seq, kind, epoch, digest FROM records
+             WHERE gateway = ?1 AND stream = ?2 AND seq >= ?3 AND kind = 3 ORDER BY seq LIMIT ?4",
             params![gateway.0, stream, int(from), limit],
             place,
         )

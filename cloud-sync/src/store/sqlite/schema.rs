@@ -95,7 +95,9 @@ CREATE TABLE records (
     payload BLOB
 ) STRICT;
 CREATE UNIQUE INDEX records_place ON records (gateway, stream, seq);
+CREATE INDEX records_gateway ON records (gateway, id) WHERE kind = 0;
 CREATE INDEX records_series ON records (name, device, id) WHERE kind = 0;
+CREATE INDEX records_gaps ON records (gateway, stream, seq) WHERE kind = 3;
 CREATE TABLE dead_letters (
     record INTEGER PRIMARY KEY REFERENCES records(id),
     trigger_name TEXT NOT NULL,

@@ -1,9 +1,11 @@
 use rusqlite::Connection;
 use sync_protocol::InstanceId;
 
+use super::records::search_sql;
 use super::schema::apply;
 use super::*;
-use crate::store::{read, write};
+use crate::store::records::{Filter, Kind};
+use crate::store::{GatewayId, read, write};
 
 fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(&folder.join("cloud.db"))
@@ -74,4 +76,34 @@ fn all_64_bits_of_an_epoch_are_kept() {
         rows.epochs(gateway)
     });
     assert_eq!(epochs.unwrap(), [u64::MAX, 0, 1 << 63]);
+}
+
+#[test]
+fn no_search_reads_or_sorts_everything() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path()).unwrap();
+    let db = lock(&store.writer);
+    let text = |text: &str| Some(text.to_owned());
+    let page = Filter { limit: 100, newest_first: true, ..Filter::default() };
+    let gateway = Filter { gateway: Some(GatewayId(1)), ..page.clone() };
+    let series = Filter { name: text("n"), device: text("d"), ..page.clone() };
+    for (kind, filter, wanted) in [
+        (Kind::Telemetry, &page, "SCAN r"),
+        (Kind::Telemetry, &gateway, "records_gateway"),
+        (Kind::Telemetry, &series, "records_series"),
+        (Kind::Telemetry, &Filter { after: Some(5), ..series.clone() }, "records_series"),
+        (Kind::DeadLetter, &page, "SCAN d"),
+        (Kind::DeadLetter, &gateway, "SCAN d"),
+        (Kind::Report, &page, "SCAN p"),
+    ] {
+        let (sql, values) = search_sql(kind, filter);
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps: Vec<String> = plan
+            .query_map(rusqlite::params_from_iter(values), |row| row.get("detail"))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let steps = steps.join("; ");
+        assert!(steps.contains(wanted) && !steps.contains("TEMP B-TREE"), "{filter:?}: {steps}");
+    }
 }

@@ -7,6 +7,7 @@ use edge_core::time::Millis;
 use edge_core::topic::TopicFilter;
 
 use super::conn::{Conn, Link, Pause, Stage};
+use super::subscribe::index_bytes;
 use super::timers::Timer;
 use super::{Broker, BrokerEvent, BrokerOp, ConnId, DisconnectCause, Effect, SessionId, Turn};
 use crate::codec::{
@@ -252,6 +253,7 @@ impl Broker {
         self.by_client.remove(&(session.identity.clone(), Arc::clone(&session.client_id)));
         for (filter, options) in &session.subscriptions {
             self.index.remove(filter, &(id, *options));
+            self.totals.subscription_bytes -= index_bytes(filter);
         }
         self.totals.ingress_bytes -= session.inbound.bytes();
         self.totals.queued.messages -= session.queue.size().messages;
@@ -287,6 +289,7 @@ impl Broker {
         let Some(options) = session.subscriptions.remove(filter) else { return false };
         session.replays.retain(|replay| replay.filter != *filter);
         self.index.remove(filter, &(id, options));
+        self.totals.subscription_bytes -= index_bytes(filter);
         if session.persistent {
             let filter = filter.clone();
             turn.persist(BrokerOp::DeleteSubscription { session: id, filter });

@@ -110,6 +110,8 @@ pub(super) enum Pause {
     Total = 4,
     /// It sends but does not read.
     Egress = 8,
+    /// Too many answers to it wait for their batch.
+    Parked = 16,
 }
 
 impl Pauses {

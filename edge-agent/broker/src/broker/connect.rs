@@ -112,7 +112,7 @@ impl Broker {
         let (client_id, assigned) = self.client_id(connect);
         let expiry_s = connect.session_expiry_s.min(self.limits.session_expiry_s_max);
         let found = self.take_over(&principal, &client_id, connect.clean_start, turn);
-        if found.is_none() && expiry_s > 0 && self.totals.persistent >= self.limits.sessions_max {
+        if found.is_none() && expiry_s > 0 && !self.has_place(&principal) {
             return self.refuse(id, ReasonCode::QuotaExceeded, None, turn);
         }
         let session_id = found.unwrap_or_else(|| self.add_session(&principal, &client_id));
@@ -138,7 +138,7 @@ impl Broker {
             |effect: &Effect| matches!(effect, Effect::Persist(_) | Effect::WillFired { .. });
         let persisted = turn.effects[effects_before..].iter().any(stored);
         let batch = if persisted { turn.open } else { self.durable };
-        self.park(id, session_id, batch, Packet::ConnAck(Box::new(connack)));
+        self.park(id, session_id, batch, Packet::ConnAck(Box::new(connack)), turn);
         self.release(session_id, turn);
     }
 
@@ -180,6 +180,18 @@ impl Broker {
         self.void_will(id, turn);
         self.timers.clear(Timer::Expiry(id));
         Some(id)
+    }
+
+    /// Whether there is room for another kept session of this client.
+    fn has_place(&self, principal: &Principal) -> bool {
+        let first = (principal.identity.clone(), Arc::from(""));
+        let theirs = self
+            .by_client
+            .range(first..)
+            .take_while(|((identity, _), _)| *identity == principal.identity)
+            .filter(|(_, id)| self.sessions.get(id).is_some_and(|session| session.persistent));
+        self.totals.persistent < self.limits.sessions_max
+            && theirs.count() < self.limits.sessions_per_identity_max
     }
 
     fn add_session(&mut self, principal: &Principal, client_id: &Arc<str>) -> SessionId {
@@ -308,6 +320,9 @@ impl super::Limits {
         if nameless && connect.version == Version::V311 && !connect.clean_start {
             // v3.1.1 [MQTT-3.1.3-8]
             return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        if connect.will.as_ref().is_some_and(|will| will.packet_bytes() > self.will_bytes_max) {
+            return Err(ReasonCode::QuotaExceeded);
         }
         if connect.client_id.len() > self.client_id_bytes_max {
             return Err(ReasonCode::ClientIdentifierNotValid);

@@ -120,6 +120,9 @@ impl Broker {
             if session.conn.is_none() {
                 return;
             }
+            if self.totals.queued.bytes >= self.limits.queued_total_bytes_max {
+                return self.dropped(DropReason::QueueTotalFull, turn.now);
+            }
             let live = Live { message, retain, batch };
             if !session.queue.push_live(live, self.limits.egress_bytes_max) {
                 return self.dropped(DropReason::SlowConsumer, turn.now);

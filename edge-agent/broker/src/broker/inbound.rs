@@ -317,6 +317,11 @@ impl Inbound {
         self.taken.insert(id, BatchSeq::default());
     }
 
+    /// How many ids are taken.
+    pub(super) fn taken_count(&self) -> usize {
+        self.taken.len()
+    }
+
     /// The taken ids: the rows of this table.
     pub(super) fn taken(&self) -> impl Iterator<Item = PacketId> + '_ {
         self.taken.keys().copied()

@@ -38,7 +38,7 @@ pub enum Input {
         error: DecodeError,
     },
     /// Bytes of earlier [`Send`](super::Effect::Send)s have been taken by the socket. May lag
-    /// behind by a fixed amount well below `Limits::egress_bytes_max`.
+    /// behind by 32 KiB, and by 4 KiB once all is written.
     Written {
         /// The connection.
         conn: ConnId,

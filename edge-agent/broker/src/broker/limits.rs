@@ -7,11 +7,19 @@ pub struct Limits {
     pub connections_max: usize,
     /// Sessions that outlive their connection; a new one is refused with quota exceeded.
     pub sessions_max: usize,
+    /// Sessions of one identity that outlive their connection; a new one is refused with quota
+    /// exceeded, so that nobody can take all places.
+    pub sessions_per_identity_max: usize,
     /// Longest session expiry in seconds; a longer wish is cut and the client told. 0 makes every
     /// session end with its connection.
     pub session_expiry_s_max: u32,
     /// Subscriptions of a session; one more is refused with quota exceeded.
     pub subscriptions_max: usize,
+    /// Bytes that the index of subscriptions may take for all sessions, estimated; over it a
+    /// subscription is refused with quota exceeded.
+    pub subscription_bytes_max: usize,
+    /// Bytes of a will; with a larger one a CONNECT is refused with quota exceeded.
+    pub will_bytes_max: usize,
     /// Longest client identifier in bytes; a longer one is refused as not valid.
     pub client_id_bytes_max: usize,
 
@@ -33,6 +41,12 @@ pub struct Limits {
     /// oldest is forgotten, and its repeat runs again.
     pub repeats_expected_max: usize,
 
+    /// QoS 2 packet ids of a session whose PUBREL has not come; a further QoS 2 publish is refused
+    /// with quota exceeded.
+    pub taken_ids_max: usize,
+    /// Answers to one connection that wait for their batch; at this bound it is not read.
+    pub parked_max: usize,
+
     /// Messages that wait for a session without a connection; the oldest is dropped.
     pub offline_messages_max: usize,
     /// Bytes that wait for a session without a connection; the oldest is dropped.
@@ -41,18 +55,21 @@ pub struct Limits {
     pub online_messages_max: usize,
     /// Bytes that wait for a connected session; the oldest is dropped.
     pub online_bytes_max: usize,
-    /// Bytes that wait for all sessions; the oldest of the longest queue is dropped.
+    /// Bytes that wait for all sessions or are under way to them; the oldest of the longest queue
+    /// is dropped, and QoS 0.
     pub queued_total_bytes_max: usize,
 
     /// Unacked QoS 1 and 2 messages under way to a client; more wait in the queue. A client's own
     /// receive maximum lowers it.
     pub send_window_max: u16,
+    /// Their bytes; one message is always let through.
+    pub send_window_bytes_max: usize,
     /// Bytes handed to a connection and not yet written; over it QoS 1 and 2 wait and QoS 0 is
     /// dropped; at twice that the connection is not read either. At least 64 KiB: the transport
     /// tells of what is written in steps of 32 KiB.
     pub egress_bytes_max: usize,
-    /// Bytes handed to all connections and not yet written; over it only connections without
-    /// such bytes are sent to.
+    /// Bytes handed to all connections and not yet written; over it only connections with less
+    /// than 8 KiB of them are sent to.
     pub egress_total_bytes_max: usize,
     /// Milliseconds a connection over `egress_bytes_max` may take nothing before it is closed.
     pub egress_stall_ms_max: u64,
@@ -75,8 +92,11 @@ impl Default for Limits {
         Self {
             connections_max: 10_000,
             sessions_max: 2_000,
+            sessions_per_identity_max: 1_000,
             session_expiry_s_max: 7 * 24 * 3_600,
             subscriptions_max: 100,
+            subscription_bytes_max: 32 * MIB,
+            will_bytes_max: 4 * KIB,
             client_id_bytes_max: 256,
             message_bytes_max: 128 * KIB,
             packet_overhead_bytes: 8 * KIB,
@@ -84,12 +104,15 @@ impl Default for Limits {
             ingress_session_bytes_max: 256 * KIB,
             ingress_total_bytes_max: 32 * MIB,
             repeats_expected_max: 256,
+            taken_ids_max: 1_024,
+            parked_max: 256,
             offline_messages_max: 1_000,
             offline_bytes_max: MIB,
             online_messages_max: 10_000,
             online_bytes_max: 8 * MIB,
             queued_total_bytes_max: 64 * MIB,
             send_window_max: 128,
+            send_window_bytes_max: 512 * KIB,
             egress_bytes_max: 256 * KIB,
             egress_total_bytes_max: 64 * MIB,
             egress_stall_ms_max: 60_000,

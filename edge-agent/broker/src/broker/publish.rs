@@ -8,7 +8,7 @@ use edge_core::message::{Message, Origin, QoS};
 use edge_core::time::Millis;
 
 use super::conn::Pause;
-use super::inbound::{Arrival, Due, Head, Verdict};
+use super::inbound::{Arrival, Due, Head, Inbound, Verdict};
 use super::session::Session;
 use super::timers::Timer;
 use super::{
@@ -21,7 +21,7 @@ const REFUSED_COST_BYTES: usize = 128;
 
 /// About what one read of a connection brings: how much of the budget of all is kept for each
 /// connection that may read again.
-const READ_BYTES: usize = 64 * 1_024;
+const READ_BYTES: usize = 16 * 1_024;
 
 /// How long connections paused by the budget of all wait for the next try.
 const STARVED_TURN: Millis = Millis(100);
@@ -78,7 +78,7 @@ impl Broker {
         let inbound = &mut session.inbound;
         match inbound.arrive(serial, packet_id, qos, dup, &publish.topic, &publish.payload) {
             Arrival::Repeat => self.dropped(DropReason::Repeat, turn.now),
-            Arrival::New => match verdict {
+            Arrival::New => match verdict.and_then(|()| self.limits.check_taken(qos, inbound)) {
                 Ok(()) => {
                     let message = Arc::new(message(publish, session, turn));
                     session.inbound.deliver(serial, Some(packet_id), qos, &message);
@@ -190,7 +190,7 @@ impl Broker {
         // An unknown id may be one whose deletion is not durable yet.
         let batch =
             if session.persistent { session.inbound.released_in() } else { BatchSeq::default() };
-        self.park(conn, id, batch, Packet::PubComp(Ack { packet_id, reason }));
+        self.park(conn, id, batch, Packet::PubComp(Ack { packet_id, reason }), turn);
         self.release_parked(conn, turn);
     }
 
@@ -242,6 +242,14 @@ impl Broker {
         } else {
             self.timers.set(Timer::Starved, turn.now.at + STARVED_TURN);
         }
+    }
+}
+
+impl super::Limits {
+    /// Whether a session may take another packet id.
+    fn check_taken(&self, qos: QoS, inbound: &Inbound) -> Result<(), ReasonCode> {
+        let full = qos == QoS::ExactlyOnce && inbound.taken_count() >= self.taken_ids_max;
+        if full { Err(ReasonCode::QuotaExceeded) } else { Ok(()) }
     }
 }
 

@@ -26,6 +26,10 @@ const REPLAY_QUEUE_MAX: usize = 32;
 /// Topics looked at for one session before others get their turn.
 const REPLAY_TOPICS_PER_TURN: usize = 256;
 
+/// A connection with less than this on its way counts as one that reads: the transport need not
+/// tell of so little.
+const EGRESS_FREE_BYTES: usize = 8 * 1_024;
+
 /// What became of a message that was to be sent.
 enum Sent {
     Yes,
@@ -87,11 +91,16 @@ impl Broker {
         session: SessionId,
         batch: BatchSeq,
         packet: Packet,
+        turn: &mut Turn<'_>,
     ) {
         let Some(link) = self.conns.get_mut(&conn).and_then(|conn| conn.link_mut()) else { return };
         link.parked.push_back((batch, packet));
+        let full = link.parked.len() >= self.limits.parked_max;
         if batch > self.durable {
             self.waiting.insert((batch, session));
+        }
+        if full {
+            self.pause(conn, Pause::Parked, true, turn);
         }
     }
 
@@ -115,6 +124,9 @@ impl Broker {
             let Some((_, packet)) = link.parked.pop_front_if(|(batch, _)| *batch <= durable) else {
                 return;
             };
+            if link.parked.len() <= self.limits.parked_max / 2 {
+                self.pause(conn, Pause::Parked, false, turn);
+            }
             self.send(conn, &packet, turn);
             if let Packet::ConnAck(connack) = packet {
                 self.establish(conn, connack.session_present, turn);
@@ -169,7 +181,7 @@ impl Broker {
     /// Whether the connection has taken enough of what it was given to be given more.
     fn has_room(&self, conn: ConnId) -> bool {
         let unwritten = self.conns.get(&conn).map_or(0, |conn| conn.unwritten_bytes);
-        unwritten == 0
+        unwritten < EGRESS_FREE_BYTES
             || (unwritten < self.limits.egress_bytes_max
                 && self.totals.egress_bytes < self.limits.egress_total_bytes_max)
     }
@@ -184,7 +196,11 @@ impl Broker {
         }
         let window =
             self.conns.get(&conn).and_then(|c| c.link()).map_or(0, |link| link.send_window);
-        if session.queue.under_way() >= window || !self.has_room(conn) {
+        let under_way = session.queue.under_way();
+        if under_way.messages >= window
+            || under_way.bytes >= self.limits.send_window_bytes_max
+            || !self.has_room(conn)
+        {
             return false;
         }
         let packet_id = packet_id(n);
@@ -236,7 +252,10 @@ impl Broker {
     ) -> Sent {
         // [MQTT-3.3.2-5], [MQTT-3.3.2-6]: what is left of the interval.
         let expiry_s = match expires_at(message) {
-            Some(at) if at <= turn.now.at => return Sent::Skipped(DropReason::Expired),
+            // What was sent before is under way, and its id may be taken: it is not given up.
+            Some(at) if at <= turn.now.at && !head.dup => {
+                return Sent::Skipped(DropReason::Expired);
+            }
             Some(at) => u32::try_from(at.since(turn.now.at).0.div_ceil(1_000)).ok(),
             None => None,
         };
@@ -300,7 +319,7 @@ impl Broker {
             turn.persist(BrokerOp::DeleteMessage { session: id, n });
         }
         self.account_removed(id, before);
-        self.park(conn, id, batch, Packet::PubRel(Ack::ok(ack.packet_id)));
+        self.park(conn, id, batch, Packet::PubRel(Ack::ok(ack.packet_id)), turn);
         self.release_parked(conn, turn);
     }
 

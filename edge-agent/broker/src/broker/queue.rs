@@ -51,6 +51,15 @@ pub(super) enum Body {
     Release,
 }
 
+impl Body {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Publish { message, .. } => message.cost_bytes(),
+            Self::Release => 0,
+        }
+    }
+}
+
 /// A QoS 0 message that waits for its batch.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -69,6 +78,8 @@ pub(super) struct Queue {
     first_unsent: u64,
     /// Under way on this connection, by packet id.
     window: BTreeMap<PacketId, u64>,
+    /// Bytes of the messages under way.
+    window_bytes: usize,
     unsent: Size,
     /// All messages in it, sent or not, and QoS 0.
     size: Size,
@@ -84,6 +95,7 @@ impl Default for Queue {
             next_send: 1,
             first_unsent: 1,
             window: BTreeMap::new(),
+            window_bytes: 0,
             unsent: Size::default(),
             size: Size::default(),
             live: VecDeque::new(),
@@ -147,6 +159,7 @@ impl Queue {
     /// Begins again with the first unacked message, on a new connection [MQTT-4.4.0-1].
     pub(super) fn rewind(&mut self) {
         self.window.clear();
+        self.window_bytes = 0;
         self.next_send = self.items.first_key_value().map_or(self.next_n, |(n, _)| *n);
     }
 
@@ -160,18 +173,20 @@ impl Queue {
         self.next_send = n + 1;
         self.window.insert(packet_id(n), n);
         let Some(item) = self.items.get_mut(&n) else { return };
+        let bytes = item.body.bytes();
+        self.window_bytes += bytes;
         if !item.sent {
             item.sent = true;
             self.first_unsent = n + 1;
-            if let Body::Publish { message, .. } = &item.body {
-                self.unsent.sub(message.cost_bytes());
+            if matches!(item.body, Body::Publish { .. }) {
+                self.unsent.sub(bytes);
             }
         }
     }
 
-    /// Messages under way on this connection.
-    pub(super) fn under_way(&self) -> usize {
-        self.window.len()
+    /// Messages under way on this connection, and their bytes.
+    pub(super) fn under_way(&self) -> Size {
+        Size { messages: self.window.len(), bytes: self.window_bytes }
     }
 
     /// PUBACK, or a PUBREC that refuses: the message is done. Its place, unless the client acks
@@ -193,7 +208,9 @@ impl Queue {
         let item = self.items.get_mut(&n)?;
         match &item.body {
             Body::Publish { message, qos: QoS::ExactlyOnce, .. } => {
-                self.size.sub(message.cost_bytes());
+                let bytes = message.cost_bytes();
+                self.size.sub(bytes);
+                self.window_bytes -= bytes;
                 item.body = Body::Release;
                 item.batch = batch;
                 Some((n, true))
@@ -218,11 +235,14 @@ impl Queue {
     /// Removes place `n`, wherever it stands.
     pub(super) fn remove(&mut self, n: u64) -> Option<()> {
         let item = self.items.remove(&n)?;
-        self.window.remove(&packet_id(n));
-        if let Body::Publish { message, .. } = &item.body {
-            self.size.sub(message.cost_bytes());
+        let bytes = item.body.bytes();
+        if self.window.remove(&packet_id(n)).is_some() {
+            self.window_bytes -= bytes;
+        }
+        if matches!(item.body, Body::Publish { .. }) {
+            self.size.sub(bytes);
             if !item.sent {
-                self.unsent.sub(message.cost_bytes());
+                self.unsent.sub(bytes);
             }
         }
         Some(())

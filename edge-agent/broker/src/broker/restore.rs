@@ -8,6 +8,7 @@ use edge_core::time::Millis;
 
 use super::queue::Body;
 use super::session::{Session, StoredWill};
+use super::subscribe::index_bytes;
 use super::timers::Timer;
 use super::{Broker, BrokerOp, Limits, SessionId, SessionRow, Turn, WillRow};
 
@@ -99,6 +100,7 @@ impl Broker {
         match row {
             BrokerOp::PutSubscription { filter, options, .. } => {
                 self.index.insert(&filter, (id, options));
+                self.totals.subscription_bytes += index_bytes(&filter);
                 session.subscriptions.insert(filter, options);
             }
             BrokerOp::AppendMessage { n, qos, retain, message, .. } => {

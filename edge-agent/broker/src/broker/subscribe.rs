@@ -42,7 +42,7 @@ impl Broker {
         }
         let batch = if stored { turn.open } else { BatchSeq::default() };
         let suback = AckList { packet_id: subscribe.packet_id, reasons };
-        self.park(conn, id, batch, Packet::SubAck(suback));
+        self.park(conn, id, batch, Packet::SubAck(suback), turn);
         self.release(id, turn);
     }
 
@@ -58,6 +58,13 @@ impl Broker {
         let old = session.subscriptions.get(&filter).copied();
         if old.is_none() && session.subscriptions.len() >= self.limits.subscriptions_max {
             return Err(ReasonCode::QuotaExceeded);
+        }
+        if old.is_none() {
+            let bytes = self.totals.subscription_bytes + index_bytes(&filter);
+            if bytes > self.limits.subscription_bytes_max {
+                return Err(ReasonCode::QuotaExceeded);
+            }
+            self.totals.subscription_bytes = bytes;
         }
         // [MQTT-3.8.4-3]: the new one replaces the old one.
         if let Some(old) = old {
@@ -107,9 +114,17 @@ impl Broker {
         let persistent = self.sessions.get(&id).is_some_and(|session| session.persistent);
         let batch = if any && persistent { turn.open } else { BatchSeq::default() };
         let unsuback = AckList { packet_id: unsubscribe.packet_id, reasons };
-        self.park(conn, id, batch, Packet::UnsubAck(unsuback));
+        self.park(conn, id, batch, Packet::UnsubAck(unsuback), turn);
         self.release(id, turn);
     }
+}
+
+/// About what a subscription takes in the index, if it shares no level with another.
+pub(super) fn index_bytes(filter: &TopicFilter) -> usize {
+    const SUBSCRIPTION_BYTES: usize = 128;
+    const LEVEL_BYTES: usize = 224;
+    let levels = filter.as_str().split('/').count();
+    SUBSCRIPTION_BYTES + levels * LEVEL_BYTES + 2 * filter.as_str().len()
 }
 
 fn granted(qos: QoS) -> ReasonCode {

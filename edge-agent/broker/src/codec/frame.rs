@@ -65,6 +65,13 @@ impl Decoder {
         })
     }
 
+    /// Bytes of the packet at the front of `buf`, header included, once they are known.
+    #[must_use]
+    pub fn packet_bytes(&self, buf: &[u8]) -> Option<usize> {
+        let (body, head) = varint(buf.get(1..)?, false).ok()??;
+        usize::try_from(body).ok()?.checked_add(head + 1)
+    }
+
     fn decode_next(&mut self, buf: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
         let Some(&first) = buf.first() else { return Ok(None) };
         self.check_first(first)?;

@@ -159,6 +159,15 @@ pub struct Will {
     pub properties: Properties,
 }
 
+impl Will {
+    /// Bytes it takes in a packet.
+    #[must_use]
+    pub fn packet_bytes(&self) -> usize {
+        let properties = super::property::message_bytes(&self.properties, self.expiry_s);
+        self.topic.as_str().len() + self.payload.len() + properties
+    }
+}
+
 /// CONNACK (3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnAck {

@@ -1,10 +1,12 @@
 //! Accepting connections and shaking hands.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::{Shared, conn, tls};
@@ -44,8 +46,13 @@ pub(super) async fn run(
         };
         let Some((accepted, places)) = accepted else { return };
         match accepted {
-            Ok((stream, _)) => {
-                tokio::spawn(shake_hands(Arc::clone(&shared), stream, acceptor.clone(), places));
+            Ok((stream, address)) => {
+                let new = New { shared: Arc::clone(&shared), stream, address, places };
+                // Two tasks, so that a plain connection's is not as large as a TLS one's.
+                match acceptor.clone() {
+                    None => tokio::spawn(new.plain()),
+                    Some(acceptor) => tokio::spawn(new.tls(acceptor)),
+                };
             }
             Err(_) => tokio::time::sleep(REST).await,
         }
@@ -60,30 +67,40 @@ async fn places(shared: &Shared) -> Option<Places> {
     })
 }
 
-async fn shake_hands(
+/// A connection that was accepted.
+struct New {
     shared: Arc<Shared>,
     stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
+    address: SocketAddr,
     places: Places,
-) {
-    let limits = &shared.limits;
-    let crowded = shared.handshakes.available_permits() < limits.handshakes_max / 2;
-    let patience = Duration::from_millis(limits.connect_ms_max / if crowded { 2 } else { 1 });
-    let deadline = tokio::time::Instant::now() + patience;
-    let Ok(address) = stream.peer_addr() else { return };
-    // Answers are small and wanted at once. Neither option is worth a connection.
-    let _ = stream.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE);
-    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-    let Some(acceptor) = acceptor else {
-        let peer = Peer { address, tls: false, certificate: None };
-        return conn::run(shared, stream, peer, places, deadline).await;
-    };
-    let Ok(Ok(stream)) = tokio::time::timeout_at(deadline, acceptor.accept(stream)).await else {
-        return;
-    };
-    let certificate = tls::peer_certificate(stream.get_ref().1.peer_certificates());
-    let peer = Peer { address, tls: true, certificate };
-    // On the heap: a plain connection's task should not be as large as a TLS one's.
-    Box::pin(conn::run(shared, stream, peer, places, deadline)).await;
+}
+
+impl New {
+    async fn plain(self) {
+        let deadline = self.prepare();
+        let peer = Peer { address: self.address, tls: false, certificate: None };
+        conn::run(self.shared, self.stream, peer, self.places, deadline).await;
+    }
+
+    async fn tls(self, acceptor: TlsAcceptor) {
+        let deadline = self.prepare();
+        // On the heap: only while it lasts.
+        let handshake = Box::pin(acceptor.accept(self.stream));
+        let Ok(Ok(stream)) = tokio::time::timeout_at(deadline, handshake).await else { return };
+        let certificate = tls::peer_certificate(stream.get_ref().1.peer_certificates());
+        let peer = Peer { address: self.address, tls: true, certificate };
+        conn::run(self.shared, stream, peer, self.places, deadline).await;
+    }
+
+    /// Sets the socket's options and tells until when there has to be a CONNECT.
+    fn prepare(&self) -> Instant {
+        // Answers are small and wanted at once. Neither option is worth a connection.
+        let _ = self.stream.set_nodelay(true);
+        let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE);
+        let _ = socket2::SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
+        let limits = &self.shared.limits;
+        let crowded = self.shared.handshakes.available_permits() < limits.handshakes_max / 2;
+        let patience_ms = limits.connect_ms_max / if crowded { 2 } else { 1 };
+        Instant::now() + Duration::from_millis(patience_ms)
+    }
 }

@@ -9,16 +9,19 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::accept::Places;
 use super::mailbox::Mailbox;
 use super::port::Arrival;
 use super::stream::{Progress, Wanted, progress};
+use super::{READ_BYTES, Shared};
 use crate::broker::{ConnId, Input, Peer};
 use crate::codec::{DecodeError, Decoder, Packet};
 
-/// The owner is told of written bytes in steps of this.
+/// The owner is told of written bytes in steps of this,
 const REPORT_BYTES: usize = 32 * 1_024;
+
+/// or of this, if nothing is left to write.
+const REPORT_LAST_BYTES: usize = 4 * 1_024;
 
 /// Packets of one input: small ones would take far more memory than their bytes.
 const PACKETS_PER_INPUT: usize = 256;
@@ -48,6 +51,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         buf: BytesMut::new(),
         next: None,
         broken: false,
+        room: None,
     };
     if tokio::time::timeout_at(deadline, task.connect()).await.is_ok_and(|sent| sent) {
         drop::<OwnedSemaphorePermit>(handshake);
@@ -70,6 +74,8 @@ struct Task<S> {
     next: Option<Arrival>,
     /// What came was no packet: the connection is not read again.
     broken: bool,
+    /// Room for the incomplete large packet in `buf`, and until when it has to be complete.
+    room: Option<(OwnedSemaphorePermit, Instant)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
@@ -115,8 +121,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             if wanted.read && self.decode() {
                 continue;
             }
+            let large = self.large_packet().filter(|_| wanted.read);
+            let complete_by = self.complete_by(wanted.read);
+            wanted.read &= large.is_none();
             wanted.read_first = !wanted.read_first;
-            let report = self.next.is_none() && unreported >= REPORT_BYTES;
+            let step = if out.is_empty() { REPORT_LAST_BYTES } else { REPORT_BYTES };
+            let report = self.next.is_none() && unreported >= step;
             tokio::select! {
                 moved = progress(&mut self.stream, &mut self.buf, &mut out, wanted) => match moved {
                     Ok(Progress::Read(0)) | Err(_) => return,
@@ -134,6 +144,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                         Arrival::Other(Input::Written { conn: self.id, bytes })
                     }));
                 }
+                room = self.shared.room(large.unwrap_or_default()), if large.is_some() => {
+                    let Some(room) = room else { return };
+                    self.buf.reserve(large.unwrap_or_default().saturating_sub(self.buf.len()));
+                    self.room = Some((room, self.patience()));
+                }
+                () = sleep_until(complete_by), if complete_by.is_some() => return,
                 () = mailbox.changed() => {}
             }
         }
@@ -142,12 +158,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         self.close(out).await;
     }
 
+    /// Size of the incomplete packet in `buf`, if it needs room and has none.
+    fn large_packet(&self) -> Option<usize> {
+        if self.room.is_some() {
+            return None;
+        }
+        self.decoder.packet_bytes(&self.buf).filter(|bytes| *bytes > READ_BYTES)
+    }
+
+    /// When the large packet has to be there. The time stands still while it is not read.
+    fn complete_by(&mut self, reading: bool) -> Option<Instant> {
+        let later = self.room.is_some().then(|| self.patience())?;
+        let (_, until) = self.room.as_mut()?;
+        if !reading {
+            *until = later;
+        }
+        Some(*until)
+    }
+
+    fn patience(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.shared.limits.packet_ms_max)
+    }
+
     /// Decodes what was read into the next input. False if no packet is complete.
     fn decode(&mut self) -> bool {
         let mut packets = Vec::new();
         while packets.len() < PACKETS_PER_INPUT {
             match self.decoder.decode(&mut self.buf) {
-                Ok(Some(packet)) => packets.push(packet),
+                Ok(Some(packet)) => {
+                    packets.push(packet);
+                    self.room = None;
+                }
                 Ok(None) => break,
                 // The packets before the error are handed over first.
                 Err(_) if !packets.is_empty() => break,
@@ -191,5 +232,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         let patience = Duration::from_millis(self.shared.limits.close_ms_max);
         // Whether the peer took the last bytes does not matter any more.
         let _ = tokio::time::timeout(patience, last).await;
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
     }
 }

@@ -223,3 +223,33 @@ async fn acks_under_way_survive_a_broken_connection() {
     assert_eq!(delivered(), 1, "the repeat found its first copy");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn large_packets_that_never_end_hold_up_only_large_packets_and_not_for_long() {
+    let transport = TransportLimits {
+        assembly_bytes_max: 130 * 1_024,
+        packet_ms_max: 500,
+        ..TransportLimits::default()
+    };
+    let server = Server::start(Setup { transport, ..Setup::default() });
+    let large = vec![b'x'; 100_000];
+    let mut bytes = Vec::new();
+    let packet = Packet::Publish(publish("a", &large, 1));
+    edge_broker::codec::encode(&packet, Version::V311, &mut bytes);
+    let mut hostile = Vec::new();
+    for n in 0..3 {
+        let mut raw = Raw::join(server.address, Version::V311, &format!("hostile {n}")).await;
+        raw.write(&bytes[..60_000.min(bytes.len())]).await;
+        hostile.push(raw);
+    }
+    let mut small = Raw::join(server.address, Version::V311, "small").await;
+    let mut honest = Raw::join(server.address, Version::V311, "honest").await;
+    honest.send(&[packet]).await;
+    small.send(&[Packet::Publish(publish("a", b"x", 1))]).await;
+    assert!(matches!(small.recv().await, Some(Packet::PubAck(_))));
+    assert!(matches!(honest.recv().await, Some(Packet::PubAck(_))));
+    for mut raw in hostile {
+        assert_eq!(raw.recv().await, None, "it had its time");
+    }
+    server.stop().await;
+}

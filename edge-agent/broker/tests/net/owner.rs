@@ -19,32 +19,32 @@ use edge_core::topic::TopicFilter;
 use tokio::sync::oneshot;
 
 /// The password of every test client.
-pub const PASSWORD: &str = "secret";
+pub(crate) const PASSWORD: &str = "secret";
 
 /// What a test may look at while the owner runs.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub connected: AtomicUsize,
-    pub delivered: AtomicUsize,
+pub(crate) struct Seen {
+    pub(crate) connected: AtomicUsize,
+    pub(crate) delivered: AtomicUsize,
 }
 
 /// A running broker.
-pub struct Server {
-    pub address: SocketAddr,
-    pub seen: Arc<Seen>,
-    pub transport: Transport,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) transport: Transport,
     stop: oneshot::Sender<()>,
     owner: tokio::task::JoinHandle<(Broker, Vec<BrokerOp>)>,
     listener: Listener,
 }
 
 /// How a server is to be run.
-pub struct Setup {
-    pub limits: Limits,
-    pub transport: TransportLimits,
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+pub(crate) struct Setup {
+    pub(crate) limits: Limits,
+    pub(crate) transport: TransportLimits,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// From the end of a turn to its batch being durable.
-    pub commit_delay: Duration,
+    pub(crate) commit_delay: Duration,
 }
 
 impl Default for Setup {
@@ -60,11 +60,11 @@ impl Default for Setup {
 
 impl Server {
     /// A plain one with default limits.
-    pub fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::start(Setup::default())
     }
 
-    pub fn start(setup: Setup) -> Self {
+    pub(crate) fn start(setup: Setup) -> Self {
         let (transport, port) = Transport::new(setup.transport);
         let address = "127.0.0.1:0".parse().unwrap();
         let listener = transport.listen(ListenConfig { address, tls: setup.tls }).unwrap();
@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// Stops gracefully; what the broker was at the end, and all it persisted.
-    pub async fn stop(self) -> (Status, Vec<BrokerOp>) {
+    pub(crate) async fn stop(self) -> (Status, Vec<BrokerOp>) {
         let _ = self.stop.send(());
         let (broker, ops) = self.owner.await.unwrap();
         drop(self.listener);
@@ -121,7 +121,7 @@ impl Owner {
             let input = tokio::select! {
                 input = self.port.recv() => input.unwrap(),
                 () = tokio::time::sleep(patience) => Input::Tick,
-                () = tokio::time::sleep_until(due.unwrap().into()), if due.is_some() => {
+                () = tokio::time::sleep_until(due.unwrap_or(self.start).into()), if due.is_some() => {
                     self.synced();
                     continue;
                 }
@@ -225,7 +225,7 @@ fn authenticate(request: &AuthRequest) -> Result<Arc<Principal>, ReasonCode> {
 }
 
 /// Waits until `it` is true, at most some seconds.
-pub async fn eventually(what: &str, mut it: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut it: impl FnMut() -> bool) {
     for _ in 0..1_000 {
         if it() {
             return;

@@ -17,15 +17,15 @@ use crate::owner::PASSWORD;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub struct Raw {
-    pub stream: TcpStream,
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
     version: Version,
     decoder: Decoder,
     buf: BytesMut,
 }
 
 impl Raw {
-    pub async fn open(address: SocketAddr, version: Version) -> Self {
+    pub(crate) async fn open(address: SocketAddr, version: Version) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let decoder = Decoder::client(version, 16 << 20);
@@ -33,7 +33,7 @@ impl Raw {
     }
 
     /// Connects and expects to be welcome; tells whether there was a session.
-    pub async fn connect(address: SocketAddr, connect: Connect) -> (Self, bool) {
+    pub(crate) async fn connect(address: SocketAddr, connect: Connect) -> (Self, bool) {
         let mut raw = Self::open(address, connect.version).await;
         raw.send(&[Packet::Connect(Box::new(with_password(connect)))]).await;
         match raw.recv().await {
@@ -45,22 +45,22 @@ impl Raw {
     }
 
     /// Connects with a clean start.
-    pub async fn join(address: SocketAddr, version: Version, client_id: &str) -> Self {
+    pub(crate) async fn join(address: SocketAddr, version: Version, client_id: &str) -> Self {
         Self::connect(address, Connect::new(version, client_id)).await.0
     }
 
-    pub async fn send(&mut self, packets: &[Packet]) {
+    pub(crate) async fn send(&mut self, packets: &[Packet]) {
         let mut bytes = Vec::new();
         packets.iter().for_each(|packet| encode(packet, self.version, &mut bytes));
         self.write(&bytes).await;
     }
 
-    pub async fn write(&mut self, bytes: &[u8]) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         timeout(PATIENCE, self.stream.write_all(bytes)).await.unwrap().unwrap();
     }
 
     /// The next packet; `None` when the connection is closed.
-    pub async fn recv(&mut self) -> Option<Packet> {
+    pub(crate) async fn recv(&mut self) -> Option<Packet> {
         loop {
             if let Some(packet) = self.decoder.decode(&mut self.buf).unwrap() {
                 return Some(packet);
@@ -73,7 +73,7 @@ impl Raw {
         }
     }
 
-    pub async fn subscribe(&mut self, filter: &str, qos: QoS) {
+    pub(crate) async fn subscribe(&mut self, filter: &str, qos: QoS) {
         let options = SubscribeOptions { qos, ..SubscribeOptions::default() };
         let filters = vec![(TopicFilter::new(filter).unwrap(), options)];
         let packet_id = id(1);
@@ -83,7 +83,7 @@ impl Raw {
     }
 
     /// The next publish; acks it if it is QoS 1.
-    pub async fn publish(&mut self) -> Publish {
+    pub(crate) async fn publish(&mut self) -> Publish {
         match self.recv().await {
             Some(Packet::Publish(publish)) => {
                 if let Some(id) = publish.packet_id {
@@ -96,13 +96,13 @@ impl Raw {
     }
 
     /// Whether the connection answers.
-    pub async fn ping(&mut self) {
+    pub(crate) async fn ping(&mut self) {
         self.send(&[Packet::PingReq]).await;
         assert_eq!(self.recv().await, Some(Packet::PingResp));
     }
 }
 
-pub fn with_password(connect: Connect) -> Connect {
+pub(crate) fn with_password(connect: Connect) -> Connect {
     Connect {
         username: Some("dev".to_owned()),
         password: Some(PASSWORD.as_bytes().into()),
@@ -110,11 +110,11 @@ pub fn with_password(connect: Connect) -> Connect {
     }
 }
 
-pub fn id(n: u16) -> PacketId {
+pub(crate) fn id(n: u16) -> PacketId {
     PacketId::new(n).unwrap()
 }
 
-pub fn publish(topic: &str, payload: &[u8], n: u16) -> Publish {
+pub(crate) fn publish(topic: &str, payload: &[u8], n: u16) -> Publish {
     Publish {
         dup: false,
         qos: if n == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },

@@ -15,7 +15,7 @@ use crate::owner::{Server, Setup, eventually};
 use crate::raw::with_password;
 
 /// A certificate authority with a server certificate for localhost.
-pub struct Authority {
+pub(crate) struct Authority {
     ca_pem: String,
     issuer: Issuer<'static, KeyPair>,
     chain_pem: String,
@@ -23,7 +23,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -35,7 +35,7 @@ impl Authority {
     }
 
     /// The server's side; asks for client certificates of this authority if wanted.
-    pub fn server(&self, clients: bool) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self, clients: bool) -> Arc<ServerConfig> {
         server_config(TlsSettings {
             cert_chain_pem: self.chain_pem.as_bytes(),
             key_pem: self.key_pem.as_bytes(),
@@ -47,7 +47,7 @@ impl Authority {
     }
 
     /// The client's side, with a certificate of that name.
-    pub fn client(&self, common_name: Option<&str>) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self, common_name: Option<&str>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

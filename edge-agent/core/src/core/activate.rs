@@ -23,7 +23,7 @@ use super::apps::Trial;
 impl Core {
     pub(super) fn activate(
         &mut self,
-        release: Arc<Release>,
+        release: &Arc<Release>,
         probation: Option<ProbationPolicy>,
         turn: &mut Turn<'_>,
     ) {
@@ -37,13 +37,13 @@ impl Core {
                 self.abandon(&function, turn);
             }
         }
-        self.routes.insert(&release);
+        self.routes.insert(release);
         for trigger in &release.triggers {
             if let TriggerSource::Schedule { schedule, missed } = &trigger.source {
                 self.slots.add(&trigger.id, schedule.clone(), *missed);
             }
         }
-        let mark_changed = self.apps.insert(release.clone(), probation, turn.at());
+        let mark_changed = self.apps.insert(Arc::clone(release), probation, turn.at());
         if mark_changed {
             self.write_mark(&app, Pace::Prompt, turn);
         }

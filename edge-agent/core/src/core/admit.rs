@@ -109,7 +109,7 @@ impl Core {
             let targets = self.routes.targets(&message.topic);
             let lanes = self.holds.lanes(no);
             match self.blocked(&targets, lanes, &message, Some(no)) {
-                Some(blocked) => self.holds.blocked_by(no, blocked),
+                Some(blocked) => self.holds.blocked_by(no, &blocked),
                 None => self.release(no, turn),
             }
         }

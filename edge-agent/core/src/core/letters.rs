@@ -51,7 +51,7 @@ impl Core {
         let letter = DeadLetter {
             function: function.clone(),
             event,
-            reason: reason.clone(),
+            reason,
             error: error.clone(),
             attempts,
             at: turn.at(),
@@ -62,7 +62,7 @@ impl Core {
             function: function.clone(),
             event: letter.event.id,
             message_id: letter.event.message_id.clone(),
-            reason: reason.clone(),
+            reason,
             error,
         });
         self.outbox.append_letter(letter, reason != DeadReason::Shed, turn);

@@ -202,7 +202,7 @@ impl World {
 
     /// Reasons of the dead letters, in order of their events.
     fn letters(&self) -> Vec<crate::op::DeadReason> {
-        self.applied.letters.values().map(|letter| letter.reason.clone()).collect()
+        self.applied.letters.values().map(|letter| letter.reason).collect()
     }
 
     fn saw(&self, wanted: impl Fn(&CoreEvent) -> bool) -> usize {

@@ -174,6 +174,14 @@ mod tests {
     }
 
     #[test]
+    fn what_outcomes_add_takes_nothing_from_the_own_part_of_others() {
+        let (mut shares, mut used) = shares(2);
+        shares.add(&mut used[0], Used { jobs: 70, bytes: 700 });
+        assert_eq!(shares.room(used[0], ONE), Room::ShareFull);
+        assert_eq!(fill(&mut shares, &mut used[1]), 20);
+    }
+
+    #[test]
     fn dividing_anew_keeps_the_sums() {
         let (mut shares, mut used) = shares(2);
         for used in &mut used {

@@ -52,7 +52,9 @@ impl Shell {
                     Input::Compiled { revision, result: self.broken("compile") }
                 }
                 Step::Quiesce { app } => Input::Quiesced { app },
-                Step::Migrate { app, .. } => Input::Migrated { app, result: self.broken("migrate") },
+                Step::Migrate { app, .. } => {
+                    Input::Migrated { app, result: self.broken("migrate") }
+                }
                 Step::Swap { revision, probation, .. } => {
                     self.swaps.push((revision, probation));
                     continue;

@@ -133,7 +133,7 @@ proptest! {
         let Kind::Cron(cron) = &schedule.kind else { unreachable!() };
         let start = at("2026-01-01 00:00") + start * 60 + 30;
         let next = schedule.next_after(start).unwrap();
-        prop_assert!(next > start && next % 60 == 0);
+        prop_assert!(next > start && next.is_multiple_of(60));
         prop_assert_eq!(schedule.last_at_or_before(next), Some(next));
         // Nothing lies between: the last slot before `next` is not after `start`.
         if let Some(last) = schedule.last_at_or_before(next - 1) {

@@ -5,8 +5,6 @@
 //! - A node without values and children does not exist: removing every filter frees everything.
 //! - A look-up visits a node at most once.
 
-use std::collections::BTreeMap;
-
 use super::{Topic, TopicFilter};
 
 /// Values by topic filter, found by topic name.
@@ -18,8 +16,8 @@ pub struct FilterTrie<V> {
 
 #[derive(Clone, Debug)]
 struct Node<V> {
-    /// Children by literal level.
-    literal: BTreeMap<Box<str>, Self>,
+    /// Children by literal level, sorted. Most nodes have one: a map would reserve room for many.
+    literal: Vec<(Box<str>, Box<Self>)>,
     /// The child for `+`.
     plus: Option<Box<Self>>,
     /// Values whose filter ends here, sorted.
@@ -36,7 +34,7 @@ impl<V> Default for FilterTrie<V> {
 
 impl<V> Default for Node<V> {
     fn default() -> Self {
-        Self { literal: BTreeMap::new(), plus: None, here: Vec::new(), below: Vec::new() }
+        Self { literal: Vec::new(), plus: None, here: Vec::new(), below: Vec::new() }
     }
 }
 
@@ -46,6 +44,10 @@ impl<V> Node<V> {
             && self.below.is_empty()
             && self.plus.is_none()
             && self.literal.is_empty()
+    }
+
+    fn find(&self, level: &str) -> Result<usize, usize> {
+        self.literal.binary_search_by(|(name, _)| (**name).cmp(level))
     }
 }
 
@@ -76,12 +78,13 @@ impl<V: Ord> FilterTrie<V> {
             match level {
                 "#" => below = true,
                 "+" => node = node.plus.get_or_insert_default(),
-                // Looked up before it is inserted: most inserts find the level there, and a key
-                // for `entry` would be an allocation each time.
-                _ if node.literal.contains_key(level) => {
-                    node = node.literal.get_mut(level).expect("invariant: just seen");
+                _ => {
+                    let at = node.find(level).unwrap_or_else(|at| {
+                        node.literal.insert(at, (Box::from(level), Box::default()));
+                        at
+                    });
+                    node = &mut node.literal[at].1;
                 }
-                _ => node = node.literal.entry(Box::from(level)).or_default(),
             }
         }
         let values = if below { &mut node.below } else { &mut node.here };
@@ -136,10 +139,11 @@ fn remove_below<V: Ord>(node: &mut Node<V>, path: Option<&str>, value: &V) -> bo
             removed
         }
         (level, rest) => {
-            let Some(child) = node.literal.get_mut(level) else { return false };
+            let Ok(at) = node.find(level) else { return false };
+            let child = &mut node.literal[at].1;
             let removed = remove_below(child, rest, value);
             if child.is_empty() {
-                node.literal.remove(level);
+                node.literal.remove(at);
             }
             removed
         }
@@ -168,7 +172,7 @@ fn visit<'t, V>(node: &'t Node<V>, path: Option<&str>, first: bool, found: &mut 
     {
         visit(child, rest, false, found);
     }
-    if let Some(child) = node.literal.get(level) {
-        visit(child, rest, false, found);
+    if let Ok(at) = node.find(level) {
+        visit(&node.literal[at].1, rest, false, found);
     }
 }

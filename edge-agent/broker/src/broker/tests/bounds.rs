@@ -3,8 +3,8 @@
 use edge_core::message::QoS;
 
 use super::super::*;
-use super::rig::{Rig, keep, message, publish};
-use crate::codec::{Connect, Packet, Version};
+use super::rig::{Rig, filter, id, keep, message, publish};
+use crate::codec::{Ack, Connect, Packet, Subscribe, SubscribeOptions, Version};
 
 const ONE: QoS = QoS::AtLeastOnce;
 
@@ -34,6 +34,21 @@ fn sessions_max() {
     assert!(rig.connect(keep(Version::V5, "1")).1, "an old session goes on");
     rig.advance(0);
     assert_eq!(rig.broker.status().persistent_sessions, 1);
+}
+
+#[test]
+fn sessions_per_identity_max() {
+    let mut rig = Rig::new(Limits { sessions_per_identity_max: 2, ..Limits::default() });
+    let named = |name: &str, client: &str| Connect {
+        username: Some(name.to_owned()),
+        ..keep(Version::V5, client)
+    };
+    rig.connect(named("eve", "1"));
+    rig.connect(named("eve", "2"));
+    let third = rig.dial(named("eve", "3"));
+    assert_eq!(rig.connack(third).reason, ReasonCode::QuotaExceeded);
+    rig.connect(named("alice", "1"));
+    rig.connect(named("eve", "2"));
 }
 
 #[test]
@@ -156,12 +171,12 @@ fn ingress_session_bytes_max_stops_reading_and_drops_qos_0() {
 
 #[test]
 fn ingress_total_bytes_max_stops_who_publishes() {
-    let limits = Limits { ingress_total_bytes_max: 200 * 1_024, ..Limits::default() };
+    let limits = Limits { ingress_total_bytes_max: 50 * 1_024, ..Limits::default() };
     let mut rig = Rig::new(limits);
     rig.habits.accept = false;
     let conns: Vec<ConnId> = (0..5).map(|n| rig.join(Version::V311, &n.to_string())).collect();
     for conn in &conns[..4] {
-        rig.publish(*conn, publish("a", &"x".repeat(60_000), ONE, 1));
+        rig.publish(*conn, publish("a", &"x".repeat(15_000), ONE, 1));
     }
     let paused = |rig: &Rig| conns.iter().filter(|conn| rig.is_paused(**conn)).count();
     assert_eq!(paused(&rig), 1, "the one that went over");
@@ -288,4 +303,89 @@ fn send_window_max_bounds_clients_without_a_receive_maximum() {
         rig.route(message("a", "x", ONE));
     }
     assert_eq!(rig.publishes(conn).len(), 3);
+}
+
+#[test]
+fn send_window_bytes_max_lets_one_large_message_through() {
+    let mut rig = Rig::new(Limits { send_window_bytes_max: 1_000, ..Limits::default() });
+    let conn = rig.join(Version::V311, "c");
+    rig.subscribe(conn, "a", QoS::ExactlyOnce);
+    for _ in 0..10 {
+        rig.route(message("a", &"x".repeat(400), ONE));
+    }
+    assert_eq!(rig.publishes(conn).len(), 2);
+    rig.send(conn, Packet::PubAck(Ack::ok(id(1))));
+    assert_eq!(rig.publishes(conn).len(), 1);
+    for n in 2..=10 {
+        rig.send(conn, Packet::PubAck(Ack::ok(id(n))));
+    }
+    rig.route(message("a", &"x".repeat(9_000), QoS::ExactlyOnce));
+    rig.route(message("a", "next", ONE));
+    rig.take(conn);
+    rig.send(conn, Packet::PubRec(Ack::ok(id(11))));
+    let next = rig.take(conn);
+    assert_eq!(next[0], Packet::PubRel(Ack::ok(id(11))));
+    assert_eq!(rig.broker.status().queued_messages, 1);
+}
+
+#[test]
+fn taken_ids_max_refuses_further_qos_2() {
+    let mut rig = Rig::new(Limits { taken_ids_max: 2, ..Limits::default() });
+    let conn = rig.join(Version::V5, "c");
+    for n in 1..=3 {
+        rig.publish(conn, publish("a", "x", QoS::ExactlyOnce, n));
+    }
+    let refused = Ack { packet_id: id(3), reason: ReasonCode::QuotaExceeded };
+    assert_eq!(rig.take(conn).pop(), Some(Packet::PubRec(refused)));
+    rig.publish(conn, publish("a", "x", ONE, 4));
+    rig.send(conn, Packet::PubRel(Ack::ok(id(1))));
+    rig.publish(conn, publish("a", "x", QoS::ExactlyOnce, 3));
+    assert_eq!(rig.take(conn).pop(), Some(Packet::PubRec(Ack::ok(id(3)))));
+    assert_eq!(rig.delivered.len(), 4);
+}
+
+#[test]
+fn parked_max_stops_reading() {
+    let mut rig = Rig::new(Limits { parked_max: 4, ..Limits::default() });
+    let (conn, _) = rig.connect(keep(Version::V5, "c"));
+    rig.habits.commit = false;
+    for _ in 0..4 {
+        assert!(!rig.is_paused(conn));
+        let filters = vec![(filter("a"), SubscribeOptions::default())];
+        let subscribe = Subscribe { packet_id: id(1), subscription_id: None, filters };
+        rig.send(conn, Packet::Subscribe(subscribe));
+    }
+    assert!(rig.is_paused(conn));
+    rig.commit();
+    assert!(!rig.is_paused(conn));
+    assert_eq!(rig.take(conn).len(), 4);
+}
+
+#[test]
+fn qos_0_is_dropped_when_all_queues_are_full() {
+    let mut rig = Rig::new(Limits { queued_total_bytes_max: 1_000, ..Limits::default() });
+    let conn = rig.join(Version::V5, "c");
+    rig.subscribe(conn, "a", ONE);
+    rig.habits.commit = false;
+    for _ in 0..20 {
+        rig.route(message("a", &"x".repeat(100), QoS::AtMostOnce));
+        assert!(rig.broker.status().queued_bytes <= 1_000 + 230);
+    }
+    assert!(rig.dropped(DropReason::QueueTotalFull) >= 14);
+}
+
+#[test]
+fn subscription_bytes_max() {
+    let deep = |n: u32| format!("{n}/{}", "x/".repeat(30));
+    let mut rig = Rig::new(Limits { subscription_bytes_max: 30_000, ..Limits::default() });
+    let conn = rig.join(Version::V5, "c");
+    let granted = (0..10)
+        .filter(|n| rig.subscribe(conn, &deep(*n), ONE) == [ReasonCode::GrantedQoS1])
+        .count();
+    assert!((3..5).contains(&granted), "{granted}");
+    assert_eq!(rig.subscribe(conn, &deep(0), ONE), [ReasonCode::GrantedQoS1], "replaced");
+    let other = rig.join(Version::V5, "o");
+    assert_eq!(rig.subscribe(other, &deep(9), ONE), [ReasonCode::QuotaExceeded]);
+    rig.drop_conn(conn);
+    assert_eq!(rig.subscribe(other, &deep(9), ONE), [ReasonCode::GrantedQoS1]);
 }

@@ -257,6 +257,21 @@ fn expiry_counts_down_and_drops() {
 }
 
 #[test]
+fn what_was_sent_does_not_expire() {
+    let mut rig = Rig::default();
+    let (conn, _) = rig.connect(keep(Version::V5, "c"));
+    rig.subscribe(conn, "a", TWO);
+    let at = rig.now.at;
+    rig.route(Message { expiry_s: Some(1), at, ..message("a", "x", TWO) });
+    assert_eq!(rig.publishes(conn).len(), 1);
+    rig.drop_conn(conn);
+    rig.advance(5_000);
+    let (conn, _) = rig.connect(keep(Version::V5, "c"));
+    let again = rig.publishes(conn);
+    assert!(again[0].dup && again[0].expiry_s == Some(0));
+}
+
+#[test]
 fn what_is_too_large_for_a_client_counts_as_delivered() {
     let mut rig = Rig::default();
     let connect = Connect { packet_bytes_max: Some(50), ..keep(Version::V5, "c") };

@@ -172,3 +172,11 @@ fn a_graceful_stop_leaves_it_for_the_next_start() {
     rig.advance(60_000);
     assert_eq!(rig.wills.len(), 1);
 }
+
+#[test]
+fn it_is_bounded() {
+    let mut rig = Rig::default();
+    let large = Will { payload: Bytes::from(vec![b'x'; 4_100]), ..will(0) };
+    let conn = rig.dial(Connect { will: Some(large), ..Connect::new(Version::V5, "c") });
+    assert_eq!(rig.connack(conn).reason, ReasonCode::QuotaExceeded);
+}

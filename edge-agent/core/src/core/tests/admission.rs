@@ -26,7 +26,7 @@ fn a_message_without_a_match_is_acked_and_told() {
     let delivery = world.deliver(message("elsewhere", "d", "x"));
     assert_eq!(world.answer(delivery), Some(Verdict::Accepted { jobs: 0 }));
     assert_eq!(world.saw(|e| matches!(e, CoreEvent::Unrouted { .. })), 1);
-    assert!(world.open.len() == 0 && world.running.is_empty());
+    assert!(world.open.is_empty() && world.running.is_empty());
 }
 
 #[test]

@@ -19,11 +19,13 @@ fn chain(policy: WhenFull) -> Arc<Release> {
 }
 
 fn ops(effects: &[Effect]) -> Vec<&CoreOp> {
-    let op = |effect| match effect {
-        &Effect::Op(ref op, _) => Some(op),
-        _ => None,
-    };
-    effects.iter().filter_map(op).collect()
+    let mut ops = Vec::new();
+    for effect in effects {
+        if let Effect::Op(op, _) = effect {
+            ops.push(op);
+        }
+    }
+    ops
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! `< TEXT` for standard input), and what follows is its exit code (`? N`, if not 0) and its
 //! output: standard output, then standard error. `HOLM_BLESS=1 cargo test -p holm` writes them anew:
 //! read the difference.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -129,7 +129,7 @@ fn one(api: &Api, name: &str) -> Done<Page> {
                 clean(platform)
             ));
         }
-        text.push_str(&health(&gateway["health"]));
+        text.push_str(&health(&gateway["health"], gateway["health_ms"].as_u64()));
         text.push('\n');
         let mut rows = vec![["APP", "VERSION", "PHASE", "RUNNING"].map(str::to_owned).to_vec()];
         rows.extend(list(&gateway["apps"]).map(|app| {
@@ -153,13 +153,14 @@ fn one(api: &Api, name: &str) -> Done<Page> {
     Ok(Page { value, human: Box::new(human) })
 }
 
-fn health(health: &Value) -> String {
+fn health(health: &Value, at_ms: Option<u64>) -> String {
     if health.is_null() {
         return "it has not told how it is yet\n".to_owned();
     }
     let number = |key: &str| health[key].as_u64().unwrap_or_default();
+    let told = at_ms.map_or_else(|| "some time".to_owned(), ago);
     format!(
-        "up {}, {} events done, {} faults, {} clients\n\
+        "told {told} ago: up {}, {} events done, {} faults, {} clients\n\
          queue {} jobs ({}), outbox {} records ({}), {} dead letters\n",
         duration_us(number("uptime_s").saturating_mul(1_000_000)),
         number("events_done"),

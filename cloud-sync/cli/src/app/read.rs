@@ -197,8 +197,10 @@ fn read_triggers(
     if triggers.len() > max {
         problems.add(&(0..0), format!("an app has at most {max} triggers"));
     }
+    // A misspelt name is one mistake, not two.
+    let misspelt = woken.iter().any(|name| !functions.contains_key(name));
     for (name, at) in functions {
-        if !woken.contains(name) {
+        if !misspelt && !woken.contains(name) {
             problems.add(&at.span, format!("nothing wakes `{name}`: add [[triggers]] for it"));
         }
     }

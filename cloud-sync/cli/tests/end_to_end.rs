@@ -212,8 +212,9 @@ fn messages_go_and_come(world: &World, broker: &str) {
 }
 
 fn state_is_seen_and_reset(world: &World) {
-    let function = ["hello/hello", "-g", "dev", "-d", "press-1"];
-    let with = |words: &[&str]| [words, &function[..]].concat();
+    let with = |words: &[&'static str]| {
+        [words, &["hello/hello", "-g", "dev", "-d", "press-1"]].concat()
+    };
     let list = world.json(&with(&["state", "list", "--json"]));
     assert_eq!(list[0]["key"], "count");
     let export = world.run(&with(&["state", "export", "--out", "exported.json"]));
@@ -255,10 +256,12 @@ fn dead_letters_are_seen_and_purged(world: &World, broker: &str) {
 }
 
 fn apps_come_and_go(world: &World) {
-    let toml = world.path("hello/holm.toml");
+    // A copy: `holm dev` deploys what changes in its own folder by itself.
+    world.json(&["new", "hello", "--into", "copy", "--json"]);
+    let toml = world.path("copy/hello/holm.toml");
     let text = std::fs::read_to_string(&toml).unwrap();
     std::fs::write(&toml, text.replace("0.1.0", "0.2.0")).unwrap();
-    let built = world.json(&["build", "hello", "--json", "--unsigned"]);
+    let built = world.json(&["build", "copy/hello", "--json", "--unsigned"]);
     let bundle = built["bundle"].as_str().unwrap();
     // An unsigned bundle is signed on its way.
     let deployed = world.json(&["deploy", bundle, "--to", "dev", "--wait", "--json"]);

@@ -4,6 +4,8 @@
 //! Functions are compiled to WebAssembly here. Where Rust cannot do that (the target is not
 //! installed) the test says so and fails only in CI.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -212,9 +214,8 @@ fn messages_go_and_come(world: &World, broker: &str) {
 }
 
 fn state_is_seen_and_reset(world: &World) {
-    let with = |words: &[&'static str]| {
-        [words, &["hello/hello", "-g", "dev", "-d", "press-1"]].concat()
-    };
+    let with =
+        |words: &[&'static str]| [words, &["hello/hello", "-g", "dev", "-d", "press-1"]].concat();
     let list = world.json(&with(&["state", "list", "--json"]));
     assert_eq!(list[0]["key"], "count");
     let export = world.run(&with(&["state", "export", "--out", "exported.json"]));

@@ -106,7 +106,10 @@ fn general(line: &str, dir: &Path) -> String {
 }
 
 fn is_key(word: &str) -> bool {
-    word.trim_matches(['"', ',']).starts_with("ed25519:")
+    let word = word.trim_matches(['"', ',']);
+    // A key, or the id that is made from it.
+    word.starts_with("ed25519:")
+        || (word.len() == 32 && word.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Words as a shell splits them.

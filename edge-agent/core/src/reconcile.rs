@@ -8,174 +8,20 @@
 //!   revision is always allowed and asks nobody.
 //! - A revision that failed is not tried again until the statement about its app changes.
 //! - A new `state_version` works on a copy; the old copy stays until the new revision has proved
-//!   itself, and a take-back drops the new one.
+//!   itself, and a take-back drops the new one. There are never more than two copies: a revision
+//!   that needs another one waits until the live one has proved itself or failed.
+//! - Work that a newer statement made void is dropped; answers that still come are ignored.
 //! - What the ledger says and what is live change in one batch ([`Step::Swap`], [`Step::Save`]).
 
 mod ledger;
+mod step;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 pub use ledger::{AppLedger, Failure, Instance, Ledger, Revision};
+pub use step::{Facts, Input, Phase, Step};
 
 use crate::id::Digest;
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A statement of what should run: the whole of it.
-    Desired {
-        /// Who says so.
-        instance: Instance,
-        /// A lower generation of the same instance is old news.
-        generation: u64,
-        /// App and revision; an app that is not named goes.
-        apps: Vec<(String, Digest)>,
-    },
-    /// A local statement about one app.
-    Local {
-        /// The app.
-        app: String,
-        /// What should run; `None`: nothing.
-        revision: Option<Digest>,
-    },
-    /// Answer to [`Step::Fetch`].
-    Fetched {
-        /// Which file.
-        digest: Digest,
-        /// It is in the library, or why not.
-        result: Result<(), String>,
-    },
-    /// Answer to [`Step::Verify`].
-    Verified {
-        /// Which revision.
-        revision: Digest,
-        /// What it says, or why it is refused.
-        result: Result<Facts, String>,
-    },
-    /// Answer to [`Step::Compile`].
-    Compiled {
-        /// Which revision.
-        revision: Digest,
-        /// It can run, or why not.
-        result: Result<(), String>,
-    },
-    /// Answer to [`Step::Quiesce`].
-    Quiesced {
-        /// Which app.
-        app: String,
-    },
-    /// Answer to [`Step::Migrate`].
-    Migrated {
-        /// Which app.
-        app: String,
-        /// The new copies are in the open batch, or why there are none.
-        result: Result<(), String>,
-    },
-    /// A revision proved itself.
-    Passed {
-        /// The app.
-        app: String,
-        /// The revision.
-        revision: Digest,
-    },
-    /// A revision failed on probation; its app starts nothing meanwhile.
-    Failed {
-        /// The app.
-        app: String,
-        /// The revision.
-        revision: Digest,
-        /// For people.
-        reason: String,
-    },
-}
-
-/// What a verified manifest says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// The app it is a revision of.
-    pub app: String,
-    /// What the ledger keeps of it.
-    pub revision: Revision,
-    /// Files it needs.
-    pub artifacts: Vec<Digest>,
-}
-
-/// Something to do, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Get a file into the library (it may be there already).
-    Fetch {
-        /// Which.
-        digest: Digest,
-    },
-    /// Verify a manifest of the library: author, signature, contents.
-    Verify {
-        /// Which revision.
-        revision: Digest,
-    },
-    /// Verify the artifacts and compile.
-    Compile {
-        /// Which revision.
-        revision: Digest,
-    },
-    /// Let the app come to rest.
-    Quiesce {
-        /// Which.
-        app: String,
-    },
-    /// The app goes on as before: a swap was called off.
-    Resume {
-        /// Which.
-        app: String,
-    },
-    /// Fill new copies of state: per function its short name, old and new version.
-    Migrate {
-        /// The app.
-        app: String,
-        /// The revision whose functions migrate.
-        revision: Digest,
-        /// Function, from, to.
-        functions: Vec<(String, u32, u32)>,
-    },
-    /// The revision goes live now.
-    Swap {
-        /// The app.
-        app: String,
-        /// The revision.
-        revision: Digest,
-        /// Whether it has to prove itself.
-        probation: bool,
-    },
-    /// The app goes.
-    Remove {
-        /// Which.
-        app: String,
-    },
-    /// A copy of state goes.
-    DropState {
-        /// The app.
-        app: String,
-        /// Short name of the function.
-        function: String,
-        /// Which copy.
-        state_version: u32,
-    },
-    /// The ledger has changed: into the same batch as the steps of this call.
-    Save,
-    /// Where the deployments stand has changed.
-    Report,
-}
-
-/// How far the app in work is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Files are being fetched.
-    Fetching,
-    /// The manifest is being verified.
-    Verifying,
-    /// It is being compiled, or waits for running attempts to end.
-    Preparing,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
@@ -183,6 +29,8 @@ enum Stage {
     Verify,
     Artifacts(VecDeque<Digest>),
     Compile,
+    /// Ready, but the live revision has to end its probation first.
+    Wait,
     Quiesce,
     Migrate,
     /// Back to the last good revision, or away.
@@ -202,13 +50,15 @@ struct Work {
 pub struct Reconciler {
     ledger: Ledger,
     work: Option<Work>,
+    /// Apps whose live revision failed. After a restart the core tells it again.
+    fallen: BTreeSet<String>,
 }
 
 impl Reconciler {
     /// Goes on from the ledger. [`Reconciler::go_on`] starts what is left to do.
     #[must_use]
     pub fn restore(ledger: Ledger) -> Self {
-        Self { ledger, work: None }
+        Self { ledger, work: None, fallen: BTreeSet::new() }
     }
 
     /// The ledger to keep.
@@ -224,7 +74,9 @@ impl Reconciler {
         let phase = match work.stage {
             Stage::Manifest | Stage::Artifacts(_) => Phase::Fetching,
             Stage::Verify => Phase::Verifying,
-            Stage::Compile | Stage::Quiesce | Stage::Migrate | Stage::Retreat => Phase::Preparing,
+            Stage::Compile | Stage::Wait | Stage::Quiesce | Stage::Migrate | Stage::Retreat => {
+                Phase::Preparing
+            }
         };
         Some((&work.app, work.target, phase))
     }
@@ -234,18 +86,36 @@ impl Reconciler {
         if self.work.is_some() {
             return;
         }
+        if let Some(work) = self.take_back() {
+            steps.extend([Step::Quiesce { app: work.app.clone() }, Step::Report]);
+            self.work = Some(work);
+            return;
+        }
         let next = self.ledger.apps.iter().find(|(_, app)| app.is_behind());
         let Some((app, ledger)) = next else { return };
         let (app, target) = (app.clone(), ledger.desired);
-        let stage = if let Some(digest) = target {
-            steps.push(Step::Fetch { digest });
-            Stage::Manifest
-        } else {
-            steps.push(Step::Quiesce { app: app.clone() });
-            Stage::Retreat
+        let good = ledger.good.as_ref().map(|good| good.digest);
+        let stage = match target {
+            Some(digest) if target != good => {
+                steps.push(Step::Fetch { digest });
+                Stage::Manifest
+            }
+            // Away, or back to the last good one, whose state is still here.
+            _ => {
+                steps.push(Step::Quiesce { app: app.clone() });
+                Stage::Retreat
+            }
         };
         self.work = Some(Work { app, target, facts: None, stage });
         steps.push(Step::Report);
+    }
+
+    /// The way back of an app that stands still and has one.
+    fn take_back(&self) -> Option<Work> {
+        self.fallen.iter().find_map(|app| {
+            let target = Some(self.ledger.apps.get(app)?.good.as_ref()?.digest);
+            Some(Work { app: app.clone(), target, facts: None, stage: Stage::Retreat })
+        })
     }
 
     /// Takes an input; steps are appended.
@@ -258,6 +128,7 @@ impl Reconciler {
                 let entry = self.ledger.apps.entry(app).or_default();
                 entry.desired = revision;
                 entry.failed = None;
+                self.drop_void_work(steps);
                 steps.push(Step::Save);
             }
             Input::Fetched { digest, result } => self.fetched(digest, result, steps),
@@ -303,7 +174,23 @@ impl Reconciler {
                 app.failed = None;
             }
         }
+        self.drop_void_work(steps);
         steps.extend([Step::Save, Step::Report]);
+    }
+
+    /// Drops work on what is no longer wanted, up to the point from which it is over soon anyway.
+    fn drop_void_work(&mut self, steps: &mut Vec<Step>) {
+        let Some(work) = &self.work else { return };
+        let desired = self.ledger.apps.get(&work.app).and_then(|app| app.desired);
+        let going = work.stage == Stage::Retreat && work.target.is_none();
+        let ending = matches!(work.stage, Stage::Quiesce | Stage::Migrate | Stage::Retreat);
+        if desired == work.target || (ending && !going) {
+            return;
+        }
+        if going {
+            steps.push(Step::Resume { app: work.app.clone() });
+        }
+        self.work = None;
     }
 
     fn fetched(&mut self, digest: Digest, result: Result<(), String>, steps: &mut Vec<Step>) {
@@ -345,10 +232,7 @@ impl Reconciler {
             let reason = format!("it is a revision of {:?}, not of {:?}", facts.app, work.app);
             return self.fail(reason, steps);
         }
-        let floor = self.ledger.apps.get(&work.app).map_or(0, |app| app.floor);
-        if facts.revision.sequence < floor {
-            let sequence = facts.revision.sequence;
-            let reason = format!("its sequence {sequence} is below the floor {floor} of this app");
+        if let Some(reason) = below_floor(&self.ledger, &facts) {
             return self.fail(reason, steps);
         }
         let mut left: VecDeque<_> = facts.artifacts.iter().copied().collect();
@@ -371,8 +255,12 @@ impl Reconciler {
         if let Err(reason) = result {
             return self.fail(reason, steps);
         }
-        work.stage = Stage::Quiesce;
-        steps.push(Step::Quiesce { app: work.app.clone() });
+        if !self.fallen.contains(&work.app) && must_wait(&self.ledger, work) {
+            work.stage = Stage::Wait;
+        } else {
+            work.stage = Stage::Quiesce;
+            steps.push(Step::Quiesce { app: work.app.clone() });
+        }
     }
 
     fn quiesced(&mut self, app: &str, steps: &mut Vec<Step>) {
@@ -404,27 +292,44 @@ impl Reconciler {
         }
         match result {
             Ok(()) => self.swap(steps),
-            Err(reason) => {
-                for (function, _, to) in migrations(&self.ledger, work) {
-                    let app = app.to_owned();
-                    steps.push(Step::DropState { app, function, state_version: to });
-                }
-                steps.push(Step::Resume { app: app.to_owned() });
-                self.fail(reason, steps);
-            }
+            Err(reason) => self.call_off(reason, steps),
         }
     }
 
+    /// The app is at rest, but does not change: it goes on as it was.
+    fn call_off(&mut self, reason: String, steps: &mut Vec<Step>) {
+        let work = self.work.as_ref().expect("invariant: only work is called off");
+        let app = work.app.clone();
+        for (function, _, to) in migrations(&self.ledger, work) {
+            steps.push(Step::DropState { app: app.clone(), function, state_version: to });
+        }
+        steps.push(Step::Resume { app });
+        self.fail(reason, steps);
+    }
+
     fn swap(&mut self, steps: &mut Vec<Step>) {
+        let facts = self.work.as_ref().and_then(|work| work.facts.as_ref());
+        let facts = facts.expect("invariant: nothing goes live unverified");
+        if let Some(reason) = below_floor(&self.ledger, facts) {
+            // The live one proved itself meanwhile, and raised the floor.
+            return self.call_off(reason, steps);
+        }
         let work = self.work.take().expect("invariant: a swap belongs to work");
+        self.fallen.remove(&work.app);
         let facts = work.facts.expect("invariant: nothing goes live unverified");
         let entry = self.ledger.apps.entry(work.app.clone()).or_default();
-        assert!(facts.revision.sequence >= entry.floor, "below the floor nothing goes live");
         let revision = facts.revision.digest;
-        entry.live = Some(facts.revision);
+        let before = entry.live.replace(facts.revision.clone());
         entry.on_probation = true;
         entry.failed = None;
-        steps.push(Step::Swap { app: work.app, revision, probation: true });
+        steps.push(Step::Swap { app: work.app.clone(), revision, probation: true });
+        // A revision that failed without a good one before it leaves its copy to nobody.
+        for (function, state_version) in unused_copies(before.as_ref(), &facts.revision) {
+            let good = entry.good.as_ref().and_then(|good| good.state_versions.get(&function));
+            if good != Some(&state_version) {
+                steps.push(Step::DropState { app: work.app.clone(), function, state_version });
+            }
+        }
         steps.extend([Step::Save, Step::Report]);
     }
 
@@ -438,6 +343,13 @@ impl Reconciler {
         entry.floor = entry.floor.max(live.floor);
         entry.good = Some(live);
         steps.extend([Step::Save, Step::Report]);
+        if let Some(work) = &mut self.work
+            && work.app == app
+            && work.stage == Stage::Wait
+        {
+            work.stage = Stage::Quiesce;
+            steps.push(Step::Quiesce { app: app.to_owned() });
+        }
     }
 
     fn failed_on_probation(
@@ -452,25 +364,24 @@ impl Reconciler {
             return;
         }
         entry.failed = Some(Failure { revision, taken_back: true, reason });
+        self.fallen.insert(app.to_owned());
         steps.extend([Step::Save, Step::Report]);
-        // What was in work can wait: an app that stands still goes first.
-        if let Some(work) = self.work.take()
-            && work.app != app
-            && matches!(work.stage, Stage::Quiesce | Stage::Migrate)
-        {
-            steps.push(Step::Resume { app: work.app });
-        }
-        if entry.good.is_some() {
-            let target = entry.good.as_ref().map(|good| good.digest);
-            let app = app.to_owned();
-            steps.push(Step::Quiesce { app: app.clone() });
-            self.work = Some(Work { app, target, facts: None, stage: Stage::Retreat });
+        // An app that stands still goes first: what was in work can wait, but not where the shell
+        // is already changing something.
+        let changing = |work: &Work| match work.stage {
+            Stage::Quiesce => work.app != app,
+            Stage::Migrate | Stage::Retreat => true,
+            _ => false,
+        };
+        if self.work.as_ref().is_some_and(|work| !changing(work)) {
+            self.work = None;
         }
     }
 
     /// The app is at rest: back to the last good revision, or away.
     fn retreat(&mut self, steps: &mut Vec<Step>) {
         let work = self.work.take().expect("invariant: a retreat belongs to work");
+        self.fallen.remove(&work.app);
         let entry = self.ledger.apps.entry(work.app.clone()).or_default();
         match (work.target, entry.good.clone()) {
             (Some(_), Some(good)) => {
@@ -503,6 +414,23 @@ impl Reconciler {
         }
         steps.extend([Step::Save, Step::Report]);
     }
+}
+
+fn below_floor(ledger: &Ledger, facts: &Facts) -> Option<String> {
+    let floor = ledger.apps.get(&facts.app).map_or(0, |app| app.floor);
+    let sequence = facts.revision.sequence;
+    (sequence < floor)
+        .then(|| format!("its sequence {sequence} is below the floor {floor} of this app"))
+}
+
+/// Whether a swap would need a third copy of some state: the last good revision's, that of the
+/// live one, which is yet on probation, and its own.
+fn must_wait(ledger: &Ledger, work: &Work) -> bool {
+    let Some(app) = ledger.apps.get(&work.app) else { return false };
+    let live = app.live.as_ref();
+    let same_copies =
+        app.good.as_ref().map(|good| &good.state_versions) == live.map(|live| &live.state_versions);
+    app.on_probation && !same_copies && !migrations(ledger, work).is_empty()
 }
 
 /// Functions whose state version changes from what is live: name, from, to.

@@ -1,4 +1,8 @@
+//! A shell that answers every step at once; `lives` has one that answers late, or never.
+
 use super::*;
+
+mod lives;
 
 fn digest(n: u8) -> Digest {
     Digest([n; 32])
@@ -161,4 +165,92 @@ fn a_first_revision_that_fails_leaves_the_app_standing_still() {
     assert_eq!(shell.swaps, [(digest(1), true)]);
     shell.desire(2, Some(2));
     assert_eq!(shell.swaps.last(), Some(&(digest(2), true)), "the next one may heal it");
+}
+
+/// The answer of one step, and the steps that follow.
+fn steps(reconciler: &mut Reconciler, input: Input) -> Vec<Step> {
+    let mut steps = Vec::new();
+    reconciler.handle(input, &mut steps);
+    steps.retain(|step| !matches!(step, Step::Save | Step::Report));
+    steps
+}
+
+fn statement(generation: u64, apps: &[(&str, u8)]) -> Input {
+    let apps = apps.iter().map(|(app, n)| ((*app).to_owned(), digest(*n))).collect();
+    Input::Desired { instance: [1; 16], generation, apps }
+}
+
+#[test]
+fn a_newer_statement_makes_a_fetch_that_hangs_void() {
+    let mut reconciler = Reconciler::default();
+    let out = steps(&mut reconciler, statement(1, &[("cold-chain", 1)]));
+    assert_eq!(out, [Step::Fetch { digest: digest(1) }]);
+    let out = steps(&mut reconciler, statement(2, &[("cold-chain", 2)]));
+    assert_eq!(out, [Step::Fetch { digest: digest(2) }]);
+    let late = Input::Fetched { digest: digest(1), result: Err("too late".into()) };
+    assert_eq!(steps(&mut reconciler, late), []);
+    assert!(reconciler.ledger().apps["cold-chain"].failed.is_none());
+    assert_eq!(steps(&mut reconciler, statement(3, &[])), []);
+    assert!(reconciler.in_work().is_none());
+}
+
+#[test]
+fn back_to_the_last_good_revision_asks_nobody_and_waits_for_nothing() {
+    let mut shell = Shell::new(vec![facts(1, 1, 0, 1), facts(2, 2, 0, 2)]);
+    shell.desire(1, Some(1));
+    shell.pass(1);
+    shell.desire(2, Some(2));
+    shell.broken = Some("fetch");
+    shell.desire(3, Some(1));
+    assert_eq!(shell.swaps.last(), Some(&(digest(1), false)));
+    assert_eq!(shell.dropped, [2]);
+    assert!(!shell.app().is_behind());
+}
+
+#[test]
+fn a_third_copy_waits_for_the_end_of_the_probation() {
+    let revisions = vec![facts(1, 1, 0, 1), facts(2, 2, 0, 2), facts(3, 3, 0, 3)];
+    let mut shell = Shell::new(revisions);
+    shell.desire(1, Some(1));
+    shell.pass(1);
+    shell.desire(2, Some(2));
+    shell.desire(3, Some(3));
+    assert_eq!(shell.swaps.last(), Some(&(digest(2), true)));
+    shell.pass(2);
+    assert_eq!(shell.swaps.last(), Some(&(digest(3), true)));
+    assert_eq!(shell.dropped, [1]);
+}
+
+#[test]
+fn what_the_shell_is_changing_is_ended_before_another_app_is_taken_back() {
+    let mut shell = Shell::new(vec![facts(1, 1, 0, 1), facts(2, 2, 0, 2)]);
+    let mut other = facts(11, 1, 0, 1);
+    other.app = "other".into();
+    let mut other_bad = facts(12, 2, 0, 1);
+    other_bad.app = "other".into();
+    shell.revisions.extend([other, other_bad]);
+    shell.tell(statement(1, &[("cold-chain", 1), ("other", 11)]));
+    shell.pass(1);
+    shell.tell(Input::Passed { app: "other".into(), revision: digest(11) });
+    shell.tell(statement(2, &[("cold-chain", 1), ("other", 12)]));
+    let reconciler = &mut shell.reconciler;
+    let mut out = steps(reconciler, statement(3, &[("cold-chain", 2), ("other", 12)]));
+    while !matches!(out[..], [Step::Migrate { .. }]) {
+        let input = match out.remove(0) {
+            Step::Fetch { digest } => Input::Fetched { digest, result: Ok(()) },
+            Step::Verify { revision } => {
+                Input::Verified { revision, result: Ok(facts(2, 2, 0, 2)) }
+            }
+            Step::Compile { revision } => Input::Compiled { revision, result: Ok(()) },
+            Step::Quiesce { app } => Input::Quiesced { app },
+            step => panic!("{step:?}"),
+        };
+        out = steps(reconciler, input);
+    }
+    let reason = "it traps".to_owned();
+    let failed = Input::Failed { app: "other".into(), revision: digest(12), reason };
+    assert_eq!(steps(reconciler, failed), []);
+    let migrated = Input::Migrated { app: "cold-chain".into(), result: Ok(()) };
+    let out = steps(reconciler, migrated);
+    assert!(matches!(&out[..], [Step::Swap { .. }, Step::Quiesce { app }] if app == "other"));
 }

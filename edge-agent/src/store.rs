@@ -6,8 +6,8 @@
 //! - Batches become durable in the order of their [`BatchSeq`], without gaps: a crash keeps a
 //!   prefix. An unacknowledged last batch may be kept or lost, never half kept.
 //! - Bytes of a previous life of a recycled segment are never taken for new ones.
-//! - What is missing, foreign, newer or damaged is refused at start with a word on what to do. It is
-//!   never skipped.
+//! - What is missing, foreign, newer or damaged is refused at start with a word on what to do. It
+//!   is never skipped.
 //! - After a failed write or sync the store takes nothing more: drop it and open it again. An EIO
 //!   from a sync is never retried on the same handle, because the kernel has already marked the
 //!   pages clean.

@@ -1,7 +1,8 @@
 //! The redb file that holds every row as of some batch, and its meta row.
 //!
 //! Table `meta` has one row: 8 bytes of formats (journal, rows of core, broker and ledger;
-//! little-endian), then postcard of [`Meta`]. Every other table is one of [`Table`], bytes to bytes.
+//! little-endian), then postcard of [`Meta`]. Every other table is one of [`Table`], from bytes to
+//! bytes.
 
 use std::io;
 use std::sync::Arc;

@@ -7,13 +7,13 @@
 //!   rows a transaction: a receipt for five million records stalls nobody.
 //!
 //! # A full disk
-//! redb copies what it changes, so that even a delete needs space, and a handle that met a full disk
-//! is of no more use. Then: give up the ballast, open the file again, commit deletes alone until
-//! nothing is left to delete, take the ballast back, and only then try once more: rows never eat
-//! the ballast. (To delete first is safe: a start rolls forward from the last whole checkpoint, and
-//! every change is absolute.) If that fails too the rows stay in memory and the journal, and the
-//! next try comes a little later, with what was committed since; only when the journal is full as
-//! well has the store failed.
+//! redb copies what it changes, so that even a delete needs space, and a handle that met a full
+//! disk is of no more use. Then: give up the ballast, open the file again, commit deletes alone
+//! until nothing is left to delete, take the ballast back, and only then try once more: rows never
+//! eat the ballast. (To delete first is safe: a start rolls forward from the last whole checkpoint,
+//! and every change is absolute.) If that fails too the rows stay in memory and the journal, and
+//! the next try comes a little later, with what was committed since; only when the journal is full
+//! as well has the store failed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -205,7 +205,9 @@ impl JournalStore {
                 }
             }
         };
-        shared.mem_mut().active.absorb_ranges(&rows);
+        for (table, start, end) in rows.ranges() {
+            while !shared.mem_mut().active.absorb_range(table, start, end, ABSORB_ROWS) {}
+        }
         let mut at: Option<(Table, Box<[u8]>)> = None;
         loop {
             let mut mem = shared.mem_mut();
@@ -227,11 +229,13 @@ impl JournalStore {
     }
 
     fn want_checkpoint(&mut self) -> Result<(), StoreError> {
+        let checkpointed = self.shared.state().checkpointed;
+        self.journal.release(checkpointed.0);
         let settings = &self.shared.settings;
         let memory = self.shared.mem().active.bytes() as u64;
         let due = self.shared.counters.journal_bytes_pending() >= settings.checkpoint_bytes
             || memory >= settings.checkpoint_bytes.saturating_mul(2)
-            || self.journal.free_segments() < FREE_SEGMENTS_LOW;
+            || self.journal.free_segments() <= FREE_SEGMENTS_LOW;
         let state = self.shared.state();
         // On a full disk the checkpoint thread tries by itself, now and then.
         if !due || state.wanted || (state.disk_full && self.thread.is_some()) {

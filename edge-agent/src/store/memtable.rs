@@ -14,6 +14,7 @@ use edge_core::id::BatchSeq;
 
 use super::op::Change;
 use super::ranges::RangeSet;
+use super::shared::Key;
 use super::table::Table;
 
 /// Memory a row costs beside its bytes: map node, key and value headers.
@@ -99,26 +100,57 @@ impl Generation {
                 self.delete(Table::JobProgress, key.clone());
                 self.delete(Table::Job, key);
             }
-            Change::DeleteRange { table, start, end } => self.delete_range(table, start, end),
+            Change::DeleteRange { table, start, end } => {
+                self.absorb_range(table, &start, &end, usize::MAX);
+            }
         }
     }
 
     /// Takes over all changes of a newer generation.
     pub(super) fn absorb(&mut self, newer: &Self) {
-        self.absorb_ranges(newer);
+        for (table, start, end) in newer.ranges() {
+            self.absorb_range(table, start, end, usize::MAX);
+        }
         for (table, key, entry) in newer.rows_after(None) {
             self.absorb_row(table, key, entry);
         }
         self.upto = newer.upto;
     }
 
-    /// Takes over the deleted ranges of a newer generation; its rows come after them.
-    pub(super) fn absorb_ranges(&mut self, newer: &Self) {
-        for (table, from) in Table::ALL.into_iter().zip(&newer.tables) {
-            for (start, end) in from.gone.iter() {
-                self.delete_range(table, start.into(), end.into());
-            }
+    /// All deleted ranges.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (Table, &[u8], &[u8])> {
+        let tables = Table::ALL.into_iter().zip(&self.tables);
+        tables
+            .flat_map(|(table, rows)| rows.gone.iter().map(move |(start, end)| (table, start, end)))
+    }
+
+    /// Takes over one deleted range of a newer generation, whose rows come after its ranges.
+    /// Removes at most `rows_max` rows; `false`: call again.
+    pub(super) fn absorb_range(
+        &mut self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        rows_max: usize,
+    ) -> bool {
+        if !end.is_empty() && start >= end {
+            return true;
         }
+        let until = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end.into()) };
+        let span: (Bound<Key>, Bound<Key>) = (Bound::Included(start.into()), until);
+        let TableRows { rows, gone } = &mut self.tables[table as usize];
+        let mut removed = 0;
+        // What the iterator does not come to stays.
+        for (key, entry) in rows.extract_if(span, |_, _| true).take(rows_max) {
+            removed += 1;
+            let bytes = ROW_BYTES + key.len() + entry.value.as_ref().map_or(0, Bytes::len);
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        let done = removed < rows_max;
+        if done {
+            gone.insert(start.into(), end.into());
+        }
+        done
     }
 
     /// Takes over one row of a newer generation. Progress of a job comes before the job.
@@ -167,23 +199,6 @@ impl Generation {
         // The progress of a job is as fresh as the job itself.
         let table = if table == Table::JobProgress { Table::Job } else { table };
         self.table(table).rows.get(key).is_some_and(|entry| entry.fresh)
-    }
-
-    fn delete_range(&mut self, table: Table, start: Box<[u8]>, end: Box<[u8]>) {
-        let until = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(&*end) };
-        if !end.is_empty() && start >= end {
-            return;
-        }
-        let rows = &mut self.tables[table as usize].rows;
-        let covered: Vec<Box<[u8]>> = rows
-            .range::<[u8], _>((Bound::Included(&*start), until))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in covered {
-            let old = self.tables[table as usize].rows.remove(&key);
-            self.forget_bytes(key.len(), old.as_ref());
-        }
-        self.tables[table as usize].gone.insert(start, end);
     }
 
     fn forget_bytes(&mut self, key_len: usize, old: Option<&Entry>) {

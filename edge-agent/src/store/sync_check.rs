@@ -2,8 +2,8 @@
 //!
 //! [`SyncLog`] sees the writes and syncs of the journal's files below the store, and the commits
 //! above it. A batch counts as synced when a sync of the file it was written to returned after the
-//! write. A test asserts that no ack leaves for a batch above [`SyncLog::synced`]: a SIGKILL does not
-//! show a missing sync, because the page cache survives it.
+//! write. A test asserts that no ack leaves for a batch above [`SyncLog::synced`]: a SIGKILL does
+//! not show a missing sync, because the page cache survives it.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,7 +1,7 @@
 //! The tables of the store and the encoding of their keys.
 //!
-//! A key's bytes sort as its parts do: numbers are big-endian, and a text ends in `00 01` with every
-//! zero byte inside written as `00 FF`, so that no text is a prefix of another.
+//! A key's bytes sort as its parts do: numbers are big-endian, and a text ends in `00 01` with
+//! every zero byte inside written as `00 FF`, so that no text is a prefix of another.
 
 use edge_core::id::LaneKey;
 

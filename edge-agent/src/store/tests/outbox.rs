@@ -151,3 +151,29 @@ fn jobs_that_are_admitted_and_finished_between_checkpoints_cost_redb_nothing() {
     rig.store.checkpoint().unwrap();
     assert_eq!(rig.reader.stats().live_bytes, 0);
 }
+
+#[test]
+fn a_batch_of_thousands_of_rows_moves_in_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { segment_bytes: 256 << 10, checkpoint_bytes: 1 << 20, ..small() };
+    let mut rig = Rig::with(dir.path(), settings.clone());
+    for first in [1, 2_001] {
+        let jobs = (first..first + 700).flat_map(|id| [admit(id), update(id, 1)]);
+        let records = (first..first + 2_000).map(|seq| append(S, seq, 10));
+        rig.commit(jobs.chain(records).collect());
+    }
+    assert_eq!(positions(&rig.reader, 1), (1..=4_000).collect::<Vec<_>>());
+    // All at once: a range of thousands of rows, and rows behind it.
+    let mut ops: Vec<Op> = (1..=700).map(finish).collect();
+    ops.extend([ack(S, 3_000), append(S, 4_001, 10)]);
+    rig.commit(ops);
+    let check = |rig: &Rig| {
+        assert_eq!(positions(&rig.reader, 1), (3_001..=4_001).collect::<Vec<_>>());
+        let jobs = rig.reader.core_rows().unwrap().jobs;
+        assert!(jobs.iter().map(|job| job.id.0).eq(2_001..=2_700));
+        assert!(jobs.iter().all(|job| job.progress.attempts == 1));
+    };
+    check(&rig);
+    drop(rig);
+    check(&Rig::with(dir.path(), settings));
+}

@@ -59,8 +59,14 @@ pub struct Facts {
     pub data: PathBuf,
     /// Gateway, its devices.
     pub gateways: Vec<(String, Vec<String>)>,
-    /// Moment of the SIGKILL, and of the gateway being back, wall clock milliseconds.
+    /// Moment of the cut of the link, wall clock milliseconds.
+    pub cut_ms: u64,
+    /// Moment of its mending.
+    pub mended_ms: u64,
+    /// Moment of the SIGKILL.
     pub killed_ms: u64,
+    /// Moment of the killed gateway being back.
+    pub back_ms: u64,
     /// The gateway that was killed.
     pub killed: String,
     /// Step and how long it took, in milliseconds.
@@ -115,7 +121,10 @@ impl Story {
             ids: options.ids,
             data: options.data.clone(),
             gateways: gateway_list.collect(),
+            cut_ms: 0,
+            mended_ms: 0,
             killed_ms: 0,
+            back_ms: 0,
             killed: GATEWAYS[0].0.to_owned(),
             steps: Vec::new(),
             outbox_at_mend: 0,
@@ -248,8 +257,10 @@ impl Story {
 
     fn cut(&mut self) -> Result<()> {
         self.cloud.link.cut();
+        self.facts.cut_ms = wall_ms();
         self.pause(3_000, 2_000);
         self.facts.outbox_at_mend = self.outbox()?;
+        self.facts.mended_ms = wall_ms();
         self.cloud.link.mend();
         say(&format!("  the link is back; {} records waited", self.facts.outbox_at_mend));
         Ok(())
@@ -264,7 +275,9 @@ impl Story {
         self.pause(5, 60);
         self.facts.killed_ms = wall_ms();
         self.gateways[0].kill()?;
-        self.gateways[0].start()
+        self.gateways[0].start()?;
+        self.facts.back_ms = wall_ms();
+        Ok(())
     }
 
     fn bad_version(&mut self) -> Result<()> {

@@ -2,14 +2,17 @@
 //! received, what the control plane's API returned, and a plain computation over the same readings.
 //! No counter of the agent is believed.
 
+mod evidence;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use cold_chain_model::{Moving, Reading, Smoothed};
-use serde_json::Value;
+use anyhow::Result;
+use cold_chain_model::{Alarm, Change, Moving, Reading, SmoothedMessage, Thresholds};
 
-use crate::ledger::{self, Fact};
+use self::evidence::{DeviceLedger, device_ledger, read_json, received, states, telemetry};
+use crate::device::payload;
+use crate::ledger;
 use crate::readings;
 use crate::story::Facts;
 
@@ -30,18 +33,12 @@ pub struct Verdict {
     pub stored: usize,
     /// Readings in the control plane more than once.
     pub repeats: usize,
+    /// Changes of alarms that the plain computation expects; each was heard by a subscriber.
+    pub alarms: usize,
     /// Sent, but not acked, at the moment of the kill.
     pub in_flight_at_kill: usize,
     /// What must not be, with ids; empty when all is well.
     pub problems: Vec<String>,
-}
-
-/// Everything a device did.
-#[derive(Debug, Default)]
-struct DeviceLedger {
-    sent: BTreeMap<u64, u64>,
-    acked: BTreeMap<u64, u64>,
-    resent: BTreeSet<u64>,
 }
 
 /// Problems of one kind that are listed by id.
@@ -82,17 +79,80 @@ pub fn verify(dir: &Path) -> Result<(Facts, Verdict)> {
                 });
                 verdict.in_flight_at_kill += open.count();
             }
-            let rows: Vec<&Smoothed> =
-                telemetry.iter().filter(|row| row.device == *device).collect();
-            let processed: BTreeSet<u64> =
-                received.iter().filter(|row| row.device == *device).map(|row| row.seq).collect();
+            let rows: Vec<&SmoothedMessage> =
+                telemetry.iter().filter(|row| row.smoothed.device == *device).collect();
+            let own = received.smoothed.iter().filter(|row| row.smoothed.device == *device);
+            let processed: BTreeSet<u64> = own.map(|row| row.smoothed.seq).collect();
             verdict.processed += processed.len();
+            judge_payloads(&mut verdict, device, &ledger, &readings);
             judge_device(&mut verdict, &facts, device, &ledger, &rows, &readings);
             judge_state(&mut verdict, &facts, device, &ledger, states.get(device), &readings);
+            if facts.ids {
+                judge_alarms(&mut verdict, device, &rows, &received.alarms);
+                judge_attempts(&mut verdict, &facts, device, &ledger, &rows);
+            }
+        }
+        let in_cut = |at: &u64| (facts.cut_ms..facts.mended_ms).contains(at);
+        if !received.alarms.iter().any(|(at, _)| in_cut(at)) {
+            verdict.problems.push(format!("{gateway} told no alarm while the link was cut"));
         }
     }
     judge_story(&mut verdict, &facts);
     Ok((facts, verdict))
+}
+
+/// What was sent is what the readings say: the plain computation runs over the same bytes.
+fn judge_payloads(
+    verdict: &mut Verdict,
+    device: &str,
+    ledger: &DeviceLedger,
+    readings: &[readings::Reading],
+) {
+    let differs = |seq: u64, hash: &str| {
+        let reading = usize::try_from(seq).ok().and_then(|n| readings.get(n));
+        reading
+            .is_none_or(|reading| ledger::hash(payload(device, seq, *reading).as_bytes()) != hash)
+    };
+    let wrong = ledger.hashes.iter().filter(|(seq, hash)| differs(**seq, hash));
+    let wrong: Vec<_> = wrong.map(|(seq, _)| format!("{device}/{seq}")).collect();
+    verdict.problem("sent with another payload than the reading's", &wrong);
+}
+
+/// The alarms a subscriber received are those of the plain computation over the stored scores.
+fn judge_alarms(
+    verdict: &mut Verdict,
+    device: &str,
+    rows: &[&SmoothedMessage],
+    received: &[(u64, Change)],
+) {
+    let mut alarm = Alarm::default();
+    let changes = rows.iter().filter_map(|row| alarm.judge(&row.smoothed, Thresholds::default()));
+    let expected: Vec<u64> = changes.map(|change| change.seq).collect();
+    verdict.alarms += expected.len();
+    let own = received.iter().filter(|(_, change)| change.device == device);
+    let told: BTreeSet<u64> = own.map(|(_, change)| change.seq).collect();
+    let id = |seq: &u64| format!("{device}/{seq}");
+    let silent: Vec<_> = expected.iter().filter(|seq| !told.contains(seq)).map(id).collect();
+    verdict.problem("alarm changes that no subscriber heard of", &silent);
+    let false_alarms: Vec<_> = told.iter().filter(|seq| !expected.contains(seq)).map(id).collect();
+    verdict.problem("alarm changes without cause", &false_alarms);
+}
+
+/// A take-back spends nobody's retries. Only what was in work at the SIGKILL may count an attempt
+/// more.
+fn judge_attempts(
+    verdict: &mut Verdict,
+    facts: &Facts,
+    device: &str,
+    ledger: &DeviceLedger,
+    rows: &[&SmoothedMessage],
+) {
+    let after_kill = |seq: &u64| ledger.sent.get(seq).is_some_and(|at| *at > facts.back_ms);
+    let spent = rows.iter().filter(|row| row.attempt > 1 && after_kill(&row.smoothed.seq));
+    let spent: Vec<_> = spent
+        .map(|row| format!("{device}/{} at attempt {}", row.smoothed.seq, row.attempt))
+        .collect();
+    verdict.problem("retries were spent, though nothing but the bad version failed", &spent);
 }
 
 fn judge_device(
@@ -100,13 +160,13 @@ fn judge_device(
     facts: &Facts,
     device: &str,
     ledger: &DeviceLedger,
-    rows: &[&Smoothed],
+    rows: &[&SmoothedMessage],
     readings: &[readings::Reading],
 ) {
     let id = |seq: &u64| format!("{device}/{seq}");
     let mut seen: BTreeMap<u64, usize> = BTreeMap::new();
     for row in rows {
-        *seen.entry(row.seq).or_default() += 1;
+        *seen.entry(row.smoothed.seq).or_default() += 1;
     }
     verdict.stored += seen.len();
     let lost: Vec<_> = ledger.acked.keys().filter(|seq| !seen.contains_key(seq)).map(id).collect();
@@ -118,7 +178,7 @@ fn judge_device(
     verdict.repeats += seen.values().map(|n| n - 1).sum::<usize>();
     if facts.ids {
         verdict.problem("TWICE", &twice);
-        let order: Vec<u64> = rows.iter().map(|row| row.seq).collect();
+        let order: Vec<u64> = rows.iter().map(|row| row.smoothed.seq).collect();
         if !order.is_sorted() {
             verdict.problems.push(format!("{device}: its records are out of order"));
         }
@@ -136,15 +196,19 @@ fn judge_device(
 }
 
 /// Readings whose stored mean or score is not, to the last bit, that of the plain computation.
-fn differences(device: &str, rows: &[&Smoothed], readings: &[readings::Reading]) -> Vec<String> {
+fn differences(
+    device: &str,
+    rows: &[&SmoothedMessage],
+    readings: &[readings::Reading],
+) -> Vec<String> {
     let mut moving = Moving::default();
     let mut wrong = Vec::new();
-    for row in rows {
+    for row in rows.iter().map(|row| &row.smoothed) {
         let Some(reading) = usize::try_from(row.seq).ok().and_then(|n| readings.get(n)) else {
             continue;
         };
         let reading = Reading { device: device.to_owned(), seq: row.seq, value: reading.value };
-        if moving.observe(&reading) != **row {
+        if moving.observe(&reading) != *row {
             wrong.push(format!("{device}/{}", row.seq));
         }
     }
@@ -210,88 +274,19 @@ fn judge_story(verdict: &mut Verdict, facts: &Facts) {
     );
 }
 
-/// Telemetry of a gateway in order of position; gaps, tombstones and dead letters are problems.
-fn telemetry(dir: &Path, gateway: &str, verdict: &mut Verdict) -> Result<Vec<Smoothed>> {
-    let mut telemetry = Vec::new();
-    for stream in 0..3 {
-        let rows: Vec<Value> = read_json(&dir.join(format!("cloud-{gateway}-{stream}.json")))?;
-        let mut next = 1;
-        for row in &rows {
-            let (first, seq) = (row["first"].as_u64(), row["seq"].as_u64());
-            let (first, seq) = (first.context("first")?, seq.context("seq")?);
-            if first != next {
-                verdict.problems.push(format!("{gateway}/{stream}: position {next} is missing"));
-            }
-            next = seq + 1;
-            match row["kind"].as_str() {
-                Some("telemetry") => {
-                    let point = serde_json::from_value(row["payload"].clone());
-                    telemetry.push(point.with_context(|| format!("{gateway}/{stream}/{seq}"))?);
-                }
-                Some("report") => {}
-                kind => verdict.problems.push(format!("{gateway}/{stream}/{seq} is a {kind:?}")),
-            }
-        }
-    }
-    Ok(telemetry)
-}
-
-fn received(dir: &Path, gateway: &str) -> Result<Vec<Smoothed>> {
-    let facts = ledger::read(&dir.join(format!("subscriber-{gateway}.jsonl")))?;
-    let smoothed = facts.iter().filter_map(|fact| match fact {
-        Fact::Received { topic, payload, .. } if topic.starts_with("smooth/") => Some(payload),
-        _ => None,
-    });
-    smoothed.map(|payload| Ok(serde_json::from_str(payload)?)).collect()
-}
-
-fn states(dir: &Path, gateway: &str) -> Result<BTreeMap<String, Moving>> {
-    let rows: Vec<Value> = read_json(&dir.join(format!("state-{gateway}.json")))?;
-    let rows = rows.iter().filter(|row| row["key"] == "moving");
-    rows.map(|row| {
-        let device = row["device"].as_str().context("device")?.to_owned();
-        let text = row["value"]["text"].as_str().context("value")?;
-        Ok((device, serde_json::from_str(text)?))
-    })
-    .collect()
-}
-
-fn device_ledger(dir: &Path, device: &str) -> Result<DeviceLedger> {
-    let mut ledger = DeviceLedger::default();
-    for fact in ledger::read(&dir.join(format!("device-{device}.jsonl")))? {
-        match fact {
-            Fact::Sent { seq, at_ms, .. } => {
-                ledger.sent.insert(seq, at_ms);
-            }
-            Fact::Resent { seq, .. } => {
-                ledger.resent.insert(seq);
-            }
-            Fact::Acked { seq, at_ms, .. } => {
-                ledger.acked.insert(seq, at_ms);
-            }
-            Fact::Received { .. } => {}
-        }
-    }
-    Ok(ledger)
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
-}
-
 /// The table that the demonstration ends with.
 #[must_use]
 pub fn table(facts: &Facts, verdict: &Verdict) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     let lost = verdict.problems.iter().filter(|problem| problem.starts_with("LOST")).count();
-    let rows: [(&str, String); 9] = [
+    let rows: [(&str, String); 10] = [
         ("sent by devices", verdict.sent.to_string()),
         ("acked to devices", verdict.acked.to_string()),
         ("processed (subscriber)", verdict.processed.to_string()),
         ("committed (state)", verdict.committed.to_string()),
         ("stored in the cloud", verdict.stored.to_string()),
+        ("alarm changes heard", verdict.alarms.to_string()),
         ("in flight at the kill", verdict.in_flight_at_kill.to_string()),
         ("sent again by devices", verdict.resent.to_string()),
         ("lost", if lost == 0 { "0".to_owned() } else { "see below".to_owned() }),

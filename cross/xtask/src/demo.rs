@@ -1,6 +1,6 @@
 //! `cargo xtask demo` and `cargo xtask verify`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
@@ -28,6 +28,9 @@ pub(crate) struct DemoArgs {
     /// Chooses the moments of push, cut and kill (default: by the clock; printed).
     #[arg(long)]
     seed: Option<u64>,
+    /// Tell the story this many times, each with the next seed.
+    #[arg(long, default_value_t = 1, conflicts_with = "keep")]
+    times: u64,
     /// Leave everything running at the end, until Enter.
     #[arg(long)]
     keep: bool,
@@ -54,9 +57,10 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     setup::wasm_target()?;
     run_command(cargo(&["build", "--workspace", "--bins"]))?;
     if args.plant.is_some() {
-        let words =
-            ["build", "-p", "edge-agent", "--features", "plant", "--bin", "edge-agent-planted"];
-        run_command(cargo(&words))?;
+        // As a part of the workspace: on its own the package would need other features of its
+        // dependencies, and all of them would be built again.
+        let features = ["--features", "edge-agent/plant", "--bin", "edge-agent-planted"];
+        run_command(cargo(&[&["build", "--workspace"], &features[..]].concat()))?;
     }
     let seed = args.seed.unwrap_or_else(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
@@ -65,10 +69,25 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
     }
+    if args.times == 1 {
+        return tell(args, seed, &dir);
+    }
+    let mut failed = Vec::new();
+    for seed in seed..seed + args.times {
+        if let Err(err) = tell(args, seed, &dir.join(format!("seed-{seed}"))) {
+            println!("seed {seed}: {err:#}");
+            failed.push(seed);
+        }
+    }
+    println!("\n{} of {} stories ended well", args.times - failed.len() as u64, args.times);
+    if failed.is_empty() { Ok(()) } else { bail!("failed: seeds {failed:?}") }
+}
+
+fn tell(args: &DemoArgs, seed: u64, dir: &Path) -> Result<()> {
     println!("\nthe story, seed {seed}; ledgers and logs in {}", dir.display());
     let plant = args.plant.and_then(|plant| plant.to_possible_value());
     let mut story = Story::begin(Options {
-        dir: dir.clone(),
+        dir: dir.to_owned(),
         seed,
         readings: args.readings,
         data: args.data.clone().unwrap_or_else(readings::excerpt),
@@ -77,7 +96,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         plant: plant.map(|plant| plant.get_name().to_owned()),
     })?;
     story.tell()?;
-    let verdict = judge(&dir);
+    let verdict = judge(dir);
     if args.keep {
         println!("\nstill running: {}; Enter ends it", story.addresses());
         std::io::stdin().read_line(&mut String::new())?;
@@ -99,7 +118,7 @@ pub(crate) fn run_verify(args: &VerifyArgs) -> Result<()> {
     judge(&project_root().join(&args.dir))
 }
 
-fn judge(dir: &std::path::Path) -> Result<()> {
+fn judge(dir: &Path) -> Result<()> {
     let (facts, verdict) = verify::verify(dir)?;
     println!("\nrecomputed from the ledgers in {}:", dir.display());
     println!("{}", verify::table(&facts, &verdict));

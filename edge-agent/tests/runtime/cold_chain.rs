@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cold_chain_model::{Alarm, Moving, Reading, Thresholds};
+use cold_chain_model::{Alarm, Moving, Reading, SmoothedMessage, Thresholds};
 use edge_agent::runtime::{BuildOptions, FunctionProfile, MemoryState, Prepared, build_function};
 use edge_core::topic::TopicFilter;
 
@@ -45,7 +45,8 @@ fn states_equal_the_plain_computation_to_the_last_bit() {
         let smoothed = outputs(run_on(&smooth, &state, "machines/m1", &payload));
         state.apply(&domain(&smooth), &smoothed.state);
         let expected = moving.observe(&reading);
-        assert_eq!(smoothed.publishes[0].payload, serde_json::to_vec(&expected).unwrap());
+        let message = SmoothedMessage { smoothed: expected.clone(), attempt: 1 };
+        assert_eq!(smoothed.publishes[0].payload, serde_json::to_vec(&message).unwrap());
 
         let alarmed = outputs(run_on(&alarm, &state, "smooth/m1", &smoothed.publishes[0].payload));
         state.apply(&domain(&alarm), &alarmed.state);

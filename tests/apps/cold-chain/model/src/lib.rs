@@ -43,7 +43,7 @@ pub struct Moving {
     pub variance: f64,
 }
 
-/// What `smooth` publishes.
+/// What `smooth` computes of a reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Smoothed {
     /// The device.
@@ -56,6 +56,16 @@ pub struct Smoothed {
     pub mean: f64,
     /// How many deviations it lies from the mean before it.
     pub score: f64,
+}
+
+/// What `smooth` publishes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SmoothedMessage {
+    /// What it computed.
+    #[serde(flatten)]
+    pub smoothed: Smoothed,
+    /// Which attempt at the reading did; the check looks whether retries were spent.
+    pub attempt: u32,
 }
 
 impl Moving {
@@ -95,7 +105,7 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { raise: 4.0, clear: 2.0 }
+        Self { raise: 2.5, clear: 1.25 }
     }
 }
 
@@ -150,6 +160,8 @@ impl Alarm {
 mod tests {
     use super::*;
 
+    const LOUD: Thresholds = Thresholds { raise: 4.0, clear: 2.0 };
+
     fn reading(seq: u64, value: f64) -> Reading {
         Reading { device: "m1".to_owned(), seq, value }
     }
@@ -177,7 +189,7 @@ mod tests {
         for seq in 1..=300 {
             let value = if (100..103).contains(&seq) { 40.0 } else { steady(seq) };
             let smoothed = moving.observe(&reading(seq, value));
-            changes.extend(alarm.judge(&smoothed, Thresholds::default()));
+            changes.extend(alarm.judge(&smoothed, LOUD));
         }
         let told: Vec<(u64, bool)> = changes.iter().map(|change| (change.seq, change.on)).collect();
         assert_eq!(told.len(), 2, "{told:?}");
@@ -192,7 +204,7 @@ mod tests {
         let mut judge = |score: f64| {
             let smoothed =
                 Smoothed { device: "m1".to_owned(), seq: 1, value: 0.0, mean: 0.0, score };
-            alarm.judge(&smoothed, Thresholds::default()).map(|change| change.on)
+            alarm.judge(&smoothed, LOUD).map(|change| change.on)
         };
         let changes: Vec<Option<bool>> =
             [3.9, 4.0, 3.0, 1.0, 1.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0].map(&mut judge).to_vec();

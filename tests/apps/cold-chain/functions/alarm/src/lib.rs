@@ -2,18 +2,18 @@
 //!
 //! Configuration: `raise` and `clear`, the thresholds of the score.
 
-use cold_chain_model::{Alarm, Smoothed, Thresholds};
+use cold_chain_model::{Alarm, SmoothedMessage, Thresholds};
 use function_sdk::prelude::*;
 
 #[derive(Serialize)]
 struct Point {
     #[serde(flatten)]
-    smoothed: Smoothed,
+    message: SmoothedMessage,
     alarm: bool,
 }
 
 fn alarm(event: Event) -> Result {
-    let smoothed: Smoothed = event.json()?;
+    let message: SmoothedMessage = event.json()?;
     let usual = Thresholds::default();
     let thresholds = Thresholds {
         raise: config::get_or("raise", usual.raise)?,
@@ -21,27 +21,28 @@ fn alarm(event: Event) -> Result {
     };
     let mut change = None;
     let alarm = state::json("alarm").update(|alarm: &mut Alarm| {
-        change = alarm.judge(&smoothed, thresholds);
+        change = alarm.judge(&message.smoothed, thresholds);
     })?;
     if let Some(change) = change {
         log!(Level::Warn, "{}: alarm {}", change.device, if change.on { "on" } else { "off" });
         publish(format!("alarm/{}", event.device()?)).retain().json(&change)?;
     }
-    record("temperature").json(&Point { smoothed, alarm: alarm.on })
+    record("temperature").json(&Point { message, alarm: alarm.on })
 }
 
 function_sdk::export!(alarm);
 
 #[cfg(test)]
 mod tests {
-    use cold_chain_model::Change;
+    use cold_chain_model::{Change, Smoothed};
     use function_sdk::fake::Gateway;
 
     use super::*;
 
     fn event(seq: u64, score: f64) -> Event {
         let smoothed = Smoothed { device: "m1".to_owned(), seq, value: 20.0, mean: 20.0, score };
-        Event::new("smooth/m1").with_json(&smoothed).with_device("m1")
+        let message = SmoothedMessage { smoothed, attempt: 1 };
+        Event::new("smooth/m1").with_json(&message).with_device("m1")
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Keeps a moving mean and variance per device, and publishes the mean and an anomaly score.
 
-use cold_chain_model::{Moving, Reading};
+use cold_chain_model::{Moving, Reading, SmoothedMessage};
 use function_sdk::prelude::*;
 
 fn smooth(event: Event) -> Result {
@@ -9,18 +9,18 @@ fn smooth(event: Event) -> Result {
     if reading.device != device {
         reject!("a reading of `{}`, sent by `{device}`", reading.device);
     }
-    let mut smoothed = None;
-    state::json("moving").update(|moving: &mut Moving| {
-        smoothed = Some(moving.observe(&reading));
-    })?;
-    publish(format!("smooth/{device}")).json(&smoothed)
+    let state = state::json("moving");
+    let mut moving: Moving = state.get()?.unwrap_or_default();
+    let smoothed = moving.observe(&reading);
+    state.put(&moving)?;
+    let message = SmoothedMessage { smoothed, attempt: event.attempt };
+    publish(format!("smooth/{device}")).json(&message)
 }
 
 function_sdk::export!(smooth);
 
 #[cfg(test)]
 mod tests {
-    use cold_chain_model::Smoothed;
     use function_sdk::fake::Gateway;
 
     use super::*;
@@ -40,7 +40,8 @@ mod tests {
             let expected = model.observe(&event.json().unwrap());
             let done = gateway.run(smooth, event).unwrap();
             assert_eq!(done.publishes[0].topic, "smooth/m1");
-            assert_eq!(done.publishes[0].payload_json::<Smoothed>(), expected);
+            let message: SmoothedMessage = done.publishes[0].payload_json();
+            assert_eq!((message.smoothed, message.attempt), (expected, 1));
         }
         assert_eq!(gateway.state_json::<Moving>("m1", "moving").unwrap(), model);
     }

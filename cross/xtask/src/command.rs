@@ -15,6 +15,14 @@ pub(crate) fn project_root() -> PathBuf {
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
     command.args(args).current_dir(project_root());
+    // What cargo told this program about itself is not the inner cargo's business: the build script
+    // of ring watches CARGO_MANIFEST_DIR, and all that stands on ring would be built again.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_") {
+            command.env_remove(&*name);
+        }
+    }
     command
 }
 

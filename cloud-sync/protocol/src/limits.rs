@@ -112,10 +112,6 @@ pub const AGE_MS_DEFAULT: u64 = 6 * 3_600_000;
 pub const AGE_MS_MIN: u64 = 1_000;
 /// Greatest such age: 14 days.
 pub const AGE_MS_MAX: u64 = 14 * 24 * 3_600_000;
-/// Shortest period of a schedule.
-pub const SCHEDULE_PERIOD_S_MIN: u64 = 1;
-/// Longest period of a schedule: a year.
-pub const SCHEDULE_PERIOD_S_MAX: u64 = 366 * 24 * 3_600;
 
 /// Text of an enrolment token.
 pub const TOKEN_TEXT_BYTES_MAX: usize = 2_048;

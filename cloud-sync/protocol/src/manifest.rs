@@ -8,8 +8,10 @@
 //!
 //! The policy at a full queue share belongs to the function, not to a trigger, because the share
 //! does: several triggers fill one queue.
+//!
+//! Schedules are read by the gateway's own parser, so that an expression means the same to who
+//! writes it and to who runs it.
 
-mod schedule;
 mod validate;
 
 #[cfg(test)]
@@ -20,7 +22,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use schedule::{Schedule, ScheduleError};
+pub use edge_core::schedule::{Schedule, ScheduleError};
 
 use crate::id::Digest;
 use crate::limits::{

@@ -51,11 +51,22 @@ pub enum ScheduleError {
     #[error("write `{0}`")]
     Number(String),
     /// Not six fields.
-    #[error("cron has six fields (minute hour day-of-month month day-of-week year), not {0}")]
-    Fields(usize),
+    #[error(
+        "cron has six fields (minute hour day-of-month month day-of-week year), not {count}: write \
+         `{instead}`"
+    )]
+    Fields {
+        /// How many there are.
+        count: usize,
+        /// What is probably meant, or an example.
+        instead: String,
+    },
     /// Neither or both of the day fields are `?`.
-    #[error("exactly one of day-of-month and day-of-week must be `?`")]
-    QuestionMark,
+    #[error("exactly one of day-of-month and day-of-week must be `?`: write `{instead}`")]
+    QuestionMark {
+        /// What is probably meant, or an example.
+        instead: String,
+    },
     /// A field that is none.
     #[error("`{text}` is no {field}: {hint}")]
     Field {

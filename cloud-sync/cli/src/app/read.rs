@@ -294,7 +294,7 @@ fn read_source(
                 only_with("mqtt", "durability", &durability_span);
             }
             if let Err(error) = Schedule::parse(&at.value) {
-                problems.add(&at.span, format!("`schedule` \"{}\" {error}", at.value));
+                problems.add(&at.span, format!("`schedule` \"{}\": {error}", at.value));
             }
             let missed = missed.and_then(|at| choose("missed", &at, &MISSED, problems));
             let missed = missed.unwrap_or_default();

@@ -195,10 +195,12 @@ pub const TRIGGER: Table = Table {
         ),
         key(
             "schedule",
-            "\"rate(5 minutes)\" or \"cron(0 6 * * MON)\"",
+            "\"rate(5 minutes)\" or \"cron(0 6 ? * MON-FRI *)\"",
             "none",
-            "Slots in time. `cron` has five fields, in UTC, and runs only while the gateway's \
-             clock is synced.",
+            "Slots in time. `rate` counts minutes, hours or days; its slots are whole multiples \
+             since 1970. `cron` has the six fields of AWS in UTC: minute, hour, day of month, \
+             month, day of week, year; one of the two day fields is `?` (the example is 06:00 on \
+             working days). Both run only while the gateway's clock is synced.",
         ),
         key(
             "missed",

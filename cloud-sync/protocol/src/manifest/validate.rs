@@ -167,7 +167,7 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
         }
         Source::Schedule(source) => {
             if let Err(error) = Schedule::parse(&source.expression) {
-                let text = format!("{:?} {error}", source.expression);
+                let text = format!("{:?}: {error}", source.expression);
                 found.add(&format!("{path}.source.schedule.expression"), text);
             }
         }

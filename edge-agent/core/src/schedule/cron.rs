@@ -95,13 +95,14 @@ impl Cron {
     pub(super) fn parse(text: &str) -> Result<Self, ScheduleError> {
         let fields: Vec<&str> = text.split_whitespace().collect();
         let [minute, hour, day_of_month, month, day_of_week, year] = fields[..] else {
-            return Err(ScheduleError::Fields(fields.len()));
+            let instead = instead(&fields);
+            return Err(ScheduleError::Fields { count: fields.len(), instead });
         };
         let days = match (day_of_month, day_of_week) {
-            ("?", "?") => return Err(ScheduleError::QuestionMark),
+            ("?", "?") => return Err(ScheduleError::QuestionMark { instead: instead(&fields) }),
             (days, "?") => parse_days_of_month(days)?,
             ("?", days) => parse_days_of_week(days)?,
-            _ => return Err(ScheduleError::QuestionMark),
+            _ => return Err(ScheduleError::QuestionMark { instead: instead(&fields) }),
         };
         Ok(Self {
             minutes: MINUTE.list(minute)?,
@@ -248,6 +249,30 @@ fn hour_and_minute(of_day: u64) -> (u32, u32) {
 
 fn minute_of_day(hour: u32, minute: u32) -> u64 {
     u64::from(hour * 60 + minute)
+}
+
+/// The expression that is probably meant: five fields are those of Unix, where both day fields
+/// may be `*` and weekdays count from 0; their numbers are not guessed at.
+fn instead(fields: &[&str]) -> String {
+    const EXAMPLE: &str = "cron(0 6 ? * MON-FRI *)";
+    let (minute, hour, of_month, month, of_week, year) = match *fields {
+        [minute, hour, of_month, month, of_week] => (minute, hour, of_month, month, of_week, "*"),
+        [minute, hour, of_month, month, of_week, year] => {
+            (minute, hour, of_month, month, of_week, year)
+        }
+        _ => return EXAMPLE.to_owned(),
+    };
+    let (of_month, of_week) = match (of_month, of_week) {
+        ("?", "?") => ("*", "?"),
+        ("?", days) => ("?", days),
+        (days, "*" | "?") => (days, "?"),
+        ("*", days) => ("?", days),
+        _ => return EXAMPLE.to_owned(),
+    };
+    let meant = format!("cron({minute} {hour} {of_month} {month} {of_week} {year})");
+    let counts_otherwise = fields.len() == 5 && of_week.contains(|c: char| c.is_ascii_digit());
+    let means_something = !counts_otherwise && super::Schedule::parse(&meant).is_ok();
+    if means_something { meant } else { EXAMPLE.to_owned() }
 }
 
 fn parse_days_of_month(text: &str) -> Result<Days, ScheduleError> {

@@ -113,12 +113,33 @@ fn what_is_no_cron_is_refused_with_the_field() {
     assert_eq!(field("cron(0/0 0 1 1 ? *)"), "minute");
     assert_eq!(field("cron(, 0 1 1 ? *)"), "minute");
     assert_eq!(field("cron(+1 0 1 1 ? *)"), "minute");
-    assert_eq!(Schedule::parse("cron(0 0 * * * *)"), Err(ScheduleError::QuestionMark));
-    assert_eq!(Schedule::parse("cron(0 0 ? * ? *)"), Err(ScheduleError::QuestionMark));
-    assert_eq!(Schedule::parse("cron(0 0 * * ?)"), Err(ScheduleError::Fields(5)));
     assert_eq!(Schedule::parse("cron(0 0 31 2 ? *)"), Err(ScheduleError::Never));
     assert_eq!(Schedule::parse("every 5 minutes"), Err(ScheduleError::Form));
     assert_eq!(parse(" cron(0 0 1 1 ? *) ").as_str(), "cron(0 0 1 1 ? *)");
+}
+
+/// Who knows Unix cron is told what the same is here.
+#[test]
+fn the_wrong_fields_are_answered_with_the_right_ones() {
+    for (wrong, right) in [
+        ("cron(0 6 * * MON)", "cron(0 6 ? * MON *)"),
+        ("cron(*/5 * * * *)", "cron(*/5 * * * ? *)"),
+        ("cron(0 0 1 * *)", "cron(0 0 1 * ? *)"),
+        ("cron(0 0 * * ?)", "cron(0 0 * * ? *)"),
+        ("cron(0 0 * * * *)", "cron(0 0 * * ? *)"),
+        ("cron(0 0 ? * ? *)", "cron(0 0 * * ? *)"),
+        ("cron(0 0 * * 2 2030)", "cron(0 0 ? * 2 2030)"),
+        // Monday there, Sunday here: nothing is guessed.
+        ("cron(0 6 * * 1)", "cron(0 6 ? * MON-FRI *)"),
+        ("cron(0 6 13 * FRI)", "cron(0 6 ? * MON-FRI *)"),
+        ("cron(0 6 * *)", "cron(0 6 ? * MON-FRI *)"),
+        ("cron()", "cron(0 6 ? * MON-FRI *)"),
+        ("cron(99 6 * * MON)", "cron(0 6 ? * MON-FRI *)"),
+    ] {
+        let error = Schedule::parse(wrong).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("write `{right}`")), "{wrong}: {error}");
+        parse(right);
+    }
 }
 
 proptest! {

@@ -2,6 +2,8 @@
 
 use maud::{Markup, html};
 
+use super::page::span;
+
 /// A line.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Series {
@@ -58,7 +60,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
 pub(super) fn chart(series: &[Series]) -> Markup {
     let frame = Frame::of(series);
     let ticks = [frame.low, f64::midpoint(frame.low, frame.high), frame.high];
-    let seconds = (frame.to_ms - frame.from_ms) / 1_000;
+    let (begin, end) = (clock(frame.from_ms), clock(frame.to_ms));
     html! {
         svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" {
             @for tick in ticks {
@@ -79,7 +81,7 @@ pub(super) fn chart(series: &[Series]) -> Markup {
                     @if let Some((_, value)) = line.points.last() { (scale(*value, 1.0)) }
                 }
             }
-            span.quiet { "over " (seconds) " s" }
+            span.quiet { (begin) " to " (end) " UTC, " (span(frame.to_ms - frame.from_ms)) }
         }
     }
 }
@@ -88,6 +90,12 @@ fn points(line: &Series, frame: &Frame) -> String {
     let point =
         |(at_ms, value): &(u64, f64)| format!("{:.1},{:.1}", frame.x(*at_ms), frame.y(*value));
     line.points.iter().map(point).collect::<Vec<_>>().join(" ")
+}
+
+/// Time of day in UTC.
+fn clock(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1_000;
+    format!("{:02}:{:02}:{:02}", seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
 /// A number with as many places as its range needs.

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use sync_protocol::Digest;
 
 use super::WebParts;
-use super::page::{Html, ago, bytes, framed, tone};
+use super::page::{Html, ago, bytes, count, framed, tone};
 use crate::api::Operator;
 use crate::failure::Failure;
 use crate::mqtt::Online;
@@ -79,11 +79,16 @@ fn view(fleet: &Fleet, online: impl Fn(&str) -> Option<Online>, now_ms: u64) -> 
                 }
             }
         }
-        h1 { (fleet.total) " gateways, " (connected) " online" }
         @if fleet.gateways.is_empty() {
-            p { "Add the first one with " code { "holm gateway add NAME" } "." }
+            h1 { "No gateways yet" }
+            p { code { "holm gateway add NAME" } " adds one and prints a token." }
+            p {
+                "On the gateway, " code { "edge-agent enroll TOKEN" } " and then "
+                code { "edge-agent run" } " make it appear here."
+            }
         } @else {
-            table {
+            h1 { (count(usize::try_from(fleet.total).unwrap_or(usize::MAX), "gateway")) ", " (connected) " online" }
+            div.scroll { table {
                 thead {
                     tr {
                         th { "Gateway" } th { "Agent" } th { "Apps" }
@@ -95,7 +100,7 @@ fn view(fleet: &Fleet, online: impl Fn(&str) -> Option<Online>, now_ms: u64) -> 
                         (gateway(row, apps, online(&row.name), &fleet.versions, now_ms))
                     }
                 }
-            }
+            } }
             @if fleet.total > fleet.gateways.len() as u64 {
                 p.quiet { "The API lists the others: " code { "GET /v1/gateways" } }
             }
@@ -118,7 +123,10 @@ fn gateway(
                 " " strong { (row.name) }
                 span.quiet { @if online.is_some() { " online" } @else { " offline" } }
                 @for reason in health.iter().flat_map(|health| &health.degraded) {
-                    p.bad { (reason) }
+                    // Why an app failed stands with the app.
+                    @if !apps.iter().any(|app| !app.reason.is_empty() && reason.ends_with(&app.reason)) {
+                        p.bad { (reason) }
+                    }
                 }
             }
             td {
@@ -130,7 +138,10 @@ fn gateway(
                     span.quiet { "not enrolled yet" }
                 }
             }
-            td { @for app in apps { (app_line(app, versions)) } }
+            td {
+                @for app in apps { (app_line(app, versions)) }
+                @if apps.is_empty() { span.quiet { "none" } }
+            }
             td.number { @if let Some(health) = health { (health.queue_jobs) } }
             td.number {
                 @if let Some(health) = health {
@@ -154,6 +165,7 @@ fn app_line(app: &AppRow, versions: &BTreeMap<Digest, String>) -> Markup {
             @if let Some(running) = app.running.filter(|running| *running != app.revision) {
                 span.quiet { " (runs " (version(&running, versions)) ")" }
             }
+            @if !app.reason.is_empty() { p.reason { (app.reason) } }
         }
     }
 }

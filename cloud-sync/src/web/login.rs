@@ -68,7 +68,10 @@ fn view(error: Option<&str>) -> Markup {
                         p.bad { (error) }
                     }
                     button { "Log in" }
-                    p.quiet { code { "holm cloud init" } " printed it." }
+                    p.quiet {
+                        code { "holm context show --token" }
+                        " prints it, where " code { "holm cloud init" } " was run."
+                    }
                 }
             }
         },

@@ -69,13 +69,24 @@ pub(super) fn framed(
 
 /// How long ago something was, for people.
 pub(super) fn ago(then_ms: u64, now_ms: u64) -> String {
-    let seconds = now_ms.saturating_sub(then_ms) / 1_000;
-    match seconds {
-        0..=1 => "now".to_owned(),
-        2..=119 => format!("{seconds} s ago"),
-        120..=7_199 => format!("{} min ago", seconds / 60),
-        7_200..=172_799 => format!("{} h ago", seconds / 3_600),
-        _ => format!("{} days ago", seconds / 86_400),
+    match now_ms.saturating_sub(then_ms) {
+        0..=1_999 => "now".to_owned(),
+        ms => format!("{} ago", span(ms)),
+    }
+}
+
+/// A number of things, for people.
+pub(super) fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+/// How long something takes, for people.
+pub(super) fn span(ms: u64) -> String {
+    match ms / 1_000 {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7_199 => format!("{} min", seconds / 60),
+        seconds @ 7_200..=172_799 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -109,6 +120,10 @@ mod tests {
         assert_eq!(ago(0, 600_000), "10 min ago");
         assert_eq!(ago(0, 3_600_000 * 50), "2 days ago");
         assert_eq!(ago(5, 0), "now", "a clock went back");
+        assert_eq!(
+            (count(1, "gateway"), count(0, "gateway")),
+            ("1 gateway".into(), "0 gateways".into())
+        );
         assert_eq!((bytes(512), bytes(20_480)), ("512 B".into(), "20 KB".into()));
     }
 }

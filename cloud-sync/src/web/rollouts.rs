@@ -61,8 +61,8 @@ fn view(rollouts: &[Rollout], now_ms: u64) -> Markup {
         h1 { "Deployments" }
         @if rollouts.is_empty() {
             p {
-                "Nothing is deployed. " code { "holm deploy" }
-                " builds, signs and deploys an app."
+                "Nothing is deployed yet. In an app's folder, " code { "holm deploy --all" }
+                " builds, signs and deploys it."
             }
         }
         @for rollout in rollouts { (one(rollout, now_ms)) }

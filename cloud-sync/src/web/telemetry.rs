@@ -1,6 +1,6 @@
 //! A live chart of what functions record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use maud::{Markup, html};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::WebParts;
 use super::chart::{Series, chart};
-use super::page::{Html, framed};
+use super::page::{Html, ago, count, framed};
 use crate::api::{Operator, Params};
 use crate::failure::Failure;
 use crate::store::records::{Content, Filter, Found};
@@ -20,7 +20,7 @@ const RECORDS_SHOWN: u32 = 600;
 const SERIES_MAX: usize = 8;
 
 /// What is shown; empty texts stand for everything.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Selection {
     #[serde(default)]
     gateway: String,
@@ -94,42 +94,58 @@ async fn render(parts: &WebParts, selection: &Selection) -> Result<Markup, Failu
             let gateway = match some(wanted.gateway) {
                 Some(name) => match rows.gateway(&name)? {
                     Some(row) => Some(row.id),
-                    None => return Ok(Vec::new()),
+                    None => return Ok(None),
                 },
                 None => None,
             };
-            Ok(rows.telemetry(&Filter {
+            Ok(Some(rows.telemetry(&Filter {
                 gateway,
                 device: some(wanted.device),
                 name: some(wanted.name),
                 newest_first: true,
                 limit: RECORDS_SHOWN,
                 ..Filter::default()
-            })?)
+            })?))
         })
         .await?;
-    Ok(view(&found))
+    Ok(match found {
+        Some(found) => view(&found, selection, parts.desk.clock.now_ms()),
+        None => html! {
+            h1 { "Telemetry" }
+            p { "There is no gateway " code { (selection.gateway) } ": the names stand on the fleet's page." }
+        },
+    })
 }
 
-fn view(found: &[Found]) -> Markup {
-    let series = series(found);
+fn view(found: &[Found], selection: &Selection, now_ms: u64) -> Markup {
+    let (series, left_out) = series(found);
     html! {
         h1 { "Telemetry" }
-        @if series.is_empty() {
+        @if found.is_empty() && *selection == Selection::default() {
             p {
-                "There are no numbers to show. A function records them with "
-                code { "record" } "."
+                "Nothing is recorded yet. A function records with "
+                code { "record(\"NAME\")" } ", which " code { "record = [\"NAME\"]" }
+                " in holm.toml allows."
             }
+        } @else if found.is_empty() {
+            p { "No record matches. Names are compared whole." }
+        } @else if series.is_empty() {
+            p { "These records hold no numbers to draw." }
         } @else {
             (chart(&series))
         }
-        (newest(found))
+        @if left_out > 0 {
+            p.quiet { (count(left_out, "more line")) " not drawn: choose a gateway, device or series." }
+        }
+        @if !found.is_empty() { (newest(found, now_ms)) }
     }
 }
 
-/// Numbers of the records, oldest first, by gateway, device, series and field.
-fn series(found: &[Found]) -> Vec<Series> {
+/// Numbers of the records, oldest first, by gateway, device, series and field; and how many lines
+/// are left out.
+fn series(found: &[Found]) -> (Vec<Series>, usize) {
     let mut all: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
+    let mut left_out = BTreeSet::new();
     for row in found.iter().rev() {
         let Content::Telemetry(telemetry) = &row.entry.content else { continue };
         let device = telemetry.device.as_deref().unwrap_or("-");
@@ -138,10 +154,12 @@ fn series(found: &[Found]) -> Vec<Series> {
             let label = format!("{} {device} {}{dot}{field}", row.gateway, telemetry.name);
             if all.len() < SERIES_MAX || all.contains_key(&label) {
                 all.entry(label).or_default().push((row.entry.time.unix_ms, value));
+            } else {
+                left_out.insert(label);
             }
         }
     }
-    all.into_iter().map(|(label, points)| Series { label, points }).collect()
+    (all.into_iter().map(|(label, points)| Series { label, points }).collect(), left_out.len())
 }
 
 /// The numbers in a JSON payload: itself, or the fields of an object.
@@ -157,12 +175,13 @@ fn numbers(payload: &[u8]) -> Vec<(String, f64)> {
     }
 }
 
-fn newest(found: &[Found]) -> Markup {
+fn newest(found: &[Found], now_ms: u64) -> Markup {
     html! {
-        table {
+        h2.above { "Newest records" }
+        div.scroll { table {
             thead {
                 tr {
-                    th { "Gateway" } th { "Device" } th { "Series" } th { "Function" }
+                    th { "When" } th { "Gateway" } th { "Device" } th { "Series" } th { "Function" }
                     th.number { "Position" } th { "Record" }
                 }
             }
@@ -170,6 +189,7 @@ fn newest(found: &[Found]) -> Markup {
                 @for row in found.iter().take(15) {
                     @if let Content::Telemetry(telemetry) = &row.entry.content {
                         tr {
+                            td.when { (ago(row.entry.time.unix_ms, now_ms)) }
                             td { (row.gateway) }
                             td { (telemetry.device.as_deref().unwrap_or("-")) }
                             td { (telemetry.name) }
@@ -180,7 +200,7 @@ fn newest(found: &[Found]) -> Markup {
                     }
                 }
             }
-        }
+        } }
     }
 }
 

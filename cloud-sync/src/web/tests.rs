@@ -110,3 +110,55 @@ async fn what_a_gateway_says_is_escaped() {
     let (_, text) = site.get("/", cookie.split(';').next().unwrap()).await;
     assert!(text.contains("&lt;script&gt;alert(1)") && !text.contains(evil));
 }
+
+/// Who sees nothing is told why, and what to do.
+#[tokio::test]
+async fn empty_pages_say_what_to_do() {
+    let site = site();
+    let cookie = site.login(TOKEN).await.1.unwrap();
+    let pair = cookie.split(';').next().unwrap();
+    for (path, words) in [
+        ("/", "holm gateway add NAME"),
+        ("/deployments", "holm deploy --all"),
+        ("/telemetry", "Nothing is recorded yet"),
+        ("/telemetry?gateway=nobody", "There is no gateway"),
+        ("/telemetry?device=nobody", "No record matches"),
+    ] {
+        let (_, text) = site.get(path, pair).await;
+        assert!(text.contains(words), "{path}: {text}");
+    }
+}
+
+/// Why an app failed stands beside it, once, also while its gateway says the same.
+#[tokio::test]
+async fn a_failed_app_tells_its_reason() {
+    let site = site();
+    let reason = "it trapped: wasm `unreachable` instruction executed";
+    let said: Result<(), Failure> = store::write(&*site.store, |rows| {
+        let gateway = rows.add_gateway("gw-a", 1)?;
+        let app = AppRow {
+            app: "cold-chain".into(),
+            revision: Digest([2; 32]),
+            phase: Phase::TakenBack,
+            reason: reason.into(),
+            running: Some(Digest([1; 32])),
+            generation: 1,
+            at_ms: 1,
+        };
+        rows.put_app(gateway, &app)?;
+        let health = sync_protocol::wire::Health {
+            degraded: vec![
+                format!("cold-chain: revision 0202 failed: {reason}"),
+                "the store is full".into(),
+            ],
+            ..sync_protocol::wire::Health::default()
+        };
+        Ok(rows.set_health(gateway, &health, 1)?)
+    });
+    said.unwrap();
+    let cookie = site.login(TOKEN).await.1.unwrap();
+    let (_, text) = site.get("/", cookie.split(';').next().unwrap()).await;
+    assert_eq!(text.matches("it trapped").count(), 1, "{text}");
+    assert!(text.contains("the store is full") && text.contains("taken-back"), "{text}");
+    assert!(text.contains("1 gateway, 0 online"), "{text}");
+}

@@ -78,7 +78,10 @@ pub enum ServeError {
     #[error("{0} is in use by another cloud-sync; stop that one first")]
     InUse(PathBuf),
     /// An address.
-    #[error("cannot listen on {address}: {source}")]
+    #[error(
+        "cannot listen on {address}: {source}; stop what listens there, or choose another address \
+         with --http or --mqtt or in cloud.toml"
+    )]
     Listen {
         /// Which.
         address: SocketAddr,

@@ -15,6 +15,7 @@ mod gateway;
 mod inbox;
 mod library;
 mod link;
+mod pages;
 mod plant;
 mod prepare;
 mod release;

@@ -26,7 +26,11 @@ pub enum EnrollError {
     #[error("the control plane refused: {0}")]
     Refused(String),
     /// Nobody answered in time.
-    #[error("no answer from {endpoint} within {} s; last error: {last}", ENROLL_MAX.as_secs())]
+    #[error(
+        "no answer from {endpoint} within {} s; last error: {last}; does the control plane run \
+         (`cloud-sync serve`), and can this machine reach it under that name?",
+        ENROLL_MAX.as_secs()
+    )]
     Unreachable {
         /// Where.
         endpoint: String,

@@ -9,8 +9,9 @@ use edge_agent::agent::Agent;
 use edge_agent::control::{self, Request};
 use edge_agent::enroll::enroll;
 use edge_agent::settings::Settings;
+use serde::Deserialize as _;
 use serde_json::Value;
-use sync_protocol::wire::Request as Ask;
+use sync_protocol::wire::{LetterAt, Request as Ask, StateAt};
 
 mod show;
 
@@ -23,6 +24,20 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What to do where there is no configuration yet.
+const FIRST_CONFIG: &str = "
+name another with --config FILE, or write it; the least is
+
+  name = \"gw-1\"                  # the name given to `holm gateway add`
+  data_dir = \"/var/lib/holm\"     # any folder that this user may write
+
+  [[listeners]]                   # where devices connect
+  bind = \"127.0.0.1:1883\"
+
+  [anonymous]                     # on this machine only, to begin with
+  publish = [\"#\"]
+  subscribe = [\"#\"]";
 
 const EXAMPLES: &str = "Examples:
   edge-agent check agent.toml              report all problems of a configuration at once
@@ -142,12 +157,22 @@ fn run(command: Command) -> Result<(), String> {
             ask(&config.config, &Request::Undeploy { app }).map(|_| ())
         }
         Command::DeadLetters { limit, config } => {
-            print_json(&ask(&config.config, &Request::Ask(Ask::DeadLetters { limit }))?);
+            let page = |next: Option<&Value>| Ask::DeadLetters { after: letter_at(next), limit };
+            let mut letters = rows(&config.config, page)?;
+            letters.sort_by_key(|letter| std::cmp::Reverse(letter["unix_ms"].as_u64()));
+            letters.truncate(limit as usize);
+            print_json(&Value::Array(letters));
             Ok(())
         }
         Command::State { function, device, config } => {
-            let request = Ask::StateList { function, device, prefix: String::new(), limit: 1_000 };
-            print_json(&ask(&config.config, &Request::Ask(request))?);
+            let page = |next: Option<&Value>| Ask::StateList {
+                function: function.clone(),
+                device: device.clone(),
+                prefix: String::new(),
+                after: next.and_then(|next| StateAt::deserialize(next).ok()),
+                limit: u32::MAX,
+            };
+            print_json(&Value::Array(rows(&config.config, page)?));
             Ok(())
         }
         Command::DeviceToken => show::device_token(),
@@ -157,7 +182,10 @@ fn run(command: Command) -> Result<(), String> {
 
 fn read_settings(file: &Path) -> Result<Settings, String> {
     let name = file.display();
-    let text = std::fs::read_to_string(file).map_err(|err| format!("{name}: {err}"))?;
+    let text = std::fs::read_to_string(file).map_err(|err| match err.kind() {
+        std::io::ErrorKind::NotFound => format!("{name}: {err}{FIRST_CONFIG}"),
+        _ => format!("{name}: {err}"),
+    })?;
     Settings::parse(&text).map_err(|problems| {
         let lines: Vec<_> = problems.iter().map(|problem| format!("{name}: {problem}")).collect();
         format!("{} problem(s)\n{}", lines.len(), lines.join("\n"))
@@ -166,6 +194,29 @@ fn read_settings(file: &Path) -> Result<Settings, String> {
 
 fn ask(config: &Path, request: &Request) -> Result<Value, String> {
     control::request(&read_settings(config)?.control_socket, request)
+}
+
+/// All rows of an answer that comes in pages.
+fn rows(config: &Path, page: impl Fn(Option<&Value>) -> Ask) -> Result<Vec<Value>, String> {
+    let (mut all, mut next) = (Vec::new(), Value::Null);
+    loop {
+        let after = (!next.is_null()).then_some(&next);
+        let mut answer = ask(config, &Request::Ask(page(after)))?;
+        if let Value::Array(rows) = answer["rows"].take() {
+            all.extend(rows);
+        }
+        let behind = answer["next"].take();
+        if behind.is_null() || behind == next {
+            return Ok(all);
+        }
+        next = behind;
+    }
+}
+
+fn letter_at(next: Option<&Value>) -> Option<LetterAt> {
+    let next = next?;
+    let function = next["function"].as_str()?.to_owned();
+    Some(LetterAt { function, event: next["event"].as_str()?.parse().ok()? })
 }
 
 fn print_json(value: &Value) {

@@ -1,8 +1,8 @@
 //! Bytes in JSON for people and scripts: as JSON or text where they are, else in hexadecimal.
 //!
 //! One way everywhere - events, state, publishes, records - so that what one command prints
-//! another one reads. JSON comes back as the same JSON (spaces and the order of keys may differ),
-//! text and other bytes as they were.
+//! another one reads. JSON objects and arrays come back as the same JSON (spaces and the order of
+//! keys may differ), everything else to the byte.
 
 use serde_json::{Map, Value, json};
 
@@ -30,13 +30,15 @@ pub fn take(object: &mut Map<String, Value>, name: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// JSON whose meaning is kept: a number with more digits than a double holds would be rounded, so
-/// such a payload goes as text.
+/// JSON whose meaning is kept: a number with more digits than a double holds would be rounded, and
+/// a lone number or string may be no JSON to who wrote it, so such bytes go as text.
 fn as_json(bytes: &[u8]) -> Option<Value> {
     const DIGITS_MAX: usize = 15;
     let digit = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
     let long = bytes.split(|byte| !digit(byte)).any(|run| run.len() > DIGITS_MAX + 1);
-    if long { None } else { serde_json::from_slice(bytes).ok() }
+    let value: Value = serde_json::from_slice(bytes).ok().filter(|_| !long)?;
+    let is_kept = value.is_object() || value.is_array() || value.to_string().as_bytes() == bytes;
+    is_kept.then_some(value)
 }
 
 /// Bytes in hexadecimal.
@@ -62,7 +64,18 @@ mod tests {
 
     #[test]
     fn bytes_come_back_as_they_were() {
-        for bytes in [&b"{\"a\":1}"[..], b"21.5", b"hello", b"", b"\xff\x00"] {
+        for bytes in [
+            &b"{\"a\":1}"[..],
+            b"21.5",
+            b"21.50",
+            b" 7\n",
+            b"1e3",
+            b"\"\\u0061\"",
+            b"hello",
+            b"",
+            b"\x00",
+            b"\xff\x00",
+        ] {
             let mut object = Map::new();
             put(&mut object, "value", bytes);
             assert_eq!(object.len(), 1);

@@ -12,9 +12,6 @@ use crate::fleet;
 use crate::http::{Api, escaped};
 use crate::out::{Out, clean, clean_lines, payload, table};
 
-/// A gateway keeps at most so many.
-const LETTERS_MAX: usize = 1_000;
-
 /// `holm dead-letters`
 ///
 /// # Errors
@@ -31,12 +28,26 @@ pub fn run(args: &DeadLetters, global: &Global, out: &Out) -> Done {
     }
 }
 
-/// Dead letters that a gateway keeps now.
+/// Dead letters that a gateway keeps now, newest first.
 fn kept(api: &Api, gateway: &str) -> Done<Vec<Value>> {
-    let request = json!({ "dead-letters": { "limit": LETTERS_MAX } });
-    match fleet::ask(api, gateway, &request)? {
-        Value::Array(letters) => Ok(letters),
-        _ => Ok(Vec::new()),
+    let mut letters = fleet::rows(
+        api,
+        gateway,
+        |after| json!({ "dead-letters": { "after": after, "limit": fleet::GATEWAY_ROWS } }),
+    )?;
+    letters.sort_by_key(|letter| std::cmp::Reverse(letter["unix_ms"].as_u64()));
+    Ok(letters)
+}
+
+/// The payload of a dead letter, which stands in its row where it is short.
+fn payload_of(api: &Api, gateway: &str, letter: &Value) -> Done<Vec<u8>> {
+    match fleet::bytes(&letter["payload"]) {
+        Some(bytes) => Ok(bytes),
+        None => fleet::value(api, gateway, |offset| {
+            json!({ "letter-payload": {
+                "function": letter["function"], "event": letter["event"], "offset": offset,
+            }})
+        }),
     }
 }
 
@@ -97,7 +108,7 @@ fn find(api: &Api, one: &OneLetter) -> Done<Value> {
 
 fn show(api: &Api, one: &OneLetter, out: &Out) -> Done {
     let mut letter = find(api, one)?;
-    let bytes = fleet::bytes(&letter["payload"]).unwrap_or_default();
+    let bytes = payload_of(api, &one.gateway, &letter)?;
     if let Some(object) = letter.as_object_mut() {
         object.remove("payload");
         bytes_json::put(object, "payload", &bytes);

@@ -1,5 +1,7 @@
 //! `holm state`: what functions keep on a gateway.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use crate::args::{Global, State, StateCommand, StateTarget};
@@ -10,9 +12,6 @@ use crate::http::{Api, escaped};
 use crate::out::{Out, payload, table};
 use crate::state_file::StateFile;
 
-/// Keys asked for at once; a gateway's answer has a bound of its own.
-const KEYS_MAX: usize = 1_000;
-
 /// `holm state`
 ///
 /// # Errors
@@ -22,61 +21,63 @@ pub fn run(args: &State, global: &Global, out: &Out) -> Done {
     match &args.command {
         StateCommand::List { target, prefix } => list(&api, target, prefix, out),
         StateCommand::Get { target, key } => get(&api, target, key, out),
-        StateCommand::Export { target, out: file } => {
-            let text = export(&api, target, out)?;
-            match file {
-                Some(path) => {
-                    std::fs::write(path, text).map_err(|error| Failure::file("write", path, &error))
-                }
-                None => out.raw(text.as_bytes()),
-            }
-        }
+        StateCommand::Export { target, out: file } => export(&api, target, file.as_deref(), out),
         StateCommand::Reset { target, yes } => reset(&api, target, *yes, out),
     }
 }
 
-/// A key with its value.
+/// A key of one lane.
 struct Entry {
     device: Option<String>,
     key: String,
-    value: Vec<u8>,
+    bytes: u64,
+    /// `None` where it is too long to stand in a list.
+    value: Option<Vec<u8>>,
 }
 
-fn entries(api: &Api, target: &StateTarget, prefix: &str, out: &Out) -> Done<Vec<Entry>> {
-    let request = json!({ "state-list": {
-        "function": target.function, "device": target.device, "prefix": prefix, "limit": KEYS_MAX,
-    }});
-    let rows = fleet::ask(api, &target.gateway, &request)?;
-    let entries: Vec<Entry> = rows
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|row| {
-            Some(Entry {
-                device: row["device"].as_str().map(str::to_owned),
-                key: row["key"].as_str()?.to_owned(),
-                value: fleet::bytes(&row["value"])?,
-            })
+fn entries(api: &Api, target: &StateTarget, prefix: &str) -> Done<Vec<Entry>> {
+    let rows = fleet::rows(api, &target.gateway, |after| {
+        json!({ "state-list": {
+            "function": target.function, "device": target.device, "prefix": prefix,
+            "after": after, "limit": fleet::GATEWAY_ROWS,
+        }})
+    })?;
+    let entry = |row: &Value| {
+        Some(Entry {
+            device: row["device"].as_str().map(str::to_owned),
+            key: row["key"].as_str()?.to_owned(),
+            bytes: row["value_bytes"].as_u64()?,
+            value: fleet::bytes(&row["value"]),
         })
-        .collect();
-    if entries.len() >= KEYS_MAX {
-        out.note(&format!("only the first {KEYS_MAX} keys: narrow it with --device or --prefix"));
+    };
+    Ok(rows.iter().filter_map(entry).collect())
+}
+
+/// The value of an entry: it stands in the list or is fetched. `None`: it is gone meanwhile.
+fn value_of(api: &Api, target: &StateTarget, entry: &Entry) -> Done<Option<Vec<u8>>> {
+    match &entry.value {
+        Some(value) => Ok(Some(value.clone())),
+        None => match fetch(api, target, entry.device.as_deref(), &entry.key) {
+            Err(failure) if failure.exit == Exit::NotFound => Ok(None),
+            other => other.map(Some),
+        },
     }
-    Ok(entries)
 }
 
 fn list(api: &Api, target: &StateTarget, prefix: &str, out: &Out) -> Done {
-    let entries = entries(api, target, prefix, out)?;
-    let value: Vec<Map<String, Value>> = entries
-        .iter()
-        .map(|entry| {
+    let entries = entries(api, target, prefix)?;
+    let mut value: Vec<Map<String, Value>> = Vec::new();
+    if out.is_json() {
+        for entry in &entries {
+            let Some(bytes) = value_of(api, target, entry)? else { continue };
             let mut object = Map::new();
             object.insert("device".to_owned(), json!(entry.device));
             object.insert("key".to_owned(), json!(entry.key));
-            bytes_json::put(&mut object, "value", &entry.value);
-            object
-        })
-        .collect();
+            object.insert("bytes".to_owned(), json!(bytes.len()));
+            bytes_json::put(&mut object, "value", &bytes);
+            value.push(object);
+        }
+    }
     out.answer(&value, |text, out| {
         if entries.is_empty() {
             text.push_str("no state\n");
@@ -85,8 +86,8 @@ fn list(api: &Api, target: &StateTarget, prefix: &str, out: &Out) -> Done {
         let mut rows = vec![["DEVICE", "KEY", "BYTES", "VALUE"].map(str::to_owned).to_vec()];
         rows.extend(entries.iter().map(|entry| {
             let device = entry.device.clone().unwrap_or_else(|| "-".to_owned());
-            let bytes = entry.value.len().to_string();
-            vec![device, entry.key.clone(), bytes, cut(&payload(&entry.value))]
+            let value = entry.value.as_deref().map_or("(see `holm state get`)".to_owned(), payload);
+            vec![device, entry.key.clone(), entry.bytes.to_string(), cut(&value)]
         }));
         text.push_str(&table(out, &rows));
     })
@@ -101,32 +102,48 @@ fn cut(text: &str) -> String {
     text.chars().take(SHOWN_MAX - 2).collect::<String>() + ".."
 }
 
-fn get(api: &Api, target: &StateTarget, key: &str, out: &Out) -> Done {
-    let request = json!({ "state-get": {
-        "function": target.function, "device": target.device, "key": key,
-    }});
-    let missing = || {
-        let problem = format!("{} has no key `{key}` there", target.function);
+fn fetch(api: &Api, target: &StateTarget, device: Option<&str>, key: &str) -> Done<Vec<u8>> {
+    let value = fleet::value(api, &target.gateway, |offset| {
+        json!({ "state-get": {
+            "function": target.function, "device": device, "key": key, "offset": offset,
+        }})
+    });
+    value.map_err(|failure| {
+        if failure.problems != ["no such key"] {
+            return failure;
+        }
+        let of = device.map_or(String::new(), |device| format!(" for device {device}"));
+        let problem = format!("{} has no key `{key}`{of}", target.function);
         Failure::new(Exit::NotFound, problem).next("`holm state list` shows keys and devices")
-    };
-    let value = fleet::ask(api, &target.gateway, &request)
-        .map_err(|failure| if failure.problems == ["no such key"] { missing() } else { failure })?;
-    let bytes = fleet::bytes(&value).ok_or_else(missing)?;
+    })
+}
+
+fn get(api: &Api, target: &StateTarget, key: &str, out: &Out) -> Done {
+    let bytes = fetch(api, target, target.device.as_deref(), key)?;
     if !out.is_json() {
         return out.raw(&bytes);
     }
     let mut object = Map::new();
     object.insert("key".to_owned(), json!(key));
+    object.insert("bytes".to_owned(), json!(bytes.len()));
     bytes_json::put(&mut object, "value", &bytes);
     out.answer(&object, |_, _| {})
 }
 
-fn export(api: &Api, target: &StateTarget, out: &Out) -> Done<String> {
-    let mut file = StateFile::new(&target.function, state_version(api, target)?);
-    for entry in entries(api, target, "", out)? {
-        file.put(entry.device.as_deref().unwrap_or_default(), &entry.key, &entry.value);
+fn export(api: &Api, target: &StateTarget, file: Option<&Path>, out: &Out) -> Done {
+    let mut state = StateFile::new(&target.function, state_version(api, target)?);
+    let mut keys = 0;
+    for entry in entries(api, target, "")? {
+        if let Some(value) = value_of(api, target, &entry)? {
+            state.put(entry.device.as_deref().unwrap_or_default(), &entry.key, &value);
+            keys += 1;
+        }
     }
-    Ok(file.to_text())
+    let Some(path) = file else { return out.raw(state.to_text().as_bytes()) };
+    std::fs::write(path, state.to_text()).map_err(|error| Failure::file("write", path, &error))?;
+    out.answer(&json!({ "function": target.function, "keys": keys, "file": path }), |text, _| {
+        text.push_str(&format!("{keys} keys are in {}\n", path.display()));
+    })
 }
 
 /// The version of the state's shape, from the manifest of what runs.

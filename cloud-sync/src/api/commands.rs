@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sync_protocol::EventId;
-use sync_protocol::wire::{Command, Down, Message as _, Request};
+use sync_protocol::wire::{Command, Down, LetterAt, Message as _, Request, StateAt};
 
 use super::ApiParts;
 use super::extract::{Body, Desk, Reply};
@@ -48,7 +48,13 @@ struct AskBody {
 enum Question {
     Status,
     DeadLetters {
+        after: Option<Letter>,
         limit: Option<u32>,
+    },
+    LetterPayload {
+        function: String,
+        event: String,
+        offset: Option<u64>,
     },
     Redrive {
         function: String,
@@ -62,12 +68,14 @@ enum Question {
         function: String,
         device: Option<String>,
         prefix: Option<String>,
+        after: Option<StateAt>,
         limit: Option<u32>,
     },
     StateGet {
         function: String,
         device: Option<String>,
         key: String,
+        offset: Option<u64>,
     },
     StateReset {
         function: String,
@@ -75,33 +83,57 @@ enum Question {
     },
 }
 
+/// A dead letter, as `next` of a page names it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Letter {
+    function: String,
+    event: String,
+}
+
+impl Letter {
+    fn into_place(self) -> Result<LetterAt, Failure> {
+        Ok(LetterAt { function: self.function, event: event(&self.event)? })
+    }
+}
+
+fn event(text: &str) -> Result<EventId, Failure> {
+    text.parse().map_err(|error: sync_protocol::id::IdError| {
+        Failure::invalid(error.to_string(), "dead letters name it")
+    })
+}
+
 /// Rows of a list that a gateway sends back, unless asked otherwise.
 const ROWS_DEFAULT: u32 = 100;
 
 impl Question {
     fn into_request(self) -> Result<Request, Failure> {
-        let event = |text: String| {
-            text.parse::<EventId>()
-                .map_err(|error| Failure::invalid(error.to_string(), "dead letters name it"))
-        };
         Ok(match self {
             Self::Status => Request::Status,
-            Self::DeadLetters { limit } => {
-                Request::DeadLetters { limit: limit.unwrap_or(ROWS_DEFAULT) }
-            }
+            Self::DeadLetters { after, limit } => Request::DeadLetters {
+                after: after.map(Letter::into_place).transpose()?,
+                limit: limit.unwrap_or(ROWS_DEFAULT),
+            },
+            Self::LetterPayload { function, event, offset } => Request::LetterPayload {
+                letter: Letter { function, event }.into_place()?,
+                offset: offset.unwrap_or_default(),
+            },
             Self::Redrive { function, event: id } => {
-                Request::Redrive { function, event: event(id)? }
+                Request::Redrive { function, event: event(&id)? }
             }
             Self::Discard { function, event: id } => {
-                Request::Discard { function, event: event(id)? }
+                Request::Discard { function, event: event(&id)? }
             }
-            Self::StateList { function, device, prefix, limit } => Request::StateList {
+            Self::StateList { function, device, prefix, after, limit } => Request::StateList {
                 function,
                 device,
                 prefix: prefix.unwrap_or_default(),
+                after,
                 limit: limit.unwrap_or(ROWS_DEFAULT),
             },
-            Self::StateGet { function, device, key } => Request::StateGet { function, device, key },
+            Self::StateGet { function, device, key, offset } => {
+                Request::StateGet { function, device, key, offset: offset.unwrap_or_default() }
+            }
             Self::StateReset { function, device } => Request::StateReset { function, device },
         })
     }

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use sync_protocol::SigningKey;
 use sync_protocol::enroll::Token;
 
+use crate::schema;
+
 /// Any address, any free port.
 pub(crate) fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -175,12 +177,13 @@ pub(crate) async fn call(
     token: Option<&str>,
     body: Vec<u8>,
 ) -> (u16, Value) {
+    let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
     let mut request = ureq::http::Request::builder().method(method).uri(url);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let request = request.body(body).unwrap();
-    tokio::task::spawn_blocking(move || {
+    let (status, answer) = tokio::task::spawn_blocking(move || {
         let agent: ureq::Agent =
             ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut reply = agent.run(request).unwrap();
@@ -189,5 +192,7 @@ pub(crate) async fn call(
         (reply.status().as_u16(), value)
     })
     .await
-    .unwrap()
+    .unwrap();
+    schema::check(method, &path, status, &answer);
+    (status, answer)
 }

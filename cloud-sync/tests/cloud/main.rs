@@ -8,4 +8,5 @@ mod enrolment;
 mod gateway;
 mod harness;
 mod records;
+mod schema;
 mod talk;

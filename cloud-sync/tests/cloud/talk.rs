@@ -29,7 +29,9 @@ async fn a_command_reaches_the_gateway_and_its_answer_comes_back() {
         let result = Ok(json!({"queue": 3}).to_string());
         gateway.say(&Up::Reply(Reply { id: asked.id, result })).await;
         let asked = command(&mut gateway).await;
-        let Request::StateGet { function, device, key } = asked.request else { panic!() };
+        let Request::StateGet { function, device, key, offset: 0 } = asked.request else {
+            panic!()
+        };
         assert_eq!((function.as_str(), device, key.as_str()), ("a/f", None, "k"));
         let result = Err("there is no such key".into());
         gateway.say(&Up::Reply(Reply { id: asked.id, result })).await;

@@ -5,17 +5,19 @@ use edge_core::id::{DeviceId, Epoch, EventId, FunctionId, LaneKey};
 use edge_core::input::Input as CoreInput;
 use edge_core::op::{CoreOp, DeadLetter, StateKey};
 use edge_core::reconcile::Input as Reconcile;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sync_protocol::id as wire;
-use sync_protocol::wire::{Command, Health, Reply, Request as Ask};
+use sync_protocol::limits::REPLY_BYTES_MAX;
+use sync_protocol::wire::{Command, Health, LetterAt, Reply, Request as Ask, StateAt};
 
 use super::gateway::Gateway;
+use super::pages::{self, Page};
 use crate::control::{Answer, Asked, Request};
 use crate::store::StateRow;
 use crate::uplink::{Heard, Say};
 
-/// Entries of one answer.
-const ENTRIES_MAX: usize = 1_000;
+/// Bytes of state that one page looks at.
+const SCAN_BYTES_MAX: usize = 1 << 20;
 
 impl Gateway {
     pub(super) fn asked(&mut self, asked: Asked) {
@@ -51,6 +53,10 @@ impl Gateway {
             Heard::Fetched { digest, result } => self.fetched(digest, result),
             Heard::Command(Command { id, request }) => {
                 let result = self.ask(&request).map(|value| value.to_string());
+                let result = result.and_then(|text| match text.len() {
+                    0..=REPLY_BYTES_MAX => Ok(text),
+                    bytes => Err(format!("the answer is too long for one message: {bytes} bytes")),
+                });
                 self.say(Say::Reply(Reply { id, result }));
             }
         }
@@ -64,7 +70,14 @@ impl Gateway {
                 self.telemetry.follow(until);
                 Ok(Value::Null)
             }
-            Ask::DeadLetters { limit } => self.dead_letters(*limit as usize),
+            Ask::DeadLetters { after, limit } => {
+                self.dead_letters(after.as_ref(), (*limit as usize).min(pages::ROWS_MAX))
+            }
+            Ask::LetterPayload { letter, offset } => {
+                let event = own_event(letter.event);
+                let letter = self.letter(&FunctionId::new(&letter.function), event)?;
+                pages::piece(&letter.event.payload, *offset)
+            }
             Ask::Redrive { function, event } => self.redrive(function, *event),
             Ask::Discard { function, event } => {
                 let (function, event) = (FunctionId::new(function), own_event(*event));
@@ -72,12 +85,15 @@ impl Gateway {
                 self.with_core(CoreInput::PurgeDeadLetter { function, event });
                 Ok(Value::Null)
             }
-            Ask::StateList { function, device, prefix, limit } => {
-                let limit = (*limit as usize).min(ENTRIES_MAX);
-                self.state_list(function, device.as_deref(), prefix, limit)
+            Ask::StateList { function, device, prefix, after, limit } => {
+                let limit = (*limit as usize).min(pages::ROWS_MAX);
+                match device {
+                    Some(device) => self.state_of(function, device, prefix, after.as_ref(), limit),
+                    None => self.state_of_all(function, prefix, after.as_ref(), limit),
+                }
             }
-            Ask::StateGet { function, device, key } => {
-                self.state_get(function, device.as_deref(), key)
+            Ask::StateGet { function, device, key, offset } => {
+                self.state_get(function, device.as_deref(), key, *offset)
             }
             Ask::StateReset { function, device } => self.state_reset(function, device.as_deref()),
         }
@@ -105,12 +121,19 @@ impl Gateway {
         Ok(Value::Null)
     }
 
-    fn dead_letters(&self, limit: usize) -> Answer {
-        let letters = self.reader.dead_letters(None, ENTRIES_MAX).map_err(|err| err.to_string())?;
-        let mut letters: Vec<_> = letters.iter().collect();
-        letters.sort_by_key(|letter| std::cmp::Reverse(letter.at));
-        letters.truncate(limit);
-        Ok(letters.into_iter().map(letter_json).collect())
+    fn dead_letters(&self, after: Option<&LetterAt>, limit: usize) -> Answer {
+        let from = after.map(|at| (FunctionId::new(&at.function), own_event(at.event)));
+        let from = from.as_ref().map(|(function, event)| (function, *event));
+        // One more than wanted tells whether there is another page.
+        let letters = self.reader.dead_letters(from, limit + 1).map_err(|err| err.to_string())?;
+        let mut page = Page::default();
+        let taken = letters.iter().take(limit).take_while(|letter| page.push(letter_json(letter)));
+        let taken = taken.count();
+        let next = (taken > 0 && taken < letters.len()).then(|| {
+            let last = &letters[taken - 1];
+            json!({ "function": last.function.as_str(), "event": last.event.id.to_string() })
+        });
+        Ok(page.answer(next))
     }
 
     /// The version of a function's state that is live.
@@ -122,24 +145,67 @@ impl Gateway {
         live.state_versions.get(name).copied().ok_or_else(unknown)
     }
 
-    fn state_list(
+    /// A page of one device's state.
+    fn state_of(
         &self,
         function: &str,
-        device: Option<&str>,
+        device: &str,
         prefix: &str,
+        after: Option<&StateAt>,
+        limit: usize,
+    ) -> Answer {
+        let from = StateKey {
+            function: FunctionId::new(function),
+            state_version: self.state_version(function)?,
+            lane: lane(device),
+            key: prefix.to_owned(),
+        };
+        let after = after.map(|at| at.key.as_str());
+        let rows = self.reader.state_scan(&from, after, limit, SCAN_BYTES_MAX);
+        let rows = rows.map_err(|err| err.to_string())?;
+        let mut page = Page::default();
+        let taken = rows
+            .iter()
+            .take_while(|(key, value)| page.push(state_json(&from.lane, key, value)))
+            .count();
+        let Some((last, _)) = taken.checked_sub(1).and_then(|last| rows.get(last)) else {
+            return Ok(page.answer(None));
+        };
+        let more =
+            self.reader.state_scan(&from, Some(last), 1, 1).map_err(|err| err.to_string())?;
+        let next = (!more.is_empty()).then(|| json!({ "device": device, "key": last }));
+        Ok(page.answer(next))
+    }
+
+    /// A page of the state of all lanes; rows whose key does not begin with `prefix` are passed
+    /// over, so that a page may be empty and not be the last.
+    fn state_of_all(
+        &self,
+        function: &str,
+        prefix: &str,
+        after: Option<&StateAt>,
         limit: usize,
     ) -> Answer {
         let version = self.state_version(function)?;
-        let rows = self.reader.state_rows(&FunctionId::new(function), version, None, ENTRIES_MAX);
-        let rows = rows.map_err(|err| err.to_string())?;
-        let wanted = device.map(lane);
-        let rows = rows.iter().filter(|row| {
-            wanted.as_ref().is_none_or(|lane| row.lane == *lane) && row.key.starts_with(prefix)
-        });
-        Ok(rows.take(limit).map(state_json).collect())
+        let function = FunctionId::new(function);
+        let from = after.map(|at| (at.device.as_deref().map_or(LaneKey::Function, lane), &at.key));
+        let from = from.as_ref().map(|(lane, key)| (lane, key.as_str()));
+        let read = |from, rows| self.reader.state_rows(&function, version, from, rows);
+        let rows = read(from, limit).map_err(|err| err.to_string())?;
+        let mut page = Page::default();
+        let fits = |row: &&StateRow| {
+            !row.key.starts_with(prefix) || page.push(state_json(&row.lane, &row.key, &row.value))
+        };
+        let Some(last) = rows.iter().take_while(fits).last() else {
+            return Ok(page.answer(None));
+        };
+        let behind = Some((&last.lane, last.key.as_str()));
+        let more = read(behind, 1).map_err(|err| err.to_string())?;
+        let next = json!({ "device": device_of(&last.lane), "key": last.key });
+        Ok(page.answer((!more.is_empty()).then_some(next)))
     }
 
-    fn state_get(&self, function: &str, device: Option<&str>, key: &str) -> Answer {
+    fn state_get(&self, function: &str, device: Option<&str>, key: &str, offset: u64) -> Answer {
         let key = StateKey {
             function: FunctionId::new(function),
             state_version: self.state_version(function)?,
@@ -147,7 +213,7 @@ impl Gateway {
             key: key.to_owned(),
         };
         let value = self.reader.state_get(&key).map_err(|err| err.to_string())?;
-        value.map(|value| bytes_json(&value)).ok_or_else(|| "no such key".to_owned())
+        pages::piece(&value.ok_or("no such key")?, offset)
     }
 
     fn state_reset(&mut self, function: &str, device: Option<&str>) -> Answer {
@@ -241,38 +307,33 @@ fn own_event(event: wire::EventId) -> EventId {
     EventId { epoch: Epoch(event.epoch), n: event.n }
 }
 
-/// Bytes as text where they are text, else in hexadecimal.
-fn bytes_json(bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => json!({ "text": text }),
-        Err(_) => json!({ "hex": hex(bytes) }),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("invariant: writing to a string succeeds");
-        text
-    })
-}
-
 fn letter_json(letter: &DeadLetter) -> Value {
-    json!({
-        "function": letter.function.as_str(),
-        "event": letter.event.id.to_string(),
-        "trigger": letter.event.trigger.as_str(),
-        "topic": letter.event.topic,
-        "device": letter.event.device.as_ref().map(DeviceId::as_str),
-        "reason": format!("{:?}", letter.reason),
-        "error": letter.error,
-        "attempts": letter.attempts,
-        "unix_ms": letter.time.unix_ms,
-        "payload": bytes_json(&letter.event.payload),
-    })
+    let mut row = Map::new();
+    for (name, value) in [
+        ("function", json!(letter.function.as_str())),
+        ("event", json!(letter.event.id.to_string())),
+        ("trigger", json!(letter.event.trigger.as_str())),
+        ("topic", json!(letter.event.topic)),
+        ("device", json!(letter.event.device.as_ref().map(DeviceId::as_str))),
+        ("reason", json!(format!("{:?}", letter.reason))),
+        ("error", json!(letter.error)),
+        ("attempts", json!(letter.attempts)),
+        ("unix_ms", json!(letter.time.unix_ms)),
+    ] {
+        row.insert(name.to_owned(), value);
+    }
+    pages::put(&mut row, "payload", &letter.event.payload);
+    Value::Object(row)
 }
 
-fn state_json(row: &StateRow) -> Value {
-    let device = if let LaneKey::Device(device) = &row.lane { Some(device.as_str()) } else { None };
-    json!({ "device": device, "key": row.key, "value": bytes_json(&row.value) })
+fn device_of(lane: &LaneKey) -> Option<&str> {
+    if let LaneKey::Device(device) = lane { Some(device.as_str()) } else { None }
+}
+
+fn state_json(lane: &LaneKey, key: &str, value: &[u8]) -> Value {
+    let mut row = Map::new();
+    row.insert("device".to_owned(), json!(device_of(lane)));
+    row.insert("key".to_owned(), json!(key));
+    pages::put(&mut row, "value", value);
+    Value::Object(row)
 }

@@ -118,9 +118,11 @@ pub enum Request {
         /// Seconds from now.
         for_s: u32,
     },
-    /// Dead letters kept on the gateway, newest first.
+    /// A page of the dead letters kept on the gateway, in the order of function and event.
     DeadLetters {
-        /// At most so many.
+        /// Only those behind this one: `next` of the page before.
+        after: Option<LetterAt>,
+        /// At most so many; a page may hold fewer.
         limit: u32,
     },
     /// Put a dead letter back into its queue.
@@ -137,18 +139,20 @@ pub enum Request {
         /// Which event.
         event: EventId,
     },
-    /// Keys of a function's state.
+    /// A page of a function's state, in the order of lane and key.
     StateList {
         /// `app/function`.
         function: String,
-        /// The lane's device; `None` for state of the whole function.
+        /// Only this device's; `None` for all of it.
         device: Option<String>,
         /// Keys that begin so.
         prefix: String,
-        /// At most so many.
+        /// Only what is behind this one: `next` of the page before.
+        after: Option<StateAt>,
+        /// At most so many rows; a page may hold fewer, even none.
         limit: u32,
     },
-    /// One value of a function's state.
+    /// One value of a function's state; a long one in pieces.
     StateGet {
         /// `app/function`.
         function: String,
@@ -156,6 +160,8 @@ pub enum Request {
         device: Option<String>,
         /// The key.
         key: String,
+        /// First byte of the piece.
+        offset: u64,
     },
     /// Delete a function's state.
     StateReset {
@@ -164,6 +170,32 @@ pub enum Request {
         /// Only this device's; `None` for all of it.
         device: Option<String>,
     },
+    /// The payload of a dead letter; a long one in pieces.
+    LetterPayload {
+        /// Which.
+        letter: LetterAt,
+        /// First byte of the piece.
+        offset: u64,
+    },
+}
+
+/// A place in a function's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateAt {
+    /// The lane's device; `None` for state of the whole function.
+    pub device: Option<String>,
+    /// The key.
+    pub key: String,
+}
+
+/// A place among the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetterAt {
+    /// `app/function`.
+    pub function: String,
+    /// Which event.
+    pub event: EventId,
 }
 
 impl Request {
@@ -171,16 +203,30 @@ impl Request {
         let label = |what, text: &str| WireError::at_most(what, text.len(), LABEL_BYTES_MAX);
         let device =
             |device: &Option<String>| label("device", device.as_deref().unwrap_or_default());
+        let key = |text: &str| WireError::at_most("key", text.len(), TEXT_BYTES_MAX);
         match self {
-            Self::Status | Self::Logs { .. } | Self::DeadLetters { .. } => Ok(()),
-            Self::Redrive { function, .. } | Self::Discard { function, .. } => {
+            Self::Status | Self::Logs { .. } => Ok(()),
+            Self::DeadLetters { after, .. } => {
+                after.iter().try_for_each(|after| label("function name", &after.function))
+            }
+            Self::Redrive { function, .. }
+            | Self::Discard { function, .. }
+            | Self::LetterPayload { letter: LetterAt { function, .. }, .. } => {
                 label("function name", function)
             }
-            Self::StateList { function, device: of, prefix: key, .. }
-            | Self::StateGet { function, device: of, key } => {
+            Self::StateList { function, device: of, prefix, after, .. } => {
                 label("function name", function)?;
                 device(of)?;
-                WireError::at_most("key", key.len(), TEXT_BYTES_MAX)
+                key(prefix)?;
+                after.iter().try_for_each(|after| {
+                    device(&after.device)?;
+                    key(&after.key)
+                })
+            }
+            Self::StateGet { function, device: of, key: name, .. } => {
+                label("function name", function)?;
+                device(of)?;
+                key(name)
             }
             Self::StateReset { function, device: of } => {
                 label("function name", function)?;

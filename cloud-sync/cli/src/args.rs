@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 mod develop;
 mod fleet;
 mod messages;
+mod overview;
 
 pub use develop::{Build, Invoke, KeyCommand, Keys, New};
 pub use fleet::{
@@ -15,24 +16,14 @@ pub use fleet::{
     Status, Targets,
 };
 pub use messages::{Broker, Publish, Subscribe};
+pub use overview::command;
 
-const AFTER: &str = "\
-First steps:
-  holm new hello && cd hello      # an app with one function
-  holm build                      # to WebAssembly
-  holm invoke hello --event event.json
-  holm dev                        # control plane, gateway and a device in one process
-
-Exit codes:
-  0 done              3 bad input file     6 not allowed
-  1 refused, failed   4 not reachable      7 the function did not return ok
-  2 wrong usage       5 not found          8 not done within the given time
-
-`holm help COMMAND` explains a command, `holm help holm.toml` the file that describes an app.";
+/// Heading of the options that every command takes.
+const GLOBAL: &str = "Global options";
 
 /// Functions that run where the devices are
 #[derive(Debug, Parser)]
-#[command(name = "holm", version, after_help = AFTER, max_term_width = 100)]
+#[command(name = "holm", version, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// What every command takes.
@@ -46,17 +37,19 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Print JSON: one document, or one object a line where output streams
-    #[arg(long, global = true)]
+    /// Print JSON, one object a line where output streams; failures go to standard error
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Print no progress
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
     /// Configuration file with the known control planes [default: ~/.config/holm/config.toml]
-    #[arg(long, global = true, value_name = "FILE", env = "HOLM_CONFIG", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
+    #[arg(env = "HOLM_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// Control plane to talk to, one of `holm context` [default: the current one]
-    #[arg(long, global = true, value_name = "NAME", env = "HOLM_CONTEXT", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
+    #[arg(env = "HOLM_CONTEXT", hide_env_values = true)]
     pub context: Option<String>,
 }
 
@@ -73,7 +66,7 @@ pub enum Command {
     Dev(Dev),
     /// Make and show the keys that sign apps
     Keys(Keys),
-    /// Make a control plane
+    /// Make the folder of a control plane
     Cloud(Cloud),
     /// Add and list gateways
     Gateway(Gateway),
@@ -83,23 +76,37 @@ pub enum Command {
     Context(Context),
     /// Send an app to gateways
     Deploy(Deploy),
-    /// Go back to the revision before
+    /// Give gateways the app's revision before the present one
     Rollback(App),
     /// Take an app off gateways
     Undeploy(App),
     /// Show gateways and what runs on them
     Status(Status),
-    /// Show the log of a gateway
+    /// Show the log of a gateway as it comes
     Logs(Logs),
     /// Publish messages to a gateway
     Pub(Publish),
     /// Print messages of a gateway
     Sub(Subscribe),
-    /// Look at and change the state of functions
+    /// Look at, save and reset the state of functions
     State(State),
-    /// Look at and redrive events that were given up
+    /// Look at, redrive and purge events that were given up
     DeadLetters(DeadLetters),
+    /// Print what completes commands in a shell
+    Completions(Completions),
     /// Explain holm.toml
     #[command(name = "holm.toml", hide = true)]
     HolmToml,
+}
+
+/// `holm completions`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(holm completions bash)       # this shell; in ~/.bashrc for all
+  holm completions zsh > ~/.zfunc/_holm
+  holm completions fish > ~/.config/fish/completions/holm.fish")]
+pub struct Completions {
+    /// Shell
+    pub shell: clap_complete::Shell,
 }

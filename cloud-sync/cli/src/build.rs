@@ -88,6 +88,7 @@ pub fn component(project: &Project, name: &str, function: &Function, out: &Out) 
             let options = BuildOptions {
                 stack_bytes: function.limits.stack_bytes,
                 example: example.clone(),
+                quiet: out.is_quiet(),
                 ..BuildOptions::default()
             };
             build_function(place, &options).map_err(|error| failed(name, &error))?
@@ -135,7 +136,14 @@ fn failed(name: &str, error: &BuildError) -> Failure {
     match error {
         BuildError::Target => failure.next("rustup target add wasm32-unknown-unknown"),
         BuildError::Start { .. } => failure.next("install Rust: https://rustup.rs"),
-        BuildError::Cargo { .. } => failure.next("cargo's own words stand above"),
+        BuildError::Cargo { said, .. } if said.is_empty() => {
+            failure.next("mend what cargo says above")
+        }
+        BuildError::Cargo { said, .. } => {
+            let mut failure = failure;
+            failure.problems.push(said.trim().to_owned());
+            failure.next("mend what cargo says")
+        }
         _ => failure,
     }
 }

@@ -148,7 +148,12 @@ pub fn run(args: &args::Context, global: &Global, out: &Out) -> Done {
     let mut contexts = Contexts::load(global)?;
     match &args.command {
         None | Some(ContextCommand::List) => list(&contexts, out),
-        Some(ContextCommand::Show) => {
+        Some(ContextCommand::Show { token: true }) => {
+            let (name, context) = contexts.chosen(global)?;
+            let value = json!({ "name": name, "token": context.token });
+            out.answer(&value, |text, _| text.push_str(&format!("{}\n", context.token)))
+        }
+        Some(ContextCommand::Show { token: false }) => {
             let (name, context) = contexts.chosen(global)?;
             let value = json!({ "name": name, "url": context.url });
             out.answer(&value, |text, _| {

@@ -36,6 +36,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub fn run(args: &Dev, global: &Global, out: &Out) -> Done {
     let project = Project::open(&args.dir)?;
     let device = device::Device::of(&project)?;
+    gateway::check_port(args.port)?;
     let (folder, kept) = folder(args)?;
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -50,11 +51,11 @@ pub fn run(args: &Dev, global: &Global, out: &Out) -> Done {
     view::messages(args.port, out, &io);
     view::logs(api.clone(), out);
     let bench = Bench { args, dir: project.dir.clone(), api, keys: KeyStore::open(&here)? };
-    let first = bench.deploy(out);
-    if let Err(failure) = &first {
-        out.failure(failure);
-    } else if !args.no_device {
-        device::start(args, &project, &device, &io, out)?;
+    if !args.no_device {
+        device::start(args, &project, &device, &bench.api, &io, out)?;
+    }
+    if let Err(failure) = bench.deploy(out) {
+        out.failure(&failure);
     }
     let ended = bench.follow(&io, out);
     out.progress("Stopping", "the gateway, then the control plane");

@@ -63,7 +63,10 @@ impl Api {
     /// The context is not usable: not `https`, or no certificate in it.
     pub fn new(context: &Context) -> Done<Self> {
         if !context.url.starts_with("https://") {
-            return Err(Failure::input(format!("`{}` is not https://HOST:PORT", context.url)));
+            return Err(Failure::input(format!("`{}` is not https://HOST:PORT", context.url))
+                .next(
+                    "`holm cloud init` printed it; the port is 8080 unless --http-port said else",
+                ));
         }
         let roots: Vec<Certificate<'static>> = ureq::tls::parse_pem(context.ca.as_bytes())
             .filter_map(|item| match item {
@@ -75,7 +78,7 @@ impl Api {
             return Err(Failure::input(
                 "the authority of the control plane is no certificate (PEM)",
             )
-            .next("give the file `ca.pem` that `holm cloud init` wrote: `holm login --ca`"));
+            .next("give the file tls/gateway-ca.pem of the control plane's folder: --ca FILE"));
         }
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
@@ -210,15 +213,20 @@ impl Api {
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         let problem = format!("{}: {error}", self.url);
-        let next = match error {
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => {
-                "its certificate is not from the authority in the context: was it made anew? then \
-                 `holm login` again"
+        let is_tls = match error {
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => true,
+            // What goes wrong in the handshake arrives as an error of reading.
+            ureq::Error::Io(error) => {
+                error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
             }
-            _ => {
-                "is it running (`cloud-sync serve --dir DIR`)? `holm context` shows where it is \
-                  looked for"
-            }
+            _ => false,
+        };
+        let next = if is_tls {
+            "its certificate is not from the authority given with `holm login --ca`, or not for \
+             this name; the authority is tls/gateway-ca.pem in the control plane's folder"
+        } else {
+            "is it running (`cloud-sync serve --dir DIR`)? `holm context` shows where it is looked \
+             for"
         };
         Failure::new(Exit::Unreachable, problem).next(next)
     }

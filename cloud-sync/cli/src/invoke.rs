@@ -43,7 +43,7 @@ pub fn run(args: &Invoke, out: &Out) -> Done {
         let problem = format!("{} has no function `{name}`", project.file.display());
         Failure::new(Exit::NotFound, problem).next(format!("its functions: {}", names.join(", ")))
     })?;
-    let events = events::read(args)?;
+    let events = events::read(args, &project.dir)?;
     let mut session = Session::new(&project.app, name, function, args.state.as_deref())?;
     let component = if args.no_build {
         build::kept_component(&project, name)?

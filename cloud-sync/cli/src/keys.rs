@@ -37,7 +37,8 @@ impl KeyStore {
     /// The name is none.
     pub fn path(&self, name: &str) -> Done<PathBuf> {
         sync_protocol::id::check_name(name).map_err(|_| {
-            Failure::usage(format!("`{name}` is no name for a key: use a-z, 0-9 and -"))
+            Failure::usage(format!("`{name}` is no name for a key"))
+                .next("use 1 to 63 characters a-z, 0-9 and inner hyphens")
         })?;
         Ok(self.dir.join(name).with_extension(EXTENSION))
     }

@@ -7,7 +7,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use serde_json::json;
 
 pub mod app;
@@ -35,7 +35,7 @@ pub mod state_file;
 pub mod status;
 
 use args::{Cli, Command, Global};
-use failure::Done;
+use failure::{Done, Failure};
 use out::Out;
 
 /// Runs the command line of this process.
@@ -47,8 +47,12 @@ pub fn main() -> ExitCode {
     if words.next().is_some_and(|word| word == "compile") {
         return edge_agent::runtime::compile_child_main(&words.collect::<Vec<_>>());
     }
-    // clap prints its own mistakes and exits with 2, help with 0.
-    let Cli { global, command } = Cli::parse();
+    let parsed =
+        args::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { global, command } = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let out = Out::new(global.json, global.quiet);
     match run(&command, &global, &out) {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,6 +61,22 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Help, the version, or what is wrong with the command line: clap's own words, or JSON where it
+/// was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let is_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    if !is_json || !error.use_stderr() {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let problem: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).collect();
+    let problem = problem.join("\n");
+    let problem = problem.trim().strip_prefix("error: ").unwrap_or(problem.trim()).to_owned();
+    let failure = Failure::usage(problem).next("`holm help COMMAND` explains a command");
+    Out::new(true, false).failure(&failure);
+    ExitCode::from(failure.exit as u8)
 }
 
 fn run(command: &Command, global: &Global, out: &Out) -> Done {
@@ -69,6 +89,11 @@ fn run(command: &Command, global: &Global, out: &Out) -> Done {
         Command::Context(args) => context::run(args, global, out),
         Command::Pub(args) => mqtt::publish(args, out),
         Command::Sub(args) => mqtt::subscribe(args, out),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut args::command(), "holm", &mut script);
+            out.raw(&script)
+        }
         Command::HolmToml => {
             let text = app::reference::terminal();
             out.answer(&json!({ "text": text }), |answer, _| answer.push_str(&text))

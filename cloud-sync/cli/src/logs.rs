@@ -18,7 +18,12 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// There is no such gateway, or the connection breaks.
 pub fn run(args: &Logs, global: &Global, out: &Out) -> Done {
-    follow(&fleet::api(global)?, args, out)
+    let api = fleet::api(global)?;
+    let gateway: Value = api.get(&format!("/v1/gateways/{}", escaped(&args.gateway)))?;
+    if gateway["online"] == false {
+        out.note(&format!("{} is offline: its lines come when it is back", args.gateway));
+    }
+    follow(&api, args, out)
 }
 
 /// Prints lines until there are enough or the control plane ends.
@@ -35,11 +40,16 @@ pub fn follow(api: &Api, args: &Logs, out: &Out) -> Done {
         line.clear();
         let read = std::io::Read::take(&mut lines, LINE_BYTES_MAX).read_until(b'\n', &mut line);
         match read {
-            Ok(0) => break,
+            Ok(0) => {
+                let next = "follow again when it is back";
+                let problem = "the control plane ended the connection";
+                return Err(Failure::new(Exit::Unreachable, problem).next(next));
+            }
             Ok(_) => {}
             Err(error) => {
                 let problem = format!("the connection to the control plane broke: {error}");
-                return Err(Failure::new(Exit::Unreachable, problem));
+                let next = "lines meanwhile are in the gateway's own log; follow again";
+                return Err(Failure::new(Exit::Unreachable, problem).next(next));
             }
         }
         let Ok(value) = serde_json::from_slice::<Value>(&line) else { continue };

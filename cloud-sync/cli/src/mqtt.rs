@@ -70,7 +70,8 @@ impl Dial {
     fn failure(&self, error: &ConnectionError) -> Failure {
         let (exit, why, next) = explain(error);
         let problem = format!("{}: {why}", self.address);
-        let next = next.unwrap_or("is the gateway up? `holm status` shows its state");
+        let next =
+            next.unwrap_or("is a gateway (or `holm dev`) running there? --broker names another");
         Failure::new(exit, problem).next(next)
     }
 }
@@ -91,7 +92,7 @@ fn check_plain(args: &Broker, address: &Address) -> Done {
 fn tls(args: &Broker) -> Done<Arc<rustls::ClientConfig>> {
     let ca = args.ca.as_ref().ok_or_else(|| {
         Failure::usage("mqtts:// needs the authority of the broker's certificate")
-            .next("--ca FILE; a gateway keeps it in its data folder")
+            .next("--ca FILE: the authority that made the `certificate` of the gateway's listener")
     })?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates(ca)? {
@@ -153,6 +154,13 @@ fn qos(level: u8) -> QoS {
 
 fn explain(error: &ConnectionError) -> (Exit, String, Option<&'static str>) {
     use rumqttc::v5::mqttbytes::v5::ConnectReturnCode as Code;
+    // TLS 1.3 tells a client that its certificate is refused only after the handshake: as an alert
+    // in place of the first answer.
+    if error.to_string().contains("received fatal alert") {
+        let why = format!("the gateway refused the TLS connection: {error}");
+        let next = "is --cert made by the `client_ca` of the gateway's listener, and still valid?";
+        return (Exit::Denied, why, Some(next));
+    }
     let code = match error {
         ConnectionError::ConnectionRefused(code)
         | ConnectionError::MqttState(StateError::ConnFail { reason: code }) => code,

@@ -59,7 +59,10 @@ pub fn run(args: &New, out: &Out) -> Done {
             .next("use 1 to 63 characters a-z, 0-9 and inner hyphens, such as `cold-chain`"));
     }
     if name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(Failure::usage(format!("`{name}`: a Rust package begins with a letter")));
+        return Err(Failure::usage(format!(
+            "`{name}` begins with a digit; a Rust package may not"
+        ))
+        .next(format!("put a letter first, such as `app-{name}`")));
     }
     let dir = crate::app::inside(&args.into, Path::new(name));
     if dir.exists() {
@@ -82,7 +85,8 @@ pub fn run(args: &New, out: &Out) -> Done {
             format!("cd {}", dir.display()),
             "cargo test".to_owned(),
             "holm build".to_owned(),
-            format!("holm invoke {name} --event event.json"),
+            format!("holm invoke {name}"),
+            "holm dev".to_owned(),
         ] {
             text.push_str(&format!("  {step}\n"));
         }

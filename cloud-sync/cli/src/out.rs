@@ -71,6 +71,12 @@ impl Out {
         self.json
     }
 
+    /// Whether progress is not shown: with `--quiet`, and with `--json`.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet || self.json
+    }
+
     /// Prints the answer: `value` with `--json`, else what `human` writes.
     ///
     /// # Errors
@@ -119,7 +125,7 @@ impl Out {
 
     /// A step of long work, on standard error.
     pub fn progress(&self, verb: &str, what: &str) {
-        if self.quiet || self.json {
+        if self.is_quiet() {
             return;
         }
         let verb = painted(&format!("{verb:>12}"), Paint::Green, self.colour_err);
@@ -128,7 +134,7 @@ impl Out {
 
     /// Something worth knowing, on standard error.
     pub fn note(&self, text: &str) {
-        if !self.quiet && !self.json {
+        if !self.is_quiet() {
             say(&format!("{} {text}", painted("note:", Paint::Yellow, self.colour_err)));
         }
     }

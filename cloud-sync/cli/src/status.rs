@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, Status};
 use crate::build::short;
-use crate::failure::Done;
+use crate::failure::{Done, Exit};
 use crate::fleet;
 use crate::http::{Api, escaped};
 use crate::out::{Out, Paint, clean, duration_us, size, table};
@@ -20,20 +20,37 @@ const WATCH: Duration = Duration::from_secs(2);
 /// The control plane is not reachable, or there is no such gateway.
 pub fn run(args: &Status, global: &Global, out: &Out) -> Done {
     let api = fleet::api(global)?;
+    let page = page(&api, args)?;
+    if args.watch {
+        return watch(&api, args, page, out);
+    }
+    out.answer(&page.value, |text, out| text.push_str(&(page.human)(out)))
+}
+
+/// Shows the page again and again. A control plane that is away is said and waited for: who
+/// watches wants to see it come back.
+fn watch(api: &Api, args: &Status, first: Page, out: &Out) -> Done {
+    let mut now: Done<Page> = Ok(first);
     loop {
-        let page = match &args.gateway {
-            Some(name) => one(&api, name)?,
-            None => all(&api)?,
-        };
-        if args.watch && !out.is_json() {
-            out.clear();
-        }
-        if args.watch {
-            out.item(&page.value, |out| (page.human)(out))?;
-        } else {
-            return out.answer(&page.value, |text, out| text.push_str(&(page.human)(out)));
+        match now {
+            Ok(page) => {
+                if !out.is_json() {
+                    out.clear();
+                }
+                out.item(&page.value, |out| (page.human)(out))?;
+            }
+            Err(failure) if failure.exit == Exit::Unreachable => out.failure(&failure),
+            Err(failure) => return Err(failure),
         }
         std::thread::sleep(WATCH);
+        now = page(api, args);
+    }
+}
+
+fn page(api: &Api, args: &Status) -> Done<Page> {
+    match &args.gateway {
+        Some(name) => one(api, name),
+        None => all(api),
     }
 }
 
@@ -155,7 +172,7 @@ fn one(api: &Api, name: &str) -> Done<Page> {
 
 fn health(health: &Value, at_ms: Option<u64>) -> String {
     if health.is_null() {
-        return "it has not told how it is yet\n".to_owned();
+        return "no report of its health yet: one comes every half minute\n".to_owned();
     }
     let number = |key: &str| health[key].as_u64().unwrap_or_default();
     let told = at_ms.map_or_else(|| "some time".to_owned(), ago);

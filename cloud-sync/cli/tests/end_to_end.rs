@@ -81,12 +81,12 @@ fn a_new_app_builds_and_runs() {
         let built = world.json(&["build", template, "--json"]);
         assert_eq!(built["signed_by"], Value::Null);
         assert!(built["functions"][0]["bytes"].as_u64().unwrap() > 1_000);
-        let event = format!("{template}/event.json");
-        let ran = world.json(&["invoke", template, "--app", template, "--event", &event, "--json"]);
+        let ran = world.json(&["invoke", template, "--app", template, "--json"]);
         assert_eq!(ran["outcome"], "ok", "{ran:#}");
     }
     world.json(&["keys", "new", "--json"]);
     assert_eq!(world.json(&["build", "counter", "--json"])["signed_by"], "default");
+    the_function_of_the_readme_is_one(&world);
     state_lasts_in_a_file(&world);
     a_failing_function_is_exit_code_7(&world);
     let check = Command::new("cargo")
@@ -96,6 +96,34 @@ fn a_new_app_builds_and_runs() {
         .output()
         .unwrap();
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
+/// The function in README.md compiles as it is printed, and does what is said there.
+fn the_function_of_the_readme_is_one(world: &World) {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let (_, section) = readme.split_once("## A function\n").unwrap();
+    let code: String = section
+        .lines()
+        .skip_while(|line| line.is_empty())
+        .take_while(|line| line.is_empty() || line.starts_with("    "))
+        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line)))
+        .collect();
+    let lines = code.lines().filter(|line| !line.trim().is_empty()).count();
+    assert!((8..=12).contains(&lines), "a ten-line function has {lines} lines");
+    world.json(&["new", "hottest", "--json"]);
+    std::fs::write(world.path("hottest/src/lib.rs"), code).unwrap();
+    let toml = std::fs::read_to_string(world.path("hottest/holm.toml")).unwrap();
+    let toml = toml.replace("publish = [", "publish = [\"hottest/+\", ");
+    std::fs::write(world.path("hottest/holm.toml"), toml).unwrap();
+    for (celsius, hottest) in [("21.5", 21.5), ("20.0", 21.5), ("22.0", 22.0)] {
+        let payload = format!("{{\"celsius\": {celsius}}}");
+        let words = ["invoke", "hottest", "--app", "hottest", "--state", "hottest.json"];
+        let event = ["-t", "sensors/a/temperature", "-d", "a", "-p", &payload, "--json"];
+        let ran = world.json(&[&words[..], &event].concat());
+        assert_eq!(ran["publishes"][0]["topic"], "hottest/a", "{ran:#}");
+        assert_eq!(ran["publishes"][0]["payload"], json!(hottest));
+    }
 }
 
 fn state_lasts_in_a_file(world: &World) {
@@ -162,7 +190,12 @@ fn the_commands_work_with_a_fleet() {
     }
     let world = World::new();
     world.json(&["new", "hello", "--json"]);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let refused = world.run(&["dev", "hello", "--port", &port, "--json"]);
+    let failure: Value = serde_json::from_slice(&refused.stderr).unwrap();
+    assert!(failure["error"]["next"].as_str().unwrap().contains("--port"), "{failure}");
+    drop(taken);
     let log = std::fs::File::create(world.path("dev.log")).unwrap();
     let dev = world
         .command(&["dev", "hello", "--data", "home", "--port", &port, "--every", "200"])

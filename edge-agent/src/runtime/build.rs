@@ -24,11 +24,14 @@ pub struct BuildOptions {
     pub target_dir: Option<PathBuf>,
     /// Build from the lock file and what was downloaded before.
     pub offline: bool,
+    /// Keep cargo's words for [`BuildError::Cargo`] instead of showing them as they come.
+    pub quiet: bool,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { stack_bytes: 64 << 10, example: None, target_dir: None, offline: false }
+        let stack_bytes = 64 << 10;
+        Self { stack_bytes, example: None, target_dir: None, offline: false, quiet: false }
     }
 }
 
@@ -46,11 +49,13 @@ pub enum BuildError {
     /// Rust's library for the target is not installed.
     #[error("Rust cannot build for {TARGET} yet: run `rustup target add {TARGET}`")]
     Target,
-    /// cargo failed and said why on standard error.
+    /// cargo failed and said why.
     #[error("cargo could not build the function in {}", dir.display())]
     Cargo {
         /// The package.
         dir: PathBuf,
+        /// What it said; empty where it said it on standard error.
+        said: String,
     },
     /// cargo made no WebAssembly module.
     #[error(
@@ -70,7 +75,7 @@ pub enum BuildError {
 }
 
 /// Builds the package in `dir` and returns the component. cargo's own progress and errors go to
-/// standard error.
+/// standard error, unless `quiet` keeps them.
 ///
 /// # Errors
 /// See [`BuildError`].
@@ -82,11 +87,12 @@ pub fn build_function(dir: &Path, options: &BuildOptions) -> Result<Vec<u8>, Bui
         // Flags meant for the host would take the place of those below.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .stderr(Stdio::inherit())
+        .stderr(if options.quiet { Stdio::piped() } else { Stdio::inherit() })
         .output()
         .map_err(|source| BuildError::Start { program: "cargo", source })?;
     if !output.status.success() {
-        return Err(BuildError::Cargo { dir: dir.to_owned() });
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(BuildError::Cargo { dir: dir.to_owned(), said });
     }
     let module =
         module_path(&output.stdout).ok_or_else(|| BuildError::NoModule { dir: dir.to_owned() })?;

@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 #[command(after_help = "\
 Examples:
   holm new hello
-  holm new thermostat --template smooth
+  holm new thermostat --template alarm
   holm new hello --sdk-path ~/holm/edge-agent/function-sdk")]
 pub struct New {
-    /// Name of the app and of the folder that is made
+    /// Name of the app and of its folder: a-z, 0-9 and inner hyphens, a letter first
     pub name: String,
     /// What to begin with
     #[arg(long, value_name = "TEMPLATE", default_value = "counter")]
@@ -21,7 +21,7 @@ pub struct New {
     /// from]
     #[arg(long, value_name = "DIR", env = "HOLM_SDK_PATH", hide_env_values = true)]
     pub sdk_path: Option<PathBuf>,
-    /// Folder to make it in
+    /// Folder to make the app's folder in
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub into: PathBuf,
 }
@@ -29,7 +29,8 @@ pub struct New {
 /// `holm build`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The bundle is signed with your key if you have one (`holm keys new`); gateways take only signed ones.
+Needs Rust (https://rustup.rs) with the target wasm32-unknown-unknown. The bundle is signed with your
+key if you have one (`holm keys new`); gateways take only signed ones. `holm deploy` builds by itself.
 
 Examples:
   holm build                        # the app in this folder
@@ -37,7 +38,7 @@ Examples:
   holm build --key release
   holm build --check                # only read holm.toml and report its mistakes")]
 pub struct Build {
-    /// Folder of the app
+    /// Folder of the app, or its holm.toml
     #[arg(default_value = ".")]
     pub dir: PathBuf,
     /// Where the bundle goes [default: DIR/target/holm/NAME-VERSION.holm]
@@ -49,7 +50,7 @@ pub struct Build {
     /// Do not sign
     #[arg(long)]
     pub unsigned: bool,
-    /// Only check holm.toml
+    /// Only read holm.toml and report all its mistakes
     #[arg(long)]
     pub check: bool,
 }
@@ -66,15 +67,16 @@ An event file holds one JSON object, or several one after the other:
 `properties` (pairs), `trigger`, `time_unix_ms` and `attempt`. Lines TOPIC PAYLOAD do, too.
 
 Examples:
-  holm invoke smooth --event event.json
+  holm invoke hello                             # on the events of event.json in the app's folder
+  holm invoke smooth --event readings.jsonl
   holm invoke smooth --topic sensors/a/temperature --payload '{\"celsius\": 21.5}' --device a
   holm invoke smooth --event - --state state.json < events.jsonl
   holm invoke smooth --event event.json --app apps/cold-chain --json")]
 pub struct Invoke {
     /// Function of the app
     pub function: String,
-    /// File with events, `-` for standard input
-    #[arg(long, short, value_name = "FILE", required_unless_present = "topic")]
+    /// File with events, `-` for standard input [default: event.json in the app's folder]
+    #[arg(long, short, value_name = "FILE")]
     pub event: Option<PathBuf>,
     /// Topic of a single event
     #[arg(long, short, value_name = "TOPIC", conflicts_with = "event")]
@@ -88,10 +90,11 @@ pub struct Invoke {
     /// Folder of the app
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub app: PathBuf,
-    /// State to begin with; what changed is written back. Without it state lasts for this command
+    /// File with the state to begin with, made by `holm state export` or by this option: what
+    /// changed is written back. Without it state lasts as long as this command
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
-    /// Run what was built before
+    /// Run what was built the last time
     #[arg(long)]
     pub no_build: bool,
 }
@@ -99,6 +102,9 @@ pub struct Invoke {
 /// `holm keys`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Keys are kept in the folder `keys` beside the configuration file. Gateways run only what a key signed
+that their control plane or their configuration names; `holm cloud init` names yours.
+
 Examples:
   holm keys new                     # a key named `default`
   holm keys new release

@@ -23,7 +23,8 @@ pub enum CloudCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The new control plane becomes the current context, and your signing key (made if there is none) is
-the author that its gateways trust. It runs with `cloud-sync serve --dir DIR`.
+the author that its gateways trust. It runs with `cloud-sync serve --dir DIR`. Without --host it
+listens on this machine only (127.0.0.1), with it on all addresses.
 
 Examples:
   holm cloud init ~/holm-cloud
@@ -31,11 +32,11 @@ Examples:
 pub struct CloudInit {
     /// Folder to make
     pub dir: PathBuf,
-    /// Name or address under which gateways and operators reach it, may be repeated; the first one
-    /// goes into gateway tokens [default: this machine]
+    /// Name or address under which gateways and operators reach it; may be repeated. The first one
+    /// goes into gateway tokens [default: localhost]
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
-    /// Port for gateways
+    /// Port that gateways connect to (MQTT)
     #[arg(long, value_name = "PORT", default_value_t = 8883)]
     pub mqtt_port: u16,
     /// Port of its HTTP API and web page
@@ -44,7 +45,7 @@ pub struct CloudInit {
     /// Name of its context
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub name: String,
-    /// Key whose apps its gateways run
+    /// Signing key whose apps its gateways run
     #[arg(long, value_name = "NAME", default_value = crate::keys::DEFAULT)]
     pub key: String,
 }
@@ -53,8 +54,10 @@ pub struct CloudInit {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  holm gateway add gw-1             # prints a token that works once
-  holm gateway list")]
+  holm gateway add gw-1             # prints a token that works once and within a day
+  holm gateway list
+
+Then, on the gateway: `edge-agent enroll TOKEN` and `edge-agent run`.")]
 pub struct Gateway {
     /// What to do.
     #[command(subcommand)]
@@ -66,7 +69,7 @@ pub struct Gateway {
 pub enum GatewayCommand {
     /// Add a gateway and print its enrolment token
     Add {
-        /// Its name
+        /// Its name: a-z, 0-9 and inner hyphens; the same as `name` in its agent.toml
         name: String,
     },
     /// List gateways, as `holm status` does
@@ -76,21 +79,23 @@ pub enum GatewayCommand {
 /// `holm login`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The token is read from a file or from standard input, never from the command line.
+The token is read from a file or from standard input, never from the command line. Who ran
+`holm cloud init` has it: `holm context show --token` prints it there. The certificate is the file
+tls/gateway-ca.pem in the control plane's folder.
 
 Examples:
-  holm login https://cloud.example.org:8443 --ca ca.pem --token-file operator.token
-  ssh cloud cat operator.token | holm login https://cloud:8443 --ca ca.pem --name production")]
+  holm login https://cloud.example.org:8080 --ca gateway-ca.pem --token-file operator.token
+  ssh cloud holm context show --token | holm login https://cloud:8080 --ca gateway-ca.pem")]
 pub struct Login {
     /// https://HOST:PORT
     pub url: String,
-    /// Authority of its certificate (PEM): the file `ca.pem` of its folder
+    /// Authority of its certificate (PEM): tls/gateway-ca.pem of its folder
     #[arg(long, value_name = "FILE")]
     pub ca: PathBuf,
     /// File with the operator token [default: standard input]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Name to remember it by
+    /// Name to remember it by, for --context and `holm context use`
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub name: String,
 }
@@ -115,7 +120,11 @@ pub enum ContextCommand {
     /// List the known control planes
     List,
     /// Show the one in use
-    Show,
+    Show {
+        /// Print only its operator token, for `holm login` on another machine
+        #[arg(long)]
+        token: bool,
+    },
     /// Choose one
     Use {
         /// Its name
@@ -131,13 +140,13 @@ pub enum ContextCommand {
 /// Which gateways.
 #[derive(Clone, Debug, Args)]
 pub struct Targets {
-    /// Gateways, by name, with commas between them
+    /// Gateways, by name, with commas between them [default: the only one, if there is one]
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', conflicts_with = "all")]
     pub to: Vec<String>,
     /// All gateways
     #[arg(long)]
     pub all: bool,
-    /// Wait until every gateway is done
+    /// Wait until every gateway is done, and say how it went
     #[arg(long, short)]
     pub wait: bool,
     /// Seconds to wait
@@ -152,7 +161,7 @@ Builds and signs the app if a folder is named, uploads it and assigns it to gate
 the command ends when each of them runs it (exit code 0), or has taken it back (1), or time is up (8).
 
 Examples:
-  holm deploy --to gw-1 --wait
+  holm deploy --to gw-1 --wait                  # the app in this folder
   holm deploy apps/cold-chain --all
   holm deploy cold-chain-1.4.0.holm --to gw-1,gw-2")]
 pub struct Deploy {
@@ -189,9 +198,9 @@ Examples:
   holm status gw-1                  # one, with its apps, queue and outbox
   holm status --watch")]
 pub struct Status {
-    /// One gateway
+    /// One gateway, with details [default: all of them]
     pub gateway: Option<String>,
-    /// Show it again every 2 seconds
+    /// Show it again every 2 seconds, until Ctrl-C; with --json one document a line
     #[arg(long, short)]
     pub watch: bool,
 }
@@ -199,7 +208,8 @@ pub struct Status {
 /// `holm logs`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The gateway sends lines while somebody looks; older ones are in its own journal.
+The gateway sends lines while somebody looks, its own and those of its functions; older ones are in
+its own log (`journalctl -u edge-agent` there). Times are UTC.
 
 Examples:
   holm logs -f gw-1
@@ -208,13 +218,13 @@ Examples:
 pub struct Logs {
     /// The gateway
     pub gateway: String,
-    /// Go on until Ctrl-C (as without it and without --count)
+    /// Go on until Ctrl-C; the default without --count
     #[arg(long, short, conflicts_with = "count")]
     pub follow: bool,
     /// End after so many lines
     #[arg(long, short = 'n', value_name = "N")]
     pub count: Option<u64>,
-    /// Only lines of this function, `app/function`
+    /// Only lines of this function: APP/FUNCTION
     #[arg(long, value_name = "NAME")]
     pub function: Option<String>,
 }
@@ -225,9 +235,9 @@ pub struct StateTarget {
     /// The gateway
     #[arg(long, short, value_name = "NAME")]
     pub gateway: String,
-    /// The function, `app/function`
+    /// The function: APP/FUNCTION
     pub function: String,
-    /// The device; without one, the state of a function with `state = "function"`
+    /// Only the state of this device; needed by `get`, unless the function has `state = "function"`
     #[arg(long, short, value_name = "NAME")]
     pub device: Option<String>,
 }
@@ -235,6 +245,9 @@ pub struct StateTarget {
 /// `holm state`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+State is what the function wrote, under the version that is live. Nothing stands still while it is
+read: a running function may change it.
+
 Examples:
   holm state list cold-chain/smooth --gateway gw-1 --device press-1
   holm state get cold-chain/smooth window --gateway gw-1 --device press-1
@@ -255,11 +268,11 @@ pub enum StateCommand {
         /// Whose.
         #[command(flatten)]
         target: StateTarget,
-        /// Only keys that begin with this
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        /// Only keys that begin with this [default: all]
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         prefix: String,
     },
-    /// Print a value
+    /// Print one value as it is
     Get {
         /// Whose.
         #[command(flatten)]
@@ -276,12 +289,12 @@ pub enum StateCommand {
         #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Delete all keys
+    /// Delete all keys, of one device or of the whole function
     Reset {
         /// Whose.
         #[command(flatten)]
         target: StateTarget,
-        /// Do it
+        /// Do it: without this nothing is deleted
         #[arg(long)]
         yes: bool,
     },
@@ -290,7 +303,11 @@ pub enum StateCommand {
 /// `holm dead-letters`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+An event becomes a dead letter when its attempts are used up, when it is too old, or when it was shed
+because a queue was full. The gateway keeps the newest 1,000.
+
 Examples:
+  holm dead-letters list            # what gateways have reported, also while they are offline
   holm dead-letters list --gateway gw-1
   holm dead-letters show EVENT --gateway gw-1
   holm dead-letters redrive EVENT --gateway gw-1    # it gets a new set of attempts
@@ -314,9 +331,9 @@ pub struct OneLetter {
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadLetterCommand {
-    /// List them
+    /// List them, newest first
     List {
-        /// Only those of this gateway
+        /// What this gateway keeps now [default: what all gateways have reported]
         #[arg(long, short, value_name = "NAME")]
         gateway: Option<String>,
     },
@@ -331,7 +348,7 @@ pub enum DeadLetterCommand {
         /// The gateway
         #[arg(long, short, value_name = "NAME")]
         gateway: String,
-        /// Do it
+        /// Do it: without this nothing is deleted
         #[arg(long)]
         yes: bool,
     },
@@ -341,7 +358,8 @@ pub enum DeadLetterCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Everything in this process and in one folder: a control plane, a gateway that is enrolled with it,
-and a device that publishes. The app is built and deployed, and again whenever its files change.
+and a device that publishes the payload of the app's event.json, its fractions moved a little each
+time. The app is built and deployed, and again whenever its files change. Ctrl-C ends it.
 
 Examples:
   holm dev                          # the app in this folder
@@ -351,7 +369,7 @@ pub struct Dev {
     /// Folder of the app
     #[arg(default_value = ".")]
     pub dir: PathBuf,
-    /// Folder for what it keeps [default: a temporary one]
+    /// Folder for keys, state and everything else it keeps [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Topic of the simulated device [default: from the app's first `mqtt` trigger]

@@ -8,23 +8,23 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct Broker {
-    /// Broker: mqtt://HOST[:1883] or mqtts://HOST[:8883]
+    /// The gateway's broker: mqtt://HOST[:1883], or with TLS mqtts://HOST[:8883]
     #[arg(long, short = 'b', value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
     #[arg(env = "HOLM_BROKER", hide_env_values = true)]
     pub broker: String,
-    /// User name
+    /// Device to connect as; without one anonymously, which gateways may allow on loopback
     #[arg(long, short, value_name = "NAME", env = "HOLM_USER", hide_env_values = true)]
     pub user: Option<String>,
-    /// File with the password, `-` for standard input
+    /// File with the device's password or token, `-` for standard input
     #[arg(long, value_name = "FILE", requires = "user")]
     pub password_file: Option<PathBuf>,
-    /// CA that the broker's certificate must come from (PEM)
+    /// Authority that the broker's certificate must come from (PEM); needed for mqtts://
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Own certificate (PEM)
+    /// Own certificate, to connect with instead of a password (PEM)
     #[arg(long, value_name = "FILE", requires = "key")]
     pub cert: Option<PathBuf>,
-    /// Own key (PEM)
+    /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
     /// Client identifier [default: a random one]
@@ -45,10 +45,11 @@ Examples:
   holm pub sensors/a/temperature '{\"celsius\": 21.5}'
   holm pub sensors/a/temperature - < readings.jsonl        # one message a line
   holm pub - < messages.txt                                # each line: TOPIC PAYLOAD, as `holm sub` prints
-  holm pub -b mqtts://gw-1:8883 --ca ca.pem -u a --password-file a.pass t hello
+  holm pub t hello -b mqtts://gw-1 --ca ca.pem -u press-7 --password-file press-7.token
+  holm pub t hello -b mqtts://gw-1 --ca ca.pem --cert press-7.pem --key press-7.key
   holm pub t hello --retain --property unit=celsius --message-ids")]
 pub struct Publish {
-    /// Topic, or `-`: lines of standard input begin with it
+    /// Topic; `-`: each line of standard input is TOPIC PAYLOAD
     pub topic: String,
     /// Payload; `-`: each line of standard input is one
     pub payload: Option<String>,
@@ -68,10 +69,10 @@ pub struct Publish {
     /// Content type
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
-    /// Seconds after which nobody wants it any more
+    /// Seconds after which the message is not delivered any more [default: never]
     #[arg(long, value_name = "S")]
     pub expiry: Option<u32>,
-    /// Number the messages, so that a repeat is worked on once
+    /// Give each message an id, so that functions work on it once even if it is sent twice
     #[arg(long)]
     pub message_ids: bool,
     /// Connection.
@@ -87,7 +88,7 @@ Prints TOPIC PAYLOAD lines, which `holm pub -` and `holm invoke` understand.
 Examples:
   holm sub 'alarms/#'
   holm sub 'smooth/+' 'alarms/#' --count 10 --json
-  holm sub 'sensors/#' -b mqtts://gw-1:8883 --ca ca.pem -u viewer --password-file viewer.pass")]
+  holm sub 'sensors/#' -b mqtts://gw-1 --ca ca.pem -u viewer --password-file viewer.token")]
 pub struct Subscribe {
     /// Topic filters
     #[arg(required = true, value_name = "FILTER")]
@@ -96,13 +97,13 @@ pub struct Subscribe {
     #[arg(long, short = 'Q', value_name = "QOS", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u8).range(0..=2))]
     pub qos: u8,
-    /// End after so many messages
+    /// End after so many messages [default: at Ctrl-C]
     #[arg(long, short = 'n', value_name = "N")]
     pub count: Option<u64>,
     /// End after so many seconds; with --count and too few messages that is exit code 8
     #[arg(long = "for", value_name = "S")]
     pub for_s: Option<u64>,
-    /// Only payloads
+    /// Print payloads without their topics
     #[arg(long, conflicts_with = "json")]
     pub payload_only: bool,
     /// Do not print retained messages

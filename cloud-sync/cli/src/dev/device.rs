@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use sync_protocol::manifest::Source;
 use tokio::runtime::Runtime;
 
+use super::{GATEWAY, LOOK};
 use crate::app::Project;
 use crate::args::Dev;
 use crate::failure::{Done, Failure, read_file};
+use crate::http::Api;
 use crate::out::Out;
 
 const EVENT_FILE: &str = "event.json";
@@ -43,11 +45,12 @@ impl Device {
     }
 }
 
-/// Starts it, if the app waits for messages at all.
+/// Starts it, if the app waits for messages at all: it publishes as soon as the app runs.
 pub(super) fn start(
     args: &Dev,
     project: &Project,
     device: &Device,
+    api: &Api,
     io: &Runtime,
     out: &Out,
 ) -> Done {
@@ -63,7 +66,6 @@ pub(super) fn start(
         Some(payload) => payload.clone(),
         None => json!({ "value": 20.0 }),
     };
-    out.progress("Device", &format!("`{name}` publishes to {topic} every {} ms", args.every));
     let mut options = MqttOptions::new("holm-dev-device", "127.0.0.1", args.port);
     options.set_credentials(name, token);
     options.set_keep_alive(Duration::from_secs(20));
@@ -76,7 +78,9 @@ pub(super) fn start(
         }
     });
     let every = Duration::from_millis(args.every.max(1));
-    io.spawn(async move {
+    let doing = format!("`{name}` publishes to {topic} every {} ms", every.as_millis());
+    let (api, out, io) = (api.clone(), *out, io.handle().clone());
+    let publishing = async move {
         let mut ticks = tokio::time::interval(every);
         for n in 0_u32.. {
             ticks.tick().await;
@@ -86,8 +90,21 @@ pub(super) fn start(
                 return;
             }
         }
+    };
+    std::thread::spawn(move || {
+        while !is_running(&api) {
+            std::thread::sleep(LOOK);
+        }
+        out.progress("Device", &doing);
+        io.spawn(publishing);
     });
     Ok(())
+}
+
+/// Whether a revision of the app is at work, on probation or for good.
+fn is_running(api: &Api) -> bool {
+    let gateway = api.get::<Value>(&format!("/v1/gateways/{GATEWAY}"));
+    gateway.is_ok_and(|gateway| gateway["apps"][0]["running"].is_string())
 }
 
 fn event(dir: &Path) -> Done<Value> {

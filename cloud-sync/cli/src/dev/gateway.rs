@@ -69,6 +69,15 @@ impl Running {
     }
 }
 
+/// Whether the gateway's broker will get its port: asked before anything is made, and because a
+/// foreign broker on it would look like the gateway.
+pub(super) fn check_port(port: u16) -> Done {
+    std::net::TcpListener::bind(("127.0.0.1", port)).map(drop).map_err(|error| {
+        Failure::failed(format!("port {port} on 127.0.0.1 cannot be used: {error}"))
+            .next("does another broker or `holm dev` run on it? choose another one with --port")
+    })
+}
+
 type Thread = JoinHandle<Result<(), RunError>>;
 
 /// Waits until it listens; when it ends instead, says why.
@@ -81,7 +90,7 @@ fn wait_for(port: u16, thread: Thread) -> Done<Thread> {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "it crashed".to_owned(),
             };
-            return Err(failed(&why).next("is another broker on the port? --port PORT"));
+            return Err(failed(&why));
         }
         if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
             return Ok(thread);

@@ -1,37 +1,57 @@
 //! Where events come from: a file of JSON objects, lines `TOPIC PAYLOAD`, or the command line.
 
+use std::path::Path;
+
 use edge_agent::runtime::EventFile;
 use serde_json::Value;
 
+use crate::app::inside;
 use crate::args::Invoke;
 use crate::failure::{Done, Failure};
 
+/// Events of an app to try it with.
+const FILE_NAME: &str = "event.json";
 const EVENTS_BYTES_MAX: u64 = 256 << 20;
 /// What `holm sub --json` and `holm dead-letters show --json` print beside the words of an event
 /// file.
-const FOREIGN_KEYS: [&str; 9] =
-    ["qos", "retain", "event", "function", "gateway", "reason", "error", "attempts", "unix_ms"];
+const FOREIGN_KEYS: [&str; 10] = [
+    "qos",
+    "retain",
+    "event",
+    "function",
+    "gateway",
+    "reason",
+    "error",
+    "attempts",
+    "unix_ms",
+    "payload_bytes",
+];
 
-/// All events that were given.
-pub(super) fn read(args: &Invoke) -> Done<Vec<EventFile>> {
+/// All events that were given; without any, those of [`FILE_NAME`] in the app's folder `dir`.
+pub(super) fn read(args: &Invoke, dir: &Path) -> Done<Vec<EventFile>> {
     let mut events = match (&args.event, &args.topic) {
-        (Some(path), _) => {
-            let text = crate::input::text(path, EVENTS_BYTES_MAX)?;
-            parse(&text).map_err(|why| Failure::input(format!("{}: {why}", path.display())))?
-        }
+        (Some(path), _) => of_file(path)?,
         (None, Some(topic)) => vec![single(topic, args.payload.as_deref())?],
-        (None, None) => Vec::new(),
+        (None, None) => of_file(&inside(dir, Path::new(FILE_NAME)))?,
     };
-    if events.is_empty() {
-        let next = "an event file holds {\"topic\": .., \"device\": .., \"payload\": ..}";
-        return Err(Failure::input("there is no event").next(next));
-    }
     for event in &mut events {
         if event.device.is_none() {
             event.device.clone_from(&args.device);
         }
     }
     Ok(events)
+}
+
+fn of_file(path: &Path) -> Done<Vec<EventFile>> {
+    const NEXT: &str = "an event file holds {\"topic\": .., \"device\": .., \"payload\": ..}; or \
+                        give one event with --topic and --payload";
+    let text = crate::input::text(path, EVENTS_BYTES_MAX).map_err(|failure| failure.next(NEXT))?;
+    let wrong = |why: &str| Failure::input(format!("{}: {why}", path.display())).next(NEXT);
+    match parse(&text) {
+        Ok(events) if events.is_empty() => Err(wrong("there is no event in it")),
+        Ok(events) => Ok(events),
+        Err(why) => Err(wrong(&why)),
+    }
 }
 
 fn single(topic: &str, payload: Option<&str>) -> Done<EventFile> {

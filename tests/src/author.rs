@@ -1,7 +1,7 @@
 //! An author under test: a key, and bundles built and signed with it by the `holm` command.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -62,14 +62,23 @@ impl Author {
         Ok(line.context("no token in the configuration")?.trim_matches('"').to_owned())
     }
 
+    /// `holm WORDS`, to be run.
+    ///
+    /// # Errors
+    /// The program is not built.
+    pub fn command(&self, words: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program("holm")?);
+        command.args(words).env("HOLM_CONFIG", self.home.join("config.toml"));
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
+        Ok(command)
+    }
+
     /// Runs `holm WORDS` and returns what it printed.
     ///
     /// # Errors
     /// It fails; the message holds what it printed.
     pub fn holm(&self, words: &[&str]) -> Result<String> {
-        let mut command = Command::new(program("holm")?);
-        command.args(words).env("HOLM_CONFIG", self.home.join("config.toml"));
-        let output = command.output().context("holm")?;
+        let output = self.command(words)?.output().context("holm")?;
         if !output.status.success() {
             bail!("holm {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
         }

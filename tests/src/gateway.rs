@@ -22,6 +22,8 @@ pub struct Setup {
     pub name: String,
     /// TLS of the device listener; `None` is plaintext on loopback.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Authority of device certificates at that listener.
+    pub client_ca: Option<PathBuf>,
     /// Devices with their tokens; each may publish below `sensors/` and subscribe to everything.
     pub devices: Vec<(String, String)>,
     /// Whether anonymous clients may do everything.
@@ -79,6 +81,9 @@ impl Gateway {
         writeln!(text, "[[listeners]]\nbind = \"{address}\"")?;
         if let Some((certificate, key)) = &setup.tls {
             writeln!(text, "certificate = {certificate:?}\nkey = {key:?}")?;
+            if let Some(ca) = &setup.client_ca {
+                writeln!(text, "client_ca = {ca:?}")?;
+            }
         }
         if setup.anonymous {
             writeln!(text, "[anonymous]\npublish = [\"#\"]\nsubscribe = [\"#\"]")?;
@@ -145,6 +150,12 @@ impl Gateway {
             bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
         }
         Ok(())
+    }
+
+    /// Its folder of data.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
     }
 
     /// SIGKILL.

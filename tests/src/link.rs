@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -19,6 +19,9 @@ pub struct Link {
 struct Shared {
     target: SocketAddr,
     cut: AtomicBool,
+    /// Bytes from the target to clients so far, and the number of them at which the link is cut.
+    down_bytes: AtomicU64,
+    cut_at: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -30,8 +33,13 @@ impl Link {
     pub fn to(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { target, cut: AtomicBool::new(false), open: Mutex::default() });
+        let shared = Arc::new(Shared {
+            target,
+            cut: AtomicBool::new(false),
+            down_bytes: AtomicU64::new(0),
+            cut_at: AtomicU64::new(u64::MAX),
+            open: Mutex::default(),
+        });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for incoming in listener.incoming().flatten() {
@@ -49,15 +57,30 @@ impl Link {
 
     /// Cuts the link.
     pub fn cut(&self) {
-        self.shared.cut.store(true, Ordering::SeqCst);
-        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in open.drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.shared.cut();
+    }
+
+    /// Cuts the link by itself when so many more bytes came from the target.
+    pub fn cut_after(&self, bytes: u64) {
+        let now = self.shared.down_bytes.load(Ordering::SeqCst);
+        self.shared.cut_at.store(now + bytes, Ordering::SeqCst);
+    }
+
+    /// Whether it is cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.shared.cut.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that came from the target so far.
+    #[must_use]
+    pub fn down_bytes(&self) -> u64 {
+        self.shared.down_bytes.load(Ordering::SeqCst)
     }
 
     /// Mends the link.
     pub fn mend(&self) {
+        self.shared.cut_at.store(u64::MAX, Ordering::SeqCst);
         self.shared.cut.store(false, Ordering::SeqCst);
     }
 }
@@ -70,20 +93,35 @@ impl Shared {
         }
         let Ok(server) = TcpStream::connect(self.target) else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        for (from, to) in [(&client, &server), (&server, &client)] {
+        for (from, to, is_down) in [(&client, &server, false), (&server, &client, true)] {
             let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
-            thread::spawn(move || pump(from, to));
+            let shared = Arc::clone(self);
+            thread::spawn(move || shared.pump(from, to, is_down));
         }
         open.extend([client, server]);
     }
-}
 
-fn pump(mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = vec![0; 16 << 10];
-    while let Ok(n) = from.read(&mut buffer) {
-        if n == 0 || to.write_all(&buffer[..n]).is_err() {
-            break;
+    fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, is_down: bool) {
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(n) = from.read(&mut buffer) {
+            if n == 0 || to.write_all(&buffer[..n]).is_err() {
+                break;
+            }
+            if is_down {
+                let before = self.down_bytes.fetch_add(n as u64, Ordering::SeqCst);
+                if before + n as u64 >= self.cut_at.load(Ordering::SeqCst) {
+                    self.cut();
+                }
+            }
+        }
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
 }

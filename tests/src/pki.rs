@@ -1,4 +1,5 @@
-//! Certificates for tests and the demo: a device CA and a server certificate for loopback.
+//! Certificates for tests and the demo: a server certificate for loopback, and certificates of
+//! devices.
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,42 @@ pub fn server_identity(dir: &Path) -> Result<ServerIdentity> {
         ca: dir.join("ca.pem"),
         certificate: dir.join("server.pem"),
         key: dir.join("server.key"),
+    };
+    std::fs::write(&identity.ca, ca.pem())?;
+    std::fs::write(&identity.certificate, certificate.pem())?;
+    std::fs::write(&identity.key, key.serialize_pem())?;
+    Ok(identity)
+}
+
+/// A device's certificate and the authority that made it, as PEM files.
+#[derive(Debug)]
+pub struct DeviceIdentity {
+    /// CA certificate.
+    pub ca: PathBuf,
+    /// Device certificate; its common name is the device's.
+    pub certificate: PathBuf,
+    /// Device key.
+    pub key: PathBuf,
+}
+
+/// Writes a fresh device CA and a certificate for `device` into `dir`.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn device_identity(dir: &Path, device: &str) -> Result<DeviceIdentity> {
+    std::fs::create_dir_all(dir)?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "holm test CA of devices");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, device);
+    let certificate = params.signed_by(&key, &ca)?;
+    let identity = DeviceIdentity {
+        ca: dir.join("device-ca.pem"),
+        certificate: dir.join("device.pem"),
+        key: dir.join("device.key"),
     };
     std::fs::write(&identity.ca, ca.pem())?;
     std::fs::write(&identity.certificate, certificate.pem())?;

@@ -63,6 +63,7 @@ pub async fn enroll(token: &Token, data_dir: &Path) -> Result<Identity, EnrollEr
         port,
         client_id: format!("{}-enroll", token.gateway),
         login: Some((token.gateway.clone(), token.password())),
+        keep_alive: mqtt::KEEP_ALIVE,
         subscribe: topics::enroll_reply(&token.gateway),
         will: None,
         tls: tls::pinned(token.ca.0, TimeFloor::new(0))?,

@@ -13,7 +13,7 @@ use sync_protocol::enroll::Enrolled;
 use sync_protocol::topics;
 
 use crate::tls::{self, TimeFloor};
-use crate::uplink::mqtt::Endpoint;
+use crate::uplink::mqtt::{self, Endpoint};
 
 /// What enrolment left.
 #[derive(Clone, Serialize, Deserialize)]
@@ -85,6 +85,7 @@ impl Identity {
             port,
             client_id: self.gateway.clone(),
             login: None,
+            keep_alive: mqtt::KEEP_ALIVE,
             subscribe: topics::down(&self.gateway),
             will: Some((topics::presence(&self.gateway), offline)),
             tls: tls::enrolled(ca, own, key, time)?,

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use edge_core::op::OutboxRecord;
 use sync_protocol::id::Digest;
 use sync_protocol::wire::{Command, Desired, Health, LogLine, Reply, StateReport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::mqtt::Endpoint;
 
@@ -92,6 +92,14 @@ pub enum Heard {
         /// Position.
         seq: u64,
     },
+    /// The control plane holds positions that this store never wrote: the stream goes on after
+    /// them.
+    GoOnAfter {
+        /// Stream.
+        stream: u8,
+        /// Position.
+        seq: u64,
+    },
     /// The control plane vouches for this time (milliseconds since 1970).
     Time(u64),
     /// What should run.
@@ -129,7 +137,8 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Uplink {
     say: mpsc::UnboundedSender<Say>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    stop: oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
 }
 
 impl Uplink {
@@ -145,10 +154,13 @@ impl Uplink {
         std::fs::create_dir_all(&setup.partial_dir)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (say, saying) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("uplink".to_owned()).spawn(move || {
-            runtime.block_on(driver::run(setup, outbox, saying, heard));
+            runtime.block_on(driver::run(setup, outbox, saying, stopped, heard));
+            // A name that is being looked up has a thread of its own, which nobody waits for.
+            runtime.shutdown_background();
         })?;
-        Ok(Self { say, thread: Some(thread) })
+        Ok(Self { say, stop, thread })
     }
 
     /// Says something; a thread that is gone is found out at the join.
@@ -156,13 +168,11 @@ impl Uplink {
         let _ = self.say.send(say);
     }
 
-    /// Ends the thread.
-    pub fn stop(mut self) {
-        let (closed, _) = mpsc::unbounded_channel();
-        self.say = closed;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+    /// Ends the thread, with a goodbye to the control plane if it can be had within a second.
+    pub fn stop(self) {
+        // A thread that is gone needs no telling.
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
             tracing::error!("the uplink thread panicked");
         }
     }

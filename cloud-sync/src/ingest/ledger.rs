@@ -83,8 +83,17 @@ impl<'r> Ledger<'r> {
             // What is missing below the top will never come, and no position may be used twice.
             self.lose(self.stream.stored_to + 1, self.stream.top)?;
         }
-        if said.first > self.stream.stored_to + 1 {
-            self.lose(self.stream.stored_to + 1, said.first - 1)?;
+        let missing = self.stream.stored_to + 1..said.first;
+        if !missing.is_empty() && self.lose(missing.start, missing.end - 1)? {
+            let text = format!(
+                "stream {}: the gateway was told that everything up to {} is stored and keeps none \
+                 of it, here is everything up to {} only: an old copy of this control plane was \
+                 restored; what is missing is shown as a gap",
+                said.stream,
+                missing.end - 1,
+                missing.start - 1
+            );
+            self.alarm(alarm::CLOUD_BEHIND, &text)?;
         }
         (self.stream.gateway_first, self.stream.gateway_last) = (said.first, said.last);
         self.close()
@@ -169,9 +178,9 @@ impl<'r> Ledger<'r> {
         self.rows.raise_alarm(self.gateway, code, text, self.now_ms)
     }
 
-    /// Positions are lost: whatever of them is not here becomes a gap.
-    fn lose(&mut self, from: u64, to: u64) -> Result<(), StoreError> {
-        self.fill(from, to, &self.gap()).map(drop)
+    /// Positions are lost: whatever of them is not here becomes a gap. Says whether any was missing.
+    fn lose(&mut self, from: u64, to: u64) -> Result<bool, StoreError> {
+        self.fill(from, to, &self.gap())
     }
 
     fn gap(&self) -> Filling {

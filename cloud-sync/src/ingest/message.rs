@@ -56,7 +56,10 @@ fn take_hello(
     let mut stored = Vec::with_capacity(hello.streams.len());
     for said in &hello.streams {
         let taken = Ledger::open(rows, gateway, said.stream, now_ms)?.take_position(said)?;
-        stored.push(StreamMark { stream: said.stream, seq: taken.stored_to });
+        let (stream, seq) = (said.stream, taken.stored_to);
+        let there = rows.places(gateway, stream, seq, 1)?;
+        let epoch = there.first().filter(|place| place.first <= seq).map_or(0, |place| place.epoch);
+        stored.push(StreamMark { stream, seq, epoch });
     }
     take_state(rows, instance, gateway, &hello.state, now_ms)?;
     let welcome = Welcome { instance, unix_ms: now_ms, stored };

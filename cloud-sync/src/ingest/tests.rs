@@ -48,7 +48,12 @@ impl Cloud {
         }
     }
 
+    /// The gateway states its position; gives the position stored here.
     fn hello(&self, epoch: u64, first: u64, last: u64) -> u64 {
+        self.mark(epoch, first, last).seq
+    }
+
+    fn mark(&self, epoch: u64, first: u64, last: u64) -> StreamMark {
         let hello = Hello {
             agent_version: "1".into(),
             platform: "test".into(),
@@ -58,10 +63,10 @@ impl Cloud {
         };
         match self.take(&Up::Hello(Box::new(hello))).as_slice() {
             [Down::Welcome(welcome), Down::Desired(_)] => {
-                let [StreamMark { stream: 1, seq }] = welcome.stored[..] else {
+                let [mark @ StreamMark { stream: 1, .. }] = welcome.stored[..] else {
                     panic!("{welcome:?}")
                 };
-                seq
+                mark
             }
             other => panic!("{other:?}"),
         }
@@ -234,6 +239,49 @@ fn a_gateway_that_lost_its_store_is_told_and_seen() {
     cloud.send(run(15..=20));
     assert_eq!(cloud.hello(11, 1, 0), 20, "above everything that is stored, holes included");
     assert_eq!(cloud.shape()[9], (10, 14, "gap"));
+}
+
+#[test]
+fn the_mark_names_the_process_run_of_its_record() {
+    let cloud = Cloud::new();
+    assert_eq!(cloud.mark(9, 1, 0), StreamMark { stream: 1, seq: 0, epoch: 0 });
+    cloud.send(run(1..=3));
+    assert_eq!(cloud.mark(10, 1, 3), StreamMark { stream: 1, seq: 3, epoch: 9 });
+    cloud.send(vec![tombstone(4, 8)]);
+    assert_eq!(cloud.mark(10, 1, 8), StreamMark { stream: 1, seq: 8, epoch: 9 });
+    assert_eq!(cloud.mark(10, 12, 20), StreamMark { stream: 1, seq: 11, epoch: 0 }, "a gap");
+}
+
+/// The whole of a restored gateway's way back: an old copy of its store, written to before it came
+/// into contact again. Nothing of either life is lost silently, and nothing stalls.
+#[test]
+fn what_a_restored_gateway_wrote_at_stored_positions_is_kept_aside() {
+    let cloud = Cloud::new();
+    cloud.send(run(1..=7));
+    assert_eq!(cloud.mark(10, 4, 5), StreamMark { stream: 1, seq: 7, epoch: 9 });
+    assert_eq!(cloud.alarms(), [alarm::GATEWAY_BEHIND]);
+    // It held 4 of the first life and wrote 5 in its second one.
+    assert_eq!(cloud.send(vec![record(4)]), 7);
+    assert_eq!(cloud.conflicts(), 0);
+    assert_eq!(cloud.send(vec![record_of(5, 10)]), 7);
+    assert_eq!(cloud.conflicts(), 1);
+    let skipped = RecordBody::Tombstone(Tombstone { from: 6, reason: DropReason::Skipped });
+    assert_eq!(cloud.send(vec![Record { body: skipped, ..record_of(7, 10) }]), 7);
+    assert_eq!(cloud.send(vec![record_of(8, 10)]), 8);
+    assert_eq!(cloud.shape().len(), 8);
+    assert!(cloud.shape().iter().all(|(_, _, kind)| *kind == "telemetry"));
+    assert_eq!(cloud.alarms(), [alarm::GATEWAY_BEHIND, alarm::RECORD_CONFLICT]);
+}
+
+#[test]
+fn a_restored_control_plane_shows_what_it_lost() {
+    let cloud = Cloud::new();
+    cloud.send(run(1..=2));
+    assert_eq!(cloud.hello(9, 6, 9), 5, "3 to 5 were receipted and deleted");
+    assert_eq!(cloud.shape()[2..], [(3, 5, "gap")]);
+    assert_eq!(cloud.alarms(), [alarm::CLOUD_BEHIND]);
+    assert_eq!(cloud.hello(9, 6, 9), 5, "said once more: nothing new is missing");
+    assert_eq!(cloud.send(run(6..=9)), 9, "nothing stalls");
 }
 
 #[test]

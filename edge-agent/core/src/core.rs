@@ -231,7 +231,7 @@ impl Core {
             Input::Quiesce { app } => self.quiesce(&app, turn),
             Input::Resume { app } => self.resume(&app),
             Input::Receipt { stream, seq } => self.outbox.receipt(stream, seq, turn),
-            Input::Stored { stream, seq } => self.outbox.stored_elsewhere(stream, seq, turn),
+            Input::GoOnAfter { stream, seq } => self.outbox.go_on_after(stream, seq, turn),
             Input::Report { stream, body } => self.outbox.append_report(stream, body, turn),
             Input::Redrive { letter } => self.redrive(&letter, turn),
             Input::PurgeDeadLetter { function, event } => self.purge(function, event, turn),

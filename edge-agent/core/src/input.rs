@@ -90,13 +90,13 @@ pub enum Input {
         /// Highest contiguous position stored.
         seq: RecordSeq,
     },
-    /// On connect: the control plane's position in a stream. A receipt, but one that may lie
-    /// beyond what this store ever wrote (the store is an older copy): the stream then goes on
-    /// after it.
-    Stored {
+    /// On connect: the control plane holds positions beyond what this store ever wrote (the store
+    /// is an older copy). The stream goes on after them; a tombstone tells of the skip. This is no
+    /// receipt.
+    GoOnAfter {
         /// Stream.
         stream: StreamId,
-        /// Highest contiguous position stored.
+        /// Highest position stored there.
         seq: RecordSeq,
     },
     /// The gateway itself has something to tell the control plane.

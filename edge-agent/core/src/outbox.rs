@@ -121,22 +121,17 @@ impl Outbox {
         turn.event(CoreEvent::ReceiptTaken { stream: stream.id, seq });
     }
 
-    /// On connect: the control plane's position. One beyond what was ever written here comes from
-    /// another life of this store (an older copy was put back); the stream goes on after it, with
-    /// a tombstone for what is not here.
-    pub(crate) fn stored_elsewhere(
-        &mut self,
-        stream: StreamId,
-        seq: RecordSeq,
-        turn: &mut Turn<'_>,
-    ) {
+    /// The control plane holds positions up to `seq`. Those beyond what was ever written here come
+    /// from another life of this store (an older copy was put back): the stream goes on after
+    /// them, with a tombstone for what is not here. No receipt for what was written here, not even
+    /// while this was under way: those records are not the ones that the control plane holds.
+    pub(crate) fn go_on_after(&mut self, stream: StreamId, seq: RecordSeq, turn: &mut Turn<'_>) {
         let Some(index) = StreamId::ALL.iter().position(|id| *id == stream) else { return };
         let newest = self.streams[index].newest;
         if seq <= newest {
-            self.receipt(stream, seq, turn);
             return;
         }
-        if seq.0 - newest.0 > SKIP_MAX {
+        if seq.0 - newest.0 > SKIP_MAX || self.streams[index].ends_in_skips() {
             turn.event(CoreEvent::ReceiptRefused { stream, seq, newest });
             return;
         }
@@ -273,6 +268,13 @@ impl Stream {
                 self.open = true;
             }
         }
+    }
+
+    /// Whether it was moved on so often with nothing written between that one more tombstone
+    /// would stand before the run that is dropped next.
+    fn ends_in_skips(&self) -> bool {
+        let last = self.chunks.iter().rev().take(TOMBSTONES_MERGED_MAX);
+        last.filter(|chunk| chunk.dropped).count() == TOMBSTONES_MERGED_MAX
     }
 
     /// Moves on to the end of a tombstone.

@@ -44,6 +44,10 @@ impl Gateway {
                     seq: edge_core::id::RecordSeq(seq),
                 });
             }
+            Heard::GoOnAfter { stream, seq } => self.with_core(CoreInput::GoOnAfter {
+                stream: edge_core::id::StreamId(stream),
+                seq: edge_core::id::RecordSeq(seq),
+            }),
             Heard::Time(unix_ms) => {
                 self.time_floor.vouch(unix_ms / 1_000);
                 self.link.clock_error_ms = self.clock.vouched(unix_ms);

@@ -11,11 +11,11 @@ use sync_protocol::topics;
 use sync_protocol::wire::{
     Down, Hello, Logs, Message, Presence, Records, StateReport, StreamPosition, Up,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
-use super::mqtt::{self, Report, Sender};
+use super::mqtt::{self, Receiver, Report, Sender};
 use super::session::{Effect, Input, Session};
 use super::{Heard, Outbox, RUN_BYTES_MAX, Say, Setup, convert};
 
@@ -39,6 +39,7 @@ pub(super) async fn run(
     setup: Setup,
     outbox: impl Outbox,
     mut saying: mpsc::UnboundedReceiver<Say>,
+    stopped: oneshot::Receiver<()>,
     heard: impl Fn(Heard) + Send + 'static,
 ) {
     let (sender, mut receiver, polling) = mqtt::connect(setup.endpoint, Backoff::new(setup.seed));
@@ -59,27 +60,40 @@ pub(super) async fn run(
         driver.input(Input::Stored { stream, seq: stored }).await;
         driver.input(Input::Durable { stream, seq: durable }).await;
     }
-    loop {
-        let deadline = driver.session.deadline();
-        let due =
-            driver.started + Duration::from_millis(deadline.map_or(u64::MAX >> 24, |at| at.0));
-        tokio::select! {
-            report = receiver.next() => match report {
-                Some(report) => driver.report(report).await,
-                None => break,
-            },
-            say = saying.recv() => match say {
-                Some(say) => driver.say(say).await,
-                None => break,
-            },
-            () = sleep_until(due) => driver.input(Input::Tick).await,
-        }
+    // A stop does not wait for what is being sent: the store keeps it.
+    tokio::select! {
+        () = driver.converse(&mut receiver, &mut saying) => {}
+        _ = stopped => {}
     }
-    driver.goodbye().await;
+    driver.goodbye(&mut receiver).await;
     polling.abort();
 }
 
 impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
+    /// Until the transport or the loop is gone.
+    async fn converse(
+        &mut self,
+        receiver: &mut Receiver,
+        saying: &mut mpsc::UnboundedReceiver<Say>,
+    ) {
+        loop {
+            let deadline = self.session.deadline();
+            let due =
+                self.started + Duration::from_millis(deadline.map_or(u64::MAX >> 24, |at| at.0));
+            tokio::select! {
+                report = receiver.next() => match report {
+                    Some(report) => self.report(report).await,
+                    None => return,
+                },
+                say = saying.recv() => match say {
+                    Some(say) => self.say(say).await,
+                    None => return,
+                },
+                () = sleep_until(due) => self.input(Input::Tick).await,
+            }
+        }
+    }
+
     fn now(&self) -> Millis {
         Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
@@ -151,6 +165,20 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
             Effect::SayHello => self.publish(&self.hello()).await,
             Effect::Publish(up) => self.publish(&up).await,
             Effect::SendRun { stream, from, to } => self.send_run(stream, from, to, more).await,
+            Effect::Compare { stream, seq, epoch } => {
+                let ours = self.is_ours(stream, seq, epoch);
+                if !ours {
+                    tracing::warn!(
+                        stream,
+                        seq,
+                        "the control plane holds records of another life of this store: was an \
+                         old copy of it restored?"
+                    );
+                }
+                self.session.handle(Input::Compared { stream, ours }, self.now(), more);
+            }
+            Effect::GoOnAfter { stream, seq } => (self.heard)(Heard::GoOnAfter { stream, seq }),
+            Effect::GiveUp(why) => self.sender.give_up(why),
             Effect::Receipt { stream, seq } => (self.heard)(Heard::Receipt { stream, seq }),
             Effect::Time(unix_ms) => (self.heard)(Heard::Time(unix_ms)),
             Effect::Desired(desired) => (self.heard)(Heard::Desired(desired)),
@@ -182,6 +210,14 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
             }
         };
         self.session.sent(stream, last, self.now(), more);
+    }
+
+    /// Whether the store's record at a position is of this process run.
+    fn is_ours(&self, stream: u8, seq: u64, epoch: u64) -> bool {
+        let found = self.outbox.read(stream, seq, seq, 1);
+        found.is_ok_and(|records| {
+            records.first().is_some_and(|record| record.seq.0 == seq && record.epoch.0 == epoch)
+        })
     }
 
     async fn append(&mut self, digest: Digest, bytes: &[u8], complete: bool) {
@@ -247,10 +283,14 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
         }
     }
 
-    async fn goodbye(&self) {
+    async fn goodbye(&self, receiver: &mut Receiver) {
         if self.session.is_up() {
-            self.present(Presence::Offline).await;
-            let _ = tokio::time::timeout(GOODBYE_MAX, self.sender.disconnect()).await;
+            let goodbye = async {
+                self.present(Presence::Offline).await;
+                self.sender.disconnect().await;
+                while receiver.next().await.is_some() {}
+            };
+            let _ = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
         }
     }
 }

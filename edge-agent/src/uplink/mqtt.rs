@@ -3,13 +3,23 @@
 //! Rules learnt from this client, each kept by the shape of this file:
 //! - P1 it drops what is in flight when a session is lost: it is never a buffer; the [`Session`]
 //!   sends again from the store on every connect.
-//! - P2 the poll loop awaits nothing but `poll()` and its own back-off: what arrives goes into an
-//!   unbounded channel whose length is watched; over [`INBOUND_MAX`] the connection is dropped.
-//! - P3 nothing is acked by hand: every statement of the control plane is idempotent.
-//! - P4 one producer publishes in order; the broker on the other side acks in order.
-//! - P5 it subscribes again on every connect, whatever the server says of a session.
-//! - P6 keep-alive is [`KEEP_ALIVE`], P7 TCP_NODELAY is on.
-//! - P8 MQTT 3.1.1 has no inbound flow control: what may arrive is bounded by what was asked for.
+//! - P2 the poll loop awaits nothing but `poll()`, the order to give up and its own back-off: what
+//!   arrives goes into an unbounded channel whose length is watched; over [`INBOUND_MAX`] the
+//!   connection is dropped. A publish waits for the client only while the connection lives, and
+//!   at most two keep-alives; then the connection is given up.
+//! - P3 nothing is acked by hand: an ack by hand waits behind publishes that the server does not
+//!   ack. Every statement of the control plane is idempotent, so the client may ack at once.
+//! - P4 one producer publishes in order; the broker on the other side should ack in order. One
+//!   that does not makes the client wait for the missing ack, at most for two keep-alives; what
+//!   it remembers of that goes with the connection.
+//! - P5 it subscribes again on every connect, whatever the server says of a session; without an
+//!   answer within a keep-alive the connection is dropped.
+//! - P6 a peer that is silent is given up after two keep-alives ([`KEEP_ALIVE`]); P7 TCP_NODELAY is
+//!   on.
+//! - P8 MQTT 3.1.1 has no inbound flow control: what may arrive is bounded by what was asked for,
+//!   and by P2.
+//!
+//! `tests/uplink` holds a test for each.
 //!
 //! [`Session`]: super::session::Session
 
@@ -18,8 +28,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, Transport};
-use tokio::sync::mpsc;
+use rumqttc::{
+    AsyncClient, Event, EventLoop, LastWill, MqttOptions, MqttState, Outgoing, Packet, QoS,
+    Transport,
+};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::backoff::Backoff;
 
@@ -27,6 +41,8 @@ use super::backoff::Backoff;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Messages that may wait between transport and session.
 pub const INBOUND_MAX: usize = 1_024;
+/// Publishes without an ack, at most.
+const INFLIGHT_MAX: u16 = 16;
 /// Requests the client may hold.
 const REQUESTS_MAX: usize = 64;
 /// Longest packet in either direction.
@@ -43,6 +59,8 @@ pub struct Endpoint {
     pub client_id: String,
     /// User name and password, while enrolling.
     pub login: Option<(String, String)>,
+    /// Keep-alive, whole seconds; [`KEEP_ALIVE`] but in tests.
+    pub keep_alive: Duration,
     /// Topic that is subscribed on every connect.
     pub subscribe: String,
     /// Last will: topic and payload, retained.
@@ -66,20 +84,38 @@ pub enum Report {
 #[derive(Clone, Debug)]
 pub struct Sender {
     client: AsyncClient,
+    /// Whether the connection stands; at once, while reports may wait.
+    up: watch::Receiver<bool>,
+    give_up: Arc<Notify>,
+    /// How long the client may take no publish, because the server acks none.
+    publish_max: Duration,
 }
 
 impl Sender {
-    /// Hands a message to the client; waits while it holds its bound. It is lost where the
-    /// connection ends: whoever sends keeps it until it is answered.
+    /// Hands a message to the client; waits while it holds its bound, at most two keep-alives. It
+    /// is lost where the connection ends: whoever sends keeps it until it is answered.
     pub async fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) {
-        if let Err(err) = self.client.publish(topic, QoS::AtLeastOnce, retain, payload).await {
-            tracing::debug!(%err, "uplink publish");
+        let mut up = self.up.clone();
+        let publish = self.client.publish(topic, QoS::AtLeastOnce, retain, payload);
+        tokio::select! {
+            // First: nothing goes into the queue of the next connection.
+            biased;
+            _ = up.wait_for(|up| !up) => tracing::debug!(topic, "no connection to publish on"),
+            published = timeout(self.publish_max, publish) => match published {
+                Ok(Ok(())) => {}
+                Ok(Err(err)) => tracing::debug!(%err, "uplink publish"),
+                Err(_) => self.give_up("it acks nothing"),
+            },
         }
     }
-}
 
-impl Sender {
-    /// Says goodbye: no last will is sent.
+    /// Gives the connection up, if there is one; a new one is made after the back-off.
+    pub fn give_up(&self, why: &str) {
+        tracing::warn!(why, "the connection to the control plane is given up");
+        self.give_up.notify_waiters();
+    }
+
+    /// Says goodbye: no last will is sent. The receiver ends when that is done.
     pub async fn disconnect(&self) {
         // A client that is gone has nothing to disconnect.
         let _ = self.client.disconnect().await;
@@ -108,7 +144,8 @@ pub fn connect(
     backoff: Backoff,
 ) -> (Sender, Receiver, impl Future<Output = ()>) {
     let mut options = MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
-    options.set_clean_session(true).set_keep_alive(KEEP_ALIVE).set_inflight(16);
+    options.set_clean_session(true).set_keep_alive(endpoint.keep_alive);
+    options.set_inflight(INFLIGHT_MAX);
     options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
     if let Some((user, password)) = &endpoint.login {
         options.set_credentials(user, password);
@@ -125,14 +162,21 @@ pub fn connect(
 
     let (out, reports) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
+    let give_up = Arc::new(Notify::new());
+    let (telling, up) = watch::channel(false);
     let poller = Poller {
         client: client.clone(),
         subscribe: endpoint.subscribe,
         out,
         waiting: Arc::clone(&waiting),
+        up: telling,
+        give_up: Arc::clone(&give_up),
+        suback_by: None,
+        suback_max: endpoint.keep_alive,
         backoff,
     };
-    (Sender { client }, Receiver { reports, waiting }, poller.run(events))
+    let publish_max = endpoint.keep_alive * 2;
+    (Sender { client, up, give_up, publish_max }, Receiver { reports, waiting }, poller.run(events))
 }
 
 struct Poller {
@@ -140,26 +184,34 @@ struct Poller {
     subscribe: String,
     out: mpsc::UnboundedSender<Report>,
     waiting: Arc<AtomicUsize>,
+    up: watch::Sender<bool>,
+    give_up: Arc<Notify>,
+    /// When the subscription must have been answered.
+    suback_by: Option<Instant>,
+    suback_max: Duration,
     backoff: Backoff,
 }
 
 impl Poller {
     async fn run(mut self, mut events: EventLoop) {
         loop {
-            match events.poll().await {
-                Ok(Event::Incoming(packet)) => {
-                    if !self.incoming(packet) {
-                        events.clean();
-                        self.lost("the control plane sends faster than it is understood").await;
-                    }
-                }
-                Ok(Event::Outgoing(_)) => {}
-                Err(err) => {
-                    // What waited in the client belongs to the lost connection.
-                    events.clean();
-                    events.pending.clear();
-                    self.lost(&err.to_string()).await;
-                }
+            let lost = match self.poll(&mut events).await {
+                Ok(Event::Incoming(packet)) => self.incoming(packet).await.err(),
+                // The goodbye is on its way.
+                Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+                Ok(Event::Outgoing(_)) => None,
+                Err(why) => Some(why),
+            };
+            if let Some(why) = lost {
+                // What waited in the client belongs to the lost connection. Its state goes too: it
+                // would keep a publish that met a missing ack (P4), and send nothing ever after.
+                self.up.send_replace(false);
+                events.clean();
+                events.pending.clear();
+                events.state = MqttState::new(INFLIGHT_MAX, false);
+                self.suback_by = None;
+                self.report(Report::Disconnected(why));
+                tokio::time::sleep(self.backoff.next_wait()).await;
             }
             if self.out.is_closed() {
                 return;
@@ -167,38 +219,61 @@ impl Poller {
         }
     }
 
-    /// False when the connection should be given up.
-    fn incoming(&mut self, packet: Packet) -> bool {
+    /// The next event; an error when the connection is lost or to be given up. (A poll that is cut
+    /// off may leave half a packet behind: that connection is not used again.)
+    async fn poll(&self, events: &mut EventLoop) -> Result<Event, String> {
+        let never = Instant::now() + Duration::from_secs(86_400);
+        tokio::select! {
+            polled = timeout_at(self.suback_by.unwrap_or(never), events.poll()) => match polled {
+                Ok(polled) => polled.map_err(|err| err.to_string()),
+                Err(_) if self.suback_by.is_none() => Err("a day without a sign of life".to_owned()),
+                Err(_) => Err("the subscription was not answered".to_owned()),
+            },
+            () = self.give_up.notified() => Err("it was given up".to_owned()),
+        }
+    }
+
+    /// An error when the connection should be given up.
+    async fn incoming(&mut self, packet: Packet) -> Result<(), String> {
         match packet {
             Packet::ConnAck(_) => {
+                self.suback_by = Some(Instant::now() + self.suback_max);
                 // A full request queue at this moment means that it holds what was meant for the
                 // connection before; giving up this one clears it.
-                self.client.try_subscribe(&self.subscribe, QoS::AtLeastOnce).is_ok()
+                let subscribed = self.client.try_subscribe(&self.subscribe, QoS::AtLeastOnce);
+                subscribed.map_err(|_| "the queue to the connection before was full".to_owned())
             }
             Packet::SubAck(ack) => {
                 let granted = ack
                     .return_codes
                     .iter()
                     .all(|code| matches!(code, rumqttc::SubscribeReasonCode::Success(_)));
-                if granted {
-                    self.backoff.succeeded();
-                    self.report(Report::Connected);
-                } else {
-                    tracing::error!(topic = self.subscribe, "the control plane refuses the topic");
+                if !granted {
+                    return Err(format!("the control plane refuses the topic {}", self.subscribe));
                 }
-                granted
+                self.suback_by = None;
+                self.backoff.succeeded();
+                self.up.send_replace(true);
+                self.report(Report::Connected);
+                Ok(())
             }
             Packet::Publish(publish) => {
                 self.report(Report::Message(publish.payload));
-                self.waiting.load(Ordering::Relaxed) <= INBOUND_MAX
+                if self.is_flooded() {
+                    // A burst may fill the channel before the reader had its turn.
+                    tokio::task::yield_now().await;
+                }
+                if self.is_flooded() {
+                    return Err("it sends faster than it is understood".to_owned());
+                }
+                Ok(())
             }
-            _ => true,
+            _ => Ok(()),
         }
     }
 
-    async fn lost(&mut self, why: &str) {
-        self.report(Report::Disconnected(why.to_owned()));
-        tokio::time::sleep(self.backoff.next_wait()).await;
+    fn is_flooded(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > INBOUND_MAX
     }
 
     fn report(&self, report: Report) {

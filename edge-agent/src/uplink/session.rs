@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use edge_core::time::Millis;
 use sync_protocol::id::Digest;
-use sync_protocol::wire::{ChunkRequest, Command, Desired, Down, Up};
+use sync_protocol::wire::{ChunkRequest, Command, Desired, Down, StreamMark, Up};
 
 use super::fetch::{Arrived, Fetch};
 use super::window::Window;
@@ -33,12 +33,19 @@ pub enum Input {
         /// Position.
         seq: u64,
     },
-    /// The store has receipted a stream up to here, whoever said so.
+    /// At start: the store has receipted a stream up to here.
     Stored {
         /// Stream.
         stream: u8,
         /// Position.
         seq: u64,
+    },
+    /// Answer to [`Effect::Compare`].
+    Compared {
+        /// Stream.
+        stream: u8,
+        /// The store holds this record, of this process run.
+        ours: bool,
     },
     /// An artifact is wanted; `have` bytes of it are on disk.
     Fetch {
@@ -69,6 +76,26 @@ pub enum Effect {
         /// Last position that may be sent.
         to: u64,
     },
+    /// Find out whether the store's record at this position is of this process run, and answer
+    /// with [`Input::Compared`].
+    Compare {
+        /// Stream.
+        stream: u8,
+        /// Position.
+        seq: u64,
+        /// Process run.
+        epoch: u64,
+    },
+    /// The control plane holds positions that this store never wrote: the stream goes on after
+    /// them.
+    GoOnAfter {
+        /// Stream.
+        stream: u8,
+        /// Position.
+        seq: u64,
+    },
+    /// Give this connection up and make a new one; the text says why.
+    GiveUp(&'static str),
     /// Publish.
     Publish(Up),
     /// Records may be deleted up to here.
@@ -152,8 +179,11 @@ impl Session {
                 self.windows.entry(stream).or_default().durable(seq);
             }
             Input::Stored { stream, seq } => {
-                self.windows.entry(stream).or_default().stored(seq, now);
+                let window = self.windows.entry(stream).or_default();
+                window.durable(seq);
+                window.receipt(seq, now);
             }
+            Input::Compared { stream, ours } => self.compared(stream, ours, now, effects),
             Input::Fetch { digest, have, bytes_max } => {
                 self.fetch = Some(Fetch::new(digest, have, bytes_max, now));
             }
@@ -201,7 +231,14 @@ impl Session {
             self.link = Link::Hello { said_at: now };
             effects.push(Effect::SayHello);
         }
-        self.windows.values_mut().for_each(|window| window.tick(now));
+        for window in self.windows.values_mut().filter(|window| window.is_overdue(now)) {
+            window.rewind();
+            if window.is_contested() {
+                // A late receipt must not be taken for one of what is sent next.
+                self.link = Link::Down;
+                effects.push(Effect::GiveUp("no receipt while positions are contested"));
+            }
+        }
         if let Some(fetch) = &mut self.fetch {
             fetch.tick(now);
         }
@@ -211,8 +248,9 @@ impl Session {
         match down {
             Down::Welcome(welcome) => {
                 effects.push(Effect::Time(welcome.unix_ms));
-                for mark in welcome.stored {
-                    self.receipt(mark.stream, mark.seq, now, effects);
+                // The answer to a repeated hello says nothing new of positions.
+                if self.link != Link::Up {
+                    welcome.stored.into_iter().for_each(|mark| self.claimed(mark, effects));
                 }
                 self.link = Link::Up;
             }
@@ -251,11 +289,28 @@ impl Session {
         effects.push(Effect::FetchFailed { digest, reason });
     }
 
+    /// What the control plane holds, as it says at the begin of a connection.
+    fn claimed(&mut self, mark: StreamMark, effects: &mut Vec<Effect>) {
+        let StreamMark { stream, seq, epoch } = mark;
+        let Some(window) = self.windows.get_mut(&stream) else { return };
+        if window.claimed(seq) {
+            effects.push(Effect::Compare { stream, seq, epoch });
+            if seq > window.durable_to() {
+                effects.push(Effect::GoOnAfter { stream, seq });
+            }
+        }
+    }
+
+    fn compared(&mut self, stream: u8, ours: bool, now: Millis, effects: &mut Vec<Effect>) {
+        let Some(window) = self.windows.get_mut(&stream) else { return };
+        let receipted = window.judged(ours, now);
+        effects.extend(receipted.map(|seq| Effect::Receipt { stream, seq }));
+    }
+
     fn receipt(&mut self, stream: u8, seq: u64, now: Millis, effects: &mut Vec<Effect>) {
         let Some(window) = self.windows.get_mut(&stream) else { return };
-        if window.stored(seq, now) {
-            effects.push(Effect::Receipt { stream, seq });
-        }
+        let receipted = window.receipt(seq, now);
+        effects.extend(receipted.map(|seq| Effect::Receipt { stream, seq }));
     }
 
     fn pump(&mut self, effects: &mut Vec<Effect>) {

@@ -1,9 +1,14 @@
 //! What of one stream is written, sent and stored: sliding window with resend.
 //!
 //! # Invariants
-//! - `stored_to <= sent_to`; a record above `durable_to` is never sent.
+//! - `stored_to <= sent_to <= durable_to`; a record above `durable_to` is never sent.
 //! - At most [`MESSAGES_MAX`] unreceipted messages; without progress for [`RESEND_AFTER`] the
 //!   window rewinds to what is stored.
+//! - **Contested.** On connect the control plane may hold positions that this store has not
+//!   receipted. They are a receipt only if its record there is ours, which the owner finds out
+//!   ([`Window::judged`]). If it is not, this store is an older copy of the one that wrote it: up
+//!   to that position everything is sent again, one message at a time, and a receipt counts for
+//!   that message only.
 
 use edge_core::time::Millis;
 
@@ -21,6 +26,19 @@ pub struct Window {
     /// Last position of each message on its way, ascending.
     on_their_way: Vec<u64>,
     progress_at: Millis,
+    claim: Claim,
+}
+
+/// What the control plane says of positions that were not receipted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Claim {
+    /// Nothing.
+    #[default]
+    None,
+    /// Everything up to here is stored; whether that is ours is being looked up.
+    Open(u64),
+    /// Up to here it holds records of another life of this store.
+    Foreign(u64),
 }
 
 impl Window {
@@ -29,16 +47,44 @@ impl Window {
         self.durable_to = self.durable_to.max(seq);
     }
 
-    /// The control plane holds everything up to `seq`. Returns whether that is news.
-    pub fn stored(&mut self, seq: u64, now: Millis) -> bool {
+    /// The control plane holds something at every position up to `seq`. True if the owner must
+    /// now look up whether that is ours, and call [`Window::judged`].
+    #[must_use]
+    pub fn claimed(&mut self, seq: u64) -> bool {
+        let news = seq > self.stored_to;
+        self.claim = if news { Claim::Open(seq) } else { Claim::None };
+        news
+    }
+
+    /// Whether the control plane's record at the claimed position is ours. Returns the position
+    /// that is receipted by that.
+    pub fn judged(&mut self, ours: bool, now: Millis) -> Option<u64> {
+        let Claim::Open(seq) = self.claim else { return None };
+        self.claim = if ours { Claim::None } else { Claim::Foreign(seq) };
+        if ours { self.receipt(seq, now) } else { None }
+    }
+
+    /// The control plane stored what was sent, up to `seq`. Returns the position up to which
+    /// records may be deleted, if that is news.
+    pub fn receipt(&mut self, seq: u64, now: Millis) -> Option<u64> {
+        let seq = seq.min(if self.is_contested() { self.sent_to } else { self.durable_to });
         if seq <= self.stored_to {
-            return false;
+            return None;
         }
         self.stored_to = seq;
         self.sent_to = self.sent_to.max(seq);
         self.on_their_way.retain(|last| *last > seq);
         self.progress_at = now;
-        true
+        if matches!(self.claim, Claim::Foreign(to) if to <= seq) {
+            self.claim = Claim::None;
+        }
+        Some(seq)
+    }
+
+    /// Whether the control plane holds records of another life of this store.
+    #[must_use]
+    pub fn is_contested(&self) -> bool {
+        matches!(self.claim, Claim::Foreign(_))
     }
 
     /// A new connection: all that is not stored goes again.
@@ -50,7 +96,12 @@ impl Window {
     /// From where the next message should begin, if one may be sent.
     #[must_use]
     pub fn next_from(&self) -> Option<u64> {
-        let room = self.on_their_way.len() < MESSAGES_MAX;
+        let messages_max = match self.claim {
+            Claim::None => MESSAGES_MAX,
+            Claim::Open(_) => 0,
+            Claim::Foreign(_) => 1,
+        };
+        let room = self.on_their_way.len() < messages_max;
         (room && self.sent_to < self.durable_to).then(|| self.sent_to + 1)
     }
 
@@ -81,17 +132,16 @@ impl Window {
         self.sent_to = self.durable_to;
     }
 
-    /// When the window will rewind by itself.
+    /// When the control plane has been silent too long ([`Window::is_overdue`]).
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
         (!self.on_their_way.is_empty()).then(|| self.progress_at + RESEND_AFTER)
     }
 
-    /// Rewinds where the control plane has been silent too long.
-    pub fn tick(&mut self, now: Millis) {
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
-            self.rewind();
-        }
+    /// Whether the control plane has been silent too long.
+    #[must_use]
+    pub fn is_overdue(&self, now: Millis) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -106,14 +156,11 @@ mod tests {
         window.sent(50, Millis(0));
         window.sent(100, Millis(0));
         assert_eq!(window.next_from(), None);
-        assert!(window.stored(50, Millis(10)));
-        window.tick(Millis(10_000));
-        assert_eq!(window.next_from(), None, "it is still on its way");
-        window.tick(Millis(10) + RESEND_AFTER);
-        assert_eq!(window.next_from(), Some(51));
-        window.sent(100, Millis(40_000));
+        assert_eq!(window.receipt(50, Millis(10)), Some(50));
+        assert!(!window.is_overdue(Millis(10_000)), "it is still on its way");
+        assert!(window.is_overdue(Millis(10) + RESEND_AFTER));
         window.rewind();
-        assert_eq!(window.next_from(), Some(51), "a new connection starts at what is stored");
+        assert_eq!(window.next_from(), Some(51), "what is stored does not go again");
     }
 
     #[test]
@@ -125,8 +172,54 @@ mod tests {
             window.sent(last, Millis(0));
         }
         assert_eq!(window.next_from(), None);
-        assert!(!window.stored(0, Millis(0)));
-        assert!(window.stored(1, Millis(0)));
+        assert_eq!(window.receipt(0, Millis(0)), None);
+        assert_eq!(window.receipt(1, Millis(0)), Some(1));
         assert_eq!(window.next_from(), Some(MESSAGES_MAX as u64 + 1));
+    }
+
+    #[test]
+    fn what_the_control_plane_holds_is_a_receipt_if_it_is_ours() {
+        let mut window = Window::default();
+        window.durable(10);
+        assert!(window.claimed(6));
+        assert_eq!(window.next_from(), None, "nothing goes before that is known");
+        assert_eq!(window.judged(true, Millis(0)), Some(6));
+        assert_eq!(window.next_from(), Some(7));
+        assert!(!window.claimed(6), "known already");
+        assert!(!window.claimed(2), "the control plane is behind: it gets what is still here");
+        assert_eq!(window.next_from(), Some(7));
+    }
+
+    #[test]
+    fn records_of_another_life_are_no_receipt_for_ours() {
+        let mut window = Window::default();
+        window.durable(5);
+        assert!(window.claimed(7));
+        assert_eq!(window.judged(false, Millis(0)), None);
+        assert_eq!(window.next_from(), Some(1));
+        window.sent(3, Millis(0));
+        assert_eq!(window.next_from(), None, "one message at a time");
+        assert_eq!(window.receipt(7, Millis(0)), Some(3), "only what was sent is receipted");
+        assert_eq!(window.next_from(), Some(4));
+        window.sent(5, Millis(0));
+        assert_eq!(window.receipt(7, Millis(0)), Some(5));
+        // The core moved the stream on: a tombstone at 7, then a record.
+        window.durable(8);
+        assert!(window.is_contested());
+        window.sent(7, Millis(0));
+        assert_eq!(window.receipt(7, Millis(0)), Some(7));
+        assert!(!window.is_contested());
+        window.sent(8, Millis(0));
+        assert_eq!(window.receipt(8, Millis(0)), Some(8));
+    }
+
+    #[test]
+    fn a_receipt_for_what_was_never_written_stalls_nothing() {
+        let mut window = Window::default();
+        window.durable(5);
+        window.sent(5, Millis(0));
+        assert_eq!(window.receipt(9, Millis(0)), Some(5));
+        window.durable(6);
+        assert_eq!(window.next_from(), Some(6));
     }
 }

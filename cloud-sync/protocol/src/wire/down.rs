@@ -32,8 +32,9 @@ pub struct Welcome {
     pub instance: InstanceId,
     /// Milliseconds since the Unix epoch here.
     pub unix_ms: u64,
-    /// Highest contiguous position stored, for every stream the gateway named. Where it is above
-    /// the gateway's own last position, the gateway lost its store and continues above it.
+    /// Highest contiguous position stored, for every stream the gateway named. It is a receipt
+    /// only where the gateway's own record there is of the same process run. Else the gateway's
+    /// store is an older copy or was lost: it sends all it holds, and continues above the mark.
     pub stored: Vec<StreamMark>,
 }
 
@@ -44,6 +45,8 @@ pub struct StreamMark {
     pub stream: u8,
     /// Everything up to here.
     pub seq: u64,
+    /// Process run of the record stored there; 0 where none is (nothing yet, or a gap).
+    pub epoch: u64,
 }
 
 /// Everything up to `seq` is stored durably, or shown as a gap.

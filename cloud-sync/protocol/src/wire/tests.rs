@@ -114,10 +114,13 @@ fn golden_up() {
 #[test]
 fn golden_down() {
     let instance = InstanceId([0xab; 16]);
-    let stored = vec![StreamMark { stream: 0, seq: 5 }, StreamMark { stream: 1, seq: 300 }];
+    let stored = vec![
+        StreamMark { stream: 0, seq: 5, epoch: 0 },
+        StreamMark { stream: 1, seq: 300, epoch: 0x0102 },
+    ];
     assert_eq!(
         hex_of(&Down::Welcome(Welcome { instance, unix_ms: 1, stored })),
-        "0100abababababababababababababababab0102000501ac02"
+        "0100abababababababababababababababab010200050001ac028202"
     );
     assert_eq!(hex_of(&Down::Receipt(Receipt { stream: 1, seq: 128 })), "0101018001");
     let apps = vec![AppTarget { app: "a".into(), revision: Digest([1; 32]) }];

@@ -15,7 +15,7 @@ struct Store {
     records: BTreeMap<(StreamId, RecordSeq), OutboxRecord>,
     chunks: BTreeMap<(StreamId, RecordSeq), OutboxChunk>,
     stored_to: BTreeMap<StreamId, RecordSeq>,
-    /// Everything ever appended, tombstones apart.
+    /// The highest position ever appended.
     appended: BTreeMap<StreamId, u64>,
     refused: u32,
 }
@@ -25,10 +25,13 @@ impl Store {
         match op {
             CoreOp::AppendOutbox(record) => {
                 let key = (record.stream, record.seq);
-                if !matches!(record.body, RecordBody::Tombstone { .. }) {
-                    let count = self.appended.entry(record.stream).or_default();
-                    *count += 1;
-                    assert_eq!(record.seq.0, *count, "positions grow by one");
+                let top = self.appended.entry(record.stream).or_default();
+                match record.body {
+                    RecordBody::Tombstone { .. } => *top = record.seq.0.max(*top),
+                    _ => {
+                        *top += 1;
+                        assert_eq!(record.seq.0, *top, "positions grow by one");
+                    }
                 }
                 assert!(self.records.insert(key, *record).is_none(), "a position is used once");
             }
@@ -168,9 +171,38 @@ fn positions_go_on_after_a_restart_with_nothing_left() {
     assert!(store.records.contains_key(&(StreamId::NORMAL, RecordSeq(2))));
 }
 
+#[test]
+fn a_stream_goes_on_after_what_another_life_of_the_store_wrote() {
+    let mut store = Store::default();
+    let mut outbox = Outbox::restore(Epoch(1), 100_000, Vec::new());
+    for _ in 0..3 {
+        append(&mut outbox, &mut store, StreamId::NORMAL, 10);
+    }
+    turn(&mut store, |turn| outbox.go_on_after(StreamId::NORMAL, RecordSeq(7), turn));
+    store.check_no_gap(&outbox);
+    let skipped = &store.records[&(StreamId::NORMAL, RecordSeq(7))];
+    let expected =
+        RecordBody::Tombstone { from: RecordSeq(4), to: RecordSeq(7), reason: DropReason::Skipped };
+    assert_eq!(skipped.body, expected);
+    assert_eq!(store.records.len(), 4, "what was written here waits for its own receipts");
+    let mut outbox = Outbox::restore(Epoch(2), 100_000, store.rows());
+    assert_eq!(outbox.streams[1].newest, RecordSeq(7), "over a restart too");
+    turn(&mut store, |turn| outbox.go_on_after(StreamId::NORMAL, RecordSeq(7), turn));
+    turn(&mut store, |turn| outbox.go_on_after(StreamId::NORMAL, RecordSeq(2), turn));
+    assert_eq!(store.records.len(), 4, "a position that was written here is no receipt");
+    let beyond = RecordSeq(7 + SKIP_MAX + 1);
+    turn(&mut store, |turn| outbox.go_on_after(StreamId::NORMAL, beyond, turn));
+    assert_eq!((store.refused, outbox.streams[1].newest), (1, RecordSeq(7)), "beyond reason");
+    for by in 1..100 {
+        turn(&mut store, |turn| outbox.go_on_after(StreamId::BULK, RecordSeq(by), turn));
+    }
+    assert_eq!(outbox.streams[2].chunks.len(), TOMBSTONES_MERGED_MAX, "a bound for that too");
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Append(u8, usize, u16),
+    Skip(u8, u64),
     Receipt(u8, u64),
     Restart,
 }
@@ -179,6 +211,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         6 => (0..3u8, 0..2_000usize, 1..300u16).prop_map(|(s, b, n)| Action::Append(s, b, n)),
         4 => (0..3u8, 0..110u64).prop_map(|(s, percent)| Action::Receipt(s, percent)),
+        1 => (0..3u8, 0..500u64).prop_map(|(s, by)| Action::Skip(s, by)),
         1 => Just(Action::Restart),
     ];
     prop::collection::vec(action, 1..40)
@@ -202,6 +235,10 @@ proptest! {
                     let newest = outbox.streams[usize::from(stream)].newest.0;
                     let seq = RecordSeq(newest * percent / 100);
                     turn(&mut store, |turn| outbox.receipt(StreamId(stream), seq, turn));
+                }
+                Action::Skip(stream, by) => {
+                    let seq = RecordSeq(outbox.streams[usize::from(stream)].newest.0 + by);
+                    turn(&mut store, |turn| outbox.go_on_after(StreamId(stream), seq, turn));
                 }
                 Action::Restart => {
                     let old: Vec<_> = outbox.streams.iter().map(|s| s.newest).collect();

@@ -9,13 +9,21 @@ fn handle(session: &mut Session, input: Input) -> Vec<Effect> {
     effects
 }
 
+/// Process run of all that these tests wrote.
+const EPOCH: u64 = 9;
+
 fn welcome(stored: &[(u8, u64)]) -> Input {
-    let stored = stored.iter().map(|(stream, seq)| StreamMark { stream: *stream, seq: *seq });
+    let mark = |(stream, seq): &(u8, u64)| StreamMark { stream: *stream, seq: *seq, epoch: EPOCH };
+    let stored = stored.iter().map(mark);
     Input::Down(Box::new(Down::Welcome(Welcome {
         instance: InstanceId([1; 16]),
         unix_ms: 5,
         stored: stored.collect(),
     })))
+}
+
+fn compare(stream: u8, seq: u64) -> Effect {
+    Effect::Compare { stream, seq, epoch: EPOCH }
 }
 
 #[test]
@@ -25,14 +33,11 @@ fn records_wait_for_the_welcome_and_urgent_streams_go_first() {
     assert_eq!(handle(&mut session, Input::Connected), [Effect::SayHello]);
     assert!(handle(&mut session, Input::Durable { stream: 0, seq: 3 }).is_empty());
     let effects = handle(&mut session, welcome(&[(0, 1), (1, 0)]));
-    assert_eq!(
-        effects,
-        [
-            Effect::Time(5),
-            Effect::Receipt { stream: 0, seq: 1 },
-            Effect::SendRun { stream: 0, from: 2, to: 3 },
-        ]
-    );
+    let run = Effect::SendRun { stream: 1, from: 1, to: 9 };
+    assert_eq!(effects, [Effect::Time(5), compare(0, 1), run]);
+    let effects = handle(&mut session, Input::Compared { stream: 0, ours: true });
+    let run = Effect::SendRun { stream: 0, from: 2, to: 3 };
+    assert_eq!(effects, [Effect::Receipt { stream: 0, seq: 1 }, run]);
     let mut effects = Vec::new();
     session.sent(0, Some(3), Millis(0), &mut effects);
     assert_eq!(effects, [Effect::SendRun { stream: 1, from: 1, to: 9 }]);
@@ -50,7 +55,35 @@ fn a_new_connection_sends_everything_unreceipted_again() {
     assert!(handle(&mut session, Input::Durable { stream: 1, seq: 10 }).is_empty());
     handle(&mut session, Input::Connected);
     let effects = handle(&mut session, welcome(&[(1, 6)]));
+    assert_eq!(effects, [Effect::Time(5), compare(1, 6)]);
+    let effects = handle(&mut session, Input::Compared { stream: 1, ours: true });
     assert!(effects.contains(&Effect::SendRun { stream: 1, from: 7, to: 10 }), "{effects:?}");
+}
+
+/// The store is an older copy: the control plane holds 1 to 7, here are 3 to 5.
+#[test]
+fn positions_of_another_life_are_sent_one_by_one_and_then_gone_on_after() {
+    let mut session = Session::new([1]);
+    handle(&mut session, Input::Stored { stream: 1, seq: 2 });
+    handle(&mut session, Input::Durable { stream: 1, seq: 5 });
+    handle(&mut session, Input::Connected);
+    let effects = handle(&mut session, welcome(&[(1, 7)]));
+    assert_eq!(effects, [Effect::Time(5), compare(1, 7), Effect::GoOnAfter { stream: 1, seq: 7 }]);
+    let effects = handle(&mut session, Input::Compared { stream: 1, ours: false });
+    assert_eq!(effects, [Effect::SendRun { stream: 1, from: 3, to: 5 }]);
+    let mut effects = Vec::new();
+    session.sent(1, Some(4), Millis(0), &mut effects);
+    assert_eq!(effects, [], "the next waits for the receipt of this one");
+    let receipt = || Input::Down(Box::new(Down::Receipt(Receipt { stream: 1, seq: 7 })));
+    let effects = handle(&mut session, receipt());
+    let run = Effect::SendRun { stream: 1, from: 5, to: 5 };
+    assert_eq!(effects, [Effect::Receipt { stream: 1, seq: 4 }, run]);
+    session.sent(1, Some(5), Millis(0), &mut Vec::new());
+    let due = session.deadline().expect("waiting for a receipt");
+    let mut effects = Vec::new();
+    session.handle(Input::Tick, due, &mut effects);
+    assert!(matches!(effects[..], [Effect::GiveUp(_)]), "{effects:?}");
+    assert!(!session.is_up());
 }
 
 #[test]

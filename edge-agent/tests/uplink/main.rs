@@ -1,0 +1,7 @@
+//! The uplink against a control plane that is scripted packet by packet: each pitfall of the MQTT
+//! client (the list stands in `src/uplink/mqtt.rs`) is a test, and what a restored store means.
+
+mod gateway;
+mod peer;
+mod pitfalls;
+mod restored;

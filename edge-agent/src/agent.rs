@@ -22,6 +22,8 @@ mod release;
 mod report;
 mod start;
 mod state;
+mod status;
 mod telemetry;
+mod wear;
 
 pub use start::{Agent, RunError, Stopper};

@@ -144,7 +144,7 @@ fn run(command: Command) -> Result<(), String> {
             if json {
                 print_json(&status);
             } else {
-                show::status(&status);
+                print!("{}", show::status::text(&status));
             }
             Ok(())
         }

@@ -1,9 +1,10 @@
 //! What people see of the `edge-agent` program: logs, status, secrets they asked for.
 
+pub(crate) mod status;
+
 use std::io::{IsTerminal, Read};
 
 use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Logs to standard error; `HOLM_LOG` filters, `HOLM_LOG_FORMAT=json` is for collectors.
@@ -27,56 +28,6 @@ pub(crate) async fn stop_signal() -> std::io::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
-}
-
-/// The status in lines; the whole document is `--json`.
-pub(crate) fn status(status: &Value) {
-    let text = |path: &str| match status.pointer(path) {
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-        None => "-".to_owned(),
-    };
-    println!("gateway    {} (version {})", text("/gateway"), text("/version"));
-    println!("up for     {} s", text("/uptime_s"));
-    println!("listening  {}", list(status.pointer("/listeners")));
-    let degraded = list(status.pointer("/degraded"));
-    println!("degraded   {}", if degraded.is_empty() { "no".to_owned() } else { degraded });
-    let (up, why) = (text("/uplink/up"), text("/uplink/reason"));
-    println!("uplink     up: {up} {why}");
-    println!(
-        "queue      {} jobs, {} running, {} held",
-        text("/core/jobs"),
-        text("/core/running"),
-        text("/core/held")
-    );
-    for stream in status.pointer("/core/outbox").and_then(Value::as_array).into_iter().flatten() {
-        println!(
-            "outbox     stream {}: {} records, {} bytes",
-            stream["stream"], stream["records"], stream["bytes"]
-        );
-    }
-    println!("dead       {} letters", text("/core/dead_letters"));
-    for app in status.pointer("/deployments/apps").and_then(Value::as_array).into_iter().flatten() {
-        let word = |key: &str| app[key].as_str().unwrap_or_default().to_owned();
-        println!(
-            "app        {} {} {:.12} {}",
-            word("app"),
-            word("phase"),
-            word("revision"),
-            word("reason")
-        );
-    }
-    println!(
-        "store      {} batches, {} syncs, {} journal bytes written",
-        text("/store/batches"),
-        text("/store/syncs"),
-        text("/store/journal_bytes")
-    );
-}
-
-fn list(value: Option<&Value>) -> String {
-    let items = value.and_then(Value::as_array).into_iter().flatten();
-    items.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// A fresh token and the line of the configuration that belongs to it.

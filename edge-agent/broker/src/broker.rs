@@ -225,6 +225,7 @@ impl Broker {
     pub fn status(&self) -> Status {
         Status {
             connections: self.conns.len(),
+            connected: self.conns.values().filter(|conn| conn.is_established()).count(),
             sessions: self.sessions.len(),
             persistent_sessions: self.totals.persistent,
             subscriptions: self.index.len(),

@@ -199,6 +199,12 @@ impl<O: BatchOp> OpenBatch<O> {
         self.unfinished.remove(&job);
     }
 
+    /// Whether somebody waits for it; if nobody does, it holds lazy operations only.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.prompt_since.is_some() || self.thrifty_since.is_some()
+    }
+
     /// Operations that would be written.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -208,7 +214,7 @@ impl<O: BatchOp> OpenBatch<O> {
     /// Nothing to write and nobody waiting.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.prompt_since.is_none() && self.thrifty_since.is_none()
+        self.len() == 0 && !self.is_awaited()
     }
 
     /// Whether to close it (see the module's head). The thread that owns the batch asks at the
@@ -233,10 +239,7 @@ impl<O: BatchOp> OpenBatch<O> {
     /// Closes the batch and opens the next one.
     pub fn seal(&mut self) -> Sealed<O> {
         let closed = std::mem::replace(self, Self::new(self.limits));
-        Sealed {
-            awaited: closed.prompt_since.is_some() || closed.thrifty_since.is_some(),
-            ops: closed.ops.into_iter().flatten().collect(),
-        }
+        Sealed { awaited: closed.is_awaited(), ops: closed.ops.into_iter().flatten().collect() }
     }
 
     fn awaited_since(&mut self, pace: Pace, now: Millis) {

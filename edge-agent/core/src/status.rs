@@ -113,6 +113,9 @@ pub struct Counters {
     pub dead_letters_pushed_out: u64,
     /// Outbox positions dropped to make room.
     pub outbox_dropped: u64,
+    /// Outbox positions passed over because the control plane holds them from another life of
+    /// this store.
+    pub outbox_skipped: u64,
     /// Receipts for what was never written.
     pub receipts_refused: u64,
     /// Outcomes of attempts that were not running.

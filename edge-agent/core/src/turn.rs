@@ -64,8 +64,14 @@ impl Counters {
                 ShedReason::Replaced => self.shed_replaced += 1,
                 ShedReason::HeldTooLong => self.shed_held += 1,
             },
-            CoreEvent::OutboxDropped { from, to, reason, .. } if *reason != DropReason::Skipped => {
-                self.outbox_dropped += to.0.saturating_sub(from.0) + 1;
+            CoreEvent::OutboxDropped { from, to, reason, .. } => {
+                let count = to.0.saturating_sub(from.0) + 1;
+                match reason {
+                    DropReason::Full | DropReason::Expired | DropReason::Purged => {
+                        self.outbox_dropped += count;
+                    }
+                    DropReason::Skipped => self.outbox_skipped += count,
+                }
             }
             CoreEvent::ReceiptRefused { .. } => self.receipts_refused += 1,
             CoreEvent::StaleOutcome { .. } => self.stale_outcomes += 1,

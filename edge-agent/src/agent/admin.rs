@@ -8,7 +8,7 @@ use edge_core::reconcile::Input as Reconcile;
 use serde_json::{Map, Value, json};
 use sync_protocol::id as wire;
 use sync_protocol::limits::REPLY_BYTES_MAX;
-use sync_protocol::wire::{Command, Health, LetterAt, Reply, Request as Ask, StateAt};
+use sync_protocol::wire::{Command, LetterAt, Reply, Request as Ask, StateAt};
 
 use super::gateway::Gateway;
 use super::pages::{self, Page};
@@ -235,71 +235,6 @@ impl Gateway {
             self.core_op(CoreOp::DeleteState { key }, Pace::Prompt);
         }
         Ok(Value::Null)
-    }
-
-    fn status(&self) -> Value {
-        let mut status = json!({
-            "gateway": self.name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "epoch": self.epoch.to_string(),
-            "uptime_s": self.clock.uptime_s(),
-            "degraded": self.degraded(),
-            "uplink": self.link.json(self.now.at, self.uplink.is_some()),
-            "deployments": super::report::json(&self.deployments.reconciler),
-            "store": self.reader.stats(),
-            "broker": self.broker.status(),
-            "listeners": self.listeners,
-        });
-        let core = serde_json::to_value(self.core.status(self.now));
-        status["core"] = core.expect("invariant: a status is plain data");
-        status
-    }
-
-    /// Why this gateway is not well; empty where it is.
-    fn degraded(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.reader.headroom_bytes() == 0 {
-            reasons.push("the store is full: no new acks until space returns".to_owned());
-        }
-        if let Some(error) = self.link.clock_error_ms {
-            reasons
-                .push(format!("the system clock differs from the control plane's by {error} ms"));
-        }
-        if self.uplink.is_some() && !self.link.up {
-            reasons.push(format!("no control plane: {}", self.link.reason));
-        }
-        for (app, ledger) in &self.deployments.reconciler.ledger().apps {
-            if let Some(failed) = &ledger.failed {
-                reasons
-                    .push(format!("{app}: revision {} failed: {}", failed.revision, failed.reason));
-            }
-        }
-        reasons
-    }
-
-    /// Health for the control plane and log lines for whoever follows.
-    pub(super) fn report_health(&mut self) {
-        let lines = self.telemetry.take_lines(self.now.at);
-        if !lines.is_empty() {
-            self.say(Say::Logs(lines));
-        }
-        if !self.telemetry.health_is_due(self.now.at) {
-            return;
-        }
-        let status = self.core.status(self.now);
-        let outbox = &status.outbox;
-        self.say(Say::Health(Box::new(Health {
-            uptime_s: self.clock.uptime_s(),
-            queue_jobs: u64::from(status.jobs),
-            queue_bytes: status.bytes,
-            outbox_records: outbox.iter().map(|stream| stream.records).sum(),
-            outbox_bytes: outbox.iter().map(|stream| stream.bytes).sum(),
-            dead_letters: u64::from(status.dead_letters),
-            events_done: status.counters.done,
-            faults: self.telemetry.faults,
-            degraded: self.degraded(),
-            ..Health::default()
-        })));
     }
 }
 

@@ -83,7 +83,7 @@ impl Commit {
     /// Whether nothing is open or at the store.
     #[must_use]
     pub(super) fn is_idle(&self) -> bool {
-        self.at_store.is_none() && self.batch.is_empty() && self.batch.is_empty()
+        self.at_store.is_none() && self.batch.is_empty()
     }
 
     /// Adds an operation; it can be read at once.
@@ -96,6 +96,12 @@ impl Commit {
     /// Something waits for the open batch.
     pub(super) fn awaited(&mut self, pace: Pace, now: Millis) {
         self.batch.awaited(pace, now);
+    }
+
+    /// Whether the open batch will be written soon anyway: an operation may ride along.
+    #[must_use]
+    pub(super) fn will_write(&self) -> bool {
+        self.batch.is_awaited() && self.batch.len() > 0
     }
 
     /// An attempt of a job starts.

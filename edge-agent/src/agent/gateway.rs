@@ -13,7 +13,7 @@ use std::time::Duration;
 use edge_broker::broker::{self, Broker, Turn};
 use edge_broker::transport::Port;
 use edge_core::core::Core;
-use edge_core::effect::Effect as CoreEffect;
+use edge_core::effect::{Effect as CoreEffect, Pace};
 use edge_core::id::{BatchSeq, Epoch};
 use edge_core::input::Input as CoreInput;
 use edge_core::time::{Millis, Now};
@@ -30,6 +30,7 @@ use super::link::LinkState;
 use super::plant::Plant;
 use super::state::State;
 use super::telemetry::Telemetry;
+use super::wear::Wear;
 use crate::store::{self, Reader};
 use crate::tls::TimeFloor;
 use crate::uplink::{Say, Uplink};
@@ -79,6 +80,7 @@ pub(super) struct Gateway {
     pub(super) uplink: Option<Uplink>,
     pub(super) time_floor: Arc<TimeFloor>,
     pub(super) telemetry: Telemetry,
+    pub(super) wear: Wear,
     pub(super) work: VecDeque<Work>,
     /// Positions of the outbox that become readable with a ticket.
     pub(super) grown: VecDeque<(BatchSeq, u8, u64)>,
@@ -183,10 +185,14 @@ impl Gateway {
             if let Some(waiting) = self.broker.waits_for()
                 && waiting >= self.commit.open()
             {
-                self.commit.awaited(edge_core::effect::Pace::Prompt, self.now.at);
+                self.commit.awaited(Pace::Prompt, self.now.at);
             }
             if self.plant.holds_commit(self.now.at) {
                 break;
+            }
+            if self.wear.is_due(self.now.at) && self.commit.will_write() {
+                let op = self.wear.save(&self.reader.stats(), self.now.at);
+                self.commit.push(op, Pace::Lazy, self.now.at);
             }
             let sealed = if self.stopping && self.idle {
                 self.commit.seal_for_stop(self.now.at)

@@ -22,6 +22,7 @@ use super::plant::Plant;
 use super::prepare::PreparedApp;
 use super::state::State;
 use super::telemetry::Telemetry;
+use super::wear::Wear;
 use crate::auth::Accounts;
 use crate::control;
 use crate::identity::Identity;
@@ -276,6 +277,7 @@ impl Agent {
         let thread = thread.map_err(io_error("store thread"))?;
         let (port, transport, broker, broker_effects) =
             self.broker(draw()?, reader.broker_rows()?, now);
+        let wear = Wear::load(&reader, now.at)?;
         let state = Arc::new(State::new(reader.clone()));
         let functions = self.functions(Arc::clone(&state))?;
         let (deployments, apps) = self.deployments(&reader, Arc::clone(&state))?;
@@ -303,6 +305,7 @@ impl Agent {
             uplink: None,
             time_floor: Arc::clone(&self.time_floor),
             telemetry: Telemetry::default(),
+            wear,
             work: broker_effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),
             plant: Plant::from_environment(),

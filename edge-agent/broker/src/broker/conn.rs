@@ -79,6 +79,11 @@ impl Conn {
         }
     }
 
+    /// Whether its CONNACK left.
+    pub(super) fn is_established(&self) -> bool {
+        self.link().is_some_and(|link| link.established)
+    }
+
     pub(super) fn link(&self) -> Option<&Link> {
         match &self.stage {
             Stage::Linked(link) => Some(link),

@@ -192,6 +192,8 @@ pub enum DropReason {
 pub struct Status {
     /// Connections, established or not.
     pub connections: usize,
+    /// Connections whose CONNACK left.
+    pub connected: usize,
     /// Sessions, connected or not.
     pub sessions: usize,
     /// Sessions that outlive their connection.

@@ -277,7 +277,8 @@ fn shutdown_and_revocation_say_why() {
     rig.step(Broker::shutdown);
     assert_eq!(rig.farewell(five), ReasonCode::ServerShuttingDown);
     assert!(rig.is_closed(three) && rig.take(three).is_empty());
-    assert_eq!(rig.broker.status().connections, 0);
+    assert_eq!((rig.broker.status().connections, rig.broker.status().connected), (0, 0));
     rig.restart();
     assert!(rig.connect(keep(Version::V311, "three")).1, "its session is there");
+    assert_eq!(rig.broker.status().connected, 1);
 }

@@ -1,0 +1,202 @@
+//! What the gateway says of itself: `edge-agent status`, and health for the control plane.
+//!
+//! The fields are described in `docs/status-fields.md`; a test compares that page with the document.
+
+use edge_broker::broker::DropReason as BrokerDrop;
+use edge_core::status::{Counters, Status, StreamStatus};
+use edge_core::time::{ClockQuality, Millis, WallTime};
+use serde_json::{Map, Value, json};
+use sync_protocol::wire::Health;
+
+use super::gateway::Gateway;
+use crate::uplink::Say;
+
+impl Gateway {
+    pub(super) fn status(&self) -> Value {
+        let core = self.core.status(self.now);
+        let stats = self.reader.stats();
+        let broker = self.broker.status();
+        json!({
+            "gateway": self.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "epoch": self.epoch.to_string(),
+            "uptime_s": self.clock.uptime_s(),
+            "listeners": self.listeners,
+            "degraded": self.degraded(&core),
+            "clock": {
+                "synced": self.now.wall.quality == ClockQuality::Synced,
+                "error_ms": self.link.clock_error_ms,
+            },
+            "uplink": self.link.json(self.now.at, self.uplink.is_some()),
+            "devices": {
+                "connected": broker.connected,
+                "sessions": broker.sessions,
+                "remembered": core.devices,
+            },
+            "queue": queue(&core),
+            "outbox": self.outbox(&core.outbox),
+            "drops": drops(&core.counters, |reason| {
+                self.broker.counters().dropped.get(&reason).copied().unwrap_or_default()
+            }),
+            "disk": self.wear.json(&stats, self.now.at),
+            "deployments": super::report::json(&self.deployments.reconciler),
+            "store": stats,
+            "broker": broker,
+            "core": core,
+        })
+    }
+
+    /// Depth and age of what has yet to leave the gateway.
+    fn outbox(&self, streams: &[StreamStatus]) -> Value {
+        let ages: Vec<_> = streams.iter().map(|stream| self.oldest_age(stream)).collect();
+        let by_stream = streams.iter().zip(&ages).map(|(stream, age)| {
+            json!({
+                "stream": stream.stream,
+                "records": stream.records,
+                "bytes": stream.bytes,
+                "stored_to": stream.stored_to,
+                "newest": stream.newest,
+                "oldest_age_ms": age,
+            })
+        });
+        json!({
+            "records": streams.iter().map(|stream| stream.records).sum::<u64>(),
+            "bytes": streams.iter().map(|stream| stream.bytes).sum::<u64>(),
+            "oldest_age_ms": ages.iter().flatten().max(),
+            "streams": by_stream.collect::<Vec<_>>(),
+        })
+    }
+
+    /// By the wall clock: gateway time of a record's writing is not kept with it.
+    fn oldest_age(&self, stream: &StreamStatus) -> Option<Millis> {
+        if stream.records == 0 {
+            return None;
+        }
+        let StreamStatus { stream, stored_to, .. } = *stream;
+        // A store that cannot be read tells so at its next commit.
+        let oldest = self.reader.outbox_read(stream, stored_to.next(), 1, 1).ok()?;
+        age(oldest.first()?.time, self.now.wall)
+    }
+
+    /// Why this gateway is not well; empty where it is.
+    fn degraded(&self, core: &Status) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.reader.headroom_bytes() == 0 {
+            reasons.push("the store is full: no new acks until space returns".to_owned());
+        }
+        if let Some(error) = self.link.clock_error_ms {
+            reasons
+                .push(format!("the system clock differs from the control plane's by {error} ms"));
+        }
+        if self.uplink.is_some() && !self.link.up {
+            let reason = Some(self.link.reason.as_str()).filter(|reason| !reason.is_empty());
+            reasons.push(format!("no control plane: {}", reason.unwrap_or("connecting")));
+        }
+        for (app, ledger) in &self.deployments.reconciler.ledger().apps {
+            if let Some(failed) = &ledger.failed {
+                reasons
+                    .push(format!("{app}: revision {} failed: {}", failed.revision, failed.reason));
+            }
+        }
+        reasons.extend(core_reasons(core));
+        reasons
+    }
+
+    /// Health for the control plane and log lines for whoever follows.
+    pub(super) fn report_health(&mut self) {
+        let lines = self.telemetry.take_lines(self.now.at);
+        if !lines.is_empty() {
+            self.say(Say::Logs(lines));
+        }
+        if !self.telemetry.health_is_due(self.now.at) {
+            return;
+        }
+        let status = self.core.status(self.now);
+        let outbox = &status.outbox;
+        let oldest = outbox.iter().filter_map(|stream| self.oldest_age(stream)).max();
+        self.say(Say::Health(Box::new(Health {
+            uptime_s: self.clock.uptime_s(),
+            queue_jobs: u64::from(status.jobs),
+            queue_bytes: status.bytes,
+            outbox_records: outbox.iter().map(|stream| stream.records).sum(),
+            outbox_bytes: outbox.iter().map(|stream| stream.bytes).sum(),
+            outbox_oldest_age_ms: oldest.unwrap_or_default().0,
+            dead_letters: u64::from(status.dead_letters),
+            clients: self.broker.status().connected as u64,
+            events_done: status.counters.done,
+            faults: self.telemetry.faults,
+            written_bytes_day: self.wear.per_day(&self.reader.stats(), self.now.at),
+            degraded: self.degraded(&status),
+        })));
+    }
+}
+
+/// The wall clock's distance; `None` where it was set back meanwhile.
+fn age(written: WallTime, now: WallTime) -> Option<Millis> {
+    now.unix_ms.checked_sub(written.unix_ms).map(Millis)
+}
+
+fn queue(core: &Status) -> Value {
+    json!({
+        "jobs": core.jobs,
+        "bytes": core.bytes,
+        "running": core.running,
+        "held": core.held,
+        "oldest_age_ms": core.functions.iter().filter_map(|function| function.oldest_ms).max(),
+    })
+}
+
+/// Reasons that the core's own status gives.
+fn core_reasons(core: &Status) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if core.held > 0 {
+        let held = core.held;
+        reasons
+            .push(format!("{held} messages wait for their acks: the queue of a function is full"));
+    }
+    for function in &core.functions {
+        let (name, jobs) = (&function.function, function.jobs);
+        if let Some(left) = function.paused_ms {
+            let (faults, seconds) = (function.faults_in_row, left.0.div_ceil(1_000));
+            reasons.push(format!(
+                "{name} is paused after {faults} faults in a row, for {seconds} s yet; {jobs} wait"
+            ));
+        }
+        if function.dormant && jobs > 0 {
+            reasons.push(format!("{name} is not deployed; {jobs} events wait for it"));
+        }
+    }
+    let stopped = core.apps.iter().filter_map(|app| app.stopped.map(|why| (&app.app, why)));
+    reasons.extend(stopped.map(|(app, why)| format!("{app} starts nothing: {why}")));
+    reasons
+}
+
+/// What was dropped since the process started, by reason.
+fn drops(core: &Counters, broker: impl Fn(BrokerDrop) -> u64) -> Value {
+    let queue = [
+        ("queue_newest", core.shed_newest),
+        ("queue_oldest", core.shed_oldest),
+        ("queue_replaced", core.shed_replaced),
+        ("queue_held_too_long", core.shed_held),
+        ("dead_letters_pushed_out", core.dead_letters_pushed_out),
+        ("outbox_full", core.outbox_dropped),
+        ("outbox_skipped", core.outbox_skipped),
+    ];
+    let clients = [
+        ("client_ingress_budget", BrokerDrop::IngressBudget),
+        ("client_not_authorized", BrokerDrop::NotAuthorized),
+        ("session_full", BrokerDrop::QueueFull),
+        ("sessions_full", BrokerDrop::QueueTotalFull),
+        ("client_slow", BrokerDrop::SlowConsumer),
+        ("message_expired", BrokerDrop::Expired),
+        ("message_too_large_for_client", BrokerDrop::TooLargeForClient),
+        ("message_not_encodable", BrokerDrop::NotEncodable),
+        ("retained_full", BrokerDrop::RetainedFull),
+    ];
+    let clients = clients.map(|(name, reason)| (name, broker(reason)));
+    let all = queue.into_iter().chain(clients);
+    Value::Object(all.map(|(name, count)| (name.to_owned(), count.into())).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! `edge-agent status` for people. The whole document is `--json` (`docs/status-fields.md`).
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// The status in lines: a word, then what there is to say.
+#[must_use]
+pub(crate) fn text(status: &Value) -> String {
+    let mut lines = Lines(String::new());
+    head(status, &mut lines);
+    lines.add("uplink", &uplink(&status["uplink"]));
+    let devices = &status["devices"];
+    let (connected, sessions) = (count(&devices["connected"]), count(&devices["sessions"]));
+    lines.add("devices", &format!("{connected} connected, {sessions} sessions"));
+    queues(status, &mut lines);
+    lines.add("drops", &drops(&status["drops"]));
+    disk(&status["disk"], &mut lines);
+    for app in status["deployments"]["apps"].as_array().into_iter().flatten() {
+        let word = |key: &str| app[key].as_str().unwrap_or_default();
+        let (name, phase, reason) = (word("app"), word("phase"), word("reason"));
+        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        lines.add("app", &format!("{name}  {phase}  {:.12}{why}", word("revision")));
+    }
+    lines.0
+}
+
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, word: &str, text: &str) {
+        writeln!(self.0, "{word:<14}{text}").expect("invariant: writing to a string succeeds");
+    }
+}
+
+fn head(status: &Value, lines: &mut Lines) {
+    let word = |key: &str| status[key].as_str().unwrap_or("-");
+    let up = duration(status["uptime_s"].as_u64().unwrap_or_default() * 1_000);
+    let version = word("version");
+    lines.add("gateway", &format!("{} (version {version}), up for {up}", word("gateway")));
+    let listeners = status["listeners"].as_array().into_iter().flatten();
+    let listeners: Vec<_> = listeners.filter_map(Value::as_str).collect();
+    let none = "nowhere: no [[listeners]]".to_owned();
+    lines.add("listening", &if listeners.is_empty() { none } else { listeners.join(", ") });
+    let reasons = status["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let reasons: Vec<_> = reasons.collect();
+    if reasons.is_empty() {
+        lines.add("degraded", "no");
+    }
+    for (n, reason) in reasons.into_iter().enumerate() {
+        lines.add(if n == 0 { "degraded" } else { "" }, reason);
+    }
+    if status["clock"]["synced"] == Value::Bool(false) {
+        lines.add("clock", "not synced: schedules wait");
+    }
+}
+
+fn uplink(uplink: &Value) -> String {
+    if uplink["enrolled"] != Value::Bool(true) {
+        return "none: not enrolled with a control plane".to_owned();
+    }
+    let contact = uplink["last_contact_age_ms"].as_u64();
+    let contact = contact.map_or_else(
+        || "no contact since the start".to_owned(),
+        |age| format!("last contact {} ago", duration(age)),
+    );
+    let state = if uplink["up"] == Value::Bool(true) { "up" } else { "down" };
+    format!("{state}, {contact}")
+}
+
+fn queues(status: &Value, lines: &mut Lines) {
+    let oldest = |value: &Value| {
+        let age = value["oldest_age_ms"].as_u64();
+        age.map(|age| format!(", the oldest for {}", duration(age))).unwrap_or_default()
+    };
+    let queue = &status["queue"];
+    let (jobs, size) = (count(&queue["jobs"]), bytes(queue["bytes"].as_u64().unwrap_or_default()));
+    let (running, held) = (count(&queue["running"]), count(&queue["held"]));
+    let age = oldest(queue);
+    lines.add("queue", &format!("{jobs} events ({size}){age}; {running} running, {held} held"));
+    let outbox = &status["outbox"];
+    let depth = |value: &Value| {
+        let size = bytes(value["bytes"].as_u64().unwrap_or_default());
+        format!("{} records ({size}){}", count(&value["records"]), oldest(value))
+    };
+    lines.add("outbox", &depth(outbox));
+    let streams = outbox["streams"].as_array().into_iter().flatten();
+    for stream in streams.filter(|stream| stream["records"] != Value::from(0)) {
+        lines.add("", &format!("stream {}: {}", stream["stream"], depth(stream)));
+    }
+    lines.add("dead letters", &count(&status["core"]["dead_letters"]));
+}
+
+fn drops(drops: &Value) -> String {
+    let all = drops.as_object().into_iter().flatten();
+    let some = all.filter(|(_, count)| **count != Value::from(0));
+    let some: Vec<_> =
+        some.map(|(reason, n)| format!("{} {}", count(n), reason.replace('_', " "))).collect();
+    if some.is_empty() { "none since the start".to_owned() } else { some.join(", ") }
+}
+
+fn disk(disk: &Value, lines: &mut Lines) {
+    let size = |key: &str| bytes(disk[key].as_u64().unwrap_or_default());
+    let over = |key: &str| duration(disk[key].as_u64().unwrap_or_default());
+    let written = |prefix: &str, over: String| {
+        let (sum, rate) =
+            (format!("{prefix}written_bytes"), format!("{prefix}written_bytes_per_day"));
+        format!("{} in {over}, {} a day", size(&sum), size(&rate))
+    };
+    let syncs = count(&disk["syncs"]);
+    lines.add("disk writes", &format!("{}; {syncs} syncs", written("", over("since_ms"))));
+    lines.add("", &format!("{} over its life", written("life_", over("life_ms"))));
+}
+
+/// A whole number with its thousands apart.
+fn count(value: &Value) -> String {
+    let digits = value.as_u64().unwrap_or_default().to_string();
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn bytes(n: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.into_iter().find(|(size, _)| n >= *size) {
+        Some((size, unit)) => format!("{}.{} {unit}", n / size, n % size * 10 / size),
+        None => format!("{n} B"),
+    }
+}
+
+/// The two largest units that count.
+fn duration(ms: u64) -> String {
+    let s = ms / 1_000;
+    match s {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{s} s"),
+        60..3_600 => format!("{} min {} s", s / 60, s % 60),
+        3_600..86_400 => format!("{} h {} min", s / 3_600, s % 3_600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_laid_out_with_units() {
+        let status = json!({
+            "gateway": "barn", "version": "0.1.0", "uptime_s": 4_000,
+            "listeners": ["127.0.0.1:1883", "0.0.0.0:8883"],
+            "degraded": ["no control plane: connection refused", "a/f is paused"],
+            "clock": { "synced": false },
+            "uplink": { "enrolled": true, "up": false, "last_contact_age_ms": 90_000 },
+            "devices": { "connected": 3, "sessions": 12 },
+            "queue": { "jobs": 1_200, "bytes": 2_048, "running": 2, "held": 0, "oldest_age_ms": 350 },
+            "outbox": {
+                "records": 34, "bytes": 5_000_000, "oldest_age_ms": 200_000_000,
+                "streams": [
+                    { "stream": 0, "records": 0, "bytes": 0, "oldest_age_ms": null },
+                    { "stream": 1, "records": 34, "bytes": 5_000_000, "oldest_age_ms": 7_000 },
+                ],
+            },
+            "core": { "dead_letters": 5 },
+            "drops": { "outbox_full": 256, "queue_oldest": 0 },
+            "disk": {
+                "written_bytes": 900, "written_bytes_per_day": 19_440, "since_ms": 4_000_000,
+                "syncs": 7, "life_written_bytes": 3_000_000_000_u64,
+                "life_written_bytes_per_day": 100_000_000, "life_ms": 2_592_000_000_u64,
+            },
+            "deployments": { "apps": [
+                { "app": "cold-chain", "phase": "live", "revision": "0123456789abcdef", "reason": "" },
+                { "app": "b", "phase": "failed", "revision": "ff", "reason": "below the floor" },
+            ] },
+        });
+        let expected = "\
+gateway       barn (version 0.1.0), up for 1 h 6 min
+listening     127.0.0.1:1883, 0.0.0.0:8883
+degraded      no control plane: connection refused
+              a/f is paused
+clock         not synced: schedules wait
+uplink        down, last contact 1 min 30 s ago
+devices       3 connected, 12 sessions
+queue         1,200 events (2.0 KiB), the oldest for 350 ms; 2 running, 0 held
+outbox        34 records (4.7 MiB), the oldest for 2 d 7 h
+              stream 1: 34 records (4.7 MiB), the oldest for 7 s
+dead letters  5
+drops         256 outbox full
+disk writes   900 B in 1 h 6 min, 18.9 KiB a day; 7 syncs
+              2.7 GiB in 30 d 0 h, 95.3 MiB a day over its life
+app           cold-chain  live  0123456789ab
+app           b  failed  ff: below the floor
+";
+        assert_eq!(text(&status), expected);
+    }
+
+    #[test]
+    fn a_gateway_without_anything_is_shown_too() {
+        let shown = text(&json!({ "gateway": "barn" }));
+        assert!(shown.contains("degraded      no\n"), "{shown}");
+        assert!(shown.contains("uplink        none: not enrolled"), "{shown}");
+        assert!(shown.contains("drops         none since the start\n"), "{shown}");
+    }
+}

@@ -3,7 +3,9 @@
 //! [`Settings::parse`] reads the whole file and reports every problem at once; what it returns is
 //! complete and checked, so nothing later asks "is it set?". Reference: `docs/agent-toml.md`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use edge_core::topic::TopicFilter;
@@ -149,24 +151,25 @@ impl Settings {
 
 fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings {
     let name = root.required("name", problems);
-    if !is_name(&name.value) {
-        let rule = "`name` must be 1 to 64 characters of a-z, A-Z, 0-9, '-', '_' and '.'";
-        problems.add(&name.span, rule);
-    }
+    check_name(&name, "`name`", problems);
     let data_dir = path(root.string("data_dir", problems), "/var/lib/holm");
     let control_socket = root
         .string("control_socket", problems)
         .map_or_else(|| data_dir.join("control.sock"), |at| PathBuf::from(at.value));
-    let listeners: Vec<_> = root
-        .sections("listeners", problems)
-        .into_iter()
-        .filter_map(|section| read_listener(section, problems))
-        .collect();
-    let devices = root
-        .sections("devices", problems)
-        .into_iter()
-        .map(|section| read_device(section, problems))
-        .collect();
+    let listeners = root.sections("listeners", problems);
+    let spans: Vec<_> = listeners.iter().map(|section| section.span_of("bind")).collect();
+    let listeners: Vec<_> =
+        listeners.into_iter().map(|section| read_listener(section, problems)).collect();
+    let binds: Vec<_> = listeners.iter().map(|l| l.as_ref().map(|l| l.bind.to_string())).collect();
+    let binds = binds.iter().zip(spans).filter_map(|(bind, span)| Some((bind.as_deref()?, span)));
+    // The system chooses a port of its own for each port 0.
+    check_once("the address", binds.filter(|(bind, _)| !bind.ends_with(":0")), problems);
+    let devices = root.sections("devices", problems);
+    let spans: Vec<_> = devices.iter().map(|section| section.span_of("name")).collect();
+    let devices: Vec<_> =
+        devices.into_iter().map(|section| read_device(section, problems)).collect();
+    let names = devices.iter().map(|device| device.name.as_str()).zip(spans);
+    check_once("the device", names.filter(|(name, _)| !name.is_empty()), problems);
     let anonymous = root.section("anonymous", problems).map(|mut section| {
         let access = read_access(&mut section, None, problems);
         section.finish(problems);
@@ -185,7 +188,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         name: name.value,
         data_dir,
         control_socket,
-        listeners,
+        listeners: listeners.into_iter().flatten().collect(),
         devices,
         anonymous,
         author_keys: author_keys.into_iter().map(|at| at.value).collect(),
@@ -202,6 +205,28 @@ fn path(at: Option<At<String>>, default: &str) -> PathBuf {
 pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// A name that is missing is a problem already.
+fn check_name(name: &At<String>, what: &str, problems: &mut Problems<'_>) {
+    if !name.value.is_empty() && !is_name(&name.value) {
+        let rule = "must be 1 to 64 characters of a-z, A-Z, 0-9, '-', '_' and '.'";
+        problems.add(&name.span, format!("{what} {rule}"));
+    }
+}
+
+/// What may stand in the file once: the second one is a problem.
+fn check_once<'v>(
+    what: &str,
+    places: impl Iterator<Item = (&'v str, Range<usize>)>,
+    problems: &mut Problems<'_>,
+) {
+    let mut known = BTreeSet::new();
+    for (value, span) in places {
+        if !known.insert(value) {
+            problems.add(&span, format!("{what} {value:?} stands here for the second time"));
+        }
+    }
 }
 
 fn read_listener(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Listener> {
@@ -246,9 +271,7 @@ fn read_listener(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> O
 
 fn read_device(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> DeviceAccount {
     let name = section.required("name", problems);
-    if !is_name(&name.value) {
-        problems.add(&name.span, "a device name is 1 to 64 of a-z, A-Z, 0-9, '-', '_', '.'");
-    }
+    check_name(&name, "a device's `name`", problems);
     let certificate = section.boolean("certificate", problems).unwrap_or(false);
     let token = section.string("token_sha256", problems);
     let argon2 = section.string("password_argon2", problems);
@@ -301,10 +324,9 @@ fn read_access(
     Access { publish: filters("publish"), subscribe: filters("subscribe") }
 }
 
-/// Less does not hold the frames of an ordinary function.
-const CALL_STACK_BYTES_MIN: usize = 64 << 10;
-/// Functions also run on the thread that prepares revisions, which has 4 MiB.
-const CALL_STACK_BYTES_MAX: usize = 2 << 20;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 
 fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
     let default = Limits::default();
@@ -312,36 +334,43 @@ fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Lim
         value.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
     };
     let limits = Limits {
-        message_bytes_max: size(section.bytes("message", problems), default.message_bytes_max),
+        message_bytes_max: size(
+            section.bytes_within("message", KIB..=MIB, problems),
+            default.message_bytes_max,
+        ),
         queue_jobs_max: size(
             section.number("queue_jobs", 8..=1_000_000, problems),
             default.queue_jobs_max,
         ),
-        queue_bytes_max: size(section.bytes("queue", problems), default.queue_bytes_max),
-        outbox_bytes_max: section.bytes("outbox", problems),
-        store_bytes_max: section.bytes("store", problems).unwrap_or(default.store_bytes_max),
+        queue_bytes_max: size(
+            section.bytes_within("queue", 64 * KIB..=4 * GIB, problems),
+            default.queue_bytes_max,
+        ),
+        outbox_bytes_max: section.bytes_within("outbox", 64 * KIB..=1_024 * GIB, problems),
+        store_bytes_max: section
+            .bytes_within("store", MIB..=1_024 * GIB, problems)
+            .unwrap_or(default.store_bytes_max),
         workers: section.number("workers", 1..=256, problems).and_then(|n| usize::try_from(n).ok()),
         function_memory_bytes_max: section
-            .bytes("function_memory", problems)
+            .bytes_within("function_memory", 64 * KIB..=4 * GIB, problems)
             .unwrap_or(default.function_memory_bytes_max),
-        call_stack_bytes: size(section.bytes("call_stack", problems), default.call_stack_bytes),
+        // Less does not hold the frames of an ordinary function. Functions also run on the thread
+        // that prepares revisions, which has 4 MiB.
+        call_stack_bytes: size(
+            section.bytes_within("call_stack", 64 * KIB..=2 * MIB, problems),
+            default.call_stack_bytes,
+        ),
         compile_memory_bytes_max: section
-            .bytes("compile_memory", problems)
+            .bytes_within("compile_memory", MIB..=64 * GIB, problems)
             .unwrap_or(default.compile_memory_bytes_max),
         compile_time_ms_max: section
-            .duration_ms("compile_time", problems)
+            .duration_ms_within("compile_time", 1_000..=3_600_000, problems)
             .unwrap_or(default.compile_time_ms_max),
         connections_max: size(
             section.number("connections", 1..=100_000, problems),
             default.connections_max,
         ),
     };
-    if limits.message_bytes_max > 1 << 20 {
-        problems.add(&section.span(), "`message` is at most \"1 MiB\"");
-    }
-    if !(CALL_STACK_BYTES_MIN..=CALL_STACK_BYTES_MAX).contains(&limits.call_stack_bytes) {
-        problems.add(&section.span(), "`call_stack` is between \"64 KiB\" and \"2 MiB\"");
-    }
     section.finish(problems);
     limits
 }

@@ -5,7 +5,7 @@
 //! list of known keys can never differ from the keys that are read.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -161,7 +161,7 @@ impl<'a, 't> Section<'a, 't> {
     pub fn number(
         &mut self,
         key: &'static str,
-        range: std::ops::RangeInclusive<u64>,
+        range: RangeInclusive<u64>,
         problems: &mut Problems<'_>,
     ) -> Option<u64> {
         let at = self.typed(key, "a whole number", problems, |value| {
@@ -184,6 +184,30 @@ impl<'a, 't> Section<'a, 't> {
     /// A duration such as `"3 s"`, in milliseconds.
     pub fn duration_ms(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<u64> {
         self.with_unit(key, "a duration such as \"3 s\"", &TIME_UNITS, problems)
+    }
+
+    /// A size in bytes within a range; outside it the problem names both ends.
+    pub fn bytes_within(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        problems: &mut Problems<'_>,
+    ) -> Option<u64> {
+        let span = self.span_of(key);
+        let value = self.bytes(key, problems)?;
+        within(key, value, &range, &SIZE_UNITS, &span, problems)
+    }
+
+    /// A duration in milliseconds within a range; outside it the problem names both ends.
+    pub fn duration_ms_within(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        problems: &mut Problems<'_>,
+    ) -> Option<u64> {
+        let span = self.span_of(key);
+        let value = self.duration_ms(key, problems)?;
+        within(key, value, &range, &TIME_UNITS, &span, problems)
     }
 
     fn with_unit(
@@ -336,6 +360,28 @@ pub fn parse_duration_ms(text: &str) -> Option<u64> {
     parse_unit(text, &TIME_UNITS)
 }
 
+fn within(
+    key: &str,
+    value: u64,
+    range: &RangeInclusive<u64>,
+    units: &[(&str, u64)],
+    span: &Range<usize>,
+    problems: &mut Problems<'_>,
+) -> Option<u64> {
+    if range.contains(&value) {
+        return Some(value);
+    }
+    let [low, high] = [range.start(), range.end()].map(|end| in_units(*end, units));
+    problems.add(span, format!("`{key}` must be between \"{low}\" and \"{high}\""));
+    None
+}
+
+/// In the largest unit that leaves a whole number.
+fn in_units(value: u64, units: &[(&str, u64)]) -> String {
+    let whole = units.iter().rev().find(|(_, factor)| value.is_multiple_of(*factor));
+    whole.map_or_else(|| value.to_string(), |(unit, factor)| format!("{} {unit}", value / factor))
+}
+
 fn parse_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
@@ -385,6 +431,14 @@ mod tests {
         assert_eq!(parse_unit("16 MiB", &SIZE_UNITS), Some(16 << 20));
         assert_eq!(parse_unit("90s", &TIME_UNITS), Some(90_000));
         assert_eq!(parse_unit("99999999999999999999 s", &TIME_UNITS), None);
+    }
+
+    #[test]
+    fn ranges_are_told_in_the_largest_whole_unit() {
+        assert_eq!(in_units(1 << 20, &SIZE_UNITS), "1 MiB");
+        assert_eq!(in_units(1_536, &SIZE_UNITS), "1536 B");
+        assert_eq!(in_units(90_000, &TIME_UNITS), "90 s");
+        assert_eq!(in_units(3_600_000, &TIME_UNITS), "1 h");
     }
 
     #[test]

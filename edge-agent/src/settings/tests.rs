@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn problems(text: &str) -> String {
@@ -42,7 +44,7 @@ workers = 0
         "line 8: `bind` must be ADDRESS:PORT",
         "exactly one of `certificate = true`",
         "a/#/b",
-        "`message` is at most",
+        "line 14: `message` must be between \"1 KiB\" and \"1 MiB\"",
         "`workers` must be between 1 and 256",
     ] {
         assert!(found.contains(part), "missing {part:?} in:\n{found}");
@@ -60,4 +62,110 @@ publish = [\"sensors/{device}/#\"]
 ";
     let settings = Settings::parse(text).expect("valid");
     assert_eq!(settings.devices[0].access.publish[0].as_str(), "sensors/press-7/#");
+}
+
+/// The texts that an operator meets, each for one file.
+#[test]
+fn each_mistake_says_what_to_do() {
+    let cases = [
+        ("", "line 1: the top level needs `name`\n"),
+        ("name = 7", "line 1: `name` must be a string\n"),
+        (
+            "name = \"a\"\nlistners = []",
+            "line 2: unknown key `listners` in the top level: did you mean `listeners`?\n",
+        ),
+        ("name = \"a\"\nlisteners = 1", "line 2: `listeners` must be an array of tables\n"),
+        ("name = \"a\"\n[limits]\nmessage = 1000", "line 3: `message` must be a string\n"),
+        (
+            "name = \"a\"\n[limits]\nstore = \"4 GB\"",
+            "line 3: `store` must be a size such as \"16 MiB\" (units: B, KiB, MiB, GiB)\n",
+        ),
+        (
+            "name = \"a\"\n[limits]\ncompile_time = \"0 s\"",
+            "line 3: `compile_time` must be between \"1 s\" and \"1 h\"\n",
+        ),
+        (
+            "name = \"a\"\n[[listeners]]\nbind = \"127.0.0.1:1883\"\n[[listeners]]\nbind = \"127.0.0.1:1883\"",
+            "line 5: the address \"127.0.0.1:1883\" stands here for the second time\n",
+        ),
+        (
+            "name = \"a\"\n[[devices]]\nname = \"d\"\ncertificate = true\n[[devices]]\nname = \"d\"\ncertificate = true",
+            "line 6: the device \"d\" stands here for the second time\n",
+        ),
+        ("name = \"a\"\n[[devices]]\ncertificate = true", "line 2: [[devices]] needs `name`\n"),
+        ("name = \"a", "line 1: not valid TOML: invalid basic string, expected `\"`\n"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(text), expected, "{text}");
+    }
+}
+
+/// Keys that the reader takes, by section, from what it says of one that it does not.
+fn known_keys() -> BTreeMap<String, BTreeSet<String>> {
+    const UNKNOWN: &str = "xxxxxxxxxxxxxxxx";
+    let sections = ["[[listeners]]", "[[devices]]", "[anonymous]", "[limits]"];
+    let text = sections.map(|section| format!("{section}\n{UNKNOWN} = 1\n")).concat();
+    let found = problems(&format!("{UNKNOWN} = 1\n{text}"));
+    let lines = found.lines().filter_map(|line| {
+        let (title, keys) =
+            line.split_once(&format!("`{UNKNOWN}` in "))?.1.split_once(": known keys: ")?;
+        Some((title.to_owned(), keys.split(", ").map(str::to_owned).collect()))
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_reference_lists_the_keys_that_are_read_and_no_others() {
+    let page = include_str!("../../../docs/agent-toml.md");
+    let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut title = String::new();
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            title = heading.trim_matches('`').to_lowercase();
+        } else if let Some(key) = line.strip_prefix("| `") {
+            let key = key.split('`').next().unwrap_or_default();
+            listed.entry(title.clone()).or_default().insert(key.to_owned());
+        }
+    }
+    // Tables of the top level have their own sections.
+    let mut known = known_keys();
+    let top = known.get_mut("the top level").expect("keys");
+    top.retain(|key| {
+        !listed.contains_key(&format!("[[{key}]]")) && !listed.contains_key(&format!("[{key}]"))
+    });
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn the_example_of_the_reference_is_valid() {
+    let page = include_str!("../../../docs/agent-toml.md");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("    "));
+    let example: Vec<_> = lines.collect();
+    let settings = Settings::parse(&example.join("\n")).expect("valid");
+    assert_eq!((settings.listeners.len(), settings.devices.len()), (2, 2));
+}
+
+/// The defaults and bounds that the page names.
+#[test]
+fn the_reference_names_the_defaults() {
+    let page = include_str!("../../../docs/agent-toml.md");
+    let row = |key: &str| {
+        let line = page.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+        line.unwrap_or_else(|| panic!("no row for {key}")).to_owned()
+    };
+    let default = Limits::default();
+    let mib = |bytes: u64| format!("| {} MiB |", bytes >> 20);
+    for (key, wanted) in [
+        ("message", format!("| {} KiB |", default.message_bytes_max >> 10)),
+        ("queue_jobs", format!("| {} |", default.queue_jobs_max)),
+        ("queue", mib(default.queue_bytes_max as u64)),
+        ("store", format!("| {} GiB |", default.store_bytes_max >> 30)),
+        ("function_memory", mib(default.function_memory_bytes_max)),
+        ("call_stack", format!("| {} KiB |", default.call_stack_bytes >> 10)),
+        ("compile_memory", mib(default.compile_memory_bytes_max)),
+        ("compile_time", format!("| {} s |", default.compile_time_ms_max / 1_000)),
+        ("connections", format!("| {} |", default.connections_max)),
+    ] {
+        assert!(row(key).contains(&wanted), "{}: {wanted}", row(key));
+    }
 }

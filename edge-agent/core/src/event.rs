@@ -99,11 +99,11 @@ pub enum CoreEvent {
     /// A receipt for what was never written.
     ReceiptRefused { stream: StreamId, seq: RecordSeq, newest: RecordSeq },
     /// A schedule slot came.
-    SlotFired { trigger: TriggerId, slot_unix_s: u64 },
+    SlotFired { trigger: TriggerId, slot_s: u64 },
     /// At least one slot passed while nobody could act on it.
-    SlotsMissed { trigger: TriggerId, last_unix_s: u64 },
+    SlotsMissed { trigger: TriggerId, last_s: u64 },
     /// The wall clock is far behind the last used slot; the mark was taken back.
-    ClockBehindMark { trigger: TriggerId, mark_unix_s: u64, now_unix_s: u64 },
+    ClockBehindMark { trigger: TriggerId, mark_s: u64, now_s: u64 },
 }
 
 /// Why a dead letter was not taken up again.

@@ -370,7 +370,7 @@ pub enum CoreOp {
     PutScheduleMark {
         /// The trigger.
         trigger: TriggerId,
-        /// Unix seconds of the slot.
-        slot_unix_s: u64,
+        /// The slot, in seconds on the schedule's clock.
+        slot_s: u64,
     },
 }

@@ -1,11 +1,11 @@
-//! Schedules of triggers: `rate(5 minutes)` and `cron(Min Hour DoM Mon DoW Year)`, in UTC.
+//! Schedules of triggers: `rate(5 minutes)` and `cron(Min Hour DoM Mon DoW Year)`.
 //!
 //! # Invariants
-//! - Pure: a schedule is a set of slots on the wall clock, in Unix seconds, all of them whole
-//!   minutes. The slots of a rate are the multiples of its period since 1970, so that they are the
-//!   same after a restart.
+//! - Pure: a schedule is a set of slots, in whole seconds. Those of a rate are the multiples of its
+//!   period in gateway time, so that they are the same after a restart and need no clock that
+//!   anybody vouches for. Those of cron are whole minutes of wall time, in UTC since 1970.
 //! - [`Schedule::next_after`] is strictly later, [`Schedule::last_at_or_before`] is not later, and
-//!   both end after a bounded search (the years 1970 to 2199).
+//!   both end after a bounded search (cron: the years 1970 to 2199).
 //!
 //! The notation is that of Amazon `EventBridge`: exactly one of day-of-month and day-of-week is
 //! `?`, Sunday is 1, and `L`, `W` and `#` mean the last day, the nearest weekday and the n-th.
@@ -45,7 +45,9 @@ pub enum ScheduleError {
     #[error("write `rate(5 minutes)` or `cron(0 6 ? * MON-FRI *)`")]
     Form,
     /// A rate that is none.
-    #[error("`{0}` is no rate: write a whole number and minutes, hours or days; `rate(1 minute)`")]
+    #[error(
+        "`{0}` is no rate: a whole number of seconds, minutes, hours or days; `rate(1 minute)`"
+    )]
     Rate(String),
     /// 1 takes the singular, all others the plural.
     #[error("write `{0}`")]
@@ -107,21 +109,27 @@ impl Schedule {
         &self.text
     }
 
-    /// First slot after a moment; both in Unix seconds.
+    /// Whether its slots are moments of wall time (Unix seconds), not of gateway time.
     #[must_use]
-    pub fn next_after(&self, unix_s: u64) -> Option<u64> {
+    pub fn is_on_wall_time(&self) -> bool {
+        matches!(self.kind, Kind::Cron(_))
+    }
+
+    /// First slot after a moment; both in seconds on its clock.
+    #[must_use]
+    pub fn next_after(&self, at_s: u64) -> Option<u64> {
         match &self.kind {
-            Kind::Rate { period_s } => (unix_s / period_s).checked_add(1)?.checked_mul(*period_s),
-            Kind::Cron(cron) => cron.next_after(unix_s),
+            Kind::Rate { period_s } => (at_s / period_s).checked_add(1)?.checked_mul(*period_s),
+            Kind::Cron(cron) => cron.next_after(at_s),
         }
     }
 
-    /// Last slot at or before a moment; both in Unix seconds.
+    /// Last slot at or before a moment; both in seconds on its clock.
     #[must_use]
-    pub fn last_at_or_before(&self, unix_s: u64) -> Option<u64> {
+    pub fn last_at_or_before(&self, at_s: u64) -> Option<u64> {
         match &self.kind {
-            Kind::Rate { period_s } => Some(unix_s / period_s * period_s),
-            Kind::Cron(cron) => cron.last_at_or_before(unix_s),
+            Kind::Rate { period_s } => Some(at_s / period_s * period_s),
+            Kind::Cron(cron) => cron.last_at_or_before(at_s),
         }
     }
 }
@@ -154,6 +162,7 @@ fn parse_rate(text: &str) -> Result<u64, ScheduleError> {
     let count: u64 = number.parse().map_err(|_| bad())?;
     let singular = unit.strip_suffix('s').unwrap_or(unit);
     let unit_s = match singular {
+        "second" => 1,
         "minute" => MINUTE_S,
         "hour" => 60 * MINUTE_S,
         "day" => 24 * 60 * MINUTE_S,

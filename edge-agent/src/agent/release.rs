@@ -130,3 +130,58 @@ fn scope(scope: StateScope) -> core::StateScope {
 fn filter(text: &str) -> Result<TopicFilter, String> {
     text.parse().map_err(|err| format!("{text:?}: {err}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use edge_core::release::TriggerSource;
+    use sync_protocol::manifest::{FORMAT, MqttSource, Retry, ScheduleSource};
+
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            format: FORMAT,
+            app: "app".to_owned(),
+            version: "1.0.0".to_owned(),
+            sequence: 1,
+            floor: 0,
+            functions: Default::default(),
+            triggers: Default::default(),
+        }
+    }
+
+    fn resolved(source: Source) -> Result<core::TriggerSpec, String> {
+        let trigger = Trigger { function: "f".to_owned(), source, retry: Retry::default() };
+        trigger_spec(&manifest(), "t", &trigger)
+    }
+
+    #[test]
+    fn a_schedule_of_the_contract_is_one_for_the_core() {
+        for text in ["rate(1 second)", "rate(366 days)", "cron(*/5 * ? * MON-FRI *)"] {
+            let expression = text.to_owned();
+            let source = ScheduleSource { expression, missed: MissedSlots::Once };
+            let spec =
+                resolved(Source::Schedule(source)).unwrap_or_else(|why| panic!("{text}: {why}"));
+            let TriggerSource::Schedule { schedule, missed } = spec.source else {
+                panic!("{text}")
+            };
+            assert_eq!((schedule.as_str(), missed), (text, core::MissedSlots::Once));
+            assert_eq!(schedule.is_on_wall_time(), text.starts_with("cron"), "{text}");
+        }
+        let expression = "cron(0 0 31 2 ? *)".to_owned();
+        let never = ScheduleSource { expression, missed: MissedSlots::Skip };
+        let why = resolved(Source::Schedule(never)).expect_err("no such day");
+        assert!(why.starts_with("schedule: this schedule never comes"), "{why}");
+    }
+
+    #[test]
+    fn a_thrifty_trigger_is_thrifty_in_the_core() {
+        let mqtt = |durability| {
+            let topics = vec!["in/#".to_owned()];
+            resolved(Source::Mqtt(MqttSource { topics, durability, allow_loop: false }))
+        };
+        let durability = |spec: Result<core::TriggerSpec, String>| spec.map(|spec| spec.durability);
+        assert_eq!(durability(mqtt(Durability::Thrifty)), Ok(core::Durability::Thrifty));
+        assert_eq!(durability(mqtt(Durability::Prompt)), Ok(core::Durability::Prompt));
+    }
+}

@@ -51,7 +51,7 @@ fn head(status: &Value, lines: &mut Lines) {
         lines.add(if n == 0 { "degraded" } else { "" }, reason);
     }
     if status["clock"]["synced"] == Value::Bool(false) {
-        lines.add("clock", "not synced: schedules wait");
+        lines.add("clock", "not synced: cron schedules wait");
     }
 }
 
@@ -186,7 +186,7 @@ gateway       barn (version 0.1.0), up for 1 h 6 min
 listening     127.0.0.1:1883, 0.0.0.0:8883
 degraded      no control plane: connection refused
               a/f is paused
-clock         not synced: schedules wait
+clock         not synced: cron schedules wait
 uplink        down, last contact 1 min 30 s ago
 devices       3 connected, 12 sessions
 queue         1,200 events (2.0 KiB), the oldest for 350 ms; 2 running, 0 held

@@ -205,8 +205,8 @@ fn core_changes(op: &CoreOp, positions: &mut Positions, out: &mut Vec<Change>) {
             out.push(put(Table::Probation, text(&mark.app), encode(mark)));
         }
         CoreOp::DeleteProbation { app } => out.push(delete(Table::Probation, text(app))),
-        CoreOp::PutScheduleMark { trigger, slot_unix_s } => {
-            out.push(put(Table::ScheduleMark, text(trigger.as_str()), encode(slot_unix_s)));
+        CoreOp::PutScheduleMark { trigger, slot_s } => {
+            out.push(put(Table::ScheduleMark, text(trigger.as_str()), encode(slot_s)));
         }
     }
 }

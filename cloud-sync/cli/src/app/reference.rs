@@ -197,10 +197,10 @@ pub const TRIGGER: Table = Table {
             "schedule",
             "\"rate(5 minutes)\" or \"cron(0 6 ? * MON-FRI *)\"",
             "none",
-            "Slots in time. `rate` counts minutes, hours or days; its slots are whole multiples \
-             since 1970. `cron` has the six fields of AWS in UTC: minute, hour, day of month, \
-             month, day of week, year; one of the two day fields is `?` (the example is 06:00 on \
-             working days). Both run only while the gateway's clock is synced.",
+            "Slots in time. `rate` counts seconds, minutes, hours or days of the gateway's own \
+             time, which needs no synced clock. `cron` has the six fields of AWS in UTC: minute, \
+             hour, day of month, month, day of week, year; one of the two day fields is `?` (the \
+             example is 06:00 on working days); it runs only while the gateway's clock is synced.",
         ),
         key(
             "missed",

@@ -8,6 +8,7 @@ use crate::id::TriggerId;
 use crate::message::Properties;
 use crate::op::{CoreOp, DeadReason, Event};
 use crate::queue::Due;
+use crate::release::TriggerSource;
 use crate::slots::SlotDue;
 use crate::time::{ClockQuality, WallTime};
 use crate::turn::Turn;
@@ -43,33 +44,38 @@ impl Core {
 
     fn slot(&mut self, due: SlotDue, turn: &mut Turn<'_>) {
         match due {
-            SlotDue::Fire { trigger, slot_unix_s, missed } => {
+            SlotDue::Fire { trigger, slot_s, missed } => {
                 if missed {
-                    let (trigger, last_unix_s) = (trigger.clone(), slot_unix_s);
-                    turn.event(CoreEvent::SlotsMissed { trigger, last_unix_s });
+                    let (trigger, last_s) = (trigger.clone(), slot_s);
+                    turn.event(CoreEvent::SlotsMissed { trigger, last_s });
                 }
-                self.fire(&trigger, slot_unix_s, turn);
+                self.fire(&trigger, slot_s, turn);
             }
-            SlotDue::Skip { trigger, slot_unix_s } => {
-                let op = CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_unix_s };
+            SlotDue::Skip { trigger, slot_s } => {
+                let op = CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_s };
                 turn.op(op, Pace::Lazy);
-                turn.event(CoreEvent::SlotsMissed { trigger, last_unix_s: slot_unix_s });
+                turn.event(CoreEvent::SlotsMissed { trigger, last_s: slot_s });
             }
-            SlotDue::Behind { trigger, mark_unix_s, now_unix_s } => {
-                let op =
-                    CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_unix_s: now_unix_s };
+            SlotDue::Behind { trigger, mark_s, now_s } => {
+                let op = CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_s: now_s };
                 turn.op(op, Pace::Prompt);
-                turn.event(CoreEvent::ClockBehindMark { trigger, mark_unix_s, now_unix_s });
+                turn.event(CoreEvent::ClockBehindMark { trigger, mark_s, now_s });
             }
         }
     }
 
     /// The mark and the job of a slot stand in one batch.
-    fn fire(&mut self, trigger: &TriggerId, slot_unix_s: u64, turn: &mut Turn<'_>) {
+    fn fire(&mut self, trigger: &TriggerId, slot_s: u64, turn: &mut Turn<'_>) {
         let Some(spec) = self.trigger(trigger) else { return };
         let pace = pace_of(&spec);
-        turn.op(CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_unix_s }, pace);
-        turn.event(CoreEvent::SlotFired { trigger: trigger.clone(), slot_unix_s });
+        let time = match &spec.source {
+            TriggerSource::Schedule { schedule, .. } if schedule.is_on_wall_time() => {
+                WallTime { unix_ms: slot_s.saturating_mul(1_000), quality: ClockQuality::Synced }
+            }
+            _ => turn.now.wall,
+        };
+        turn.op(CoreOp::PutScheduleMark { trigger: trigger.clone(), slot_s }, pace);
+        turn.event(CoreEvent::SlotFired { trigger: trigger.clone(), slot_s });
         let event = Event {
             id: self.next_event_id(),
             trigger: trigger.clone(),
@@ -78,10 +84,7 @@ impl Core {
             properties: Properties::default(),
             device: None,
             message_id: None,
-            time: WallTime {
-                unix_ms: slot_unix_s.saturating_mul(1_000),
-                quality: ClockQuality::Synced,
-            },
+            time,
             hops: 0,
             maybe_repeat: false,
         };

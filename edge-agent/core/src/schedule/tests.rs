@@ -43,10 +43,11 @@ fn rates_are_multiples_of_their_period() {
     check("rate(5 minutes)", "2026-11-23 10:02", &["2026-11-23 10:05", "2026-11-23 10:10"]);
     check("rate(1 hour)", "2026-11-23 10:00", &["2026-11-23 11:00", "2026-11-23 12:00"]);
     check("rate(1 day)", "2026-11-23 10:00", &["2026-11-24 00:00", "2026-11-25 00:00"]);
+    assert_eq!(parse("rate(10 seconds)").next_after(25), Some(30));
     let number = |text: &str| ScheduleError::Number(text.to_owned());
     assert_eq!(Schedule::parse("rate(1 minutes)"), Err(number("rate(1 minute)")));
     assert_eq!(Schedule::parse("rate(5 minute)"), Err(number("rate(5 minutes)")));
-    for bad in ["rate(0 minutes)", "rate(5 seconds)", "rate(-1 days)", "rate(5)", "rate()"] {
+    for bad in ["rate(0 minutes)", "rate(5 fortnights)", "rate(-1 days)", "rate(5)", "rate()"] {
         assert!(matches!(Schedule::parse(bad), Err(ScheduleError::Rate(_))), "{bad}");
     }
     assert!(Schedule::parse("rate(18446744073709551615 days)").is_err());

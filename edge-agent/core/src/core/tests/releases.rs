@@ -202,7 +202,7 @@ fn held_deliveries_follow_the_revision() {
 #[test]
 fn a_slot_and_its_mark_enter_one_batch() {
     let mut hourly = trigger("a/t", "a/f", "x");
-    let schedule = Schedule::parse("rate(1 hour)").unwrap();
+    let schedule = Schedule::parse("cron(0 * * * ? *)").unwrap();
     hourly.source = TriggerSource::Schedule { schedule, missed: MissedSlots::Once };
     let release = release(1, vec![function("a/f")], vec![hourly]);
     let mut world = World::new(settings());
@@ -223,4 +223,30 @@ fn a_slot_and_its_mark_enter_one_batch() {
     world.wall.unix_ms += 5 * 3_600_000;
     world.tell(Input::Tick);
     assert_eq!(world.core.status(world.now()).jobs, 2, "one event for five slots");
+}
+
+/// Without any clock that somebody vouches for: rates run, with the label that there is.
+#[test]
+fn a_rate_fires_without_a_synced_clock_and_goes_on_over_a_restart() {
+    let mut minutely = trigger("a/t", "a/f", "x");
+    let schedule = Schedule::parse("rate(1 minute)").unwrap();
+    minutely.source = TriggerSource::Schedule { schedule, missed: MissedSlots::Skip };
+    let release = release(1, vec![function("a/f")], vec![minutely]);
+    let mut world = World::with(settings(), &[&release]);
+    let mut fired = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..3 {
+            world.pass_with_deadlines(60_000);
+            fired.push((world.at, world.running[&world.the_job()].event.time));
+            world.finish_the_job(done());
+        }
+        world.commit();
+        world.crash();
+        world.tell(Input::Activate { release: release.clone(), probation: None });
+        world.tell(Input::Started);
+        assert!(world.running.is_empty(), "no slot is used twice");
+    }
+    assert_eq!(world.saw(|event| matches!(event, CoreEvent::SlotFired { .. })), 6);
+    assert_eq!(world.saw(|event| matches!(event, CoreEvent::SlotsMissed { .. })), 0);
+    assert!(fired.iter().all(|(_, time)| time.quality == ClockQuality::Unsynced), "{fired:?}");
 }

@@ -73,8 +73,8 @@ impl Store {
             CoreOp::DeleteProbation { app } => {
                 self.probations.remove(&app);
             }
-            CoreOp::PutScheduleMark { trigger, slot_unix_s } => {
-                self.marks.insert(trigger, slot_unix_s);
+            CoreOp::PutScheduleMark { trigger, slot_s } => {
+                self.marks.insert(trigger, slot_s);
             }
         }
     }

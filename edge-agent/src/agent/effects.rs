@@ -57,7 +57,7 @@ impl Gateway {
                 let pace = if op.is_lazy() { Pace::Lazy } else { Pace::Prompt };
                 self.commit.push(Op::Broker(op), pace, self.now.at);
             }
-            broker::Effect::Event(event) => self.telemetry.broker(&event),
+            broker::Effect::Event(event) => self.telemetry.broker(&event, self.now.at),
             broker::Effect::Send { .. }
             | broker::Effect::PauseRead { .. }
             | broker::Effect::ResumeRead { .. }

@@ -174,6 +174,7 @@ impl Gateway {
         if self.core.next_deadline().is_some_and(|at| at <= self.now.at) {
             self.with_core(CoreInput::Tick);
         }
+        self.telemetry.tell_drops(self.now.at);
         self.report_health();
         self.carry_out();
     }
@@ -204,10 +205,8 @@ impl Gateway {
         }
         let mut effects = Vec::new();
         self.broker.flush(&mut effects);
-        for effect in effects {
-            let left = self.port.apply(effect);
-            assert!(left.is_none(), "flush makes sends only");
-        }
+        self.work.extend(effects.into_iter().map(Work::Broker));
+        self.carry_out();
     }
 
     fn inbound(&mut self, inbound: Inbound) {

@@ -1,6 +1,8 @@
 //! Events of core and broker become log lines; function logs go to whoever follows.
 
-use edge_broker::broker::BrokerEvent;
+use std::collections::BTreeMap;
+
+use edge_broker::broker::{BrokerEvent, DropReason};
 use edge_core::event::CoreEvent;
 use edge_core::outcome::Outcome;
 use edge_core::time::Millis;
@@ -11,21 +13,28 @@ use crate::runtime::{self, Completion};
 /// Interval of health reports.
 const HEALTH_EVERY: Millis = Millis(30_000);
 
+/// Drops are told at most this often: a flood of messages must not become a flood of lines.
+const DROPS_EVERY: Millis = Millis(1_000);
+
 /// What is told, to whom and when.
 #[derive(Debug, Default)]
 pub(super) struct Telemetry {
     followed_until: Millis,
     health_at: Millis,
     lines: Vec<LogLine>,
+    /// Messages the broker has dropped and nobody was told of.
+    untold_drops: BTreeMap<DropReason, u64>,
+    drops_told_at: Millis,
     /// Attempts that failed since start.
     pub faults: u64,
 }
 
 impl Telemetry {
-    /// When the next health report is due.
+    /// When the next health report is due, or drops are to be told.
     #[must_use]
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        Some(self.health_at)
+        let drops = (!self.untold_drops.is_empty()).then_some(self.drops_told_at + DROPS_EVERY);
+        Some(drops.unwrap_or(self.health_at).min(self.health_at))
     }
 
     /// Whether a health report is due; the next one is set.
@@ -92,12 +101,25 @@ impl Telemetry {
     }
 
     /// Something happened in the broker.
-    pub(super) fn broker(&mut self, event: &BrokerEvent) {
+    pub(super) fn broker(&mut self, event: &BrokerEvent, now: Millis) {
         match event {
-            BrokerEvent::Dropped { .. } | BrokerEvent::Violation { .. } => {
-                tracing::warn!(?event, "broker");
+            BrokerEvent::Dropped { reason, messages } => {
+                *self.untold_drops.entry(*reason).or_default() += messages;
+                self.tell_drops(now);
             }
+            BrokerEvent::Violation { .. } => tracing::warn!(?event, "broker"),
             event => tracing::debug!(?event, "broker"),
+        }
+    }
+
+    /// Tells of dropped messages, unless that was done a moment ago.
+    pub(super) fn tell_drops(&mut self, now: Millis) {
+        if now < self.drops_told_at + DROPS_EVERY {
+            return;
+        }
+        while let Some((reason, messages)) = self.untold_drops.pop_first() {
+            tracing::warn!(?reason, messages, "messages were dropped");
+            self.drops_told_at = now;
         }
     }
 }
@@ -121,5 +143,25 @@ fn level(level: runtime::LogLevel) -> LogLevel {
         runtime::LogLevel::Info => LogLevel::Info,
         runtime::LogLevel::Warn => LogLevel::Warn,
         runtime::LogLevel::Error | runtime::LogLevel::Panic => LogLevel::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_are_told_at_most_once_a_second_and_none_is_forgotten() {
+        let mut telemetry = Telemetry { health_at: Millis(60_000), ..Telemetry::default() };
+        let drop = BrokerEvent::Dropped { reason: DropReason::Expired, messages: 2 };
+        telemetry.broker(&drop, Millis(5_000));
+        assert!(telemetry.untold_drops.is_empty(), "the first at once");
+        telemetry.broker(&drop, Millis(5_001));
+        telemetry.broker(&drop, Millis(5_999));
+        assert_eq!(telemetry.untold_drops[&DropReason::Expired], 4);
+        assert_eq!(telemetry.next_deadline(), Some(Millis(6_000)));
+        telemetry.tell_drops(Millis(6_000));
+        assert!(telemetry.untold_drops.is_empty());
+        assert_eq!(telemetry.next_deadline(), Some(Millis(60_000)));
     }
 }

@@ -163,7 +163,8 @@ pub enum DisconnectCause {
 }
 
 /// Why a message was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// QoS 0 from a client over its ingress budget.
     IngressBudget,
@@ -215,7 +216,7 @@ pub struct Status {
 }
 
 /// Sums since the broker was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     /// Publishes received.
     pub received: u64,

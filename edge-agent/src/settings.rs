@@ -113,6 +113,8 @@ pub struct Limits {
     pub compile_time_ms_max: u64,
     /// Connections at once.
     pub connections_max: usize,
+    /// Unacked publishes of one device (receive maximum, MQTT 5).
+    pub receive_max: u16,
 }
 
 impl Default for Limits {
@@ -129,6 +131,7 @@ impl Default for Limits {
             compile_memory_bytes_max: 512 << 20,
             compile_time_ms_max: 60_000,
             connections_max: 10_000,
+            receive_max: 32,
         }
     }
 }
@@ -370,6 +373,10 @@ fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Lim
             section.number("connections", 1..=100_000, problems),
             default.connections_max,
         ),
+        receive_max: section
+            .number("receive_max", 1..=u64::from(u16::MAX), problems)
+            .and_then(|n| u16::try_from(n).ok())
+            .unwrap_or(default.receive_max),
     };
     section.finish(problems);
     limits

@@ -33,6 +33,7 @@ publish = [\"a/#/b\"]
 [limits]
 message = \"2 MiB\"
 workers = 0
+receive_max = 65536
 ";
     let found = problems(text);
     for part in [
@@ -46,6 +47,7 @@ workers = 0
         "a/#/b",
         "line 14: `message` must be between \"1 KiB\" and \"1 MiB\"",
         "`workers` must be between 1 and 256",
+        "`receive_max` must be between 1 and 65535",
     ] {
         assert!(found.contains(part), "missing {part:?} in:\n{found}");
     }

@@ -68,6 +68,7 @@ impl Agent {
         let limits = BrokerLimits {
             message_bytes_max: self.settings.limits.message_bytes_max,
             connections_max: self.settings.limits.connections_max,
+            receive_max: self.settings.limits.receive_max,
             ..BrokerLimits::default()
         };
         let transport_limits = TransportLimits {

@@ -24,6 +24,7 @@ mod start;
 mod state;
 mod status;
 mod telemetry;
+mod turns;
 mod wear;
 
 pub use start::{Agent, RunError, Stopper};

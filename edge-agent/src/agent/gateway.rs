@@ -4,11 +4,12 @@
 //! - Nothing here blocks but the wait for the next input.
 //! - Effects are carried out in the order they were made, all of one input before the next one; so
 //!   all that an input causes stands in one batch.
-//! - A turn takes at most [`TURN_INPUTS_MAX`] inputs, then writes are flushed and the batch judged.
+//! - A turn takes inputs for at most [`TURN_MAX`], then writes are flushed and the batch judged. The
+//!   network and everybody else take turns, so that neither keeps the other waiting.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edge_broker::broker::{self, Broker, Turn};
 use edge_broker::transport::Port;
@@ -30,13 +31,17 @@ use super::link::LinkState;
 use super::plant::Plant;
 use super::state::State;
 use super::telemetry::Telemetry;
+use super::turns::Turns;
 use super::wear::Wear;
 use crate::store::{self, Reader};
 use crate::tls::TimeFloor;
 use crate::uplink::{Say, Uplink};
 
-/// Inputs of one turn.
-pub(super) const TURN_INPUTS_MAX: usize = 256;
+/// How long a turn takes inputs. The last one, a read of a connection, may take as long again.
+const TURN_MAX: Duration = Duration::from_millis(2);
+
+/// Batches with nothing to write that a turn closes.
+const EMPTY_BATCHES_MAX: usize = 256;
 
 /// Why the loop ended.
 #[derive(Debug)]
@@ -50,6 +55,15 @@ pub(super) enum Ended {
         /// First attempt number of the next life.
         next_attempt: u64,
     },
+}
+
+/// What a turn begins with.
+#[derive(Debug)]
+enum Taken {
+    Inbound(Inbound),
+    Network(broker::Input),
+    /// Something may be due.
+    Time,
 }
 
 /// Something to do, made by broker or core.
@@ -85,6 +99,7 @@ pub(super) struct Gateway {
     /// Positions of the outbox that become readable with a ticket.
     pub(super) grown: VecDeque<(BatchSeq, u8, u64)>,
     pub(super) plant: Plant,
+    pub(super) turns: Turns,
     pub(super) stopping: bool,
     pub(super) idle: bool,
     pub(super) failed: Option<store::StoreError>,
@@ -95,15 +110,16 @@ impl Gateway {
     pub(super) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Inbound>) -> Ended {
         loop {
             let wait = self.wait();
-            tokio::select! {
+            let taken = tokio::select! {
                 biased;
-                Some(inbound) = inbox.recv() => self.take_inbound(inbound, inbox),
-                Some(input) = self.port.recv(), if self.commit.has_room() => {
-                    self.take_network(input);
-                }
-                () = tokio::time::sleep(wait) => self.tick(),
-            }
+                Some(inbound) = inbox.recv() => Taken::Inbound(inbound),
+                Some(input) = self.port.recv(), if self.commit.has_room() => Taken::Network(input),
+                () = tokio::time::sleep(wait) => Taken::Time,
+            };
+            let begun = Instant::now();
+            self.turn(taken, begun, inbox);
             self.finish_turn();
+            self.turns.took(begun.elapsed());
             if let Some(error) = self.failed.take() {
                 let next_attempt = self.core.next_attempt();
                 self.tear_down();
@@ -138,36 +154,40 @@ impl Gateway {
         self.clock.until(at.min(self.now.at + LONGEST))
     }
 
-    fn take_inbound(&mut self, first: Inbound, inbox: &mut mpsc::UnboundedReceiver<Inbound>) {
+    fn turn(&mut self, first: Taken, begun: Instant, inbox: &mut mpsc::UnboundedReceiver<Inbound>) {
         self.now = self.clock.now();
         let mut next = Some(first);
-        for _ in 0..TURN_INPUTS_MAX {
-            let Some(inbound) = next else { break };
-            self.inbound(inbound);
+        let mut network_first = false;
+        while let Some(taken) = next {
+            // The store is idle until the next batch is closed, at the end of the turn.
+            let store_is_idle = matches!(taken, Taken::Inbound(Inbound::Store(_)));
+            match taken {
+                Taken::Inbound(inbound) => self.inbound(inbound),
+                Taken::Network(input) => {
+                    self.with_broker(|broker, turn| broker.handle(input, turn));
+                }
+                Taken::Time => self.tick(),
+            }
             self.carry_out();
-            if !self.commit.has_room() {
+            if store_is_idle || !self.commit.has_room() || begun.elapsed() >= TURN_MAX {
                 break;
             }
-            next = inbox.try_recv().ok();
+            network_first = !network_first;
+            next = self.next(network_first, inbox);
         }
     }
 
-    fn take_network(&mut self, first: broker::Input) {
-        self.now = self.clock.now();
-        let mut next = Some(first);
-        for _ in 0..TURN_INPUTS_MAX {
-            let Some(input) = next else { break };
-            self.with_broker(|broker, turn| broker.handle(input, turn));
-            self.carry_out();
-            if !self.commit.has_room() {
-                break;
-            }
-            next = self.port.try_recv();
-        }
+    fn next(
+        &mut self,
+        network_first: bool,
+        inbox: &mut mpsc::UnboundedReceiver<Inbound>,
+    ) -> Option<Taken> {
+        let mut inbound = || inbox.try_recv().ok().map(Taken::Inbound);
+        let mut network = || self.port.try_recv().map(Taken::Network);
+        if network_first { network().or_else(inbound) } else { inbound().or_else(network) }
     }
 
     fn tick(&mut self) {
-        self.now = self.clock.now();
         if self.broker.next_deadline().is_some_and(|at| at <= self.now.at) {
             self.with_broker(|broker, turn| broker.handle(broker::Input::Tick, turn));
         }
@@ -176,13 +196,12 @@ impl Gateway {
         }
         self.telemetry.tell_drops(self.now.at);
         self.report_health();
-        self.carry_out();
     }
 
     /// Writes are flushed, the batch is closed where that is due.
     fn finish_turn(&mut self) {
         // A batch with nothing to write is durable at once; what that releases may fill the next.
-        for _ in 0..TURN_INPUTS_MAX {
+        for _ in 0..EMPTY_BATCHES_MAX {
             if let Some(waiting) = self.broker.waits_for()
                 && waiting >= self.commit.open()
             {

@@ -309,6 +309,7 @@ impl Agent {
             work: broker_effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),
             plant: Plant::from_environment(),
+            turns: Default::default(),
             stopping: false,
             idle: false,
             failed: None,

@@ -40,6 +40,7 @@ impl Gateway {
             }),
             "disk": self.wear.json(&stats, self.now.at),
             "deployments": super::report::json(&self.deployments.reconciler),
+            "loop": self.turns.json(),
             "store": stats,
             "broker": broker,
             "core": core,

@@ -140,6 +140,14 @@ impl Gateway {
         Ok(())
     }
 
+    /// Process id.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the gateway is not running")?.id())
+    }
+
     /// Enrols it with a token of the control plane.
     ///
     /// # Errors

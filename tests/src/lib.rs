@@ -5,6 +5,7 @@
 //! start, and spoken to over sockets.
 
 pub mod author;
+pub mod bench;
 pub mod cloud;
 pub mod device;
 pub mod gateway;

@@ -1,5 +1,6 @@
 //! Build, test, demo and benchmark tasks of Holm: `cargo xtask --help`.
 
+mod bench;
 mod command;
 mod demo;
 mod setup;
@@ -23,6 +24,9 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
+    /// Measures what Holm does, in the release profile.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> std::process::ExitCode {
@@ -40,5 +44,6 @@ fn run() -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
+        Task::Bench(bench) => bench::run(&bench),
     }
 }

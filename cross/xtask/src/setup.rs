@@ -28,13 +28,17 @@ pub(crate) struct Part {
     pub(crate) program: &'static str,
     /// The package that has it.
     pub(crate) package: &'static str,
-    /// The test target that is skipped without it.
+    /// The test target that is skipped without it, or the task that cannot do without.
     pub(crate) suite: &'static str,
 }
 
 /// Parts of suites that need a peer.
 pub(crate) const PARTS: &[Part] =
     &[Part { program: "mosquitto_pub", package: "mosquitto-clients", suite: "mosquitto" }];
+
+/// The broker that the benchmark measures against.
+pub(crate) const MOSQUITTO: Part =
+    Part { program: "mosquitto", package: "mosquitto", suite: "bench pipeline" };
 
 impl Part {
     /// Whether the program can be started.

@@ -1,0 +1,13 @@
+//! The benchmark as a process of its own, in the release profile: `bench-pipeline PLAN.json`.
+//! `cargo xtask bench pipeline` builds it and writes its plan.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use system_tests::bench::run::{self, Plan};
+
+fn main() -> Result<ExitCode> {
+    let path = std::env::args().nth(1).context("usage: bench-pipeline PLAN.json")?;
+    let plan: Plan = serde_json::from_slice(&std::fs::read(path)?)?;
+    Ok(if run::run(&plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

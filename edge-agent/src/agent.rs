@@ -20,6 +20,7 @@ mod plant;
 mod prepare;
 mod release;
 mod report;
+mod room;
 mod start;
 mod state;
 mod status;

@@ -47,4 +47,4 @@ pub use invoke::{EventFile, InvokeError, InvokeReport, invoke_once};
 pub use limits::Limits;
 pub use prepared::{FunctionProfile, PrepareError, Prepared, Runtime, RuntimeError};
 pub use state::{MemoryState, StateDomain, StateView};
-pub use workers::{Completion, Invocation, Workers};
+pub use workers::{AttemptHook, Completion, Invocation, Workers};

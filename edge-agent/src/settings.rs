@@ -115,6 +115,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Unacked publishes of one device (receive maximum, MQTT 5).
     pub receive_max: u16,
+    /// Least time between a restart and a will left over from before it.
+    pub will_after_restart_ms_min: u64,
 }
 
 impl Default for Limits {
@@ -132,6 +134,7 @@ impl Default for Limits {
             compile_time_ms_max: 60_000,
             connections_max: 10_000,
             receive_max: 32,
+            will_after_restart_ms_min: 60_000,
         }
     }
 }
@@ -331,6 +334,9 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// A will that comes later than this is of no use to anybody.
+const WILL_AFTER_RESTART_MS_MAX: u64 = 3_600_000;
+
 fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
     let default = Limits::default();
     let size = |value: Option<u64>, default: usize| {
@@ -377,6 +383,9 @@ fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Lim
             .number("receive_max", 1..=u64::from(u16::MAX), problems)
             .and_then(|n| u16::try_from(n).ok())
             .unwrap_or(default.receive_max),
+        will_after_restart_ms_min: section
+            .duration_ms_within("will_after_restart", 0..=WILL_AFTER_RESTART_MS_MAX, problems)
+            .unwrap_or(default.will_after_restart_ms_min),
     };
     section.finish(problems);
     limits

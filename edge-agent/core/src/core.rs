@@ -25,6 +25,7 @@ mod clock;
 mod finish;
 mod letters;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::dead::DeadLetters;
@@ -35,6 +36,7 @@ use crate::holds::Holds;
 use crate::id::{Epoch, EventId, FunctionId, RecordSeq, StreamId, TriggerId};
 use crate::input::Input;
 use crate::limits::Limits;
+use crate::message::Message;
 use crate::op::{DedupeRow, Job, OutboxChunk, ProbationMark};
 use crate::outbox::Outbox;
 use crate::queue::Queue;
@@ -128,6 +130,9 @@ pub struct Core {
     letters: DeadLetters,
     slots: Slots,
     counters: Counters,
+    /// Functions and events during which the former process died before the event was durable:
+    /// its sender sends it again. At most one for each worker.
+    strays: BTreeSet<(FunctionId, u64)>,
 }
 
 impl Core {
@@ -161,6 +166,7 @@ impl Core {
             letters: DeadLetters::restore(limits.dead_letters_max, rows.dead_letters),
             slots: Slots::new(rows.schedule_marks),
             counters: Counters::default(),
+            strays: BTreeSet::new(),
             settings,
         }
     }
@@ -196,6 +202,12 @@ impl Core {
         self.queue.next_attempt()
     }
 
+    /// Whether a message would wake a function.
+    #[must_use]
+    pub fn wakes(&self, message: &Message) -> bool {
+        !self.routes.targets(&message.topic).is_empty()
+    }
+
     /// A snapshot.
     #[must_use]
     pub fn status(&self, now: Now) -> Status {
@@ -224,7 +236,7 @@ impl Core {
             Input::Finished { job, attempt, outcome } => {
                 self.finished(job, attempt, outcome, turn);
             }
-            Input::Crashed { job, event, run } => self.crashed(job, event, run, turn),
+            Input::Crashed(crumb) => self.crashed(&crumb, turn),
             Input::Started => self.started(turn),
             Input::Activate { release, probation } => self.activate(&release, probation, turn),
             Input::Deactivate { app } => self.deactivate(&app, turn),

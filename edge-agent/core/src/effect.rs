@@ -128,6 +128,10 @@ pub struct Attempt {
     pub attempt: AttemptId,
     /// Number of this run of the job, for the worker's breadcrumb. It survives restarts.
     pub run: u32,
+    /// The process died during an attempt of this job. Nothing else is in work beside this one; it
+    /// must not begin before all that was decided until now is durable, or a crash would not be
+    /// counted.
+    pub alone: bool,
     /// What the function is told: 1 for the first attempt that counts.
     pub tries: u8,
     /// The function.

@@ -20,6 +20,23 @@ pub enum Patience {
     Immediate,
 }
 
+/// An attempt during which the process died.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crumb {
+    /// Which job.
+    pub job: JobId,
+    /// Its event; another event under this job number: the job of this one never became durable.
+    pub event: EventId,
+    /// [`Attempt::run`](crate::effect::Attempt::run) of the attempt.
+    pub run: u32,
+    /// The function that ran.
+    pub function: FunctionId,
+    /// [`Event::likeness`](crate::op::Event::likeness) of the event.
+    pub likeness: u64,
+    /// No other attempt was in work when the process died.
+    pub alone: bool,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -48,14 +65,7 @@ pub enum Input {
         outcome: Outcome,
     },
     /// A worker's breadcrumb from before the start: the process died during this attempt.
-    Crashed {
-        /// Which job.
-        job: JobId,
-        /// Its event; another event under this job number: old news, ignored.
-        event: EventId,
-        /// [`Attempt::run`](crate::effect::Attempt::run) of the attempt.
-        run: u32,
-    },
+    Crashed(Crumb),
     /// All apps that were live are active and all breadcrumbs are told: attempts may start.
     /// Until then jobs of functions that are not active wait; now they are given up.
     Started,

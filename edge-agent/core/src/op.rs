@@ -114,6 +114,21 @@ impl OutboxRecord {
 }
 
 impl Event {
+    /// A number that a repeat of the same message has as well; others rarely have it.
+    ///
+    /// FNV-1a over its topic, its device, and the size and first bytes of its payload: it is made
+    /// for every attempt, and must cost little also for a large one.
+    #[must_use]
+    pub fn likeness(&self) -> u64 {
+        const PAYLOAD_BYTES: usize = 256;
+        let size = self.payload.len().to_le_bytes();
+        let device = self.device.as_ref().map_or("", |device| device.as_str());
+        let payload = &self.payload[..self.payload.len().min(PAYLOAD_BYTES)];
+        let parts = [self.topic.as_bytes(), &[0], device.as_bytes(), &size, payload];
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        parts.into_iter().flatten().fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
     /// Bytes the event counts for against memory and queue bounds.
     #[must_use]
     pub fn cost_bytes(&self) -> usize {

@@ -6,8 +6,8 @@
 //!   at most a quarter of the slots (at least 1).
 //! - Every change of a function ends with [`Queue::refresh`], so that the set of functions that
 //!   may start something is always right; no step looks at all jobs.
-//! - Jobs that have crashed the process run one at a time: the next crash then tells which of the
-//!   events at work is to blame, and the innocent are not given up with it.
+//! - A job in work when the process died is a suspect: it runs alone, with nothing else in work.
+//!   A crash then tells that this event is to blame, and the innocent are not given up with it.
 
 mod function;
 mod health;
@@ -67,7 +67,7 @@ pub(crate) struct Queue {
     /// Functions that may start something; served in turn.
     eligible: BTreeSet<FunctionId>,
     served: Option<FunctionId>,
-    /// Ready heads that have crashed the process.
+    /// Ready heads that were in work when the process died.
     suspects: BTreeSet<JobId>,
     suspect_running: Option<JobId>,
     /// Functions that got room since somebody asked.

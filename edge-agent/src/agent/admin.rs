@@ -12,6 +12,7 @@ use sync_protocol::wire::{Command, LetterAt, Reply, Request as Ask, StateAt};
 
 use super::gateway::Gateway;
 use super::pages::{self, Page};
+use super::plant::Moment;
 use crate::control::{Answer, Asked, Request};
 use crate::store::StateRow;
 use crate::uplink::{Heard, Say};
@@ -39,10 +40,12 @@ impl Gateway {
             }
             Heard::Receipt { stream, seq } => {
                 self.link.contact(self.now.at);
+                self.plant.reach(Moment::BeforeReceipt);
                 self.with_core(CoreInput::Receipt {
                     stream: edge_core::id::StreamId(stream),
                     seq: edge_core::id::RecordSeq(seq),
                 });
+                self.plant.reach(Moment::AfterReceipt);
             }
             Heard::GoOnAfter { stream, seq } => self.with_core(CoreInput::GoOnAfter {
                 stream: edge_core::id::StreamId(stream),

@@ -15,6 +15,7 @@ use edge_core::id::{BatchSeq, JobId};
 use edge_core::op::CoreOp;
 use edge_core::time::Millis;
 
+use super::plant::{Moment, Plant};
 use crate::store::{Batch, NotTaken, Op, Overlay, StoreThread};
 
 /// Bytes of the open batch over which the loop takes nothing more.
@@ -50,12 +51,13 @@ pub(super) struct Commit {
     ask_again_at: Option<Millis>,
     overlay: Overlay,
     thread: StoreThread,
+    plant: Plant,
 }
 
 impl Commit {
     /// Goes on after the store's last durable batch.
     #[must_use]
-    pub(super) fn new(last: BatchSeq, overlay: Overlay, thread: StoreThread) -> Self {
+    pub(super) fn new(last: BatchSeq, overlay: Overlay, thread: StoreThread, plant: Plant) -> Self {
         Self {
             batch: OpenBatch::new(BatchLimits::default()),
             open_bytes: 0,
@@ -65,6 +67,7 @@ impl Commit {
             ask_again_at: None,
             overlay,
             thread,
+            plant,
         }
     }
 
@@ -142,12 +145,14 @@ impl Commit {
         if sealed.ops.is_empty() {
             return Some(ticket);
         }
+        self.plant.reach(Moment::BeforeSeal);
         let seq = self.next_store_seq;
         self.next_store_seq = seq.next();
         self.at_store = Some(ticket);
         // A thread that has ended has told of its failure, which is on its way to the loop.
         let taken = self.thread.submit(Batch { seq, gateway_time: now, ops: sealed.ops });
         assert!(!matches!(taken, Err(NotTaken::Busy(_))), "one batch is at the store at a time");
+        self.plant.reach(Moment::AfterSeal);
         None
     }
 

@@ -1,14 +1,17 @@
 //! Carrying out what broker and core want done.
 
+use std::sync::Arc;
+
 use edge_broker::broker::{self, Settlement};
 use edge_broker::codec::ReasonCode;
-use edge_core::effect::{Effect, Pace, Verdict};
-use edge_core::input::{Input, Patience};
-use edge_core::message::QoS;
+use edge_core::effect::{Attempt, Effect, Pace, Verdict};
+use edge_core::input::Input;
+use edge_core::message::Message;
 use edge_core::op::CoreOp;
 
 use super::access::Judged;
 use super::gateway::{Gateway, Work};
+use super::plant::Moment;
 use crate::runtime;
 use crate::store::Op;
 
@@ -33,25 +36,10 @@ impl Gateway {
                     self.with_broker(|broker, turn| broker.handle(input, turn));
                 }
             }
-            broker::Effect::Deliver(delivery) => {
-                let patience = match delivery.message.qos {
-                    QoS::AtMostOnce => Patience::Immediate,
-                    QoS::AtLeastOnce | QoS::ExactlyOnce => Patience::Holdable,
-                };
-                let message = delivery.message.clone();
-                if self.plant.doubles() {
-                    let mut again = (*message).clone();
-                    again.properties.user.clear();
-                    self.with_core(Input::WillFired { message: again.into() });
-                }
-                let delivery = self.deliveries.keep(delivery);
-                self.with_core(Input::Delivered { delivery, message, patience });
-            }
+            broker::Effect::Deliver(delivery) => self.delivered(delivery),
             broker::Effect::WillFired { message } => {
                 self.with_core(Input::WillFired { message: message.clone() });
-                self.with_broker(|broker, turn| {
-                    broker.route(&message, turn);
-                });
+                self.route(&message);
             }
             broker::Effect::Persist(op) => {
                 let pace = if op.is_lazy() { Pace::Lazy } else { Pace::Prompt };
@@ -74,9 +62,7 @@ impl Gateway {
                 let Some((token, message)) = self.deliveries.take(delivery) else { return };
                 let settlement = match verdict {
                     Verdict::Accepted { .. } | Verdict::Shed { .. } => {
-                        self.with_broker(|broker, turn| {
-                            broker.route(&message, turn);
-                        });
+                        self.route(&message);
                         Settlement::Accepted
                     }
                     Verdict::Duplicate => Settlement::Accepted,
@@ -89,15 +75,14 @@ impl Gateway {
                     self.with_broker(|broker, turn| broker.durable(open, turn));
                 }
             }
-            Effect::Start(attempt) => {
-                self.commit.job_started(attempt.job);
-                self.functions.start(*attempt);
+            Effect::Start(attempt) if attempt.alone => {
+                self.commit.awaited(Pace::Prompt, self.now.at);
+                self.alone = Some((self.commit.open(), attempt));
             }
+            Effect::Start(attempt) => self.start(*attempt),
             Effect::Publish(message, pace) => {
                 self.commit.awaited(pace, self.now.at);
-                self.with_broker(|broker, turn| {
-                    broker.route(&message, turn);
-                });
+                self.route(&message);
             }
             Effect::ProbationPassed { app, revision } => self.probation_passed(&app, revision),
             Effect::ProbationFailed { app, revision, reason } => {
@@ -110,6 +95,20 @@ impl Gateway {
             Effect::Idle => self.idle = true,
             Effect::Event(event) => self.telemetry.core(&event),
         }
+    }
+
+    pub(super) fn start(&mut self, attempt: Attempt) {
+        self.commit.job_started(attempt.job);
+        self.functions.start(attempt);
+    }
+
+    /// Gives a message to the sessions that want it, in the open batch.
+    fn route(&mut self, message: &Arc<Message>) {
+        self.plant.reach(Moment::BeforeRoute);
+        self.with_broker(|broker, turn| {
+            broker.route(message, turn);
+        });
+        self.plant.reach(Moment::AfterRoute);
     }
 
     pub(super) fn core_op(&mut self, op: CoreOp, pace: Pace) {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use edge_broker::broker::{self, Broker, Turn};
 use edge_broker::transport::Port;
 use edge_core::core::Core;
-use edge_core::effect::{Effect as CoreEffect, Pace};
+use edge_core::effect::{Attempt, Effect as CoreEffect, Pace};
 use edge_core::id::{BatchSeq, Epoch};
 use edge_core::input::Input as CoreInput;
 use edge_core::time::{Millis, Now};
@@ -28,7 +28,8 @@ use super::deploy::Deployments;
 use super::functions::Functions;
 use super::inbox::Inbound;
 use super::link::LinkState;
-use super::plant::Plant;
+use super::plant::{Moment, Plant};
+use super::room::Room;
 use super::state::State;
 use super::telemetry::Telemetry;
 use super::turns::Turns;
@@ -88,6 +89,7 @@ pub(super) struct Gateway {
     pub(super) reader: Reader,
     pub(super) state: Arc<State>,
     pub(super) deliveries: Deliveries,
+    pub(super) room: Room,
     pub(super) functions: Functions,
     pub(super) deployments: Deployments,
     pub(super) access: Access,
@@ -100,6 +102,8 @@ pub(super) struct Gateway {
     pub(super) grown: VecDeque<(BatchSeq, u8, u64)>,
     pub(super) plant: Plant,
     pub(super) turns: Turns,
+    /// An attempt that has the workers for itself, and begins once this ticket is durable.
+    pub(super) alone: Option<(BatchSeq, Box<Attempt>)>,
     pub(super) stopping: bool,
     pub(super) idle: bool,
     pub(super) failed: Option<store::StoreError>,
@@ -149,6 +153,7 @@ impl Gateway {
             self.core.next_deadline(),
             self.telemetry.next_deadline(),
             self.commit.deadline(),
+            self.room.next_deadline(self.now.at),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);
         self.clock.until(at.min(self.now.at + LONGEST))
@@ -156,6 +161,7 @@ impl Gateway {
 
     fn turn(&mut self, first: Taken, begun: Instant, inbox: &mut mpsc::UnboundedReceiver<Inbound>) {
         self.now = self.clock.now();
+        self.look_for_room();
         let mut next = Some(first);
         let mut network_first = false;
         while let Some(taken) = next {
@@ -224,8 +230,15 @@ impl Gateway {
         }
         let mut effects = Vec::new();
         self.broker.flush(&mut effects);
+        let acks = self.plant.has_acks(self.broker.counters().acked);
+        if acks {
+            self.plant.reach(Moment::BeforeAck);
+        }
         self.work.extend(effects.into_iter().map(Work::Broker));
         self.carry_out();
+        if acks {
+            self.plant.reach(Moment::AfterAck);
+        }
     }
 
     fn inbound(&mut self, inbound: Inbound) {
@@ -249,12 +262,16 @@ impl Gateway {
                 self.stopping = true;
                 self.with_broker(Broker::shutdown);
                 self.with_core(CoreInput::Stop);
+                self.refuse_waiting();
             }
         }
     }
 
     fn durable(&mut self, ticket: BatchSeq) {
         self.with_broker(|broker, turn| broker.durable(ticket, turn));
+        if let Some((_, attempt)) = self.alone.take_if(|(at, _)| *at <= ticket) {
+            self.start(*attempt);
+        }
         while let Some((at, stream, seq)) = self.grown.front().copied()
             && at <= ticket
         {

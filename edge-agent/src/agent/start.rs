@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use edge_broker::transport::{Listener, tls};
 use edge_core::id::Epoch;
-use edge_core::input::Input as CoreInput;
+use edge_core::input::{Crumb, Input as CoreInput};
 use ring::rand::{SecureRandom, SystemRandom};
 use sync_protocol::revision::{AuthorKey, AuthorKeys};
 use tokio::sync::mpsc;
@@ -28,6 +28,7 @@ use crate::control;
 use crate::identity::Identity;
 use crate::runtime::{Breadcrumbs, Compiler, Crashed, EngineSettings, Runtime, RuntimeError};
 use crate::settings::Settings;
+use crate::store::sync_check::SyncLog;
 use crate::store::{self, OpenError, ReadError};
 use crate::tls::TimeFloor;
 
@@ -103,6 +104,8 @@ pub struct Agent {
     io: tokio::runtime::Handle,
     addresses: Vec<SocketAddr>,
     next_attempt: u64,
+    plant: Plant,
+    sync_log: Option<SyncLog>,
 }
 
 /// Tells a running agent to stop.
@@ -169,7 +172,15 @@ impl Agent {
             io,
             addresses: Vec::new(),
             next_attempt: 1,
+            plant: Plant::from_environment(),
+            sync_log: None,
         })
+    }
+
+    /// For tests: what the store's disk was really asked to keep is noted in `log`, and a commit
+    /// that returns without a sync fails.
+    pub fn watch_syncs(&mut self, log: SyncLog) {
+        self.sync_log = Some(log);
     }
 
     /// Stops the agent from another thread.
@@ -214,7 +225,7 @@ impl Agent {
                     let wait = REOPEN_WAITS[failures.min(REOPEN_WAITS.len()) - 1];
                     tracing::error!(%error, ?wait, "cannot start again yet");
                     failures += 1;
-                    if own.block_on(self.wait_or_stop(wait)) {
+                    if own.block_on(self.wait_or_stop(wait, &error.to_string())) {
                         return Ok(());
                     }
                     continue;
@@ -228,7 +239,7 @@ impl Agent {
                     tracing::error!(%error, "the store failed: everything is rebuilt from it");
                     self.next_attempt = next_attempt;
                     failures = failures.max(1);
-                    if own.block_on(self.wait_or_stop(REOPEN_WAITS[0])) {
+                    if own.block_on(self.wait_or_stop(REOPEN_WAITS[0], &error.to_string())) {
                         return Ok(());
                     }
                 }
@@ -236,12 +247,20 @@ impl Agent {
         }
     }
 
-    /// Waits; what arrives meanwhile belongs to the life before, but for a stop.
-    async fn wait_or_stop(&mut self, wait: Duration) -> bool {
+    /// Waits; what arrives meanwhile belongs to the life before, but for a stop, and for questions:
+    /// whoever asks is told why there is no answer.
+    async fn wait_or_stop(&mut self, wait: Duration, why: &str) -> bool {
         let stopped = async {
             loop {
-                if let Some(Inbound::Stop) | None = self.inbox.recv().await {
-                    return;
+                match self.inbox.recv().await {
+                    Some(Inbound::Stop) | None => return,
+                    Some(Inbound::Asked(asked)) => {
+                        let answer =
+                            format!("the gateway is down and tries again by itself: {why}");
+                        // A client that left is no error.
+                        let _ = asked.answer.send(Err(answer));
+                    }
+                    Some(_) => {}
                 }
             }
         };
@@ -271,9 +290,11 @@ impl Agent {
         let epoch = Epoch(draw()?);
         let core = self.core(epoch, reader.core_rows()?);
         let outlet = self.outlet.clone();
-        let thread = store::StoreThread::spawn(opened.store, move |completion| {
-            outlet.tell(Inbound::Store(completion));
-        });
+        let complete = move |completion| outlet.tell(Inbound::Store(completion));
+        let thread = match &self.sync_log {
+            None => store::StoreThread::spawn(opened.store, complete),
+            Some(log) => store::StoreThread::spawn(log.watch_store(opened.store), complete),
+        };
         let thread = thread.map_err(io_error("store thread"))?;
         let (port, transport, broker, broker_effects) =
             self.broker(draw()?, reader.broker_rows()?, now);
@@ -295,10 +316,11 @@ impl Agent {
             broker,
             core,
             port,
-            commit: Commit::new(recovered.last, opened.overlay, thread),
+            commit: Commit::new(recovered.last, opened.overlay, thread, self.plant.clone()),
             reader,
             state,
             deliveries: Default::default(),
+            room: Default::default(),
             functions,
             deployments,
             access,
@@ -308,7 +330,8 @@ impl Agent {
             wear,
             work: broker_effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),
-            plant: Plant::from_environment(),
+            plant: self.plant.clone(),
+            alone: None,
             turns: Default::default(),
             stopping: false,
             idle: false,
@@ -342,10 +365,12 @@ impl Gateway {
             let probation = entry.on_probation.then_some(super::deploy::PROBATION);
             self.with_core(CoreInput::Activate { release: app.release, probation });
         }
+        let alone = crashed.len() == 1;
         for crash in crashed {
-            let Crashed { job, event, run, function, .. } = crash;
-            tracing::warn!(%function, %event, run, "the process died during an attempt");
-            self.with_core(CoreInput::Crashed { job, event, run });
+            let Crashed { job, event, run, function, likeness, .. } = crash;
+            tracing::warn!(%function, %event, run, alone, "the process died during an attempt");
+            let crumb = Crumb { job, event, run, function, likeness, alone };
+            self.with_core(CoreInput::Crashed(crumb));
         }
         self.with_core(CoreInput::Started);
         self.carry_out();

@@ -83,7 +83,11 @@ impl Gateway {
     fn degraded(&self, core: &Status) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.reader.headroom_bytes() == 0 {
-            reasons.push("the store is full: no new acks until space returns".to_owned());
+            let waiting = self.room.waiting();
+            reasons.push(format!(
+                "the store is full: nothing new is acked until there is room on the disk or the \
+                 control plane has taken records; {waiting} messages wait, their devices keep them"
+            ));
         }
         if let Some(error) = self.link.clock_error_ms {
             reasons

@@ -5,7 +5,8 @@
 //!   start names an attempt during which the process died.
 //! - A crumb counts only under the kernel boot that wrote it: a power cut is nobody's fault.
 //!
-//! One file of 512-byte slots, one per worker. A slot holds the length of its contents (u32,
+//! One file of 512-byte slots, one per worker, which keeps its blocks: crumbs can be dropped on a
+//! full disk too. A slot holds the length of its contents (u32,
 //! little-endian; 0 is empty), their CRC-32C, and the crumb in postcard. Nothing is synced: the
 //! page cache outlives the process, and what does not outlive the kernel does not count. On
 //! gateways the directory is best on a RAM disk that outlives a service (`/run` with
@@ -26,6 +27,8 @@ const SLOT_BYTES: usize = 512;
 const HEAD_BYTES: usize = 8;
 /// Bytes read back at most: more slots than any gateway has workers.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes the file has at least: slots for 64 workers.
+const FILE_BYTES_MIN: usize = 64 * SLOT_BYTES;
 
 /// An attempt during which the process died.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,8 @@ pub struct Crashed {
     pub run: u32,
     /// The event it worked on.
     pub event: EventId,
+    /// [`Event::likeness`](edge_core::op::Event::likeness) of the event.
+    pub likeness: u64,
     /// The revision that ran.
     pub revision: Digest,
     /// The function that ran.
@@ -56,8 +61,8 @@ pub struct Breadcrumbs {
 }
 
 impl Breadcrumbs {
-    /// Opens the file in `dir`, made if absent, and returns what the last process left in it. The
-    /// file is empty afterwards: who calls this answers for what it returned.
+    /// Opens the file in `dir`, made if absent, and returns what the last process left in it. All
+    /// slots are empty afterwards: who calls this answers for what it returned.
     ///
     /// # Errors
     /// When the file cannot be made, read or emptied.
@@ -83,7 +88,12 @@ impl Breadcrumbs {
             .filter(|crumb| !boot.is_empty() && crumb.boot == boot)
             .map(|crumb| crumb.crashed)
             .collect();
-        file.set_len(0)?;
+        // In place: on a full disk, blocks that were given up would not come back.
+        file.write_all_at(&vec![0; bytes.len()], 0)?;
+        let more = FILE_BYTES_MIN.saturating_sub(bytes.len());
+        if let Err(error) = file.write_all_at(&vec![0; more], bytes.len() as u64) {
+            tracing::warn!("attempts may run without a breadcrumb: {error}");
+        }
         Ok((Self { file: Arc::new(file), boot: Arc::from(boot) }, crashed))
     }
 
@@ -139,6 +149,7 @@ mod tests {
             job: JobId(job),
             run: 2,
             event: EventId { epoch: Epoch(7), n: job },
+            likeness: job,
             revision: Digest([3; 32]),
             function: FunctionId::new("cold-chain/smooth"),
         }
@@ -156,6 +167,21 @@ mod tests {
         assert_eq!(found, [crashed(10), crashed(12)]);
         let (_, again) = Breadcrumbs::open_under(dir.path(), "boot").unwrap();
         assert_eq!(again, []);
+    }
+
+    #[test]
+    fn the_file_never_gives_up_its_blocks() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mut blocks = 0;
+        for _ in 0..3 {
+            let (crumbs, _) = Breadcrumbs::open_under(dir.path(), "boot").unwrap();
+            std::mem::forget(crumbs.drop_one(5, crashed(1)).unwrap());
+            crumbs.file.sync_all().unwrap();
+            let has = crumbs.file.metadata().unwrap().blocks();
+            assert!(has * 512 >= FILE_BYTES_MIN as u64 && (blocks == 0 || has == blocks), "{has}");
+            blocks = has;
+        }
     }
 
     #[test]

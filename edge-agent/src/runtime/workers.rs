@@ -67,6 +67,9 @@ pub struct Completion {
     pub stats: Stats,
 }
 
+/// Called on the worker when an attempt begins, its breadcrumb in place; may well never return.
+pub type AttemptHook = Box<dyn Fn(&Event) + Send + Sync>;
+
 /// The pool of worker threads. Dropping it stops it.
 pub struct Workers {
     shared: Arc<Shared>,
@@ -76,6 +79,7 @@ pub struct Workers {
 struct Shared {
     queue: Queue,
     breadcrumbs: Option<Breadcrumbs>,
+    hook: Option<AttemptHook>,
     on_done: Box<dyn Fn(Completion) + Send + Sync>,
 }
 
@@ -93,7 +97,7 @@ struct QueueInner {
 impl Workers {
     /// Starts `count` workers for attempts that use up to `call_stack_bytes` of native stack
     /// ([`EngineSettings`](super::EngineSettings)); `count` must not be above its `slots`.
-    /// `on_done` is called on the worker threads and must not block.
+    /// `hook` is for tests. `on_done` is called on the worker threads and must not block.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -101,10 +105,11 @@ impl Workers {
         count: usize,
         call_stack_bytes: usize,
         breadcrumbs: Option<Breadcrumbs>,
+        hook: Option<AttemptHook>,
         on_done: impl Fn(Completion) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let queue = Queue::new(count);
-        let shared = Arc::new(Shared { queue, breadcrumbs, on_done: Box::new(on_done) });
+        let shared = Arc::new(Shared { queue, breadcrumbs, hook, on_done: Box::new(on_done) });
         let mut workers = Self { shared, threads: Vec::with_capacity(count) };
         for slot in 0..count {
             let worker = Worker { slot, shared: Arc::clone(&workers.shared) };
@@ -211,11 +216,21 @@ impl Worker {
         let profile = prepared.profile();
         let (function, event_id) = (profile.function.clone(), event.id);
         let crumb = self.shared.breadcrumbs.as_ref().map(|crumbs| {
-            let (function, revision) = (function.clone(), profile.revision);
-            crumbs.drop_one(self.slot, Crashed { job, run, event: event_id, revision, function })
+            let crashed = Crashed {
+                job,
+                run,
+                event: event_id,
+                likeness: event.likeness(),
+                revision: profile.revision,
+                function: function.clone(),
+            };
+            crumbs.drop_one(self.slot, crashed)
         });
         if let Some(Err(error)) = &crumb {
             tracing::warn!("an attempt runs without a breadcrumb: {error}");
+        }
+        if let Some(hook) = &self.shared.hook {
+            hook(&event);
         }
         let attempted = Attempt { event, number: tries, lane, state };
         let report = catch_unwind(AssertUnwindSafe(|| prepared.run(&attempted)));

@@ -34,6 +34,7 @@ publish = [\"a/#/b\"]
 message = \"2 MiB\"
 workers = 0
 receive_max = 65536
+will_after_restart = \"2 h\"
 ";
     let found = problems(text);
     for part in [
@@ -46,6 +47,7 @@ receive_max = 65536
         "exactly one of `certificate = true`",
         "a/#/b",
         "line 14: `message` must be between \"1 KiB\" and \"1 MiB\"",
+        "`will_after_restart` must be between",
         "`workers` must be between 1 and 256",
         "`receive_max` must be between 1 and 65535",
     ] {

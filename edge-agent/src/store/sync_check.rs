@@ -4,8 +4,11 @@
 //! above it. A batch counts as synced when a sync of the file it was written to returned after the
 //! write. A test asserts that no ack leaves for a batch above [`SyncLog::synced`]: a SIGKILL does
 //! not show a missing sync, because the page cache survives it.
+//!
+//! From outside the process nobody knows batches. [`SyncLog::with_mark`] also notes which marked
+//! payloads were among the synced bytes, so that every PUBACK on a socket can be compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,11 +29,44 @@ struct Log {
     dirty: BTreeMap<String, BatchSeq>,
     synced: BatchSeq,
     syncs: u64,
+    /// What marked payloads begin with; empty: nobody asks.
+    mark: &'static [u8],
+    /// Ids in what was written to a file and not synced, by file.
+    dirty_ids: BTreeMap<String, Vec<MarkedId>>,
+    synced_ids: BTreeSet<MarkedId>,
+}
+
+/// The bytes that follow a mark.
+pub type MarkedId = [u8; 8];
+
+impl Log {
+    /// Ids of the marked payloads in `data`. A journal write holds whole batches.
+    fn ids(&self, data: &[u8]) -> Vec<MarkedId> {
+        let mark = self.mark;
+        if mark.is_empty() {
+            return Vec::new();
+        }
+        let found = data.windows(mark.len() + size_of::<MarkedId>());
+        let found = found.filter(|window| window.starts_with(mark));
+        found.filter_map(|window| window[mark.len()..].try_into().ok()).collect()
+    }
 }
 
 impl SyncLog {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A log that also notes the ids of payloads: the 8 bytes after each `mark`.
+    #[must_use]
+    pub fn with_mark(mark: &'static [u8]) -> Self {
+        Self(Arc::new(Mutex::new(Log { mark, ..Log::default() })))
+    }
+
+    /// Whether a sync covers a batch that holds the payload of this id.
+    #[must_use]
+    pub fn has_synced(&self, id: &MarkedId) -> bool {
+        self.log().synced_ids.contains(id)
     }
 
     /// The last batch that a sync covers.
@@ -135,6 +171,8 @@ impl DiskFile for WatchedFile {
         let mut log = self.log.log();
         let current = log.current;
         log.dirty.insert(self.name.clone(), current);
+        let ids = log.ids(data);
+        log.dirty_ids.entry(self.name.clone()).or_default().extend(ids);
         Ok(())
     }
 
@@ -149,6 +187,8 @@ impl DiskFile for WatchedFile {
         if let Some(batch) = log.dirty.remove(&self.name) {
             log.synced = log.synced.max(batch);
         }
+        let ids = log.dirty_ids.remove(&self.name).unwrap_or_default();
+        log.synced_ids.extend(ids);
         Ok(())
     }
 }

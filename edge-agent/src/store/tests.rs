@@ -1,6 +1,7 @@
 //! Tests on real files. `background` is off in most of them, so that checkpoints happen where the
 //! test says.
 
+mod cost;
 mod crash;
 mod damage;
 mod full;

@@ -36,7 +36,7 @@ fn invoke_directly(prepared: &Prepared) -> Vec<Duration> {
 /// From submitting to the completion in another thread's hands, one at a time.
 fn invoke_through_workers(prepared: &Arc<Prepared>, crumbs: Option<Breadcrumbs>) -> Vec<Duration> {
     let (done, completions) = mpsc::sync_channel(1);
-    let workers = Workers::spawn(1, 256 << 10, crumbs, move |completion| {
+    let workers = Workers::spawn(1, 256 << 10, crumbs, None, move |completion| {
         let _ = done.send(completion);
     });
     let workers = workers.unwrap();

@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 fn pool(count: usize, breadcrumbs: Option<Breadcrumbs>) -> (Workers, Receiver<Completion>) {
     let (done, completions) = mpsc::channel();
-    let workers = Workers::spawn(count, STACK, breadcrumbs, move |completion| {
+    let workers = Workers::spawn(count, STACK, breadcrumbs, None, move |completion| {
         let _ = done.send(completion);
     });
     (workers.unwrap(), completions)

@@ -200,6 +200,11 @@ impl Inbound {
         self.pending.get(&serial).is_some_and(|pending| pending.owed)
     }
 
+    /// Whether a publish waits for the owner's word.
+    pub(super) fn awaits(&self, serial: u64) -> bool {
+        self.pending.get(&serial).is_some_and(|pending| pending.verdict == Verdict::Waiting)
+    }
+
     /// The owner's word. Returns the QoS 2 packet id that is taken from now on, if any.
     pub(super) fn settle(&mut self, serial: u64, verdict: Verdict) -> Option<PacketId> {
         let pending = self.pending.get_mut(&serial)?;

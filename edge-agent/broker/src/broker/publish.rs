@@ -123,6 +123,14 @@ impl Broker {
         self.hold_back(id, session_id, turn);
     }
 
+    /// Whether a delivery still waits for the owner's word. It does not if its session has ended:
+    /// nobody can be acked, and the client sends it again.
+    #[must_use]
+    pub fn awaits(&self, token: &AckToken) -> bool {
+        let AckToken { session, serial } = token;
+        self.sessions.get(session).is_some_and(|session| session.inbound.awaits(*serial))
+    }
+
     /// The owner's word on a delivery. With `Accepted`, everything the delivery causes is in the
     /// open batch by the end of the turn.
     #[expect(clippy::needless_pass_by_value, reason = "a token is used once")]

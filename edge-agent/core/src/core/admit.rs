@@ -287,13 +287,18 @@ impl Core {
         turn: &mut Turn<'_>,
     ) -> JobId {
         let id = self.queue.next_id();
+        let mut progress = Progress::default();
+        if !self.strays.is_empty() {
+            let stray = (trigger.function.clone(), event.likeness());
+            progress.crashes = u8::from(self.strays.remove(&stray));
+        }
         let job = Job {
             id,
             function: trigger.function.clone(),
             lane: self.queue.lane(&trigger.function, event.device.as_ref(), id),
             event,
             admitted_at: turn.at(),
-            progress: Progress::default(),
+            progress,
         };
         turn.op(CoreOp::AdmitJob(Box::new(job.clone())), pace);
         turn.event(CoreEvent::Admitted {

@@ -5,9 +5,10 @@
 //!   `faults_max` faults or `crashes_max` crashes of the process the revision has failed; it
 //!   starts nothing more, and the shell brings back the last good one.
 //! - It is kept after `successes` good attempts or `span` of gateway time, as the policy says.
-//! - The counts are a row of the store: a crash of the process does not reset them.
+//! - The counts are a row of the store: a crash of the process does not reset them. One end of the
+//!   process counts once, however many attempts of the app were in work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::deadline::Deadlines;
@@ -41,13 +42,15 @@ pub(super) struct Apps {
     apps: BTreeMap<String, App>,
     /// Counts of those on probation; after a restart also of those not active yet.
     marks: BTreeMap<String, ProbationMark>,
+    /// Apps for which the end of the former process is counted.
+    crashed: BTreeSet<String>,
     spans: Deadlines<String>,
 }
 
 impl Apps {
     pub(super) fn new(marks: Vec<ProbationMark>) -> Self {
         let marks = marks.into_iter().map(|mark| (mark.app.clone(), mark)).collect();
-        Self { apps: BTreeMap::new(), marks, spans: Deadlines::new() }
+        Self { apps: BTreeMap::new(), marks, crashed: BTreeSet::new(), spans: Deadlines::new() }
     }
 
     pub(super) fn release(&self, app: &str) -> Option<Arc<Release>> {
@@ -146,7 +149,9 @@ impl Apps {
     pub(super) fn crash(&mut self, app: &str) -> Trial {
         let crashes_max = self.policy(app).crashes_max;
         let Some(mark) = self.marks.get_mut(app) else { return Trial::NotOnProbation };
-        mark.crashes = mark.crashes.saturating_add(1);
+        if self.crashed.insert(app.to_owned()) {
+            mark.crashes = mark.crashes.saturating_add(1);
+        }
         if mark.crashes < crashes_max {
             return Trial::Goes;
         }

@@ -7,13 +7,17 @@
 //!   when its attempts are used up or it is too old. A rejection ends it at once.
 //! - On probation neither counts (see [`super::apps`]); once the revision has failed, not even a
 //!   good outcome is taken: the event runs again on the restored revision.
-//! - A crash of the process counts apart; an event is given up at `crashes_max` of them.
+//! - A crash of the process counts apart; an event is given up at `crashes_max` of them, the last
+//!   of which must have come while it was alone in work: in company another may be to blame.
+//! - A crash before the event was durable leaves no row. Its likeness is kept: the repeat that its
+//!   sender makes has one crash behind it ([`Event::likeness`](crate::op::Event::likeness)).
 
 use std::sync::Arc;
 
 use crate::effect::{Effect, Pace};
 use crate::event::CoreEvent;
-use crate::id::{AttemptId, EventId, FunctionId, JobId, StreamId};
+use crate::id::{AttemptId, FunctionId, JobId, StreamId};
+use crate::input::Crumb;
 use crate::message::{Message, Origin};
 use crate::op::{CoreOp, DeadReason, Job, Progress, RecordBody, StateKey};
 use crate::outcome::{Fault, FaultKind, Outcome, Outputs, Publish};
@@ -171,28 +175,33 @@ impl Core {
         }
     }
 
-    /// A breadcrumb tells that the process died during an attempt of this job.
-    pub(super) fn crashed(&mut self, id: JobId, event: EventId, run: u32, turn: &mut Turn<'_>) {
-        let Some(job) = self.queue.get(id).filter(|job| job.event.id == event) else {
+    /// A breadcrumb tells that the process died during an attempt.
+    pub(super) fn crashed(&mut self, crumb: &Crumb, turn: &mut Turn<'_>) {
+        let Crumb { job: id, run, function, .. } = crumb;
+        let (id, run) = (*id, *run);
+        let Some(job) = self.queue.get(id).filter(|job| job.event.id == crumb.event) else {
             turn.event(CoreEvent::StaleBreadcrumb { job: id, run });
-            return;
+            self.strays.insert((function.clone(), crumb.likeness));
+            let trial = self.apps.crash(function.app());
+            return self.tell_probation(function.app(), trial, turn);
         };
         if run <= job.progress.runs || self.queue.is_running(id) {
             turn.event(CoreEvent::StaleBreadcrumb { job: id, run });
             return;
         }
-        let function = job.function.clone();
         let mut progress = Progress { runs: run, ..job.progress.clone() };
         let trial = self.apps.crash(function.app());
-        if trial == Trial::NotOnProbation {
-            progress.crashes = progress.crashes.saturating_add(1);
+        let crashes_max = self.settings.limits.crashes_max;
+        let crashes = progress.crashes.saturating_add(1);
+        if trial == Trial::NotOnProbation && (crumb.alone || crashes < crashes_max) {
+            progress.crashes = crashes;
             progress.last_error = Some(format!("{}: the process died", FaultKind::Crashed));
         }
         let crashes = progress.crashes;
         turn.event(CoreEvent::CrashCounted { job: id, function: function.clone(), crashes });
         turn.op(CoreOp::UpdateJob { job: id, progress: progress.clone() }, Pace::Prompt);
         self.queue.set_progress(id, progress, turn.at());
-        if crashes >= self.settings.limits.crashes_max {
+        if crashes >= crashes_max {
             self.give_up(id, DeadReason::Crashed, None, turn);
         }
         self.tell_probation(function.app(), trial, turn);

@@ -9,7 +9,7 @@ use super::*;
 use crate::batch::{BatchLimits, OpenBatch};
 use crate::effect::Attempt;
 use crate::id::{AttemptId, DeliveryId, DeviceId, Digest, JobId, LaneKey};
-use crate::input::Patience;
+use crate::input::{Crumb, Patience};
 use crate::message::{Message, Origin, PROPERTY_BOOT_ID, PROPERTY_SEQUENCE, Properties, QoS};
 use crate::op::{CoreOp, DeadLetter, OutboxRecord, StateKey};
 use crate::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
@@ -207,6 +207,18 @@ impl World {
 
     fn saw(&self, wanted: impl Fn(&CoreEvent) -> bool) -> usize {
         self.events.iter().filter(|event| wanted(event)).count()
+    }
+}
+
+/// What a worker leaves behind when the process dies during an attempt.
+fn crumb(attempt: &Attempt, alone: bool) -> Crumb {
+    Crumb {
+        job: attempt.job,
+        event: attempt.event.id,
+        run: attempt.run,
+        function: attempt.function.clone(),
+        likeness: attempt.event.likeness(),
+        alone,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which attempt starts next: the functions that may start something take turns, and each starts
-//! the oldest of its ready lanes.
+//! Which attempt starts next: a suspect, once nothing else is in work; else the functions that may
+//! start something take turns, and each starts the oldest of its ready lanes.
 
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -24,18 +24,20 @@ impl Queue {
 
     /// Starts one attempt, if a slot is free and something may start.
     pub(crate) fn start(&mut self) -> Option<Attempt> {
-        if self.running >= self.slots {
+        if self.running >= self.slots || self.suspect_running.is_some() {
             return None;
         }
-        let job = self.next_suspect().or_else(|| self.next_in_turn())?;
+        let job = match self.next_suspect() {
+            Some(suspect) if self.running == 0 => suspect,
+            // What is in work ends within its time limit; until then nothing new begins.
+            Some(_) => return None,
+            None => self.next_in_turn()?,
+        };
         Some(self.start_job(job))
     }
 
-    /// A job that has crashed the process, if none such is running.
+    /// A job that was in work when the process died, and may start but for what is in work now.
     fn next_suspect(&self) -> Option<JobId> {
-        if self.suspect_running.is_some() {
-            return None;
-        }
         let may_start = |job: &JobId| self.functions[&self.jobs[job].job.function].may_start();
         self.suspects.iter().copied().find(may_start)
     }
@@ -59,7 +61,8 @@ impl Queue {
         let (job, run) = (entry.job.clone(), entry.runs);
         let function = function_of(&mut self.functions, &job.function);
         function.ready.remove(&id);
-        if self.suspects.remove(&id) {
+        let alone = self.suspects.remove(&id);
+        if alone {
             self.suspect_running = Some(id);
         }
         let lane = function.lanes.get_mut(&job.lane).expect("invariant: a job has a lane");
@@ -73,6 +76,7 @@ impl Queue {
             job: id,
             attempt,
             run,
+            alone,
             tries: job.progress.attempts.saturating_add(job.progress.crashes).saturating_add(1),
             function: job.function.clone(),
             revision: live.revision,

@@ -24,6 +24,7 @@ use crate::agent::state::State;
 use crate::runtime::Workers;
 use crate::settings::{Listener as ListenerSettings, Settings};
 use crate::store;
+use crate::store::disk::SystemDisk;
 use crate::tls::TimeFloor;
 use crate::uplink::{self, Outbox, Uplink};
 
@@ -32,9 +33,13 @@ impl Agent {
         let settings = store::Settings {
             store_bytes_max: self.settings.limits.store_bytes_max,
             new_store_id,
+            hook: self.plant.store_hook(),
             ..store::Settings::default()
         };
-        Ok(store::open(&self.settings.data_dir.join("store"), settings)?)
+        let dir = self.settings.data_dir.join("store");
+        let Some(log) = &self.sync_log else { return Ok(store::open(&dir, settings)?) };
+        let disk = SystemDisk::take(&dir).map_err(io_error("store"))?;
+        Ok(store::open_on(log.watch_disk(Arc::new(disk)), settings)?)
     }
 
     pub(super) fn core(&self, epoch: Epoch, rows: edge_core::core::Rows) -> Core {
@@ -65,10 +70,12 @@ impl Agent {
         rows: Vec<edge_broker::broker::BrokerOp>,
         now: edge_core::time::Now,
     ) -> (Port, Transport, Broker, Vec<edge_broker::broker::Effect>) {
+        let will_ms = self.settings.limits.will_after_restart_ms_min;
         let limits = BrokerLimits {
             message_bytes_max: self.settings.limits.message_bytes_max,
             connections_max: self.settings.limits.connections_max,
             receive_max: self.settings.limits.receive_max,
+            will_after_restart_s_min: u32::try_from(will_ms.div_ceil(1_000)).unwrap_or(u32::MAX),
             ..BrokerLimits::default()
         };
         let transport_limits = TransportLimits {
@@ -89,6 +96,7 @@ impl Agent {
             engine.slots as usize,
             engine.call_stack_bytes,
             Some(self.breadcrumbs.clone()),
+            self.plant.attempt_hook(),
             move |done| outlet.tell(Inbound::Function(done)),
         );
         let workers = workers.map_err(io_error("function workers"))?;

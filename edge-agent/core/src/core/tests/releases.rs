@@ -105,19 +105,38 @@ fn a_revision_passes_after_good_attempts_or_time() {
 }
 
 #[test]
+fn one_end_of_the_process_is_one_crash_of_a_revision_on_probation() {
+    let mut world = World::with(settings(), &[&revision(1)]);
+    on_probation(&mut world, 2, ProbationPolicy::default());
+    for device in ["d", "e", "f"] {
+        world.deliver(message("in/x", device, "1"));
+    }
+    world.commit();
+    let crumbs: Vec<Attempt> = world.running.values().cloned().collect();
+    assert_eq!(crumbs.len(), 3);
+    world.crash();
+    let probation = Some(ProbationPolicy::default());
+    world.tell(Input::Activate { release: revision(2), probation });
+    for attempt in &crumbs {
+        let out = world.tell(Input::Crashed(crumb(attempt, false)));
+        assert!(!failed(&out));
+    }
+    assert_eq!(world.applied.probations["a"].crashes, 1);
+}
+
+#[test]
 fn three_crashes_fail_a_probation_and_no_event_dies_of_it() {
     let mut world = World::with(settings(), &[&revision(1)]);
     on_probation(&mut world, 2, ProbationPolicy::default());
     world.deliver(message("in/x", "d", "1"));
-    let event = world.running[&JobId(1)].event.id;
     for crash in 1..=3 {
-        let run = world.running[&JobId(1)].run;
+        let crumb = crumb(&world.running[&JobId(1)], true);
         world.commit();
         world.crash();
         let probation = Some(ProbationPolicy::default());
         world.tell(Input::Activate { release: revision(2), probation });
-        let out = world.tell(Input::Crashed { job: JobId(1), event, run });
-        let again = world.tell(Input::Crashed { job: JobId(1), event, run });
+        let out = world.tell(Input::Crashed(crumb.clone()));
+        let again = world.tell(Input::Crashed(crumb));
         assert_eq!(world.saw(|e| matches!(e, CoreEvent::StaleBreadcrumb { .. })), crash);
         assert_eq!(failed(&out), crash == 3, "{again:?}");
         world.tell(Input::Started);

@@ -33,31 +33,108 @@ fn nothing_starts_before_all_is_told() {
     assert_eq!(world.running.len(), 1);
 }
 
+/// The process dies, and the next one reads what every worker was at.
+fn die(world: &mut World) {
+    let crumbs: Vec<Attempt> = world.running.values().cloned().collect();
+    restart(world);
+    let alone = crumbs.len() == 1;
+    for attempt in &crumbs {
+        world.tell(Input::Crashed(crumb(attempt, alone)));
+    }
+    world.tell(Input::Started);
+    world.commit();
+}
+
 #[test]
 fn a_message_that_kills_the_process_is_given_up_after_two_tries() {
     let mut world = World::with(settings(), &[&simple()]);
     world.deliver(message("in/x", "d", "killer"));
     world.deliver(message("in/x", "d", "next"));
     world.deliver(message("in/x", "e", "beside"));
+    world.deliver(message("in/x", "f", "beside too"));
     world.commit();
-    for crash in 1..=2 {
-        let crumbs: Vec<Attempt> = world.running.values().cloned().collect();
-        assert_eq!(crumbs[0].job, JobId(1));
-        restart(&mut world);
-        for crumb in &crumbs {
-            let (job, event, run) = (crumb.job, crumb.event.id, crumb.run);
-            world.tell(Input::Crashed { job, event, run });
-        }
-        world.tell(Input::Started);
-        world.commit();
-        if crash == 1 {
-            assert_eq!(world.the_job(), JobId(1), "suspects run one at a time");
-            assert_eq!(world.running[&JobId(1)].tries, 2);
-        }
-    }
+    assert_eq!(world.running.len(), 3);
+    die(&mut world);
+    assert_eq!(world.the_job(), JobId(1), "alone");
+    assert_eq!(world.running[&JobId(1)].tries, 2);
+    die(&mut world);
     assert_eq!(world.letters(), [DeadReason::Crashed], "only the one to blame");
     let waiting: Vec<_> = world.applied.jobs.values().map(|j| j.event.payload.clone()).collect();
-    assert_eq!(waiting, ["next", "beside"]);
+    assert_eq!(waiting, ["next", "beside", "beside too"]);
+
+    // The others were beside it: each has its run alone, and is then like any other.
+    for innocent in [JobId(3), JobId(4)] {
+        assert_eq!(world.the_job(), innocent);
+        world.finish_the_job(puts("k", "v"));
+    }
+    assert_eq!(world.the_job(), JobId(2));
+    assert_eq!(world.letters().len(), 1);
+}
+
+#[test]
+fn only_a_crash_alone_is_the_last_one() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "1"));
+    world.commit();
+    for (alone, crashes) in [(false, 1), (false, 1), (true, 2)] {
+        let crumb = crumb(&world.running[&JobId(1)], alone);
+        restart(&mut world);
+        let out = world.tell(Input::Crashed(crumb));
+        let counted = out.iter().find_map(|effect| match effect {
+            Effect::Event(CoreEvent::CrashCounted { crashes, .. }) => Some(*crashes),
+            _ => None,
+        });
+        assert_eq!(counted, Some(crashes), "{alone}");
+        world.tell(Input::Started);
+        world.commit();
+    }
+    assert_eq!(world.letters(), [DeadReason::Crashed]);
+}
+
+#[test]
+fn a_message_that_kills_before_it_is_durable_has_one_crash_behind_it_when_it_comes_again() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "killer"));
+    assert!(world.running.contains_key(&JobId(1)), "it starts before it is durable");
+    die(&mut world);
+    assert!(world.running.is_empty() && world.applied.jobs.is_empty());
+
+    // Nobody acked it: its device sends it again, after others.
+    world.deliver(message("in/x", "d", "other"));
+    world.deliver(message("in/x", "e", "killer"));
+    assert_eq!(world.running.len(), 2);
+    world.deliver(message("in/x", "f", "killer"));
+    assert!(world.running.values().all(|attempt| !attempt.alone), "another device's is another");
+    for job in [1, 2, 3] {
+        world.finish(JobId(job), done());
+    }
+    world.deliver(message("in/x", "d", "killer"));
+    let attempt = &world.running[&world.the_job()];
+    assert!(attempt.alone && attempt.tries == 2);
+    world.commit();
+    die(&mut world);
+    assert_eq!(world.letters(), [DeadReason::Crashed]);
+    world.deliver(message("in/x", "d", "killer"));
+    assert!(!world.running[&world.the_job()].alone, "a new message has its own two tries");
+}
+
+#[test]
+fn a_suspect_waits_for_what_is_in_work_and_nothing_new_begins_meanwhile() {
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "suspect"));
+    world.commit();
+    die(&mut world);
+    // It fails and waits for its next try; others begin.
+    world.finish_the_job(trap());
+    world.deliver(message("in/x", "e", "before"));
+    assert_eq!(world.the_job(), JobId(2));
+    world.pass_with_deadlines(60_000);
+    world.deliver(message("in/x", "f", "after"));
+    assert_eq!(world.the_job(), JobId(2), "it is being waited for");
+    world.finish_the_job(puts("k", "v"));
+    assert_eq!(world.the_job(), JobId(1));
+    world.finish_the_job(puts("k", "v"));
+    assert_eq!(world.the_job(), JobId(3));
 }
 
 #[test]
@@ -68,17 +145,19 @@ fn a_breadcrumb_of_another_event_or_an_old_run_is_ignored() {
     world.finish_the_job(trap());
     world.commit();
     restart(&mut world);
-    let (job, event, run) = (attempt.job, attempt.event.id, attempt.run);
-    let other = EventId { epoch: Epoch(77), n: 1 };
-    for (job, event, run) in [(job, event, run), (job, other, run + 1), (JobId(9), event, run)] {
-        world.tell(Input::Crashed { job, event, run });
+    let old = crumb(&attempt, true);
+    let other_event = Crumb { event: EventId { epoch: Epoch(77), n: 1 }, run: 2, ..old.clone() };
+    let other_job = Crumb { job: JobId(9), ..old.clone() };
+    for crumb in [old, other_event, other_job] {
+        world.tell(Input::Crashed(crumb));
     }
     assert_eq!(world.saw(|e| matches!(e, CoreEvent::StaleBreadcrumb { .. })), 3);
     assert_eq!(world.saw(|e| matches!(e, CoreEvent::CrashCounted { .. })), 0);
     world.tell(Input::Started);
     assert!(world.running.is_empty(), "its retry still has its time");
     world.pass_with_deadlines(60_000);
-    assert_eq!((world.running[&job].tries, world.running[&job].run), (2, 2));
+    let job = &world.running[&attempt.job];
+    assert_eq!((job.tries, job.run), (2, 2));
 }
 
 #[test]

@@ -236,9 +236,9 @@ impl Life {
         self.swaps += 1;
         let probation = self.on_probation.then(ProbationPolicy::default);
         self.world.tell(Input::Activate { release: self.live.clone(), probation });
-        for crumb in crumbs.iter().filter(|_| breadcrumbs) {
-            let (job, event, run) = (crumb.job, crumb.event.id, crumb.run);
-            self.world.tell(Input::Crashed { job, event, run });
+        let alone = crumbs.len() == 1;
+        for attempt in crumbs.iter().filter(|_| breadcrumbs) {
+            self.world.tell(Input::Crashed(crumb(attempt, alone)));
         }
         self.world.tell(Input::Started);
         self.commit();

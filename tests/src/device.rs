@@ -5,6 +5,8 @@
 //! QoS 1.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -32,6 +34,14 @@ pub struct Plan {
     pub ids: bool,
     /// How long it may go without any ack before it gives up.
     pub patience: Duration,
+    /// Once set it sends nothing new, and returns when all it sent is acked.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+impl Plan {
+    fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
 }
 
 struct Device<'a> {
@@ -44,7 +54,7 @@ struct Device<'a> {
     readings: &'a [Reading],
 }
 
-/// Replays all readings; returns when each was acked.
+/// Replays all readings, or until it is stopped; returns when all that was sent is acked.
 ///
 /// # Errors
 /// The server cannot be reached, or acks nothing for `patience`.
@@ -59,7 +69,7 @@ pub fn run(plan: &Plan, readings: &[Reading], boot: u64, ledger: &mut Ledger) ->
         readings,
     };
     let (mut sent, mut last_ack) = (0, Instant::now());
-    while sent < readings.len() as u64 || !device.unacked.is_empty() {
+    while (sent < readings.len() as u64 && !plan.is_stopped()) || !device.unacked.is_empty() {
         let progress = sent;
         let acked_before = device.unacked.len();
         if let Err(err) = device.connection(&mut sent, &mut last_ack) {
@@ -101,7 +111,9 @@ impl Device<'_> {
                 None => u64::MAX,
             };
             let mut queued = false;
-            while *sent < (self.readings.len() as u64).min(due) && self.unacked.len() < window {
+            let stopped = self.plan.is_stopped();
+            let end = if stopped { *sent } else { self.readings.len() as u64 };
+            while *sent < end.min(due) && self.unacked.len() < window {
                 let seq = *sent;
                 self.unacked.push_back(seq);
                 *sent += 1;
@@ -111,8 +123,7 @@ impl Device<'_> {
             if queued {
                 client.flush()?;
             }
-            let done = *sent == self.readings.len() as u64;
-            if done && self.unacked.is_empty() {
+            if *sent == end && self.unacked.is_empty() {
                 return Ok(());
             }
             let wait =

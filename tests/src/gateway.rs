@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Setup {
     pub agent: String,
     /// A planted bug of a test-only agent.
     pub plant: Option<String>,
+    /// The only core that the gateway may use (`taskset`).
+    pub pinned_to: Option<u32>,
 }
 
 impl Setup {
@@ -60,6 +63,7 @@ pub struct Gateway {
     dir: PathBuf,
     agent: String,
     plant: Option<String>,
+    pinned_to: Option<u32>,
     process: Option<Process>,
     address: SocketAddr,
 }
@@ -100,6 +104,7 @@ impl Gateway {
             dir: dir.to_owned(),
             agent: agent.to_owned(),
             plant: setup.plant.clone(),
+            pinned_to: setup.pinned_to,
             process: None,
             address,
         })
@@ -117,26 +122,26 @@ impl Gateway {
         &self.name
     }
 
+    /// What the next process is started with, if the agent program is a planted one.
+    pub fn set_plant(&mut self, plant: Option<String>) {
+        self.plant = plant;
+    }
+
     /// Starts the process and waits until it listens.
     ///
     /// # Errors
     /// It does not come up; the message names its log.
     pub fn start(&mut self) -> Result<()> {
-        let mut command = self.agent(&["run"])?;
-        command.env("HOLM_LOG", std::env::var("HOLM_LOG").unwrap_or_else(|_| "info".to_owned()));
-        if let Some(plant) = &self.plant {
-            command.env("HOLM_PLANT", plant);
-        }
-        let log = self.dir.join("agent.log");
-        let mut process = Process::start(&self.name, command, &log)?;
-        let name = self.name.clone();
+        self.spawn()?;
+        let log = self.log();
+        let process = self.process.as_mut().context("it was just started")?;
+        let name = &self.name;
         wait_for(READY_MAX, &format!("{name} to listen (see {})", log.display()), || {
             if !process.is_running() {
                 bail!("{name} ended: {}", process.output());
             }
             Ok(std::net::TcpStream::connect(self.address).ok())
         })?;
-        self.process = Some(process);
         Ok(())
     }
 
@@ -146,6 +151,35 @@ impl Gateway {
     /// It is not running.
     pub fn id(&self) -> Result<u32> {
         Ok(self.process.as_ref().context("the gateway is not running")?.id())
+    }
+
+    /// Starts the process; it may not listen yet.
+    ///
+    /// # Errors
+    /// The program is not built or cannot be started.
+    pub fn spawn(&mut self) -> Result<()> {
+        let mut command = self.agent(&["run"])?;
+        command.env("HOLM_LOG", std::env::var("HOLM_LOG").unwrap_or_else(|_| "info".to_owned()));
+        if let Some(plant) = &self.plant {
+            command.env("HOLM_PLANT", plant);
+        }
+        self.process = Some(Process::start(&self.name, command, &self.log())?);
+        Ok(())
+    }
+
+    /// What it prints, over all its lives.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("agent.log")
+    }
+
+    /// Waits until the process ends by itself; returns the signal that ended it, if one did.
+    ///
+    /// # Errors
+    /// It was not running, or does not end in time.
+    pub fn wait_end(&mut self, within: Duration) -> Result<Option<i32>> {
+        let mut process = self.process.take().context("the gateway is not running")?;
+        Ok(process.wait_end(within)?.signal())
     }
 
     /// Enrols it with a token of the control plane.
@@ -219,7 +253,15 @@ impl Gateway {
     /// # Errors
     /// The program is not built.
     pub fn agent(&self, words: &[&str]) -> Result<Command> {
-        let mut command = Command::new(program(&self.agent)?);
+        let agent = program(&self.agent)?;
+        let mut command = match self.pinned_to {
+            None => Command::new(agent),
+            Some(core) => {
+                let mut taskset = Command::new("taskset");
+                taskset.arg("-c").arg(core.to_string()).arg(agent);
+                taskset
+            }
+        };
         command.args(words).arg("--config").arg(self.dir.join("agent.toml"));
         Ok(command)
     }

@@ -111,6 +111,17 @@ pub fn read(path: &Path) -> Result<Vec<Fact>> {
         .collect()
 }
 
+/// Reads a ledger that is still being written: its last line may not be complete yet.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_so_far(path: &Path) -> Result<Vec<Fact>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let line = |line: &str| serde_json::from_str(line).with_context(|| format!("{line}: no fact"));
+    whole.lines().map(line).collect()
+}
+
 /// The wall clock, milliseconds since 1970.
 #[must_use]
 pub fn wall_ms() -> u64 {

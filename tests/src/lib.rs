@@ -7,6 +7,7 @@
 pub mod author;
 pub mod bench;
 pub mod cloud;
+pub mod crash;
 pub mod device;
 pub mod gateway;
 pub mod ledger;
@@ -15,5 +16,6 @@ pub mod mqtt;
 pub mod pki;
 pub mod process;
 pub mod readings;
+pub mod reopen;
 pub mod story;
 pub mod verify;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use edge_broker::codec::{Connect, Decoder, Packet, ReasonCode, Version, encode};
+use edge_broker::codec::{Connect, Decoder, Packet, ReasonCode, Version, Will, encode};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -32,6 +32,8 @@ pub struct Login {
     pub session_expiry_s: u32,
     /// Whether an earlier session is dropped.
     pub clean: bool,
+    /// Published for it when its connection is lost.
+    pub will: Option<Will>,
 }
 
 impl Login {
@@ -45,6 +47,7 @@ impl Login {
             password: None,
             session_expiry_s: 0,
             clean: true,
+            will: None,
         }
     }
 }
@@ -103,6 +106,7 @@ impl Client {
         let mut connect = Connect::new(Version::V5, &login.client_id);
         connect.clean_start = login.clean;
         connect.session_expiry_s = login.session_expiry_s;
+        connect.will = login.will.clone();
         if let Some(password) = &login.password {
             connect.username = Some(login.client_id.clone());
             connect.password = Some(Bytes::from(password.clone()));

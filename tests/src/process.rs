@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -68,15 +68,23 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it ends by itself, somehow.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub fn wait_end(&mut self, within: Duration) -> Result<ExitStatus> {
+        let name = self.name.clone();
+        wait_for(within, &format!("{name} to end"), || Ok(self.child.try_wait()?))
+    }
+
     /// Waits until it ends by itself, and well.
     ///
     /// # Errors
     /// It does not end in time, or ends with a failure.
     pub fn wait(&mut self, within: Duration) -> Result<()> {
-        let name = self.name.clone();
-        let status = wait_for(within, &format!("{name} to end"), || Ok(self.child.try_wait()?))?;
+        let status = self.wait_end(within)?;
         if !status.success() {
-            bail!("{name} ended with {status}: {}", self.output());
+            bail!("{} ended with {status}: {}", self.name, self.output());
         }
         Ok(())
     }

@@ -57,10 +57,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     setup::wasm_target()?;
     run_command(cargo(&["build", "--workspace", "--bins"]))?;
     if args.plant.is_some() {
-        // As a part of the workspace: on its own the package would need other features of its
-        // dependencies, and all of them would be built again.
-        let features = ["--features", "edge-agent/plant", "--bin", "edge-agent-planted"];
-        run_command(cargo(&[&["build", "--workspace"], &features[..]].concat()))?;
+        run_command(cargo(setup::PLANTED))?;
     }
     let seed = args.seed.unwrap_or_else(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())

@@ -8,6 +8,12 @@ use crate::command::{run, succeeds};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
+/// Arguments of cargo that build the agent with planted bugs and ends. As a part of the workspace:
+/// on its own the package would need other features of its dependencies, and all of them would be
+/// built again.
+pub(crate) const PLANTED: &[&str] =
+    &["build", "--workspace", "--features", "edge-agent/plant", "--bin", "edge-agent-planted"];
+
 /// Installs the Rust target of functions where it is missing.
 pub(crate) fn wasm_target() -> Result<()> {
     let output = Command::new("rustup")

@@ -33,10 +33,13 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let skipped = missing();
     println!("building (the first time about 10 minutes on 2 cores: the WASM compiler is large)");
     run_command(cargo(&["build", "--workspace", "--bins"]))?;
+    run_command(cargo(setup::PLANTED))?;
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     let without: Vec<_> = skipped.iter().map(|part| part.suite).collect();
     tests.env("HOLM_WITHOUT", without.join(","));
     run_command(tests)?;
+    // With its planted bugs: the check of syncs must find an early ack.
+    run_command(cargo(&["test", "-p", "edge-agent", "--features", "plant", "--test", "sync"]))?;
     if skipped.is_empty() {
         return Ok(());
     }

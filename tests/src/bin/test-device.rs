@@ -42,6 +42,7 @@ fn main() -> Result<()> {
         rate_per_s: arguments.rate_per_s,
         ids: arguments.ids,
         patience: Duration::from_secs(60),
+        stop: None,
     };
     device::run(&plan, &readings, arguments.boot, &mut Ledger::create(&arguments.ledger)?)
 }

@@ -37,12 +37,11 @@ fn main() -> Result<()> {
 
 fn listen(arguments: &Arguments, ledger: &mut Ledger) -> Result<()> {
     let mut client = Client::connect(&Login {
-        address: arguments.address,
         ca: Some(arguments.ca.clone()),
-        client_id: arguments.name.clone(),
         password: Some(arguments.token.clone()),
         session_expiry_s: 3_600,
         clean: false,
+        ..Login::anonymous(arguments.address, &arguments.name)
     })?;
     let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
     let filters = arguments.filters.iter().map(|text| Ok((text.parse()?, options)));

@@ -10,7 +10,7 @@ use system_tests::ledger::{self, Fact, Ledger};
 use system_tests::mqtt::Login;
 use system_tests::readings;
 
-use crate::support::{author, bundle};
+use crate::support::{author, bundle, deploy_counter};
 
 const DEVICES: usize = 3;
 const READINGS: usize = 400;
@@ -24,13 +24,7 @@ fn gateway_with_counter(dir: &std::path::Path) -> Result<Gateway> {
     };
     let mut gateway = Gateway::new(dir, &setup)?;
     gateway.start()?;
-    let bundle = bundle("counter");
-    gateway.ask(&["deploy", bundle.to_str().expect("UTF-8")])?;
-    system_tests::process::wait_for(Duration::from_secs(60), "the app to be live", || {
-        let status = gateway.status()?;
-        let phase = &status["deployments"]["apps"][0]["phase"];
-        Ok((phase == "probation" || phase == "live").then_some(()))
-    })?;
+    deploy_counter(&gateway)?;
     Ok(gateway)
 }
 
@@ -67,6 +61,7 @@ fn acked_messages_survive_sigkill_and_count_once() -> Result<()> {
                 rate_per_s: Some(120.0),
                 ids: true,
                 patience: Duration::from_secs(60),
+                stop: None,
             };
             devices.push(scope.spawn(move || {
                 device::run(&plan, readings, 7 + n as u64, &mut Ledger::create(&path)?)

@@ -2,6 +2,9 @@
 
 mod artifacts;
 mod command;
+mod crash;
 mod fleet;
 mod gateway;
+mod reopen;
+mod sessions;
 mod support;

@@ -1,0 +1,92 @@
+//! A small real file system that fills up: ext4 in a file, over a loop device. Needs root.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A mounted file system. Dropping it unmounts it.
+#[derive(Debug)]
+pub struct SmallDisk {
+    dir: PathBuf,
+}
+
+/// Why no small file system can be mounted here; `None` where it can be tried.
+#[must_use]
+pub fn why_no_small_disk() -> Option<&'static str> {
+    let id = Command::new("id").arg("-u").output();
+    let root = id.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).trim() == "0");
+    (!root).then_some("only root can mount a small file system")
+}
+
+impl SmallDisk {
+    /// Makes a file system of `bytes` in the file `image` and mounts it on `dir`.
+    ///
+    /// # Errors
+    /// There is no mkfs.ext4 or no loop device, or the mount is not allowed.
+    pub fn mount(image: &Path, dir: &Path, bytes: u64) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        std::fs::File::create(image)?.set_len(bytes)?;
+        run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image))?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(dir))?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Bytes that can still be written.
+    ///
+    /// # Errors
+    /// `df` does not tell.
+    pub fn free_bytes(&self) -> Result<u64> {
+        let mut df = Command::new("df");
+        let output = df.args(["--output=avail", "-B1"]).arg(&self.dir).output().context("df")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let bytes = text.lines().nth(1).and_then(|line| line.trim().parse().ok());
+        bytes.with_context(|| format!("df printed {text:?}"))
+    }
+
+    /// Somebody else fills the disk but for `left` bytes.
+    ///
+    /// # Errors
+    /// The disk refuses before that.
+    pub fn fill(&self, left: u64) -> Result<()> {
+        let bytes = self.free_bytes()?.saturating_sub(left);
+        let name = format!("hog-{bytes}");
+        let path = self.dir.join(name);
+        let mut dd = Command::new("dd");
+        dd.args(["if=/dev/zero", "bs=64K", "conv=fsync", "status=none"]);
+        dd.arg(format!("of={}", path.display())).arg(format!("count={}", bytes >> 16));
+        run(&mut dd)
+    }
+
+    /// What somebody else had filled it with goes.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn clear(&self) -> Result<()> {
+        let mut cleared = 0;
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("hog-") {
+                std::fs::remove_file(entry.path())?;
+                cleared += 1;
+            }
+        }
+        ensure!(cleared > 0, "the disk was not filled");
+        Ok(())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: whatever still has a file open ends with the test.
+        let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}

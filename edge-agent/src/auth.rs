@@ -2,7 +2,8 @@
 //!
 //! Certificates, generated tokens and remembered passwords are judged at once. A password that a
 //! person chose costs tens of milliseconds of argon2 on purpose: it goes to the auth thread, whose
-//! queue is bounded; beyond it a client is told that the server is busy and comes again.
+//! queue is bounded; beyond it a client is told that the server is busy and comes again. Clients
+//! that present the same wait for one answer ([`pending`]).
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::settings::{Access, DeviceSecret, Settings};
 
+pub mod password;
+pub mod pending;
 pub mod thread;
 
 /// Passwords waiting for the auth thread.
@@ -42,8 +45,14 @@ pub enum Verdict {
         name: String,
         /// Its hash.
         phc: String,
+        /// Stands for account and password; it tells nobody the password.
+        proof: Proof,
     },
 }
+
+/// A keyed hash of an account, its hash and a password. The key is drawn at each start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Proof([u8; 32]);
 
 /// A client that proved itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +69,7 @@ pub struct Accounts {
     by_name: BTreeMap<String, (DeviceSecret, Access)>,
     anonymous: Option<Access>,
     memory: hmac::Key,
-    remembered: BTreeMap<String, Vec<u8>>,
+    remembered: BTreeMap<String, Proof>,
 }
 
 impl Accounts {
@@ -110,10 +119,12 @@ impl Accounts {
                 }
             }
             Some((DeviceSecret::Argon2(phc), access)) => {
-                if self.is_remembered(name, phc, password) {
+                let proof = self.proof(name, phc, password);
+                let known = self.remembered.get(name);
+                if known.is_some_and(|known| constant_time_eq(&known.0, &proof.0)) {
                     allowed(name, access)
                 } else {
-                    Verdict::AskThread { name: name.clone(), phc: phc.clone() }
+                    Verdict::AskThread { name: name.clone(), phc: phc.clone(), proof }
                 }
             }
             _ => Verdict::Refused("no such account"),
@@ -121,23 +132,21 @@ impl Accounts {
     }
 
     /// The auth thread found the password right: the next time it is judged at once.
-    pub fn remember(&mut self, name: &str, password: &[u8]) -> Option<Identity> {
-        let (DeviceSecret::Argon2(phc), access) = self.by_name.get(name)? else { return None };
-        let tag = hmac::sign(&self.memory, &keyed(phc, password));
-        self.remembered.insert(name.to_owned(), tag.as_ref().to_vec());
+    pub fn remember(&mut self, name: &str, proof: Proof) -> Option<Identity> {
+        let (DeviceSecret::Argon2(_), access) = self.by_name.get(name)? else { return None };
+        self.remembered.insert(name.to_owned(), proof);
         Some(Identity { name: name.to_owned(), access: access.clone() })
     }
 
-    fn is_remembered(&self, name: &str, phc: &str, password: &[u8]) -> bool {
-        self.remembered
-            .get(name)
-            .is_some_and(|tag| hmac::verify(&self.memory, &keyed(phc, password), tag).is_ok())
+    /// The hash is part of the keyed text: a changed password forgets the old one. So is the name:
+    /// accounts may have the same hash.
+    fn proof(&self, name: &str, phc: &str, password: &[u8]) -> Proof {
+        let text = [name.as_bytes(), &[0], phc.as_bytes(), &[0], password].concat();
+        let tag = hmac::sign(&self.memory, &text);
+        let mut proof = [0; 32];
+        proof.copy_from_slice(tag.as_ref());
+        Proof(proof)
     }
-}
-
-/// The hash is part of the keyed text: a changed password forgets the old one.
-fn keyed(phc: &str, password: &[u8]) -> Vec<u8> {
-    [phc.as_bytes(), &[0], password].concat()
 }
 
 fn allowed(name: &str, access: &Access) -> Verdict {
@@ -153,7 +162,7 @@ mod tests {
     use super::*;
 
     fn accounts() -> Accounts {
-        let phc = thread::hash_password(b"meadow", [7; 16]).expect("hash");
+        let phc = password::hash_password(b"meadow", [7; 16]).expect("hash");
         let token: String = ring::digest::digest(&ring::digest::SHA256, b"tok")
             .as_ref()
             .iter()
@@ -163,12 +172,13 @@ mod tests {
             "name = \"barn\"\n[anonymous]\npublish = [\"open/#\"]\n\
              [[devices]]\nname = \"cert\"\ncertificate = true\n\
              [[devices]]\nname = \"token\"\ntoken_sha256 = \"{token}\"\n\
-             [[devices]]\nname = \"person\"\npassword_argon2 = \"{phc}\"\n"
+             [[devices]]\nname = \"person\"\npassword_argon2 = \"{phc}\"\n\
+             [[devices]]\nname = \"twin\"\npassword_argon2 = \"{phc}\"\n"
         );
         Accounts::new(&Settings::parse(&text).expect("valid")).expect("randomness")
     }
 
-    fn password(name: &str, password: &str) -> Claim {
+    fn with_password(name: &str, password: &str) -> Claim {
         Claim {
             username: Some(name.to_owned()),
             password: Some(password.into()),
@@ -183,9 +193,9 @@ mod tests {
         let with = |name: &str| Claim { certificate: Some(name.to_owned()), ..Claim::default() };
         assert!(matches!(accounts.judge(&with("cert")), Verdict::Allowed(_)));
         assert!(matches!(accounts.judge(&with("token")), Verdict::Refused(_)));
-        assert!(matches!(accounts.judge(&password("token", "tok")), Verdict::Allowed(_)));
-        assert!(matches!(accounts.judge(&password("token", "tik")), Verdict::Refused(_)));
-        assert!(matches!(accounts.judge(&password("cert", "")), Verdict::Refused(_)));
+        assert!(matches!(accounts.judge(&with_password("token", "tok")), Verdict::Allowed(_)));
+        assert!(matches!(accounts.judge(&with_password("token", "tik")), Verdict::Refused(_)));
+        assert!(matches!(accounts.judge(&with_password("cert", "")), Verdict::Refused(_)));
         let far = Claim::default();
         assert!(matches!(accounts.judge(&far), Verdict::Refused(_)));
         let near = Claim { loopback: true, ..Claim::default() };
@@ -195,14 +205,21 @@ mod tests {
     #[test]
     fn a_password_is_asked_once_and_only_the_right_one_is_remembered() {
         let mut accounts = accounts();
-        let Verdict::AskThread { name, phc } = accounts.judge(&password("person", "meadow")) else {
+        let Verdict::AskThread { name, phc, proof } =
+            accounts.judge(&with_password("person", "meadow"))
+        else {
             panic!("argon2 must be asked the first time");
         };
-        assert!(thread::verify_password(&phc, b"meadow"));
-        assert!(!thread::verify_password(&phc, b"meadoW"));
-        accounts.remember(&name, b"meadow").expect("known");
-        assert!(matches!(accounts.judge(&password("person", "meadow")), Verdict::Allowed(_)));
-        let wrong = accounts.judge(&password("person", "other"));
+        assert_eq!((name.as_str(), password::is_hash(&phc)), ("person", true));
+        accounts.remember(&name, proof).expect("known");
+        assert!(matches!(accounts.judge(&with_password("person", "meadow")), Verdict::Allowed(_)));
+        let wrong = accounts.judge(&with_password("person", "other"));
         assert!(matches!(wrong, Verdict::AskThread { .. }), "a wrong one is never remembered");
+        let Verdict::AskThread { proof: twin, .. } =
+            accounts.judge(&with_password("twin", "meadow"))
+        else {
+            panic!("another account is asked on its own");
+        };
+        assert_ne!(twin, proof, "though its hash is the same");
     }
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use edge_core::topic::TopicFilter;
 use sync_protocol::revision::AuthorKey;
 
+use crate::auth::password::is_hash;
 use crate::toml_reader::{At, Problem, Problems, Section};
 
 /// Everything the operator decides.
@@ -117,6 +118,8 @@ pub struct Limits {
     pub receive_max: u16,
     /// Least time between a restart and a will left over from before it.
     pub will_after_restart_ms_min: u64,
+    /// Sessions that outlive their connection.
+    pub sessions_max: usize,
 }
 
 impl Default for Limits {
@@ -135,6 +138,7 @@ impl Default for Limits {
             connections_max: 10_000,
             receive_max: 32,
             will_after_restart_ms_min: 60_000,
+            sessions_max: 2_000,
         }
     }
 }
@@ -295,8 +299,10 @@ fn read_device(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Dev
             }
         },
         (false, None, Some(hash)) => {
-            if !hash.value.starts_with("$argon2id$") {
-                problems.add(&hash.span, "`password_argon2` is a PHC string, `$argon2id$...`");
+            if !is_hash(&hash.value) {
+                let rule = "`password_argon2` is what `edge-agent device-password` prints, \
+                            `$argon2id$...` with at most 256 MiB of memory";
+                problems.add(&hash.span, rule);
             }
             DeviceSecret::Argon2(hash.value)
         }
@@ -386,6 +392,7 @@ fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Lim
         will_after_restart_ms_min: section
             .duration_ms_within("will_after_restart", 0..=WILL_AFTER_RESTART_MS_MAX, problems)
             .unwrap_or(default.will_after_restart_ms_min),
+        sessions_max: size(section.number("sessions", 1..=100_000, problems), default.sessions_max),
     };
     section.finish(problems);
     limits

@@ -51,7 +51,7 @@ pub(crate) fn device_password() -> Result<(), String> {
     }
     let mut salt = [0; 16];
     SystemRandom::new().fill(&mut salt).map_err(|_| "no randomness".to_owned())?;
-    let hash = edge_agent::auth::thread::hash_password(password.as_bytes(), salt)?;
+    let hash = edge_agent::auth::password::hash_password(password.as_bytes(), salt)?;
     println!("password_argon2 = \"{hash}\"");
     Ok(())
 }

@@ -8,8 +8,9 @@ use edge_broker::codec::ReasonCode;
 use edge_core::id::DeviceId;
 
 use super::inbox::{Inbound, Outlet};
+use crate::auth::pending::{Joined, Pending};
 use crate::auth::thread::{AuthThread, Question};
-use crate::auth::{Accounts, Claim, Identity, Verdict};
+use crate::auth::{Accounts, Claim, Identity, Proof, Verdict};
 
 /// The answer, if it is known at once.
 #[derive(Debug)]
@@ -24,7 +25,8 @@ pub(super) enum Judged {
 #[derive(Debug)]
 pub(super) struct Access {
     accounts: Accounts,
-    thread: AuthThread<ConnId>,
+    pending: Pending<ConnId>,
+    thread: AuthThread,
 }
 
 impl Access {
@@ -33,15 +35,15 @@ impl Access {
     /// # Errors
     /// The system refuses a thread.
     pub(super) fn start(accounts: Accounts, outlet: Outlet) -> io::Result<Self> {
-        let thread = AuthThread::spawn(move |question: Question<ConnId>, holds| {
-            let Question { waiting: conn, name, password, .. } = question;
-            outlet.tell(Inbound::Password { conn, name, password, holds });
+        let thread = AuthThread::spawn(move |question, holds| {
+            let Question { name, proof, .. } = question;
+            outlet.tell(Inbound::Password { name, proof, holds });
         })?;
-        Ok(Self { accounts, thread })
+        Ok(Self { accounts, pending: Pending::default(), thread })
     }
 
     /// Judges a client.
-    pub(super) fn judge(&self, conn: ConnId, request: &AuthRequest) -> Judged {
+    pub(super) fn judge(&mut self, conn: ConnId, request: &AuthRequest) -> Judged {
         let claim = Claim {
             certificate: request.peer.certificate.as_ref().map(|cert| cert.common_name.clone()),
             username: request.username.clone(),
@@ -55,25 +57,35 @@ impl Access {
                 tracing::info!(%peer, client, why, "client refused");
                 Judged::Now(Err(ReasonCode::BadUserNameOrPassword))
             }
-            Verdict::AskThread { name, phc } => {
-                let password = claim.password.unwrap_or_default();
-                match self.thread.ask(Question { waiting: conn, name, phc, password }) {
-                    Ok(()) => Judged::Later,
-                    Err(_) => Judged::Now(Err(ReasonCode::ServerBusy)),
+            Verdict::AskThread { name, phc, proof } => match self.pending.join(proof, conn) {
+                Joined::Waits => Judged::Later,
+                Joined::Full => Judged::Now(Err(ReasonCode::ServerBusy)),
+                Joined::First => {
+                    let password = claim.password.unwrap_or_default();
+                    if self.thread.ask(Question { proof, name, phc, password }).is_ok() {
+                        return Judged::Later;
+                    }
+                    self.pending.leave(proof);
+                    Judged::Now(Err(ReasonCode::ServerBusy))
                 }
-            }
+            },
         }
     }
 
-    /// The auth thread has judged.
+    /// The auth thread has judged: who waited for that, and what becomes of them.
     pub(super) fn judged(
         &mut self,
         name: &str,
-        password: &[u8],
+        proof: Proof,
         holds: bool,
-    ) -> Result<Arc<Principal>, ReasonCode> {
-        let known = if holds { self.accounts.remember(name, password) } else { None };
-        known.map(principal).ok_or(ReasonCode::BadUserNameOrPassword)
+    ) -> (Vec<ConnId>, Result<Arc<Principal>, ReasonCode>) {
+        let waiting = self.pending.leave(proof);
+        let known = if holds { self.accounts.remember(name, proof) } else { None };
+        let outcome = known.map(principal).ok_or(ReasonCode::BadUserNameOrPassword);
+        if outcome.is_err() {
+            tracing::info!(account = name, clients = waiting.len(), "wrong password");
+        }
+        (waiting, outcome)
     }
 }
 

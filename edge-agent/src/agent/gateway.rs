@@ -249,10 +249,12 @@ impl Gateway {
             }
             Inbound::Store(store::Completion::Failed { error, .. }) => self.failed = Some(error),
             Inbound::Function(done) => self.function_done(done),
-            Inbound::Password { conn, name, password, holds } => {
-                let outcome = self.access.judged(&name, &password, holds);
-                let input = broker::Input::AuthDone { conn, outcome };
-                self.with_broker(|broker, turn| broker.handle(input, turn));
+            Inbound::Password { name, proof, holds } => {
+                let (waiting, outcome) = self.access.judged(&name, proof, holds);
+                for conn in waiting {
+                    let input = broker::Input::AuthDone { conn, outcome: outcome.clone() };
+                    self.with_broker(|broker, turn| broker.handle(input, turn));
+                }
             }
             Inbound::Uplink(heard) => self.heard(heard),
             Inbound::Asked(asked) => self.asked(asked),

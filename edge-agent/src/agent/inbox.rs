@@ -4,10 +4,10 @@
 //! one attempt each, the auth thread its bounded queue, the preparer one app, control clients one
 //! request each; the uplink's positions and states are few, its log followers none.
 
-use edge_broker::broker::ConnId;
 use tokio::sync::mpsc;
 
 use super::prepare::PrepareDone;
+use crate::auth::Proof;
 use crate::control::Asked;
 use crate::runtime;
 use crate::store;
@@ -22,12 +22,10 @@ pub(super) enum Inbound {
     Function(runtime::Completion),
     /// The auth thread has judged a password.
     Password {
-        /// Who waits.
-        conn: ConnId,
         /// The account.
         name: String,
-        /// What was presented, kept if it holds.
-        password: Vec<u8>,
+        /// The question.
+        proof: Proof,
         /// Whether it holds.
         holds: bool,
     },

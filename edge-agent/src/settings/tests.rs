@@ -30,6 +30,9 @@ certificate = \"c.pem\"
 [[devices]]
 name = \"press\"
 publish = [\"a/#/b\"]
+[[devices]]
+name = \"person\"
+password_argon2 = \"$argon2id$v=19\"
 [limits]
 message = \"2 MiB\"
 workers = 0
@@ -48,6 +51,7 @@ will_after_restart = \"2 h\"
         "a/#/b",
         "line 14: `message` must be between \"1 KiB\" and \"1 MiB\"",
         "`will_after_restart` must be between",
+        "`password_argon2` is what `edge-agent device-password` prints",
         "`workers` must be between 1 and 256",
         "`receive_max` must be between 1 and 65535",
     ] {

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use edge_agent::agent::Agent;
 use edge_agent::control::{self, Request};
 use edge_agent::enroll::enroll;
+use edge_agent::open_files;
 use edge_agent::settings::Settings;
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -225,7 +226,8 @@ fn print_json(value: &Value) {
 
 fn run_agent(config: &Path) -> Result<(), String> {
     show::start_logging();
-    let settings = read_settings(config)?;
+    let mut settings = read_settings(config)?;
+    settings.limits.connections_max = open_files::raise(settings.limits.connections_max);
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("io")

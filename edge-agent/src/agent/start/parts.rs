@@ -76,9 +76,12 @@ impl Agent {
             connections_max: self.settings.limits.connections_max,
             receive_max: self.settings.limits.receive_max,
             will_after_restart_s_min: u32::try_from(will_ms.div_ceil(1_000)).unwrap_or(u32::MAX),
+            sessions_max: self.settings.limits.sessions_max,
+            sessions_per_identity_max: self.settings.limits.sessions_max.div_ceil(2),
             ..BrokerLimits::default()
         };
         let transport_limits = TransportLimits {
+            connections_max: limits.connections_max,
             packet_bytes_max: limits.packet_bytes_max(),
             ..TransportLimits::default()
         };

@@ -23,8 +23,6 @@ use super::state::{StateDomain, StateView};
 
 /// Longest reason of a retry or a reject.
 const REASON_BYTES_MAX: usize = 4 << 10;
-/// Bytes that one host call may hand over beyond the largest of its limits.
-const CALL_SLACK_BYTES: usize = 64 << 10;
 
 /// What a function is run on.
 pub struct Attempt {
@@ -166,12 +164,7 @@ fn store(prepared: &Prepared, session: Option<StateSession>) -> Store<AttemptHos
     let limits = &profile.limits;
     let mut store = Store::new(prepared.engine(), AttemptHost::new(Arc::clone(profile), session));
     store.limiter(|host| &mut host.memory);
-    let largest = limits
-        .publish_bytes
-        .max(limits.record_bytes)
-        .max(limits.log_bytes)
-        .max(limits.state_write_bytes);
-    store.set_hostcall_fuel((largest as usize).saturating_add(CALL_SLACK_BYTES));
+    store.set_hostcall_fuel(limits.call_bytes());
     // One more: the tick in which the attempt begins may end at once.
     let ticks = u64::from(limits.time_ms).div_ceil(TICK_MS) + 1;
     store.set_epoch_deadline(ticks);

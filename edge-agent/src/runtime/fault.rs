@@ -78,7 +78,9 @@ fn trapped(
         (None, None) => error.root_cause().to_string(),
     };
     if message.contains(CALL_TOO_LARGE) {
-        let message = format!("one call handed over too much at once{}", place(frames));
+        let profile = host.profile();
+        let mut message = limits::call_reached(&profile.limits, &profile.function);
+        message.push_str(&place(frames));
         return Fault { kind: FaultKind::Outputs, message };
     }
     for (n, frame) in frames.iter().take(FRAMES_TOLD).enumerate() {

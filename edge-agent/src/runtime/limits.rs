@@ -13,6 +13,9 @@ use wasmtime::ResourceLimiter;
 /// Entries of a function's tables; a program's own tables are smaller by far.
 const TABLE_ELEMENTS_MAX: usize = 10_000;
 
+/// Bytes that one host call may hand over beyond the largest of its limits: names and frames.
+const CALL_SLACK_BYTES: usize = 64 << 10;
+
 /// Limits of one attempt of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -54,6 +57,15 @@ impl Default for Limits {
             state_write_bytes: 1 << 20,
             state_bytes: 16 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// Bytes that one host call may hand over; more is refused before it is copied.
+    pub(super) fn call_bytes(&self) -> usize {
+        let bytes = [self.publish_bytes, self.record_bytes, self.log_bytes, self.state_write_bytes];
+        let largest = bytes.into_iter().max().unwrap_or_default();
+        (largest as usize).saturating_add(CALL_SLACK_BYTES)
     }
 }
 
@@ -146,6 +158,17 @@ pub(super) fn reached(key: Key, limits: &Limits, function: &FunctionId) -> Fault
         short_name(function),
     );
     Fault { kind: key.kind(), message }
+}
+
+/// What is said of a call that handed over more than [`Limits::call_bytes`]: which call it was is
+/// not known.
+pub(super) fn call_reached(limits: &Limits, function: &FunctionId) -> String {
+    format!(
+        "limit of what one call hands over {} reached: raise `publish_bytes`, `record_bytes`, \
+         `log_bytes` or `state_write_bytes`, whichever it fills, in [functions.{}] of holm.toml",
+        Bytes(limits.call_bytes() as u64),
+        short_name(function),
+    )
 }
 
 /// The function's name within its app.

@@ -47,7 +47,8 @@ fn limits_are_named_with_the_setting_that_raises_them() {
 fn what_one_call_hands_over_is_bounded_before_it_is_copied() {
     let rogue = prepare("rogue");
     for how in ["publish-huge", "publish-properties"] {
-        check(&rogue, how, "", FaultKind::Outputs, &["handed over too much at once"]);
+        let words = "limit of what one call hands over 1088 KiB reached: raise `publish_bytes`,";
+        check(&rogue, how, "", FaultKind::Outputs, &[words, RAISE]);
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Setup {
     pub name: String,
     /// TLS of the device listener; `None` is plaintext on loopback.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// Authority of device certificates at that listener.
+    /// CA of device certificates.
     pub client_ca: Option<PathBuf>,
     /// Devices with their tokens; each may publish below `sensors/` and subscribe to everything.
     pub devices: Vec<(String, String)>,
@@ -39,6 +39,8 @@ pub struct Setup {
     pub plant: Option<String>,
     /// The only core that the gateway may use (`taskset`).
     pub pinned_to: Option<u32>,
+    /// Soft limit of open files that it is started with; `None`: that of this process.
+    pub open_files: Option<u32>,
 }
 
 impl Setup {
@@ -64,6 +66,7 @@ pub struct Gateway {
     agent: String,
     plant: Option<String>,
     pinned_to: Option<u32>,
+    open_files: Option<u32>,
     process: Option<Process>,
     address: SocketAddr,
 }
@@ -85,9 +88,9 @@ impl Gateway {
         writeln!(text, "[[listeners]]\nbind = \"{address}\"")?;
         if let Some((certificate, key)) = &setup.tls {
             writeln!(text, "certificate = {certificate:?}\nkey = {key:?}")?;
-            if let Some(ca) = &setup.client_ca {
-                writeln!(text, "client_ca = {ca:?}")?;
-            }
+        }
+        if let Some(ca) = &setup.client_ca {
+            writeln!(text, "client_ca = {ca:?}")?;
         }
         if setup.anonymous {
             writeln!(text, "[anonymous]\npublish = [\"#\"]\nsubscribe = [\"#\"]")?;
@@ -105,6 +108,7 @@ impl Gateway {
             agent: agent.to_owned(),
             plant: setup.plant.clone(),
             pinned_to: setup.pinned_to,
+            open_files: setup.open_files,
             process: None,
             address,
         })
@@ -159,6 +163,9 @@ impl Gateway {
     /// The program is not built or cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
         let mut command = self.agent(&["run"])?;
+        if let Some(files) = self.open_files {
+            command = with_open_files(files, &command);
+        }
         command.env("HOLM_LOG", std::env::var("HOLM_LOG").unwrap_or_else(|_| "info".to_owned()));
         if let Some(plant) = &self.plant {
             command.env("HOLM_PLANT", plant);
@@ -180,6 +187,31 @@ impl Gateway {
     pub fn wait_end(&mut self, within: Duration) -> Result<Option<i32>> {
         let mut process = self.process.take().context("the gateway is not running")?;
         Ok(process.wait_end(within)?.signal())
+    }
+
+    /// What it printed so far.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Deploys a bundle and waits until its app works.
+    ///
+    /// # Errors
+    /// It is refused, or not live in time.
+    pub fn deploy(&self, bundle: &Path) -> Result<()> {
+        let before = self.status()?;
+        self.ask(&["deploy", bundle.to_str().context("the path is not UTF-8")?])?;
+        wait_for(Duration::from_secs(60), &format!("{}: the app to work", self.name), || {
+            let status = self.status()?;
+            let apps = &status["deployments"]["apps"];
+            let working = apps.as_array().into_iter().flatten().any(|app| {
+                let known = before["deployments"]["apps"].as_array();
+                let is_new = known.is_none_or(|known| !known.contains(app));
+                is_new && (app["phase"] == "probation" || app["phase"] == "live")
+            });
+            Ok(working.then_some(()))
+        })
     }
 
     /// Enrols it with a token of the control plane.
@@ -265,4 +297,12 @@ impl Gateway {
         command.args(words).arg("--config").arg(self.dir.join("agent.toml"));
         Ok(command)
     }
+}
+
+/// `command` in a shell that lowers the soft limit of open files first.
+fn with_open_files(files: u32, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit -S -n {files} && exec \"$0\" \"$@\""));
+    shell.arg(command.get_program()).args(command.get_args());
+    shell
 }

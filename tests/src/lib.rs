@@ -7,6 +7,7 @@
 pub mod author;
 pub mod bench;
 pub mod cloud;
+pub mod connections;
 pub mod crash;
 pub mod device;
 pub mod gateway;
@@ -18,4 +19,6 @@ pub mod process;
 pub mod readings;
 pub mod reopen;
 pub mod story;
+pub mod swarm;
 pub mod verify;
+pub mod watchers;

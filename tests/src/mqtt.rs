@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use edge_broker::codec::{Connect, Decoder, Packet, ReasonCode, Version, Will, encode};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Longest packet taken.
@@ -24,10 +24,14 @@ pub struct Login {
     pub address: SocketAddr,
     /// CA of the listener; `None` is plaintext.
     pub ca: Option<PathBuf>,
+    /// Certificate to show, with its key: a device that has no password.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     /// Client id, and user name where there is a password.
     pub client_id: String,
     /// Password.
     pub password: Option<String>,
+    /// Keep alive in seconds; 0 is none.
+    pub keep_alive_s: u16,
     /// Session expiry; 0 with `clean` is a session of this connection only.
     pub session_expiry_s: u32,
     /// Whether an earlier session is dropped.
@@ -43,12 +47,54 @@ impl Login {
         Self {
             address,
             ca: None,
+            certificate: None,
             client_id: client_id.to_owned(),
             password: None,
+            keep_alive_s: 0,
             session_expiry_s: 0,
             clean: true,
             will: None,
         }
+    }
+
+    /// Its CONNECT.
+    #[must_use]
+    pub fn connect(&self) -> Connect {
+        let mut connect = Connect::new(Version::V5, &self.client_id);
+        connect.clean_start = self.clean;
+        connect.keep_alive_s = self.keep_alive_s;
+        connect.session_expiry_s = self.session_expiry_s;
+        connect.will = self.will.clone();
+        if let Some(password) = &self.password {
+            connect.username = Some(self.client_id.clone());
+            connect.password = Some(Bytes::from(password.clone()));
+        }
+        connect
+    }
+
+    /// TLS as it wants it; `None` is plaintext.
+    ///
+    /// # Errors
+    /// A PEM file cannot be read.
+    pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>> {
+        let Some(ca) = &self.ca else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(ca)? {
+            roots.add(certificate?)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots);
+        let config = match &self.certificate {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain =
+                    CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
+                config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?
+            }
+        };
+        Ok(Some(Arc::new(config)))
     }
 }
 
@@ -88,11 +134,11 @@ impl Client {
     pub fn connect(login: &Login) -> Result<Self> {
         let socket = TcpStream::connect_timeout(&login.address, Duration::from_secs(5))?;
         socket.set_nodelay(true)?;
-        let wire: Box<dyn Wire> = match &login.ca {
+        let wire: Box<dyn Wire> = match login.tls()? {
             None => Box::new(socket),
-            Some(ca) => {
+            Some(config) => {
                 let name = ServerName::try_from("localhost")?;
-                Box::new(StreamOwned::new(ClientConnection::new(tls(ca)?, name)?, socket))
+                Box::new(StreamOwned::new(ClientConnection::new(config, name)?, socket))
             }
         };
         let mut client = Self {
@@ -103,15 +149,7 @@ impl Client {
             session_present: false,
             receive_max: u16::MAX,
         };
-        let mut connect = Connect::new(Version::V5, &login.client_id);
-        connect.clean_start = login.clean;
-        connect.session_expiry_s = login.session_expiry_s;
-        connect.will = login.will.clone();
-        if let Some(password) = &login.password {
-            connect.username = Some(login.client_id.clone());
-            connect.password = Some(Bytes::from(password.clone()));
-        }
-        client.queue(&Packet::Connect(Box::new(connect)));
+        client.queue(&Packet::Connect(Box::new(login.connect())));
         client.flush()?;
         match client.next(Duration::from_secs(60))? {
             Some(Packet::ConnAck(ack)) if ack.reason == ReasonCode::Success => {
@@ -169,17 +207,4 @@ impl Client {
 
 fn is_timeout(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
-fn tls(ca: &std::path::Path) -> Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca)? {
-        roots.add(certificate?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }

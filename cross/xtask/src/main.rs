@@ -4,7 +4,6 @@ mod bench;
 mod command;
 mod demo;
 mod kill;
-mod reopen;
 mod setup;
 mod test;
 
@@ -26,21 +25,11 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Kills a gateway again and again under load and shows that nothing is lost or done twice.
     Kill(kill::KillArgs),
-    /// Measures.
-    #[command(subcommand)]
-    Bench(Bench),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
-    /// Measures what Holm does, in the release profile.
+    /// Measures, and fails where the figures are not as they have to be.
     #[command(subcommand)]
     Bench(bench::Bench),
-}
-
-/// What is measured.
-#[derive(Subcommand)]
-enum Bench {
-    /// The first ack after a SIGKILL with a large outbox, on one core.
-    Reopen(reopen::ReopenArgs),
 }
 
 fn main() -> std::process::ExitCode {
@@ -58,7 +47,6 @@ fn run() -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Kill(args) => kill::run(&args),
-        Task::Bench(Bench::Reopen(args)) => reopen::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

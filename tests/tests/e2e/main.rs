@@ -1,10 +1,15 @@
 //! Real processes on loopback: what users were promised, seen from outside.
 
 mod artifacts;
+mod certificates;
 mod command;
+mod connections;
 mod crash;
 mod fleet;
+mod functions;
 mod gateway;
+mod hostile;
+mod protocol;
 mod reopen;
 mod sessions;
 mod support;

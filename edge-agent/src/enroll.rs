@@ -25,6 +25,12 @@ pub enum EnrollError {
     /// The control plane says no.
     #[error("the control plane refused: {0}")]
     Refused(String),
+    /// The control plane does not let this token in.
+    #[error(
+        "the control plane does not accept this token: it was used, is older than a day, or \
+         `holm gateway add {0}` printed a newer one; run that again"
+    )]
+    Token(String),
     /// Nobody answered in time.
     #[error(
         "no answer from {endpoint} within {} s; last error: {last}; does the control plane run \
@@ -95,15 +101,21 @@ async fn ask(
                     let topic = topics::enroll_request(&token.gateway);
                     sender.publish(&topic, false, request.clone()).await;
                 }
-                Some(Report::Message(bytes)) => return Some(bytes),
+                Some(Report::Message(bytes)) => return Ok(Some(bytes)),
+                // The return code of MQTT 3.1.1 for a wrong password; to ask again changes nothing.
+                Some(Report::Disconnected(why)) if why.contains("BadUserNamePassword") => {
+                    return Err(EnrollError::Token(token.gateway.clone()));
+                }
                 Some(Report::Disconnected(why)) => last = why,
-                None => return None,
+                None => return Ok(None),
             }
         }
     };
-    let reply = tokio::time::timeout(ENROLL_MAX, conversation).await.ok().flatten();
+    let reply = tokio::time::timeout(ENROLL_MAX, conversation).await;
     polling.abort();
-    reply.ok_or_else(|| EnrollError::Unreachable { endpoint: token.endpoint.clone(), last })
+    reply
+        .unwrap_or(Ok(None))?
+        .ok_or_else(|| EnrollError::Unreachable { endpoint: token.endpoint.clone(), last })
 }
 
 fn pending_path(data_dir: &Path) -> std::path::PathBuf {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::args::{Cloud, CloudCommand, CloudInit, Gateway, GatewayCommand, Global};
 use crate::context::{Context, Contexts};
-use crate::failure::{Done, Failure};
-use crate::http::{Api, Method};
+use crate::failure::{Done, Exit, Failure};
+use crate::http::{Api, Method, escaped};
 use crate::keys::KeyStore;
 use crate::out::Out;
 
@@ -81,16 +81,29 @@ pub fn gateway(args: &Gateway, global: &Global, out: &Out) -> Done {
     match &args.command {
         GatewayCommand::Add { name } => {
             let (_, context) = Contexts::load(global)?.chosen(global)?;
+            let api = Api::new(&context)?;
+            let before: Option<Value> = match api.get(&format!("/v1/gateways/{}", escaped(name))) {
+                Ok(gateway) => Some(gateway),
+                Err(failure) if failure.exit == Exit::NotFound => None,
+                Err(failure) => return Err(failure),
+            };
             let body = json!({ "name": name });
-            let value: Value =
-                Api::new(&context)?.call(Method::Post, "/v1/gateways", Some(&body))?;
+            let value: Value = api.call(Method::Post, "/v1/gateways", Some(&body))?;
             let token = value["token"].as_str().unwrap_or_default();
             out.answer(&value, |text, _| {
                 text.push_str(&format!("{token}\n"));
                 out.note(&format!(
                     "the token enrols `{name}` once, within a day: on the gateway run \
-                     `edge-agent enroll TOKEN`"
+                     `edge-agent enroll TOKEN`, then `edge-agent run`"
                 ));
+                match before {
+                    Some(known) if known["enrolled_ms"].is_u64() => out.note(&format!(
+                        "`{name}` is enrolled already: whoever enrols with this token takes its \
+                         place"
+                    )),
+                    Some(_) => out.note("a token printed for it before no longer works"),
+                    None => {}
+                }
             })
         }
         GatewayCommand::List => {

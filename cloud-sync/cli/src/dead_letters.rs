@@ -89,7 +89,7 @@ fn list(api: &Api, gateway: Option<&str>, out: &Out) -> Done {
                 field("function"),
                 field("device"),
                 letter["attempts"].to_string(),
-                field("reason").to_lowercase(),
+                field("reason"),
                 error,
             ]
         }));
@@ -123,9 +123,11 @@ fn show(api: &Api, one: &OneLetter, out: &Out) -> Done {
         text.push_str(&format!("error     {}\n", error.replace('\n', "\n          ")));
         text.push_str(&format!("payload   {}\n", payload(&bytes)));
         text.push_str(&format!(
-            "\nrun it here: holm dead-letters show {} --gateway {} --json | \
-                                holm invoke FUNCTION --event -\n",
-            one.event, one.gateway
+            "\nrun it here, in the app's folder: holm dead-letters show {} --gateway {} --json | \
+             holm invoke {} --event -\n",
+            one.event,
+            one.gateway,
+            letter["function"].as_str().and_then(|id| id.split('/').nth(1)).unwrap_or("FUNCTION"),
         ));
     })
 }
@@ -139,6 +141,10 @@ fn redrive(api: &Api, one: &OneLetter, out: &Out) -> Done {
     })
 }
 
+fn count(letters: usize) -> String {
+    if letters == 1 { "1 dead letter".to_owned() } else { format!("{letters} dead letters") }
+}
+
 fn purge(api: &Api, gateway: &str, event: Option<&str>, yes: bool, out: &Out) -> Done {
     let mut letters = match event {
         Some(event) => {
@@ -148,7 +154,7 @@ fn purge(api: &Api, gateway: &str, event: Option<&str>, yes: bool, out: &Out) ->
         None => kept(api, gateway)?,
     };
     if !yes {
-        let problem = format!("this deletes {} dead letters of {gateway}", letters.len());
+        let problem = format!("this deletes {} of {gateway}", count(letters.len()));
         return Err(Failure::usage(problem).next("add --yes"));
     }
     let purged = letters.len();
@@ -160,6 +166,6 @@ fn purge(api: &Api, gateway: &str, event: Option<&str>, yes: bool, out: &Out) ->
         fleet::ask(api, gateway, &json!({ "discard": target }))?;
     }
     out.answer(&json!({ "gateway": gateway, "purged": purged }), |text, _| {
-        text.push_str(&format!("{purged} dead letters of {gateway} are deleted\n"));
+        text.push_str(&format!("deleted {} of {gateway}\n", count(purged)));
     })
 }

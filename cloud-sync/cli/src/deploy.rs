@@ -189,14 +189,14 @@ fn wait(api: &Api, id: u64, timeout_s: u64, goal: Goal, out: &Out) -> Done<Vec<S
     loop {
         let steps = steps(api, id)?;
         for step in &steps {
-            let now = if step.progress == "pending" && !step.online {
-                "is offline".to_owned()
-            } else {
-                step.progress.clone()
+            let now = match step.progress.as_str() {
+                "pending" if !step.online => "is offline",
+                "probation" => "on probation: it works, and is watched for up to a minute",
+                progress => progress,
             };
-            if shown.get(&step.gateway) != Some(&now) {
-                out.progress(&step.gateway, &now);
-                shown.insert(step.gateway.clone(), now);
+            if shown.get(&step.gateway).map(String::as_str) != Some(now) {
+                out.progress(&step.gateway, now);
+                shown.insert(step.gateway.clone(), now.to_owned());
             }
         }
         let open = steps.iter().any(|step| !step.is_done(goal) && !step.is_lost());

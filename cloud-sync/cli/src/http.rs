@@ -217,7 +217,7 @@ impl Api {
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => true,
             // What goes wrong in the handshake arrives as an error of reading.
             ureq::Error::Io(error) => {
-                error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+                matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>())
             }
             _ => false,
         };

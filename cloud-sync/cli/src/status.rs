@@ -101,9 +101,15 @@ fn row(gateway: &Value, versions: &BTreeMap<String, String>) -> Vec<String> {
 fn app_line(app: &Value, versions: &BTreeMap<String, String>) -> String {
     let revision = str_of(&app["revision"]);
     let version = versions.get(revision).cloned().unwrap_or_else(|| short(revision));
+    let name = str_of(&app["app"]);
+    let running = str_of(&app["running"]);
     match str_of(&app["phase"]) {
-        "live" => format!("{} {version}", str_of(&app["app"])),
-        phase => format!("{} {version} {phase}", str_of(&app["app"])),
+        "live" => format!("{name} {version}"),
+        phase if running.is_empty() || running == revision => format!("{name} {version} {phase}"),
+        phase => {
+            let runs = versions.get(running).cloned().unwrap_or_else(|| short(running));
+            format!("{name} {version} {phase} (runs {runs})")
+        }
     }
 }
 
@@ -177,7 +183,7 @@ fn health(health: &Value, at_ms: Option<u64>) -> String {
     let number = |key: &str| health[key].as_u64().unwrap_or_default();
     let told = at_ms.map_or_else(|| "some time".to_owned(), ago);
     format!(
-        "told {told} ago: up {}, {} events done, {} faults, {} clients\n\
+        "health {told} ago: up {}, {} events done, {} faults, {} clients\n\
          queue {} jobs ({}), outbox {} records ({}), {} dead letters\n",
         duration_us(number("uptime_s").saturating_mul(1_000_000)),
         number("events_done"),

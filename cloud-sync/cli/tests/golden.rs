@@ -131,3 +131,50 @@ fn words(text: &str) -> Vec<String> {
     words.extend(word);
     words
 }
+
+/// Scripts read failures, too: with `--json` each is one object on standard error, whatever failed.
+#[test]
+fn every_failure_is_json_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [
+        "new Bad",
+        "build",
+        "build --no-such-option",
+        "invoke f",
+        "dev nowhere",
+        "keys show",
+        "cloud init plane --key Bad",
+        "gateway add gw-1",
+        "login https://localhost:1 --ca missing.pem",
+        "context use nowhere",
+        "deploy",
+        "rollback app",
+        "undeploy app",
+        "status",
+        "logs gw-1",
+        "pub t x -b mqtt://127.0.0.1:1",
+        "pub t",
+        "sub t -b mqtt://127.0.0.1:1",
+        "state list a/f -g gw-1",
+        "dead-letters list",
+        "completions tcsh",
+        "buid",
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_holm"))
+            .args(words(args))
+            .arg("--json")
+            .current_dir(dir.path())
+            .env_clear()
+            .env("HOME", dir.path())
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let failure: serde_json::Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args}: {error}: {text}"));
+        let problem = &failure["error"]["problems"][0];
+        assert!(problem.as_str().is_some_and(|problem| !problem.is_empty()), "{args}: {text}");
+        assert!(output.stdout.is_empty() && !output.status.success(), "{args}");
+    }
+}

@@ -78,7 +78,7 @@ pub(super) fn chart(series: &[Series]) -> Markup {
             @for (index, line) in series.iter().enumerate() {
                 span {
                     span class=(format!("s{index}")) { (line.label) } " "
-                    @if let Some((_, value)) = line.points.last() { (scale(*value, 1.0)) }
+                    @if let Some((_, value)) = line.points.last() { (scale(*value, frame.high - frame.low)) }
                 }
             }
             span.quiet { (begin) " to " (end) " UTC, " (span(frame.to_ms - frame.from_ms)) }

@@ -83,7 +83,8 @@ pub(super) fn count(number: usize, one: &str) -> String {
 /// How long something takes, for people.
 pub(super) fn span(ms: u64) -> String {
     match ms / 1_000 {
-        seconds @ 0..=119 => format!("{seconds} s"),
+        0..=1 => format!("{ms} ms"),
+        seconds @ 2..=119 => format!("{seconds} s"),
         seconds @ 120..=7_199 => format!("{} min", seconds / 60),
         seconds @ 7_200..=172_799 => format!("{} h", seconds / 3_600),
         seconds => format!("{} days", seconds / 86_400),

@@ -257,7 +257,7 @@ fn letter_json(letter: &DeadLetter) -> Value {
         ("trigger", json!(letter.event.trigger.as_str())),
         ("topic", json!(letter.event.topic)),
         ("device", json!(letter.event.device.as_ref().map(DeviceId::as_str))),
-        ("reason", json!(format!("{:?}", letter.reason))),
+        ("reason", json!(kebab(&format!("{:?}", letter.reason)))),
         ("error", json!(letter.error)),
         ("attempts", json!(letter.attempts)),
         ("unix_ms", json!(letter.time.unix_ms)),
@@ -266,6 +266,18 @@ fn letter_json(letter: &DeadLetter) -> Value {
     }
     pages::put(&mut row, "payload", &letter.event.payload);
     Value::Object(row)
+}
+
+/// `AttemptsExhausted` as the sync protocol writes it: `attempts-exhausted`.
+fn kebab(name: &str) -> String {
+    let mut word = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !word.is_empty() {
+            word.push('-');
+        }
+        word.push(c.to_ascii_lowercase());
+    }
+    word
 }
 
 fn device_of(lane: &LaneKey) -> Option<&str> {

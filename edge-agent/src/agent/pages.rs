@@ -39,7 +39,10 @@ impl Page {
 
     /// The answer; with `next` to ask for what is behind it.
     pub(super) fn answer(self, next: Option<Value>) -> Value {
-        json!({ "rows": self.rows, "next": next })
+        let mut answer = Map::new();
+        answer.insert("rows".to_owned(), Value::Array(self.rows));
+        answer.insert("next".to_owned(), next.unwrap_or(Value::Null));
+        Value::Object(answer)
     }
 }
 

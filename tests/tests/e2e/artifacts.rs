@@ -34,10 +34,10 @@ fn large_app(fleet: &Fleet) -> Result<std::path::PathBuf> {
     component.push(0);
     let mut length = section.len();
     while length >= 0x80 {
-        component.push((length & 0x7f) as u8 | 0x80);
+        component.push(length.to_le_bytes()[0] | 0x80);
         length >>= 7;
     }
-    component.push(length as u8);
+    component.push(length.to_le_bytes()[0]);
     component.extend(section);
     let dir = fleet.path("large");
     std::fs::create_dir_all(&dir)?;

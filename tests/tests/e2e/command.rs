@@ -2,12 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use system_tests::author::{Author, fixture};
-use system_tests::gateway::Setup;
+use system_tests::gateway::{Gateway, Setup};
 use system_tests::pki::{device_identity, server_identity};
 use system_tests::process::wait_for;
 
@@ -94,6 +94,23 @@ fn login_lets_another_operator_in() -> Result<()> {
     let status: Value = serde_json::from_str(&other.holm(&["status", "--json"])?)?;
     assert_eq!(status[0]["name"], GATEWAY);
     Ok(())
+}
+
+/// A token that a newer one replaced is refused at once, with the way out.
+#[test]
+fn a_replaced_token_is_told_at_once() -> Result<()> {
+    let fleet = Fleet::start(open)?;
+    let second = Gateway::new(
+        &fleet.path("gw-2"),
+        &Setup { name: "gw-2".to_owned(), anonymous: true, ..Setup::default() },
+    )?;
+    let old = fleet.author.holm(&["gateway", "add", "gw-2"])?;
+    let new = fleet.author.holm(&["gateway", "add", "gw-2"])?;
+    let begun = Instant::now();
+    let error = second.enroll(old.trim()).expect_err("an old token").to_string();
+    assert!(error.contains("holm gateway add gw-2"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    second.enroll(new.trim())
 }
 
 /// Lines of the function come while they are written, and go on after the gateway was away.
@@ -228,7 +245,7 @@ fn state_of_any_size_is_listed_exported_and_reset() -> Result<()> {
         .author
         .command(&["state", "get", "hoard/hoard", "big", "-g", GATEWAY, "-d", "large"])?
         .output()?;
-    let wanted: Vec<u8> = (0..BYTES).map(|n| (n % 251) as u8).collect();
+    let wanted: Vec<u8> = (0..BYTES).map(|n| (n % 251).to_le_bytes()[0]).collect();
     assert!(big.stdout == wanted, "{} bytes came", big.stdout.len());
     let file = fleet.path("state.json");
     let file = file.to_str().expect("UTF-8");

@@ -159,6 +159,8 @@ pub struct Targets {
 #[command(after_help = "\
 Builds and signs the app if a folder is named, uploads it and assigns it to gateways. With --wait
 the command ends when each of them runs it (exit code 0), or has taken it back (1), or time is up (8).
+A new revision is on probation first: it works, and is live for good after 100 good attempts or a
+minute without a fault; at a fault the gateway takes it back to the revision before.
 
 Examples:
   holm deploy --to gw-1 --wait                  # the app in this folder

@@ -1,12 +1,14 @@
 //! The real clocks: gateway time from the monotonic clock, wall labels from the system clock.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use edge_core::time::{ClockQuality, GatewayClock, Millis, Now, WallTime};
 
 /// The system's time daemon says here that the clock is disciplined.
 const SYNCED_FLAG: &str = "/run/systemd/timesync/synchronized";
+/// How often that is looked for while it is missing.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A system clock this close to the control plane's is as good as synced.
 const VOUCHED_MS_MAX: u64 = 10_000;
 
@@ -16,18 +18,46 @@ pub(super) struct Clock {
     gateway: GatewayClock,
     started: Instant,
     quality: ClockQuality,
+    /// Where the time daemon says that the clock is disciplined, and when that was last looked for.
+    flag: PathBuf,
+    looked: Instant,
 }
 
 impl Clock {
     /// Goes on from the last committed gateway time.
     #[must_use]
     pub(super) fn start(committed: Millis) -> Self {
-        let synced = Path::new(SYNCED_FLAG).exists();
-        Self {
-            gateway: GatewayClock::start(committed, 0),
-            started: Instant::now(),
-            quality: if synced { ClockQuality::Synced } else { ClockQuality::Unsynced },
+        Self::with_flag(committed, PathBuf::from(SYNCED_FLAG), Instant::now())
+    }
+
+    fn with_flag(committed: Millis, flag: PathBuf, now: Instant) -> Self {
+        let gateway = GatewayClock::start(committed, 0);
+        let quality = ClockQuality::Unsynced;
+        let mut clock = Self { gateway, started: now, quality, flag, looked: now };
+        clock.look();
+        clock
+    }
+
+    /// Looks from time to time whether the clock was disciplined meanwhile: the time daemon often
+    /// needs the network, which comes after the start. True where that is news.
+    pub(super) fn look_again(&mut self) -> bool {
+        self.look_at(Instant::now())
+    }
+
+    fn look_at(&mut self, now: Instant) -> bool {
+        if self.quality == ClockQuality::Synced || now - self.looked < LOOK_EVERY {
+            return false;
         }
+        self.looked = now;
+        self.look()
+    }
+
+    fn look(&mut self) -> bool {
+        let synced = self.flag.exists();
+        if synced {
+            self.quality = ClockQuality::Synced;
+        }
+        synced
     }
 
     /// Now.
@@ -62,4 +92,23 @@ impl Clock {
 fn system_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_disciplined_later_is_found_out() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (flag, start) = (dir.path().join("synchronized"), Instant::now());
+        let mut clock = Clock::with_flag(Millis(5), flag.clone(), start);
+        assert_eq!(clock.now().wall.quality, ClockQuality::Unsynced);
+        assert!(!clock.look_at(start + LOOK_EVERY), "not yet");
+        std::fs::write(&flag, "").expect("a file");
+        assert!(!clock.look_at(start + LOOK_EVERY), "it is looked for now and then");
+        assert!(clock.look_at(start + 2 * LOOK_EVERY));
+        assert_eq!(clock.now().wall.quality, ClockQuality::Synced);
+        assert!(!clock.look_at(start + 3 * LOOK_EVERY), "that is no news any more");
+    }
 }

@@ -8,11 +8,12 @@ use edge_core::id::{Digest, FunctionId};
 use edge_core::outcome::{Fault, FaultKind, Outcome};
 
 use super::inbox::{Inbound, Outlet};
-use crate::runtime::{Completion, Invocation, Prepared, StateView, Stats, Workers};
+use crate::runtime::{Completion, Invocation, Prepared, Runtime, StateView, Stats, Workers};
 
 /// What is ready to run, by function and revision, and who runs it.
 pub(super) struct Functions {
     prepared: BTreeMap<(FunctionId, Digest), Arc<Prepared>>,
+    runtime: Arc<Runtime>,
     workers: Workers,
     state: Arc<dyn StateView>,
     outlet: Outlet,
@@ -22,8 +23,13 @@ pub(super) struct Functions {
 impl Functions {
     /// Nothing is ready yet.
     #[must_use]
-    pub(super) fn new(workers: Workers, state: Arc<dyn StateView>, outlet: Outlet) -> Self {
-        Self { prepared: BTreeMap::new(), workers, state, outlet, running: 0 }
+    pub(super) fn new(
+        runtime: Arc<Runtime>,
+        workers: Workers,
+        state: Arc<dyn StateView>,
+        outlet: Outlet,
+    ) -> Self {
+        Self { prepared: BTreeMap::new(), runtime, workers, state, outlet, running: 0 }
     }
 
     /// A function of a revision can be run.
@@ -85,8 +91,9 @@ impl Functions {
         self.running = self.running.checked_sub(1).expect("invariant: what comes back was started");
     }
 
-    /// Waits for the running attempts, each within its time limit, and ends the workers.
+    /// Ends the workers. An attempt that still runs is ended too; its job is in the store, and the
+    /// run is not counted as a crash.
     pub(super) fn stop(self) {
-        self.workers.stop();
+        self.workers.stop_now(&self.runtime);
     }
 }

@@ -44,6 +44,9 @@ const TURN_MAX: Duration = Duration::from_millis(2);
 /// Batches with nothing to write that a turn closes.
 const EMPTY_BATCHES_MAX: usize = 256;
 
+/// How long a stop waits for attempts in work. What has not ended then stays in the store.
+const STOP_ATTEMPTS_MAX: Millis = Millis(10_000);
+
 /// Why the loop ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -104,7 +107,8 @@ pub(super) struct Gateway {
     pub(super) turns: Turns,
     /// An attempt that has the workers for itself, and begins once this ticket is durable.
     pub(super) alone: Option<(BatchSeq, Box<Attempt>)>,
-    pub(super) stopping: bool,
+    /// Once a stop was asked for: when it waits for attempts no longer.
+    pub(super) stop_by: Option<Millis>,
     pub(super) idle: bool,
     pub(super) failed: Option<store::StoreError>,
 }
@@ -129,11 +133,16 @@ impl Gateway {
                 self.tear_down();
                 return Ended::StoreFailed { error, next_attempt };
             }
-            if self.stopping && self.idle && self.commit.is_idle() {
+            if self.is_ending() && self.commit.is_idle() {
                 self.tear_down();
                 return Ended::Stopped;
             }
         }
+    }
+
+    /// Whether a stop was asked for, and nothing is in work or waited for any more.
+    fn is_ending(&self) -> bool {
+        self.stop_by.is_some_and(|by| self.idle || by <= self.now.at)
     }
 
     fn tear_down(self) {
@@ -154,6 +163,7 @@ impl Gateway {
             self.telemetry.next_deadline(),
             self.commit.deadline(),
             self.room.next_deadline(self.now.at),
+            self.stop_by.filter(|by| self.now.at < *by),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);
         self.clock.until(at.min(self.now.at + LONGEST))
@@ -197,7 +207,9 @@ impl Gateway {
         if self.broker.next_deadline().is_some_and(|at| at <= self.now.at) {
             self.with_broker(|broker, turn| broker.handle(broker::Input::Tick, turn));
         }
-        if self.core.next_deadline().is_some_and(|at| at <= self.now.at) {
+        let clock_came = self.clock.look_again();
+        if clock_came || self.core.next_deadline().is_some_and(|at| at <= self.now.at) {
+            self.now = self.clock.now();
             self.with_core(CoreInput::Tick);
         }
         self.telemetry.tell_drops(self.now.at);
@@ -220,7 +232,7 @@ impl Gateway {
                 let op = self.wear.save(&self.reader.stats(), self.now.at);
                 self.commit.push(op, Pace::Lazy, self.now.at);
             }
-            let sealed = if self.stopping && self.idle {
+            let sealed = if self.is_ending() {
                 self.commit.seal_for_stop(self.now.at)
             } else {
                 self.commit.seal_if_due(self.now.at)
@@ -261,7 +273,7 @@ impl Gateway {
             Inbound::Prepared(done) => self.app_prepared(*done),
             Inbound::Stop => {
                 tracing::info!("stopping: finishing what is in work");
-                self.stopping = true;
+                self.stop_by.get_or_insert(self.now.at + STOP_ATTEMPTS_MAX);
                 self.with_broker(Broker::shutdown);
                 self.with_core(CoreInput::Stop);
                 self.refuse_waiting();

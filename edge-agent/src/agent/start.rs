@@ -333,7 +333,7 @@ impl Agent {
             plant: self.plant.clone(),
             alone: None,
             turns: Default::default(),
-            stopping: false,
+            stop_by: None,
             idle: false,
             failed: None,
         };

@@ -48,6 +48,8 @@ const BACKTRACE_FRAMES: usize = 64;
 
 /// Length of one tick of the epoch.
 pub(super) const TICK_MS: u64 = 10;
+/// Longest time limit of an attempt.
+const TIME_MS_MAX: u64 = sync_protocol::limits::TIME_MS_MAX as u64;
 /// Ticks without an attempt after which the epoch thread sleeps.
 const IDLE_TICKS: u32 = 10;
 
@@ -157,6 +159,7 @@ fn pool(settings: &EngineSettings) -> wasmtime::Result<PoolingAllocationConfig> 
 
 /// Moves the engine's epoch while attempts run.
 pub(super) struct Ticker {
+    engine: Engine,
     shared: Arc<TickerShared>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -176,10 +179,16 @@ pub(super) struct Ticking<'a>(&'a TickerShared);
 impl Ticker {
     pub(super) fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(TickerShared::default());
-        let theirs = Arc::clone(&shared);
+        let (theirs, ticked) = (Arc::clone(&shared), engine.clone());
         let thread =
-            thread::Builder::new().name("epoch".into()).spawn(move || theirs.run(&engine))?;
-        Ok(Self { shared, thread: Some(thread) })
+            thread::Builder::new().name("epoch".into()).spawn(move || theirs.run(&ticked))?;
+        Ok(Self { engine, shared, thread: Some(thread) })
+    }
+
+    /// Ends every attempt in work, however much time it has left.
+    pub(super) fn end_all(&self) {
+        // An epoch later than any deadline set until now. An increment is one atomic addition.
+        (0..=TIME_MS_MAX / TICK_MS + 1).for_each(|_| self.engine.increment_epoch());
     }
 
     pub(super) fn begin(&self) -> Ticking<'_> {

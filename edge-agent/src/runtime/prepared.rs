@@ -133,6 +133,11 @@ impl Runtime {
         &self.settings
     }
 
+    /// Ends every attempt in work as if its time were up.
+    pub fn end_attempts(&self) {
+        self.ticker.end_all();
+    }
+
     /// The cache of compiled code, where there is one.
     #[must_use]
     pub fn cache(&self) -> Option<&ArtifactCache> {

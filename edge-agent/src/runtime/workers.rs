@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{io, mem};
 
 use edge_core::id::{AttemptId, EventId, FunctionId, JobId, LaneKey};
@@ -20,13 +21,15 @@ use edge_core::outcome::Outcome;
 use super::attempt::{Attempt, LogLine, Report, Stats};
 use super::breadcrumb::{Breadcrumbs, Crashed};
 use super::fault;
-use super::prepared::Prepared;
+use super::prepared::{Prepared, Runtime};
 use super::state::StateView;
 
 /// Workers give way to the loop, the store and the transports.
 const NICENESS: i32 = 5;
 /// Stack of a worker beyond what the function may use.
 const HOST_STACK_BYTES: usize = 1 << 20;
+/// How often attempts that must end are told so.
+const END_EVERY: Duration = Duration::from_millis(10);
 
 /// An attempt to be made.
 pub struct Invocation {
@@ -133,6 +136,17 @@ impl Workers {
     /// Waits for the attempts in work; those still waiting are dropped unstarted, without a
     /// completion.
     pub fn stop(mut self) {
+        self.halt();
+    }
+
+    /// Like [`Workers::stop`], but ends the attempts in work.
+    pub fn stop_now(mut self, runtime: &Runtime) {
+        self.shared.queue.stop();
+        // Again and again: one that was just taken may not have set its deadline yet.
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            runtime.end_attempts();
+            thread::sleep(END_EVERY);
+        }
         self.halt();
     }
 

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use edge_agent::runtime::{
-    Breadcrumbs, Completion, Invocation, MemoryState, Prepared, StateDomain, StateView, Workers,
+    Breadcrumbs, Compiler, Completion, EngineSettings, Invocation, MemoryState, Prepared, Runtime,
+    StateDomain, StateView, Workers,
 };
 use edge_core::id::{AttemptId, FunctionId, JobId};
 use edge_core::op::StateKey;
 use edge_core::outcome::{FaultKind, Outcome};
 
-use super::harness::{event, lane, prepare, prepare_with};
+use super::harness::{component, event, lane, prepare, prepare_with, profile};
 
 const STACK: usize = 256 << 10;
 const LONG: Duration = Duration::from_secs(30);
@@ -86,6 +87,35 @@ fn stopping_drops_what_was_not_started() {
     workers.stop();
     let ended: Vec<u64> = completions.iter().map(|completion| completion.job.0).collect();
     assert_eq!(ended, [1]);
+}
+
+/// An attempt may have minutes left: a stop that cannot wait ends it, and leaves no breadcrumb.
+#[test]
+fn stopping_now_ends_what_loops() {
+    let dir = tempfile::tempdir().unwrap();
+    let (breadcrumbs, _) = Breadcrumbs::open(dir.path()).unwrap();
+    let (workers, completions) = pool(1, Some(breadcrumbs));
+    let settings = EngineSettings { slots: 2, ..EngineSettings::default() };
+    // One of its own: what ends here are all attempts of a runtime.
+    let runtime = Runtime::new(settings, Compiler::InProcess, None).unwrap();
+    let mut patient = profile("rogue");
+    patient.limits.time_ms = sync_protocol::limits::TIME_MS_MAX;
+    let rogue = runtime.prepare(&component("rogue"), patient).unwrap();
+    workers.submit(invocation(1, &rogue, "loop")).map_err(|_| "full").unwrap();
+    // There is room for the second when the first is in work.
+    while workers.submit(invocation(2, &rogue, "loop")).is_err() {
+        std::thread::yield_now();
+    }
+    let since = Instant::now();
+    workers.stop_now(&runtime);
+    assert!(since.elapsed() < LONG, "{:?}", since.elapsed());
+    let ended: Vec<Completion> = completions.iter().collect();
+    let [Completion { job: JobId(1), outcome: Outcome::Fault(fault), .. }] = &ended[..] else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(fault.kind, FaultKind::Timeout);
+    let (_, crashed) = Breadcrumbs::open(dir.path()).unwrap();
+    assert_eq!(crashed, []);
 }
 
 enum Broken {

@@ -103,7 +103,7 @@ impl Agent {
             move |done| outlet.tell(Inbound::Function(done)),
         );
         let workers = workers.map_err(io_error("function workers"))?;
-        Ok(Functions::new(workers, state, self.outlet.clone()))
+        Ok(Functions::new(Arc::clone(&self.runtime), workers, state, self.outlet.clone()))
     }
 
     /// The ledger's live and good revisions are made ready before anything runs.

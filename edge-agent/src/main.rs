@@ -145,7 +145,7 @@ fn run(command: Command) -> Result<(), String> {
             if json {
                 print_json(&status);
             } else {
-                print!("{}", show::status::text(&status));
+                print(&show::status::text(&status));
             }
             Ok(())
         }
@@ -221,7 +221,14 @@ fn letter_at(next: Option<&Value>) -> Option<LetterAt> {
 }
 
 fn print_json(value: &Value) {
-    println!("{value:#}");
+    print(&format!("{value:#}\n"));
+}
+
+/// To standard output. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn run_agent(config: &Path) -> Result<(), String> {

@@ -229,15 +229,19 @@ impl<'a, 't> Section<'a, 't> {
 
     /// An array of strings.
     pub fn strings(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Vec<At<String>> {
-        let list = self.typed(key, "an array of strings", problems, |value| {
-            let items = value.as_array()?.iter();
-            items
-                .map(|item| {
-                    Some(At { value: item.get_ref().as_str()?.to_owned(), span: item.span() })
-                })
-                .collect::<Option<Vec<_>>>()
-        });
-        list.map(|at| at.value).unwrap_or_default()
+        let wanted = "an array of strings";
+        let Some(list) = self.typed(key, wanted, problems, DeValue::as_array) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for item in list.value {
+            match item.get_ref().as_str() {
+                Some(text) => found.push(At { value: text.to_owned(), span: item.span() }),
+                // The others are read all the same: their problems are told too.
+                None => problems.add(&item.span(), format!("`{key}` must be {wanted}")),
+            }
+        }
+        found
     }
 
     /// A table.

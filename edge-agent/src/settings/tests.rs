@@ -101,6 +101,11 @@ fn each_mistake_says_what_to_do() {
             "line 6: the device \"d\" stands here for the second time\n",
         ),
         ("name = \"a\"\n[[devices]]\ncertificate = true", "line 2: [[devices]] needs `name`\n"),
+        (
+            "name = \"a\"\nauthor_keys = [\"abc\", 5]",
+            "line 2: `author_keys` must be an array of strings\nline 2: an author key is what `holm \
+             keys show` prints, `ed25519:...`\n",
+        ),
         ("name = \"a", "line 1: not valid TOML: invalid basic string, expected `\"`\n"),
     ];
     for (text, expected) in cases {

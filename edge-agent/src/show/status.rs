@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+/// Rates are shown after so long.
+const RATE_AFTER_MS: u64 = 600_000;
+
 /// The status in lines: a word, then what there is to say.
 #[must_use]
 pub(crate) fn text(status: &Value) -> String {
@@ -101,15 +104,17 @@ fn drops(drops: &Value) -> String {
 
 fn disk(disk: &Value, lines: &mut Lines) {
     let size = |key: &str| bytes(disk[key].as_u64().unwrap_or_default());
-    let over = |key: &str| duration(disk[key].as_u64().unwrap_or_default());
-    let written = |prefix: &str, over: String| {
-        let (sum, rate) =
-            (format!("{prefix}written_bytes"), format!("{prefix}written_bytes_per_day"));
-        format!("{} in {over}, {} a day", size(&sum), size(&rate))
+    let written = |prefix: &str, over: &str| {
+        let over = disk[over].as_u64().unwrap_or_default();
+        let sum = size(&format!("{prefix}written_bytes"));
+        let rate = size(&format!("{prefix}written_bytes_per_day"));
+        // Out of a few minutes no day can be told.
+        let rate = if over < RATE_AFTER_MS { String::new() } else { format!(", {rate} a day") };
+        format!("{sum} in {}{rate}", duration(over))
     };
     let syncs = count(&disk["syncs"]);
-    lines.add("disk writes", &format!("{}; {syncs} syncs", written("", over("since_ms"))));
-    lines.add("", &format!("{} over its life", written("life_", over("life_ms"))));
+    lines.add("disk writes", &format!("{}; {syncs} syncs", written("", "since_ms")));
+    lines.add("", &format!("{} over its life", written("life_", "life_ms")));
 }
 
 /// A whole number with its thousands apart.
@@ -208,5 +213,6 @@ app           b  failed  ff: below the floor
         assert!(shown.contains("degraded      no\n"), "{shown}");
         assert!(shown.contains("uplink        none: not enrolled"), "{shown}");
         assert!(shown.contains("drops         none since the start\n"), "{shown}");
+        assert!(!shown.contains("a day"), "{shown}");
     }
 }

@@ -66,7 +66,7 @@ pub(super) enum Ended {
 enum Taken {
     Inbound(Inbound),
     Network(broker::Input),
-    /// Something may be due.
+    /// Nobody said anything until something was due.
     Time,
 }
 
@@ -172,6 +172,9 @@ impl Gateway {
     fn turn(&mut self, first: Taken, begun: Instant, inbox: &mut mpsc::UnboundedReceiver<Inbound>) {
         self.now = self.clock.now();
         self.look_for_room();
+        // Whatever else there is to do: under load nobody would wait until time is up.
+        self.tick();
+        self.carry_out();
         let mut next = Some(first);
         let mut network_first = false;
         while let Some(taken) = next {
@@ -182,7 +185,7 @@ impl Gateway {
                 Taken::Network(input) => {
                     self.with_broker(|broker, turn| broker.handle(input, turn));
                 }
-                Taken::Time => self.tick(),
+                Taken::Time => {}
             }
             self.carry_out();
             if store_is_idle || !self.commit.has_room() || begun.elapsed() >= TURN_MAX {
@@ -203,6 +206,7 @@ impl Gateway {
         if network_first { network().or_else(inbound) } else { inbound().or_else(network) }
     }
 
+    /// What is due.
     fn tick(&mut self) {
         if self.broker.next_deadline().is_some_and(|at| at <= self.now.at) {
             self.with_broker(|broker, turn| broker.handle(broker::Input::Tick, turn));

@@ -71,6 +71,7 @@ fn p2_a_flood_in_both_directions_stalls_nothing() {
     let peer = Peer::new();
     let mut gateway = Gateway::start(&peer, SHORT, 0, 0);
     let (mut link, _) = peer.welcome(&[]);
+    let since = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for id in 0..5 * INBOUND_MAX as u64 {
@@ -101,6 +102,7 @@ fn p2_a_flood_in_both_directions_stalls_nothing() {
             other => panic!("unexpected {other:?}"),
         }
     }
+    assert!(since.elapsed() < PATIENCE, "it took {:?}", since.elapsed());
     gateway.uplink.stop();
 }
 

@@ -6,17 +6,17 @@ use anyhow::Result;
 use serde_json::Value;
 use system_tests::device::{self, Plan};
 use system_tests::gateway::{Gateway, Setup};
-use system_tests::ledger::{self, Fact, Ledger};
+use system_tests::ledger::Ledger;
 use system_tests::mqtt::Login;
 use system_tests::readings;
 
-use crate::support::{author, bundle, deploy_counter};
+use crate::support::{acked, author, bundle, deploy_counter};
 
-const DEVICES: usize = 3;
+pub(crate) const DEVICES: usize = 3;
 const READINGS: usize = 400;
 const KILLS: usize = 4;
 
-fn gateway_with_counter(dir: &std::path::Path) -> Result<Gateway> {
+pub(crate) fn gateway_with_counter(dir: &std::path::Path) -> Result<Gateway> {
     let setup = Setup {
         author_keys: vec![author().key()?],
         devices: (0..DEVICES).map(|n| (format!("press-{n}"), format!("token-{n}"))).collect(),
@@ -28,15 +28,10 @@ fn gateway_with_counter(dir: &std::path::Path) -> Result<Gateway> {
     Ok(gateway)
 }
 
-fn counted(gateway: &Gateway, device: &str) -> Result<u64> {
+pub(crate) fn counted(gateway: &Gateway, device: &str) -> Result<u64> {
     let state = gateway.ask(&["state", "counter/counter", "--device", device])?;
     let text = state[0]["value"]["text"].as_str().unwrap_or("0");
     Ok(text.parse()?)
-}
-
-fn acked(path: &std::path::Path) -> Result<usize> {
-    let facts = ledger::read(path)?;
-    Ok(facts.iter().filter(|fact| matches!(fact, Fact::Acked { .. })).count())
 }
 
 /// Every acked message is worked on once, whatever the moment of the kill.

@@ -11,5 +11,8 @@ mod gateway;
 mod hostile;
 mod protocol;
 mod reopen;
+mod restored;
 mod sessions;
+mod status;
+mod stop;
 mod support;

@@ -1,13 +1,21 @@
 //! What the end-to-end tests share: one author and one build of each app per run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use system_tests::author::{Author, fixture};
-use system_tests::gateway::Gateway;
+use system_tests::cloud::Cloud;
+use system_tests::device::{self, Plan};
+use system_tests::gateway::{Gateway, Setup};
+use system_tests::ledger::{self, Fact, Ledger};
+use system_tests::mqtt::Login;
 use system_tests::process::{program, wait_for};
+use system_tests::readings;
+
+/// Longest wait for anything on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The author of this run.
 pub(crate) fn author() -> &'static Author {
@@ -29,11 +37,7 @@ pub(crate) fn bundle(app: &str) -> PathBuf {
 pub(crate) fn deploy_counter(gateway: &Gateway) -> Result<()> {
     let bundle = bundle("counter");
     gateway.ask(&["deploy", bundle.to_str().expect("UTF-8")])?;
-    wait_for(Duration::from_secs(60), "the app to be live", || {
-        let status = gateway.status()?;
-        let phase = &status["deployments"]["apps"][0]["phase"];
-        Ok((phase == "probation" || phase == "live").then_some(()))
-    })
+    wait_live(gateway, "counter")
 }
 
 /// The agent with planted ends, which `cargo xtask test` builds. Without it these tests are skipped
@@ -43,8 +47,63 @@ pub(crate) fn planted_agent() -> Option<String> {
     if program(name).is_ok() {
         return Some(name.to_owned());
     }
-    let how = "cargo build -p edge-agent --features plant --bin edge-agent-planted";
+    let how = "cargo build --workspace --features edge-agent/plant --bin edge-agent-planted";
     assert!(std::env::var_os("CI").is_none(), "{name} is not built: {how}");
     eprintln!("skipped: {name} is not built: {how}");
     None
+}
+
+/// Waits until an app of the gateway runs.
+pub(crate) fn wait_live(gateway: &Gateway, app: &str) -> Result<()> {
+    wait_for(PATIENCE, &format!("{app} to be live"), || {
+        let status = gateway.status()?;
+        let mut apps = status["deployments"]["apps"].as_array().into_iter().flatten();
+        let live = apps.any(|row| row["app"] == app && !row["running"].is_null());
+        Ok(live.then_some(()))
+    })
+}
+
+/// An open gateway of a control plane, with the app `counter`. Its author knows no other control
+/// plane: tests may run beside each other.
+pub(crate) fn managed_gateway(dir: &Path, name: &str) -> Result<(Cloud, Gateway)> {
+    let author = Author::new(&dir.join("author"))?;
+    let cloud = Cloud::start(&dir.join("cloud"), &author)?;
+    let mut gateway = Gateway::new(&dir.join("gateway"), &Setup::open(name))?;
+    let token = author.holm(&["gateway", "add", name])?;
+    gateway.enroll(token.trim())?;
+    gateway.start()?;
+    let app = fixture("apps").join("counter");
+    author.holm(&["deploy", app.to_str().expect("UTF-8"), "--all"])?;
+    wait_live(&gateway, "counter")?;
+    Ok((cloud, gateway))
+}
+
+/// Publishes `count` readings as a fresh boot of a device; all are acked when it returns.
+pub(crate) fn publish(gateway: &Gateway, boot: u64, count: usize) -> Result<()> {
+    let plan = Plan {
+        login: Login::anonymous(gateway.address(), "press"),
+        topic: "sensors/press".to_owned(),
+        window: 10,
+        rate_per_s: None,
+        ids: true,
+        patience: PATIENCE,
+        stop: None,
+    };
+    let readings = &readings::read(&readings::excerpt())?[..count];
+    let file = tempfile::NamedTempFile::new()?;
+    device::run(&plan, readings, boot, &mut Ledger::create(file.path())?)
+}
+
+/// Readings that a ledger shows as acked.
+pub(crate) fn acked(path: &Path) -> Result<usize> {
+    let facts = ledger::read(path)?;
+    Ok(facts.iter().filter(|fact| matches!(fact, Fact::Acked { .. })).count())
+}
+
+/// Waits until the control plane has receipted everything.
+pub(crate) fn wait_drained(gateway: &Gateway) -> Result<()> {
+    gateway.wait_idle(PATIENCE)?;
+    wait_for(PATIENCE, "the outbox to drain", || {
+        Ok((gateway.status()?["outbox"]["records"] == 0).then_some(()))
+    })
 }

@@ -57,18 +57,22 @@ impl Access {
                 tracing::info!(%peer, client, why, "client refused");
                 Judged::Now(Err(ReasonCode::BadUserNameOrPassword))
             }
-            Verdict::AskThread { name, phc, proof } => match self.pending.join(proof, conn) {
-                Joined::Waits => Judged::Later,
-                Joined::Full => Judged::Now(Err(ReasonCode::ServerBusy)),
-                Joined::First => {
-                    let password = claim.password.unwrap_or_default();
-                    if self.thread.ask(Question { proof, name, phc, password }).is_ok() {
-                        return Judged::Later;
+            Verdict::AskThread { name, phc, proof } => {
+                match self.pending.join(&name, proof, conn) {
+                    Joined::Waits => Judged::Later,
+                    Joined::Full => Judged::Now(Err(ReasonCode::ServerBusy)),
+                    Joined::First => {
+                        let password = claim.password.unwrap_or_default();
+                        match self.thread.ask(Question { proof, name, phc, password }) {
+                            Ok(()) => Judged::Later,
+                            Err(question) => {
+                                self.pending.leave(&question.name, proof);
+                                Judged::Now(Err(ReasonCode::ServerBusy))
+                            }
+                        }
                     }
-                    self.pending.leave(proof);
-                    Judged::Now(Err(ReasonCode::ServerBusy))
                 }
-            },
+            }
         }
     }
 
@@ -79,7 +83,7 @@ impl Access {
         proof: Proof,
         holds: bool,
     ) -> (Vec<ConnId>, Result<Arc<Principal>, ReasonCode>) {
-        let waiting = self.pending.leave(proof);
+        let waiting = self.pending.leave(name, proof);
         let known = if holds { self.accounts.remember(name, proof) } else { None };
         let outcome = known.map(principal).ok_or(ReasonCode::BadUserNameOrPassword);
         if outcome.is_err() {
@@ -95,4 +99,57 @@ fn principal(identity: Identity) -> Arc<Principal> {
         publish: identity.access.publish,
         subscribe: identity.access.subscribe,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_broker::broker::Peer;
+    use edge_broker::codec::Version;
+
+    use super::*;
+    use crate::agent::inbox::inbox;
+    use crate::auth::password::hash_password;
+    use crate::settings::Settings;
+
+    fn request(password: &str) -> AuthRequest {
+        let address = "127.0.0.1:1".parse().unwrap();
+        AuthRequest {
+            version: Version::V5,
+            client_id: "c".to_owned(),
+            username: Some("fleet".to_owned()),
+            password: Some(password.to_owned().into()),
+            peer: Arc::new(Peer { address, tls: false, certificate: None }),
+        }
+    }
+
+    #[test]
+    fn a_fleet_with_one_account_is_let_in_by_one_answer() {
+        let phc = hash_password(b"meadow", [7; 16]).unwrap();
+        let text = format!(
+            "name = \"barn\"\n[[devices]]\nname = \"fleet\"\npassword_argon2 = \"{phc}\"\n"
+        );
+        let accounts = Accounts::new(&Settings::parse(&text).unwrap()).unwrap();
+        let (outlet, mut told) = inbox();
+        let mut access = Access::start(accounts, outlet).unwrap();
+        for n in 1..=50 {
+            assert!(matches!(access.judge(ConnId(n), &request("meadow")), Judged::Later));
+        }
+        assert!(matches!(access.judge(ConnId(51), &request("a guess")), Judged::Later));
+        let mut answer = || {
+            let Some(Inbound::Password { name, proof, holds }) = told.blocking_recv() else {
+                panic!("not an answer");
+            };
+            access.judged(&name, proof, holds)
+        };
+        let (waiting, outcome) = answer();
+        assert_eq!(waiting, (1..=50).map(ConnId).collect::<Vec<_>>());
+        assert_eq!(outcome.unwrap().identity, DeviceId::new("fleet"));
+        let (waiting, outcome) = answer();
+        assert_eq!(
+            (waiting, outcome.err()),
+            (vec![ConnId(51)], Some(ReasonCode::BadUserNameOrPassword))
+        );
+        let known = access.judge(ConnId(52), &request("meadow"));
+        assert!(matches!(known, Judged::Now(Ok(_))));
+    }
 }

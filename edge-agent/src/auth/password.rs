@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn hashes_of_other_programs_hold() {
         // What `argon2 somesalt -id -t 2 -m 16 -p 1` of the reference implementation prints.
-        let phc = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        let phc = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$\
+                   CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
         assert!(Verifier::default().holds(phc, b"password"));
     }
 

@@ -1,4 +1,4 @@
-//! Many connections at once, in the small: the figures are those of `cargo xtask bench connections`.
+//! Many connections at once, in the small. The figures: `cargo xtask bench connections`.
 
 use std::time::Duration;
 

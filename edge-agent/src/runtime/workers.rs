@@ -7,9 +7,8 @@
 //! - While an attempt runs, its breadcrumb is in place.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
@@ -23,6 +22,10 @@ use super::breadcrumb::{Breadcrumbs, Crashed};
 use super::fault;
 use super::prepared::{Prepared, Runtime};
 use super::state::StateView;
+
+mod queue;
+
+use queue::Queue;
 
 /// Workers give way to the loop, the store and the transports.
 const NICENESS: i32 = 5;
@@ -80,21 +83,10 @@ pub struct Workers {
 }
 
 struct Shared {
-    queue: Queue,
+    queue: Queue<Invocation>,
     breadcrumbs: Option<Breadcrumbs>,
     hook: Option<AttemptHook>,
     on_done: Box<dyn Fn(Completion) + Send + Sync>,
-}
-
-struct Queue {
-    inner: Mutex<QueueInner>,
-    wake: Condvar,
-    capacity: usize,
-}
-
-struct QueueInner {
-    waiting: VecDeque<Invocation>,
-    stopping: bool,
 }
 
 impl Workers {
@@ -130,7 +122,7 @@ impl Workers {
     /// # Errors
     /// Hands it back when all workers are busy and as many attempts wait, or when stopping.
     pub fn submit(&self, invocation: Invocation) -> Result<(), Box<Invocation>> {
-        self.shared.queue.push(invocation)
+        self.shared.queue.push(invocation).map_err(Box::new)
     }
 
     /// Waits for the attempts in work; those still waiting are dropped unstarted, without a
@@ -166,49 +158,6 @@ impl Drop for Workers {
     }
 }
 
-impl Queue {
-    fn new(capacity: usize) -> Self {
-        let inner = QueueInner { waiting: VecDeque::with_capacity(capacity), stopping: false };
-        Self { inner: Mutex::new(inner), wake: Condvar::new(), capacity }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueueInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, invocation: Invocation) -> Result<(), Box<Invocation>> {
-        let mut inner = self.lock();
-        if inner.stopping || inner.waiting.len() >= self.capacity {
-            return Err(Box::new(invocation));
-        }
-        inner.waiting.push_back(invocation);
-        drop(inner);
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    /// The next invocation, or `None` when stopping.
-    fn pop(&self) -> Option<Invocation> {
-        let mut inner = self.lock();
-        while !inner.stopping {
-            if let Some(invocation) = inner.waiting.pop_front() {
-                return Some(invocation);
-            }
-            inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
-        None
-    }
-
-    fn stop(&self) {
-        let mut inner = self.lock();
-        inner.stopping = true;
-        let unstarted = mem::take(&mut inner.waiting);
-        drop(inner);
-        drop(unstarted);
-        self.wake.notify_all();
-    }
-}
-
 struct Worker {
     slot: usize,
     shared: Arc<Shared>,
@@ -220,7 +169,7 @@ impl Worker {
         if let Err(error) = rustix::process::nice(NICENESS) {
             tracing::debug!("a worker keeps its priority: {error}");
         }
-        while let Some(invocation) = self.shared.queue.pop() {
+        while let Some(invocation) = self.shared.queue.pop(self.slot) {
             (self.shared.on_done)(self.attempt(invocation));
         }
     }

@@ -236,7 +236,7 @@ fn run_agent(config: &Path) -> Result<(), String> {
     let mut settings = read_settings(config)?;
     settings.limits.connections_max = open_files::raise(settings.limits.connections_max);
     let io = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(io_threads())
         .thread_name("io")
         .enable_all()
         .build()
@@ -250,6 +250,12 @@ fn run_agent(config: &Path) -> Result<(), String> {
         }
     });
     agent.run().map_err(|err| err.to_string())
+}
+
+/// Threads for sockets: half of the cores. The loop is a thread of its own, and on few cores every
+/// more costs wake-ups and no more.
+fn io_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2).min(4))
 }
 
 fn enroll_gateway(token: &str, config: &Path) -> Result<(), String> {

@@ -39,7 +39,14 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     tests.env("HOLM_WITHOUT", without.join(","));
     run_command(tests)?;
     // With its planted bugs: the check of syncs must find an early ack.
-    run_command(cargo(&["test", "-p", "edge-agent", "--features", "plant", "--test", "sync"]))?;
+    run_command(cargo(&[
+        "test",
+        "--workspace",
+        "--features",
+        "edge-agent/plant",
+        "--test",
+        "sync",
+    ]))?;
     if skipped.is_empty() {
         return Ok(());
     }

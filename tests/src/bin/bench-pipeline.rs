@@ -6,8 +6,19 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use system_tests::bench::run::{self, Plan};
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench-pipeline: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
     let path = std::env::args().nth(1).context("usage: bench-pipeline PLAN.json")?;
     let plan: Plan = serde_json::from_slice(&std::fs::read(path)?)?;
-    Ok(if run::run(&plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    run::run(&plan)
 }

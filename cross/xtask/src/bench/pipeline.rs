@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use system_tests::bench::disk::file_system;
 use system_tests::bench::run::Plan;
 
 use crate::command::{cargo, project_root, run as run_command};
@@ -47,15 +48,17 @@ pub(crate) struct PipelineArgs {
 /// Measures, prints, and fails where a message is lost.
 pub(crate) fn run(args: &PipelineArgs) -> Result<()> {
     mosquitto(args.install)?;
-    setup::wasm_target()?;
-    println!("building in the release profile: about 20 minutes on 2 cores the first time");
-    let packages = ["-p", "edge-agent", "-p", "holm", "-p", "system-tests"];
-    run_command(cargo(&[&["build", "--release", "--bins"], &packages[..]].concat()))?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let dir = args.dir.clone();
     let dir = dir.unwrap_or_else(|| format!(".holm/bench/pipeline-{}", since.as_secs()).into());
     let dir = project_root().join(dir);
     std::fs::create_dir_all(&dir)?;
+    // A folder in memory is refused now, not after the build.
+    file_system(&dir)?;
+    setup::wasm_target()?;
+    println!("building in the release profile: about 20 minutes on 2 cores the first time");
+    let packages = ["-p", "edge-agent", "-p", "holm", "-p", "system-tests"];
+    run_command(cargo(&[&["build", "--release", "--bins"], &packages[..]].concat()))?;
     let (rounds, seconds) = if args.quick { (1, 5) } else { (args.rounds, args.seconds) };
     let json = args.json.as_ref().map(std::path::absolute).transpose()?;
     let plan = dir.join("plan.json");

@@ -10,6 +10,7 @@ mod commit;
 mod deliveries;
 mod deploy;
 mod effects;
+mod feed;
 mod functions;
 mod gateway;
 mod inbox;

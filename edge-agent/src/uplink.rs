@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use edge_core::op::OutboxRecord;
 use sync_protocol::id::Digest;
-use sync_protocol::wire::{Command, Desired, Health, LogLine, Reply, StateReport};
+use sync_protocol::wire::{Command, Desired, Health, Logs, Reply, StateReport};
 use tokio::sync::{mpsc, oneshot};
 
 use self::mqtt::Endpoint;
@@ -72,7 +72,7 @@ pub enum Say {
     /// Answer to a command.
     Reply(Reply),
     /// Log lines for whoever follows.
-    Logs(Vec<LogLine>),
+    Logs(Logs),
 }
 
 /// What the uplink says to the loop.

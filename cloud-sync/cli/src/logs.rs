@@ -86,7 +86,8 @@ fn human(line: &Value, out: &Out) -> String {
     let level = format!("{level:5}");
     let level = paint.map_or_else(|| level.clone(), |paint| out.paint(&level, paint));
     let time = time_of_day(line["time_ms"].as_u64().unwrap_or_default());
-    format!("{time} {level} {} {}", clean(text("source")), clean(text("text")))
+    let source = if text("source").is_empty() { "gateway" } else { text("source") };
+    format!("{time} {level} {} {}", clean(source), clean(text("text")))
 }
 
 /// `HH:MM:SS.mmm` in UTC.
@@ -107,5 +108,7 @@ mod tests {
         });
         let out = Out::new(false, false);
         assert_eq!(human(&line, &out), "14:13:20.123 warn  a/b hot\u{b7}[2J");
+        let own = serde_json::json!({ "time_ms": 0, "level": "info", "source": "", "text": "up" });
+        assert_eq!(human(&own, &out), "00:00:00.000 info  gateway up");
     }
 }

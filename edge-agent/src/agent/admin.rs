@@ -74,7 +74,7 @@ impl Gateway {
             Ask::Status => Ok(self.status()),
             Ask::Logs { for_s } => {
                 let until = self.now.at + edge_core::time::Millis::from_secs(u64::from(*for_s));
-                self.telemetry.follow(until);
+                self.telemetry.feed.follow(until);
                 Ok(Value::Null)
             }
             Ask::DeadLetters { after, limit } => {

@@ -93,7 +93,7 @@ impl Gateway {
                 self.grown.push_back((self.commit.open(), stream.0, newest.0));
             }
             Effect::Idle => self.idle = true,
-            Effect::Event(event) => self.telemetry.core(&event),
+            Effect::Event(event) => self.telemetry.core(&event, self.now),
         }
     }
 
@@ -121,7 +121,7 @@ impl Gateway {
 
     pub(super) fn function_done(&mut self, done: runtime::Completion) {
         self.commit.job_stopped(done.job);
-        self.telemetry.attempt(&done, self.now.wall.unix_ms);
+        self.telemetry.attempt(&done, self.now);
         self.functions.done();
         let runtime::Completion { job, attempt, outcome, .. } = done;
         self.with_core(Input::Finished { job, attempt, outcome });

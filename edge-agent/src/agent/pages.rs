@@ -117,9 +117,8 @@ mod tests {
 
     #[test]
     fn pieces_make_the_value() {
-        for value in
-            [&b""[..], b"text", b"\xff\x00", &[7; 200_000], "\u{1}".repeat(40_000).as_bytes()]
-        {
+        let (long, control) = (vec![7; 200_000], "\u{1}".repeat(40_000));
+        for value in [&b""[..], b"text", b"\xff\x00", &long, control.as_bytes()] {
             let mut whole = Vec::new();
             loop {
                 let answer = piece(value, whole.len() as u64).unwrap();

@@ -109,9 +109,8 @@ impl Gateway {
 
     /// Health for the control plane and log lines for whoever follows.
     pub(super) fn report_health(&mut self) {
-        let lines = self.telemetry.take_lines(self.now.at);
-        if !lines.is_empty() {
-            self.say(Say::Logs(lines));
+        if let Some(logs) = self.telemetry.feed.take(self.now.at) {
+            self.say(Say::Logs(logs));
         }
         if !self.telemetry.health_is_due(self.now.at) {
             return;

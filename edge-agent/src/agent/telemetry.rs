@@ -1,13 +1,15 @@
-//! Events of core and broker become log lines; function logs go to whoever follows.
+//! Events of core and broker become log lines; whoever follows gets those of functions, and what an
+//! operator must know.
 
 use std::collections::BTreeMap;
 
 use edge_broker::broker::{BrokerEvent, DropReason};
 use edge_core::event::CoreEvent;
 use edge_core::outcome::Outcome;
-use edge_core::time::Millis;
+use edge_core::time::{Millis, Now};
 use sync_protocol::wire::{LogLevel, LogLine};
 
+use super::feed::Feed;
 use crate::runtime::{self, Completion};
 
 /// Interval of health reports.
@@ -19,9 +21,9 @@ const DROPS_EVERY: Millis = Millis(1_000);
 /// What is told, to whom and when.
 #[derive(Debug, Default)]
 pub(super) struct Telemetry {
-    followed_until: Millis,
+    /// Lines for whoever follows.
+    pub(super) feed: Feed,
     health_at: Millis,
-    lines: Vec<LogLine>,
     /// Messages the broker has dropped and nobody was told of.
     untold_drops: BTreeMap<DropReason, u64>,
     drops_told_at: Millis,
@@ -30,11 +32,11 @@ pub(super) struct Telemetry {
 }
 
 impl Telemetry {
-    /// When the next health report is due, or drops are to be told.
+    /// When there is something to send, or drops are to be told.
     #[must_use]
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         let drops = (!self.untold_drops.is_empty()).then_some(self.drops_told_at + DROPS_EVERY);
-        Some(drops.unwrap_or(self.health_at).min(self.health_at))
+        [Some(self.health_at), self.feed.next_deadline(), drops].into_iter().flatten().min()
     }
 
     /// Whether a health report is due; the next one is set.
@@ -46,41 +48,36 @@ impl Telemetry {
         due
     }
 
-    /// Somebody follows the logs for so long.
-    pub(super) fn follow(&mut self, until: Millis) {
-        self.followed_until = until;
-    }
-
-    /// Lines for whoever follows; none where nobody does.
-    pub(super) fn take_lines(&mut self, now: Millis) -> Vec<LogLine> {
-        if self.followed_until < now {
-            self.lines.clear();
-        }
-        std::mem::take(&mut self.lines)
-    }
-
     /// An attempt has ended.
-    pub(super) fn attempt(&mut self, done: &Completion, unix_ms: u64) {
+    pub(super) fn attempt(&mut self, done: &Completion, now: Now) {
+        let (function, event) = (&done.function, done.event);
+        let of_attempt = |level, text: String| LogLine {
+            unix_ms: now.wall.unix_ms,
+            level,
+            source: function.as_str().to_owned(),
+            event: Some(crate::uplink::convert::event_id(event)),
+            text,
+        };
+        for line in &done.logs {
+            log(line.level, function.as_str(), &line.text);
+            self.feed.push(of_attempt(level(line.level), line.text.clone()), now.at);
+        }
         if let Outcome::Fault(fault) = &done.outcome {
             self.faults += 1;
-            let (function, event) = (&done.function, &done.event);
             tracing::warn!(%function, %event, kind = %fault.kind, fault.message, "attempt faulted");
-        }
-        for line in &done.logs {
-            let source = done.function.as_str();
-            log(line.level, source, &line.text);
-            self.lines.push(LogLine {
-                unix_ms,
-                level: level(line.level),
-                source: source.to_owned(),
-                event: Some(crate::uplink::convert::event_id(done.event)),
-                text: line.text.clone(),
-            });
+            let text = format!("{}: {}", fault.kind, fault.message);
+            self.feed.push(of_attempt(LogLevel::Error, text), now.at);
         }
     }
 
     /// Something happened in the core.
-    pub(super) fn core(&mut self, event: &CoreEvent) {
+    pub(super) fn core(&mut self, event: &CoreEvent, now: Now) {
+        if self.feed.is_followed(now.at)
+            && let Some((level, source, text)) = told(event)
+        {
+            let (unix_ms, source) = (now.wall.unix_ms, source.to_owned());
+            self.feed.push(LogLine { unix_ms, level, source, event: None, text }, now.at);
+        }
         match event {
             CoreEvent::Admitted { .. }
             | CoreEvent::Started { .. }
@@ -122,6 +119,38 @@ impl Telemetry {
             self.drops_told_at = now;
         }
     }
+}
+
+/// What an operator who follows wants to know: level, `app/function` or nothing for the gateway
+/// itself, text.
+fn told(event: &CoreEvent) -> Option<(LogLevel, &str, String)> {
+    use LogLevel::{Error, Info, Warn};
+    Some(match event {
+        CoreEvent::Retrying { function, error, .. } => {
+            (Warn, function.as_str(), format!("will be tried again: {error}"))
+        }
+        CoreEvent::DeadLettered { function, event, reason, error, .. } => {
+            (Error, function.as_str(), format!("event {event} was given up ({reason:?}): {error}"))
+        }
+        CoreEvent::Shed { function, event, reason, .. } => {
+            (Warn, function.as_str(), format!("event {event} was shed ({reason:?})"))
+        }
+        CoreEvent::FunctionPaused { function, faults, .. } => {
+            (Error, function.as_str(), format!("paused after {faults} faults in a row"))
+        }
+        CoreEvent::FunctionResumed { function } => {
+            (Info, function.as_str(), "works again".to_owned())
+        }
+        CoreEvent::OutboxDropped { from, to, reason, .. } => {
+            (Warn, "", format!("records {} to {} were dropped ({reason:?})", from.0, to.0))
+        }
+        CoreEvent::Activated { app, revision, on_probation } => {
+            let how = if *on_probation { ", on probation" } else { "" };
+            (Info, "", format!("{app}: revision {} runs{how}", &revision.to_string()[..12]))
+        }
+        CoreEvent::Deactivated { app } => (Info, "", format!("{app}: runs no more")),
+        _ => return None,
+    })
 }
 
 fn log(level: runtime::LogLevel, source: &str, text: &str) {

@@ -9,7 +9,7 @@ use edge_core::time::Millis;
 use sync_protocol::id::Digest;
 use sync_protocol::topics;
 use sync_protocol::wire::{
-    Down, Hello, Logs, Message, Presence, Records, StateReport, StreamPosition, Up,
+    Down, Hello, Message, Presence, Records, StateReport, StreamPosition, Up,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -131,9 +131,7 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
             }
             Say::Health(health) => self.publish_if_up(&Up::Health(health)).await,
             Say::Reply(reply) => self.publish_if_up(&Up::Reply(reply)).await,
-            Say::Logs(lines) => {
-                self.publish_if_up(&Up::Logs(Logs { lines, dropped: 0 })).await;
-            }
+            Say::Logs(logs) => self.publish_if_up(&Up::Logs(logs)).await,
             Say::CancelFetch => {
                 self.partial = None;
                 self.input(Input::CancelFetch).await;

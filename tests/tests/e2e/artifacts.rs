@@ -81,10 +81,7 @@ fn a_large_artifact_resumes_after_sigkill_of_either_end() -> Result<()> {
 
     fleet.cloud.serve()?;
     fleet.cloud.link.mend();
-    wait_for(PATIENCE, "the app to be live", || {
-        let gateway = fleet.cloud.get(&format!("/v1/gateways/{GATEWAY}"))?;
-        Ok((gateway["apps"][0]["phase"] == "live").then_some(()))
-    })?;
+    fleet.wait_running()?;
     let came = fleet.cloud.link.down_bytes() - before;
     let least = BALLAST_BYTES as u64;
     assert!(came > least, "{came} bytes came for an artifact of more than {least}");

@@ -148,6 +148,15 @@ fn logs_follow_a_gateway() -> Result<()> {
     fleet.gateway.start()?;
     fleet.wait_online()?;
     counted(&fleet, &mut logs, before)?;
+    publish(&fleet, "sensors/press-1", "reject")?;
+    let given_up = loop {
+        let line = logs.json()?;
+        if line["level"] == "error" {
+            break line;
+        }
+    };
+    let text = given_up["text"].as_str().unwrap_or_default();
+    assert!(text.contains("given up") && text.contains("asked to"), "{given_up}");
     assert_eq!(refused(&fleet.author, &["logs", "-f", "nobody"])?.0, 5);
     Ok(())
 }

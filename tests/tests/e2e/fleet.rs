@@ -46,12 +46,20 @@ impl Fleet {
         })
     }
 
-    /// Deploys an app below `tests/apps` and waits until it is live.
+    /// Deploys an app below `tests/apps` and waits until it works.
     pub(crate) fn deploy(&self, app: &str) -> Result<()> {
         let dir = fixture("apps").join(app);
         let dir = dir.to_str().expect("UTF-8");
-        self.author.holm(&["deploy", dir, "--to", GATEWAY, "--wait", "--quiet"])?;
-        Ok(())
+        self.author.holm(&["deploy", dir, "--to", GATEWAY, "--quiet"])?;
+        self.wait_running()
+    }
+
+    /// Waits until an app is at work, on probation (which lasts a minute) or live.
+    pub(crate) fn wait_running(&self) -> Result<()> {
+        wait_for(PATIENCE, "the app to run", || {
+            let gateway = self.cloud.get(&format!("/v1/gateways/{GATEWAY}"))?;
+            Ok(gateway["apps"][0]["running"].is_string().then_some(()))
+        })
     }
 
     /// A file in the folder of the test.

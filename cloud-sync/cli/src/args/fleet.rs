@@ -210,8 +210,9 @@ pub struct Status {
 /// `holm logs`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The gateway sends lines while somebody looks, its own and those of its functions; older ones are in
-its own log (`journalctl -u edge-agent` there). Times are UTC.
+The gateway sends lines while somebody looks: what functions log, how attempts fail, what is given up
+or dropped, which revision runs. Older ones are in its own log (`journalctl -u edge-agent` there).
+Times are UTC.
 
 Examples:
   holm logs -f gw-1

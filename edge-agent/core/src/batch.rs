@@ -199,9 +199,14 @@ impl<O: BatchOp> OpenBatch<O> {
         self.unfinished.remove(&job);
     }
 
-    /// Whether somebody waits for it; if nobody does, it holds lazy operations only.
+    /// Whether somebody waits for it and it has something to write: what rides along now causes no
+    /// commit of its own.
     #[must_use]
-    pub fn is_awaited(&self) -> bool {
+    pub fn will_write(&self) -> bool {
+        self.is_awaited() && self.ops.len() > self.holes
+    }
+
+    fn is_awaited(&self) -> bool {
         self.prompt_since.is_some() || self.thrifty_since.is_some()
     }
 

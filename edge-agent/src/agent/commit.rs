@@ -104,7 +104,7 @@ impl Commit {
     /// Whether the open batch will be written soon anyway: an operation may ride along.
     #[must_use]
     pub(super) fn will_write(&self) -> bool {
-        self.batch.is_awaited() && self.batch.len() > 0
+        self.batch.will_write()
     }
 
     /// An attempt of a job starts.

@@ -12,6 +12,7 @@ mod hostile;
 mod protocol;
 mod reopen;
 mod restored;
+mod schedule;
 mod sessions;
 mod status;
 mod stop;

@@ -195,3 +195,20 @@ fn thrifty_and_lazy_wait_and_ride_along() {
     assert_eq!(batch.seal_now(true, Millis(8_000)), Seal::Now);
     assert!(!batch.seal().awaited);
 }
+
+#[test]
+fn what_rides_along_needs_a_batch_that_is_written_anyway() {
+    let mut batch = batch();
+    assert!(!batch.will_write());
+    batch.push(CoreOp::FinishJob { job: JobId(7) }, Pace::Lazy, Millis(0));
+    assert!(!batch.will_write(), "nobody waits");
+    batch.awaited(Pace::Thrifty, Millis(0));
+    assert!(batch.will_write());
+    batch.seal();
+    batch.awaited(Pace::Prompt, Millis(0));
+    assert!(!batch.will_write(), "an ack that waits for nothing new");
+    batch.push(CoreOp::AdmitJob(job(1)), Pace::Prompt, Millis(0));
+    assert!(batch.will_write());
+    batch.push(CoreOp::FinishJob { job: JobId(1) }, Pace::Prompt, Millis(0));
+    assert!(!batch.will_write(), "the job left nothing");
+}

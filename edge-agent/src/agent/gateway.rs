@@ -164,6 +164,7 @@ impl Gateway {
             self.commit.deadline(),
             self.room.next_deadline(self.now.at),
             self.stop_by.filter(|by| self.now.at < *by),
+            self.plant.next_deadline(),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);
         self.clock.until(at.min(self.now.at + LONGEST))

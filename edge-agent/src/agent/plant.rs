@@ -156,6 +156,12 @@ mod planted {
             false
         }
 
+        /// When a commit that is held is due.
+        #[must_use]
+        pub(in crate::agent) fn next_deadline(&self) -> Option<Millis> {
+            self.acks_early().then(|| self.sealed_at + COMMIT_LATE)
+        }
+
         /// This message is worked on twice.
         pub(in crate::agent) fn doubles(&mut self) -> bool {
             self.bug == "double-apply" && self.strikes()
@@ -233,6 +239,12 @@ impl Plant {
     /// Never.
     pub(super) fn holds_commit(&mut self, _now: Millis) -> bool {
         false
+    }
+
+    /// None.
+    #[must_use]
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        None
     }
 
     /// Never.

@@ -39,7 +39,8 @@ const FULL_PURGE_ROWS: usize = 1_000;
 const FULL_PURGE_ROUNDS: usize = 50;
 /// Pause before more dead rows are deleted, or before the next try on a full disk.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The next try on a full disk where nothing was deleted meanwhile: each costs some writing.
+/// The next try on a full disk where nothing was deleted meanwhile and no space is seen: each costs
+/// some writing.
 const FULL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Who writes to redb. One at a time.
@@ -84,7 +85,7 @@ impl Checkpointer {
             drop(state);
             let due = if full {
                 let since = last.elapsed();
-                let hope = wanted || self.shared.mem().active.has_deletes();
+                let hope = wanted || self.shared.mem().active.has_deletes() || self.sees_space();
                 since >= FULL_INTERVAL || (since >= PAUSE && hope)
             } else {
                 wanted || last.elapsed() >= interval
@@ -97,6 +98,14 @@ impl Checkpointer {
                 self.purge_more();
             }
         }
+    }
+
+    /// Whether the disk has room for the rows in memory, redb's copies of what they change, and the
+    /// ballast.
+    fn sees_space(&self) -> bool {
+        let rows = self.shared.memory_bytes().saturating_mul(2);
+        let needed = rows + self.shared.settings.ballast_bytes;
+        self.disk.free_bytes().is_ok_and(|free| free > needed)
     }
 
     /// Deletes one more piece of the dead rows.

@@ -137,7 +137,7 @@ impl Shared {
         self.settings.store_bytes_max.saturating_sub(used)
     }
 
-    fn memory_bytes(&self) -> u64 {
+    pub(super) fn memory_bytes(&self) -> u64 {
         let mem = self.mem();
         let pending: usize = mem.pending.iter().map(|(_, rows)| rows.bytes()).sum();
         let frozen = mem.frozen.as_ref().map_or(0, |rows| rows.bytes());

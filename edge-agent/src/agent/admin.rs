@@ -37,6 +37,9 @@ impl Gateway {
             Heard::Link { up, reason } => {
                 tracing::info!(up, reason, "uplink");
                 self.link.changed(up, reason, self.now.at);
+                if up {
+                    self.telemetry.greet();
+                }
             }
             Heard::Receipt { stream, seq } => {
                 self.link.contact(self.now.at);

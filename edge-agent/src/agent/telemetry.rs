@@ -48,6 +48,11 @@ impl Telemetry {
         due
     }
 
+    /// The control plane is there (again): it is told at once how the gateway is.
+    pub(super) fn greet(&mut self) {
+        self.health_at = Millis::default();
+    }
+
     /// An attempt has ended.
     pub(super) fn attempt(&mut self, done: &Completion, now: Now) {
         let (function, event) = (&done.function, done.event);

@@ -168,7 +168,12 @@ fn status_is_watched() -> Result<()> {
     let mut watch = Going::start(&fleet.author, &["status", "--watch", "--json"])?;
     assert_eq!(watch.json()?[0]["online"], true);
     let mut one = Going::start(&fleet.author, &["status", GATEWAY, "--watch", "--json"])?;
-    assert_eq!(one.json()?["name"], GATEWAY);
+    // It told how it is when it connected, not half a minute later.
+    wait_for(Duration::from_secs(20), "the gateway's health", || {
+        let page = one.json()?;
+        assert_eq!(page["name"], GATEWAY);
+        Ok(page["health"].is_object().then_some(()))
+    })?;
     fleet.cloud.kill()?;
     fleet.gateway.stop()?;
     fleet.cloud.serve()?;

@@ -88,7 +88,7 @@ fn queues(status: &Value, lines: &mut Lines) {
     };
     lines.add("outbox", &depth(outbox));
     let streams = outbox["streams"].as_array().into_iter().flatten();
-    for stream in streams.filter(|stream| stream["records"] != Value::from(0)) {
+    for stream in streams.filter(|stream| stream["records"] != 0) {
         lines.add("", &format!("stream {}: {}", stream["stream"], depth(stream)));
     }
     lines.add("dead letters", &count(&status["core"]["dead_letters"]));
@@ -96,7 +96,7 @@ fn queues(status: &Value, lines: &mut Lines) {
 
 fn drops(drops: &Value) -> String {
     let all = drops.as_object().into_iter().flatten();
-    let some = all.filter(|(_, count)| **count != Value::from(0));
+    let some = all.filter(|(_, count)| **count != 0);
     let some: Vec<_> =
         some.map(|(reason, n)| format!("{} {}", count(n), reason.replace('_', " "))).collect();
     if some.is_empty() { "none since the start".to_owned() } else { some.join(", ") }

@@ -382,6 +382,9 @@ fn within(
 
 /// In the largest unit that leaves a whole number.
 fn in_units(value: u64, units: &[(&str, u64)]) -> String {
+    if value == 0 {
+        return "0".to_owned();
+    }
     let whole = units.iter().rev().find(|(_, factor)| value.is_multiple_of(*factor));
     whole.map_or_else(|| value.to_string(), |(unit, factor)| format!("{} {unit}", value / factor))
 }
@@ -441,6 +444,7 @@ mod tests {
     fn ranges_are_told_in_the_largest_whole_unit() {
         assert_eq!(in_units(1 << 20, &SIZE_UNITS), "1 MiB");
         assert_eq!(in_units(1_536, &SIZE_UNITS), "1536 B");
+        assert_eq!(in_units(0, &TIME_UNITS), "0");
         assert_eq!(in_units(90_000, &TIME_UNITS), "90 s");
         assert_eq!(in_units(3_600_000, &TIME_UNITS), "1 h");
     }

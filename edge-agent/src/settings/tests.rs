@@ -49,7 +49,7 @@ will_after_restart = \"2 h\"
         "line 8: `bind` must be ADDRESS:PORT",
         "exactly one of `certificate = true`",
         "a/#/b",
-        "line 14: `message` must be between \"1 KiB\" and \"1 MiB\"",
+        "line 17: `message` must be between \"1 KiB\" and \"1 MiB\"",
         "`will_after_restart` must be between",
         "`password_argon2` is what `edge-agent device-password` prints",
         "`workers` must be between 1 and 256",

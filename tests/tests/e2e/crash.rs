@@ -97,7 +97,7 @@ fn a_message_that_aborts_the_process_is_dead_lettered_after_two_tries() -> Resul
     let letters = letters.as_array().context("a list")?;
     let told: Vec<(&Value, &Value)> =
         letters.iter().map(|letter| (&letter["device"], &letter["reason"])).collect();
-    assert_eq!(told, [(&"poison".into(), &"Crashed".into())], "{letters:?}");
+    assert_eq!(told, [(&"poison".into(), &"crashed".into())], "{letters:?}");
     let counted = |device: &str| -> Result<u64> {
         let state = gateway.ask(&["state", "counter/counter", "--device", device])?;
         Ok(state[0]["value"]["text"].as_str().unwrap_or("0").parse()?)

@@ -6,16 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use edge_broker::codec::{
-    Ack, Connect, Packet, PacketId, Publish, ReasonCode, Subscribe, SubscribeOptions, Version, Will,
+    Ack, Connect, Packet, PacketId, Publish, ReasonCode, Subscribe, SubscribeOptions, Version,
 };
 use edge_core::message::{Properties, QoS};
 use edge_core::topic::Topic;
 use system_tests::gateway::{Gateway, Setup};
 use system_tests::swarm::Link;
-use tokio::time::{Instant, sleep, timeout};
-
-/// Least time between a restart and a will from before it (DESIGN, limits).
-const WILL_AFTER_RESTART: Duration = Duration::from_secs(60);
+use tokio::time::sleep;
 
 fn gateway(dir: &std::path::Path) -> Result<Gateway> {
     let mut gateway = Gateway::new(dir, &Setup::open("barn"))?;
@@ -161,52 +158,4 @@ fn messages_expire_and_a_stop_is_announced() -> Result<()> {
         other => bail!("not a DISCONNECT: {other:?}"),
     }
     Ok(())
-}
-
-/// The will of a client that was there when the agent was killed is published once the agent has
-/// given it time to come back; the will of one that did come back is not.
-#[test]
-fn wills_survive_sigkill_and_wait_for_their_clients() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let mut gateway = gateway(dir.path())?;
-    let with_will = |name: &str| {
-        let will = Will {
-            topic: Topic::new(&format!("will/{name}"))?,
-            payload: Bytes::from_static(b"gone"),
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            delay_s: 0,
-            expiry_s: None,
-            properties: Properties::default(),
-        };
-        anyhow::Ok(Connect { will: Some(will), ..kept(name) })
-    };
-    let io = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let links = io.block_on(async {
-        let mut watching = join(&gateway, kept("watching")).await?;
-        subscribe(&mut watching, "will/+").await?;
-        // At once where the agent lives.
-        drop(join(&gateway, with_will("brief")?).await?);
-        assert_eq!(received(&mut watching).await?.topic.as_str(), "will/brief");
-        let stays = join(&gateway, with_will("stays-away")?).await?;
-        let returns = join(&gateway, with_will("returns")?).await?;
-        anyhow::Ok((watching, stays, returns))
-    })?;
-    gateway.kill()?;
-    drop(links);
-    gateway.start()?;
-    io.block_on(async {
-        let restarted = Instant::now();
-        let _returned = join(&gateway, with_will("returns")?).await?;
-        let mut watching = join(&gateway, kept("watching")).await?;
-        let will = timeout(WILL_AFTER_RESTART * 2, received(&mut watching)).await??;
-        assert_eq!(will.topic.as_str(), "will/stays-away");
-        let waited = restarted.elapsed();
-        // The agent's clock began a little before ours.
-        assert!(waited + Duration::from_secs(5) > WILL_AFTER_RESTART, "{waited:?}");
-        let more = timeout(Duration::from_secs(2), watching.next()).await;
-        assert!(more.is_err(), "who came back has its will still: {more:?}");
-        anyhow::Ok(())
-    })?;
-    gateway.stop()
 }

@@ -98,10 +98,10 @@ fn with_will(gateway: &Gateway, name: &'static str) -> Result<Login> {
 /// once, `will_after_restart` after the start.
 #[test]
 fn a_will_survives_a_sigkill_and_waits_for_its_client() -> Result<()> {
-    const GRACE: Duration = Duration::from_secs(2);
+    const GRACE: Duration = Duration::from_secs(5);
     let dir = tempfile::tempdir()?;
     let setup =
-        Setup { more: "[limits]\nwill_after_restart = \"2 s\"".to_owned(), ..Setup::open("barn") };
+        Setup { more: "[limits]\nwill_after_restart = \"5 s\"".to_owned(), ..Setup::open("barn") };
     let mut gateway = Gateway::new(dir.path(), &setup)?;
     gateway.start()?;
     let mut clients = vec![

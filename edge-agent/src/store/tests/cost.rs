@@ -1,6 +1,6 @@
 //! Goal: what a message costs the disk is known and bounded, in batches and alone.
 //! Method: real messages of 200 bytes through job, state and outbox; the store's own count of whole
-//! blocks, checkpoints included. `docs/status.md` names the figures.
+//! blocks, checkpoints included. `docs/benchmarks.md` names the figures.
 
 use super::*;
 

@@ -7,7 +7,7 @@ use edge_broker::codec::ReasonCode;
 use edge_core::effect::{Attempt, Effect, Pace, Verdict};
 use edge_core::input::Input;
 use edge_core::message::Message;
-use edge_core::op::CoreOp;
+use edge_core::op::{CoreOp, RecordBody};
 
 use super::access::Judged;
 use super::gateway::{Gateway, Work};
@@ -112,7 +112,7 @@ impl Gateway {
     }
 
     pub(super) fn core_op(&mut self, op: CoreOp, pace: Pace) {
-        if matches!(op, CoreOp::AppendOutbox(_)) && self.plant.drops_record() {
+        if is_telemetry(&op) && self.plant.drops_record() {
             return;
         }
         self.state.applied(&op);
@@ -126,4 +126,8 @@ impl Gateway {
         let runtime::Completion { job, attempt, outcome, .. } = done;
         self.with_core(Input::Finished { job, attempt, outcome });
     }
+}
+
+fn is_telemetry(op: &CoreOp) -> bool {
+    matches!(op, CoreOp::AppendOutbox(record) if matches!(record.body, RecordBody::Telemetry { .. }))
 }

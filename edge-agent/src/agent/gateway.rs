@@ -6,6 +6,7 @@
 //!   all that an input causes stands in one batch.
 //! - A turn takes inputs for at most [`TURN_MAX`], then writes are flushed and the batch judged. The
 //!   network and everybody else take turns, so that neither keeps the other waiting.
+//! - Without room in the open batch no outcome is taken either: it waits, and its worker with it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use super::state::State;
 use super::telemetry::Telemetry;
 use super::turns::Turns;
 use super::wear::Wear;
+use crate::runtime;
 use crate::store::{self, Reader};
 use crate::tls::TimeFloor;
 use crate::uplink::{Say, Uplink};
@@ -105,6 +107,8 @@ pub(super) struct Gateway {
     pub(super) grown: VecDeque<(BatchSeq, u8, u64)>,
     pub(super) plant: Plant,
     pub(super) turns: Turns,
+    /// Outcomes that came while the open batch had no room; at most one for each worker.
+    pub(super) finished: VecDeque<runtime::Completion>,
     /// An attempt that has the workers for itself, and begins once this ticket is durable.
     pub(super) alone: Option<(BatchSeq, Box<Attempt>)>,
     /// Once a stop was asked for: when it waits for attempts no longer.
@@ -223,6 +227,12 @@ impl Gateway {
 
     /// Writes are flushed, the batch is closed where that is due.
     fn finish_turn(&mut self) {
+        while self.commit.has_room()
+            && let Some(done) = self.finished.pop_front()
+        {
+            self.function_done(done);
+            self.carry_out();
+        }
         // A batch with nothing to write is durable at once; what that releases may fill the next.
         for _ in 0..EMPTY_BATCHES_MAX {
             if let Some(waiting) = self.broker.waits_for()
@@ -265,7 +275,10 @@ impl Gateway {
                 self.durable(ticket);
             }
             Inbound::Store(store::Completion::Failed { error, .. }) => self.failed = Some(error),
-            Inbound::Function(done) => self.function_done(done),
+            Inbound::Function(done) if self.finished.is_empty() && self.commit.has_room() => {
+                self.function_done(done);
+            }
+            Inbound::Function(done) => self.finished.push_back(done),
             Inbound::Password { name, proof, holds } => {
                 let (waiting, outcome) = self.access.judged(&name, proof, holds);
                 for conn in waiting {

@@ -331,6 +331,7 @@ impl Agent {
             work: broker_effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),
             plant: self.plant.clone(),
+            finished: Default::default(),
             alone: None,
             turns: Default::default(),
             stop_by: None,

@@ -97,7 +97,8 @@ impl Disk for Quota {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let used: usize = self.shared.held.lock().unwrap().values().map(|pages| pages.len()).sum();
+        let held = self.shared.held.lock().unwrap();
+        let used: usize = held.values().map(std::collections::BTreeSet::len).sum();
         let left = self.shared.pages_max.load(Ordering::Relaxed).saturating_sub(used as u64);
         Ok(left * PAGE)
     }

@@ -174,7 +174,7 @@ mod planted {
 
         fn strikes(&mut self) -> bool {
             self.count += 1;
-            self.count % EVERY == 0
+            self.count.is_multiple_of(EVERY)
         }
     }
 

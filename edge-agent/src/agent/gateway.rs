@@ -4,8 +4,9 @@
 //! - Nothing here blocks but the wait for the next input.
 //! - Effects are carried out in the order they were made, all of one input before the next one; so
 //!   all that an input causes stands in one batch.
-//! - A turn takes inputs for at most [`TURN_MAX`], then writes are flushed and the batch judged. The
-//!   network and everybody else take turns, so that neither keeps the other waiting.
+//! - A turn takes what has come, for at most [`TURN_MAX`], then writes are flushed and the batch
+//!   judged: under load batches grow, at rest nothing waits. The network and everybody else take
+//!   turns, so that neither keeps the other waiting.
 //! - Without room in the open batch no outcome is taken either: it waits, and its worker with it.
 
 use std::collections::VecDeque;
@@ -183,8 +184,6 @@ impl Gateway {
         let mut next = Some(first);
         let mut network_first = false;
         while let Some(taken) = next {
-            // The store is idle until the next batch is closed, at the end of the turn.
-            let store_is_idle = matches!(taken, Taken::Inbound(Inbound::Store(_)));
             match taken {
                 Taken::Inbound(inbound) => self.inbound(inbound),
                 Taken::Network(input) => {
@@ -193,7 +192,7 @@ impl Gateway {
                 Taken::Time => {}
             }
             self.carry_out();
-            if store_is_idle || !self.commit.has_room() || begun.elapsed() >= TURN_MAX {
+            if !self.commit.has_room() || begun.elapsed() >= TURN_MAX {
                 break;
             }
             network_first = !network_first;

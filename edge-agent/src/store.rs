@@ -42,6 +42,7 @@ mod journal;
 mod memtable;
 pub mod op;
 mod open;
+mod pack;
 mod ranges;
 mod reader;
 mod record;

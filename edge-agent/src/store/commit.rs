@@ -118,6 +118,9 @@ impl JournalStore {
         record::encode(batch, &mut record);
         let bytes_max = self.journal.batch_bytes_max();
         if record.len() > bytes_max {
+            record::encode_packed(batch, &mut record);
+        }
+        if record.len() > bytes_max {
             return Err(StoreError::BatchTooLarge { bytes: record.len(), bytes_max });
         }
         shared.settings.reach(Point::BeforeAppend);

@@ -7,7 +7,8 @@
 //!      8    8  number of the batch
 //!     16    4  CRC32C, see below
 //!     20    4  zero
-//!     24       body: postcard of (gateway time: u64, operations: [Op])
+//!     24    1  form of the body: 0 as it is, 1 packed (see `pack`): one that would not fit else
+//!     25       body: postcard of (gateway time: u64, operations: [Op])
 //!              zeros up to a multiple of 8 bytes
 //! ```
 //!
@@ -20,10 +21,15 @@ use edge_core::time::Millis;
 
 use super::Batch;
 use super::op::Op;
+use super::pack::{pack, unpack};
 use super::segment::Header;
 
 pub(super) const HEADER_BYTES: usize = 24;
 const MAGIC: &[u8; 4] = b"HBCH";
+const PLAIN: u8 = 0;
+const PACKED: u8 = 1;
+/// Where the body begins behind its form.
+const BODY: usize = HEADER_BYTES + 1;
 const ALIGN: usize = 8;
 /// How far ahead of the due number a record may be to tell of damage before it.
 const AHEAD_MAX: u64 = 1 << 20;
@@ -32,17 +38,32 @@ const AHEAD_MAX: u64 = 1 << 20;
 pub(super) fn encode(batch: &Batch, out: &mut Vec<u8>) {
     out.clear();
     out.resize(HEADER_BYTES, 0);
+    out.push(PLAIN);
     let body = (batch.gateway_time, &batch.ops);
-    let mut bytes = postcard::to_extend(&body, std::mem::take(out))
+    *out = postcard::to_extend(&body, std::mem::take(out))
         .expect("invariant: operations have known lengths, which is all that postcard asks");
-    let body_len = bytes.len() - HEADER_BYTES;
-    bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
-    bytes[..4].copy_from_slice(MAGIC);
+    finish(batch.seq, out);
+}
+
+/// As [`encode`], for a batch whose record is too long: repeats are written once.
+pub(super) fn encode_packed(batch: &Batch, out: &mut Vec<u8>) {
+    let body_end = HEADER_BYTES + body_len(out).expect("invariant: encoded just before");
+    if let Some(packed) = pack(&out[BODY..body_end]) {
+        out.truncate(HEADER_BYTES);
+        out.push(PACKED);
+        out.extend_from_slice(&packed);
+        finish(batch.seq, out);
+    }
+}
+
+/// Fills in the header, pads the end.
+fn finish(seq: BatchSeq, out: &mut Vec<u8>) {
     // A length that does not fit is far over the limit of a batch, which the caller checks.
-    let length = u32::try_from(body_len).unwrap_or(u32::MAX);
-    bytes[4..8].copy_from_slice(&length.to_le_bytes());
-    bytes[8..16].copy_from_slice(&batch.seq.0.to_le_bytes());
-    *out = bytes;
+    let length = u32::try_from(out.len() - HEADER_BYTES).unwrap_or(u32::MAX);
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+    out[..4].copy_from_slice(MAGIC);
+    out[4..8].copy_from_slice(&length.to_le_bytes());
+    out[8..16].copy_from_slice(&seq.0.to_le_bytes());
 }
 
 /// Completes an encoded batch for the segment it goes to.
@@ -112,6 +133,10 @@ pub(super) fn find_ahead(bytes: &[u8], life: &Header, due: u64) -> Option<u64> {
 
 /// Decodes a body.
 pub(super) fn decode(seq: u64, body: &[u8]) -> Option<Batch> {
-    let (gateway_time, ops): (Millis, Vec<Op>) = postcard::from_bytes(body).ok()?;
+    let (gateway_time, ops): (Millis, Vec<Op>) = match body.split_first()? {
+        (&PLAIN, body) => postcard::from_bytes(body).ok()?,
+        (&PACKED, packed) => postcard::from_bytes(&unpack(packed)?).ok()?,
+        _ => return None,
+    };
     Some(Batch { seq: BatchSeq(seq), gateway_time, ops })
 }

@@ -28,7 +28,7 @@ const MAGIC: &[u8; 8] = b"HOLMJRNL";
 const CRC_AT: usize = 40;
 
 /// Version of the journal's layout.
-pub(super) const JOURNAL_FORMAT: u16 = 1;
+pub(super) const JOURNAL_FORMAT: u16 = 2;
 
 /// Versions of everything in the store.
 pub(super) const FORMATS: [u16; 4] =

@@ -136,6 +136,42 @@ fn another_process_cannot_open_the_same_directory() {
     Rig::open(dir.path());
 }
 
+/// Bytes without repeats.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    })
+    .take(len)
+    .collect()
+}
+
+/// One message that wakes many functions, or is kept for many sessions, is one batch. Its copies
+/// are many times a segment.
+#[test]
+fn a_message_with_many_copies_fits_into_a_segment() {
+    const COPIES: u64 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path());
+    let payload = Bytes::from(noise(rig.store.batch_bytes_max() / 2));
+    let copy = |id| {
+        let mut copy = job(id);
+        let mut event = (*copy.event).clone();
+        event.payload = payload.clone();
+        copy.event = Arc::new(event);
+        Op::Core(CoreOp::AdmitJob(Box::new(copy)))
+    };
+    rig.commit((1..=COPIES).map(copy).collect());
+    rig.commit(vec![put("k", "v")]);
+    drop(rig);
+    let rig = Rig::open(dir.path());
+    assert_eq!(rig.recovered.last, BatchSeq(2));
+    let jobs = rig.reader.core_rows().unwrap().jobs;
+    assert_eq!(jobs.len() as u64, COPIES);
+    assert!(jobs.iter().all(|job| job.event.payload == payload));
+}
+
 #[test]
 fn a_batch_out_of_order_or_too_large_harms_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,7 +180,7 @@ fn a_batch_out_of_order_or_too_large_harms_nothing() {
     let refused = rig.store.commit(&gap).unwrap_err();
     assert!(refused.is_harmless(), "{refused}");
     let bytes_max = rig.store.batch_bytes_max();
-    let huge = vec![put("k", vec![0; bytes_max])];
+    let huge = vec![put("k", noise(bytes_max))];
     let refused = rig.store.commit(&Batch { seq: BatchSeq(1), gateway_time: Millis(1), ops: huge });
     assert!(refused.unwrap_err().is_harmless());
     // The largest batch that fits, again and again: each takes a segment.

@@ -103,7 +103,9 @@ fn a_batch_torn_at_any_byte_is_cut() {
         copy_dir(killed.dir.path(), copy.path());
         let mut bytes = whole.clone();
         bytes[cut..last.end].fill(0);
-        let lost = bytes[cut..body_end] != whole[cut..body_end];
+        // Behind the body there are zeros only.
+        let rest = cut.min(body_end)..body_end;
+        let lost = bytes[rest.clone()] != whole[rest];
         fs::write(copy.path().join("journal-00.seg"), bytes).unwrap();
         let mut rig = Rig::open(copy.path());
         assert_eq!(rig.recovered.last.0, if lost { 2 } else { 3 }, "cut at {cut}");
@@ -275,13 +277,13 @@ fn foreign_files_are_refused() {
 fn another_format_is_refused() {
     let killed = killed(5, false);
     killed.edit(&killed.segment(0), |bytes| {
-        bytes[8] = 2;
+        bytes[8] += 1;
         let crc = crc32c::crc32c(&bytes[..40]);
         bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     });
     let error = killed.refused();
     assert!(matches!(error, OpenError::OtherFormat { .. }), "{error:?}");
-    assert!(error.to_string().contains("format 2."), "{error}");
+    assert!(error.to_string().contains("format 3."), "{error}");
 }
 
 #[test]

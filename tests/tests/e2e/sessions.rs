@@ -19,7 +19,7 @@ fn one() -> PacketId {
 }
 
 /// Publishes with packet id 1 and waits for its PUBACK.
-fn publish(client: &mut Client, payload: &'static str, dup: bool) -> Result<()> {
+fn publish(client: &mut Client, payload: impl Into<Bytes>, dup: bool) -> Result<()> {
     client.queue(&Packet::Publish(Publish {
         dup,
         qos: QoS::AtLeastOnce,
@@ -28,12 +28,12 @@ fn publish(client: &mut Client, payload: &'static str, dup: bool) -> Result<()> 
         packet_id: Some(one()),
         expiry_s: None,
         properties: Properties::default(),
-        payload: Bytes::from_static(payload.as_bytes()),
+        payload: payload.into(),
     }));
     client.flush()?;
     match client.next(SOON)? {
         Some(Packet::PubAck(ack)) if ack.packet_id == one() && !ack.reason.is_error() => Ok(()),
-        other => bail!("{payload}: {other:?}"),
+        other => bail!("no PUBACK: {other:?}"),
     }
 }
 
@@ -78,6 +78,44 @@ fn a_client_that_always_uses_packet_id_1_is_served() -> Result<()> {
     assert!(client.session_present);
     publish(&mut client, "\"D\"", true)?;
     assert_eq!(counted(&gateway)?, 4, "after the restart");
+    gateway.stop()
+}
+
+/// One message, kept for many sessions, is far longer than a segment of the journal: it must not
+/// fail the store, which the device would only repeat.
+#[test]
+fn a_large_message_is_kept_for_each_of_many_absent_sessions() -> Result<()> {
+    const SESSIONS: usize = 60;
+    let dir = tempfile::tempdir()?;
+    let mut gateway = Gateway::new(dir.path(), &Setup::open("barn"))?;
+    gateway.start()?;
+    let address = gateway.address();
+    let session = |n: usize| {
+        let name = format!("absent-{n}");
+        let login = Login::anonymous(address, &name);
+        Client::connect(&Login { session_expiry_s: 3_600, clean: false, ..login })
+    };
+    let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+    for n in 0..SESSIONS {
+        let mut client = session(n)?;
+        let filters = vec![("sensors/+".parse()?, options)];
+        let subscribe = Subscribe { packet_id: one(), subscription_id: None, filters };
+        client.queue(&Packet::Subscribe(subscribe));
+        client.flush()?;
+        assert!(matches!(client.next(SOON)?, Some(Packet::SubAck(_))));
+    }
+    let payload: Bytes =
+        (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let mut device = Client::connect(&Login::anonymous(address, "press-1"))?;
+    publish(&mut device, payload.clone(), false)?;
+    gateway.kill()?;
+    gateway.start()?;
+    for n in 0..SESSIONS {
+        match session(n)?.next(SOON)? {
+            Some(Packet::Publish(kept)) => assert!(kept.payload == payload, "session {n}"),
+            other => bail!("session {n}: {other:?}"),
+        }
+    }
     gateway.stop()
 }
 

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod link;
 pub mod mqtt;
 pub mod pki;
+pub mod problems;
 pub mod process;
 pub mod readings;
 pub mod reopen;

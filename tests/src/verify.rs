@@ -13,6 +13,7 @@ use cold_chain_model::{Alarm, Change, Moving, Reading, SmoothedMessage, Threshol
 use self::evidence::{DeviceLedger, device_ledger, read_json, received, states, telemetry};
 use crate::device::payload;
 use crate::ledger;
+use crate::problems;
 use crate::readings;
 use crate::story::Facts;
 
@@ -41,17 +42,9 @@ pub struct Verdict {
     pub problems: Vec<String>,
 }
 
-/// Problems of one kind that are listed by id.
-const LISTED_MAX: usize = 10;
-
 impl Verdict {
     fn problem(&mut self, what: &str, ids: &[String]) {
-        if ids.is_empty() {
-            return;
-        }
-        let shown = ids[..ids.len().min(LISTED_MAX)].join(", ");
-        let more = if ids.len() > LISTED_MAX { ", ..." } else { "" };
-        self.problems.push(format!("{what}: {} ({shown}{more})", ids.len()));
+        problems::note(&mut self.problems, what, ids);
     }
 }
 

@@ -17,8 +17,9 @@ use std::collections::HashMap;
 
 /// Longest body that is packed or unpacked.
 pub(super) const UNPACKED_BYTES_MAX: usize = 256 << 20;
-/// Repeats are found by blocks of this size.
-const BLOCK: usize = 64;
+/// Repeats are found by blocks of this size, a power of two.
+const BLOCK: usize = 1 << BLOCK_POWER;
+const BLOCK_POWER: u32 = 6;
 /// Multiplier of the rolling hash; any odd number with mixed bits does.
 const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -106,7 +107,7 @@ struct Rolling {
 impl Rolling {
     fn at(&mut self, body: &[u8], at: usize) -> u64 {
         /// What the first byte of a block has been multiplied with at its end.
-        const GONE: u64 = FACTOR.wrapping_pow(BLOCK as u32);
+        const GONE: u64 = FACTOR.wrapping_pow(1 << BLOCK_POWER);
         let hash = match self.last {
             Some((last, hash)) if last + 1 == at => {
                 let gone = GONE.wrapping_mul(u64::from(body[last]) + 1);

@@ -6,9 +6,8 @@ use std::fmt::Write;
 use cold_chain_model::{Alarm, Moving, Reading, Thresholds};
 
 use super::{Dead, DeviceEvidence, Evidence, Kill, Point};
+use crate::problems;
 
-/// Ids of one problem that are listed.
-const LISTED_MAX: usize = 10;
 /// The function that a device's message meets first.
 const FIRST: &str = "cold-chain/smooth";
 
@@ -39,12 +38,7 @@ pub struct Verdict {
 
 impl Verdict {
     fn problem(&mut self, what: &str, ids: &[String]) {
-        if ids.is_empty() {
-            return;
-        }
-        let shown = ids[..ids.len().min(LISTED_MAX)].join(", ");
-        let more = if ids.len() > LISTED_MAX { ", ..." } else { "" };
-        self.problems.push(format!("{what}: {} ({shown}{more})", ids.len()));
+        problems::note(&mut self.problems, what, ids);
     }
 
     /// Kills that hit a gateway with messages in flight.

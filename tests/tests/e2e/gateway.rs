@@ -10,9 +10,9 @@ use system_tests::ledger::Ledger;
 use system_tests::mqtt::Login;
 use system_tests::readings;
 
-use crate::support::{acked, author, bundle, deploy_counter};
+use crate::support::{PATIENCE, acked, author, bundle, deploy_counter};
 
-pub(crate) const DEVICES: usize = 3;
+const DEVICES: usize = 3;
 const READINGS: usize = 400;
 const KILLS: usize = 4;
 
@@ -28,24 +28,26 @@ pub(crate) fn gateway_with_counter(dir: &std::path::Path) -> Result<Gateway> {
     Ok(gateway)
 }
 
-pub(crate) fn counted(gateway: &Gateway, device: &str) -> Result<u64> {
+fn counted(gateway: &Gateway, device: &str) -> Result<u64> {
     let state = gateway.ask(&["state", "counter/counter", "--device", device])?;
     let text = state[0]["value"]["text"].as_str().unwrap_or("0");
     Ok(text.parse()?)
 }
 
-/// Every acked message is worked on once, whatever the moment of the kill.
-#[test]
-fn acked_messages_survive_sigkill_and_count_once() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let mut gateway = gateway_with_counter(&dir.path().join("gateway"))?;
-    let readings = &readings::read(&readings::excerpt())?[..READINGS];
+/// Devices send `readings` each while `act` does something to the gateway. In the end each reading
+/// is acked, and counted once.
+pub(crate) fn counts_once(
+    dir: &std::path::Path,
+    gateway: &mut Gateway,
+    readings: usize,
+    act: impl FnOnce(&mut Gateway) -> Result<()>,
+) -> Result<()> {
+    let sent = &readings::read(&readings::excerpt())?[..readings];
     let address = gateway.address();
-    let mut in_flight_at_kills = 0;
+    let ledger = |n: usize| dir.join(format!("press-{n}.jsonl"));
     std::thread::scope(|scope| -> Result<()> {
         let mut devices = Vec::new();
         for n in 0..DEVICES {
-            let path = dir.path().join(format!("press-{n}.jsonl"));
             let plan = Plan {
                 login: Login {
                     password: Some(format!("token-{n}")),
@@ -55,35 +57,46 @@ fn acked_messages_survive_sigkill_and_count_once() -> Result<()> {
                 window: 20,
                 rate_per_s: Some(120.0),
                 ids: true,
-                patience: Duration::from_secs(60),
+                patience: PATIENCE,
                 stop: None,
             };
             devices.push(scope.spawn(move || {
-                device::run(&plan, readings, 7 + n as u64, &mut Ledger::create(&path)?)
+                device::run(&plan, sent, 7 + n as u64, &mut Ledger::create(&ledger(n))?)
             }));
         }
-        for kill in 0..KILLS {
-            // Moments that differ from kill to kill and from run to run.
-            std::thread::sleep(Duration::from_millis(350 + 97 * kill as u64));
-            let before = gateway.status()?;
-            gateway.kill()?;
-            in_flight_at_kills += usize::from(before["core"]["counters"]["accepted"] != 0);
-            gateway.start()?;
-        }
+        act(gateway)?;
         for device in devices {
             device.join().expect("no panic")?;
         }
         Ok(())
     })?;
-    assert!(in_flight_at_kills > 0, "no kill hit a gateway under load");
-    gateway.wait_idle(Duration::from_secs(30))?;
+    gateway.wait_idle(PATIENCE)?;
     for n in 0..DEVICES {
-        let path = dir.path().join(format!("press-{n}.jsonl"));
-        assert_eq!(acked(&path)?, READINGS);
-        assert_eq!(counted(&gateway, &format!("press-{n}"))?, READINGS as u64, "press-{n}");
+        assert_eq!(acked(&ledger(n))?, readings);
+        assert_eq!(counted(gateway, &format!("press-{n}"))?, readings as u64, "press-{n}");
     }
-    let dead = gateway.ask(&["dead-letters"])?;
-    assert_eq!(dead, Value::Array(Vec::new()));
+    assert_eq!(gateway.ask(&["dead-letters"])?, Value::Array(Vec::new()));
+    Ok(())
+}
+
+/// Every acked message is worked on once, whatever the moment of the kill.
+#[test]
+fn acked_messages_survive_sigkill_and_count_once() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut gateway = gateway_with_counter(&dir.path().join("gateway"))?;
+    let mut under_load = 0;
+    counts_once(dir.path(), &mut gateway, READINGS, |gateway| {
+        for kill in 0..KILLS {
+            // Moments that differ from kill to kill and from run to run.
+            std::thread::sleep(Duration::from_millis(350 + 97 * kill as u64));
+            let before = gateway.status()?;
+            gateway.kill()?;
+            under_load += usize::from(before["core"]["counters"]["accepted"] != 0);
+            gateway.start()?;
+        }
+        Ok(())
+    })?;
+    assert!(under_load > 0, "no kill hit a gateway under load");
     gateway.stop()
 }
 

@@ -42,7 +42,6 @@ mod journal;
 mod memtable;
 pub mod op;
 mod open;
-mod pack;
 mod ranges;
 mod reader;
 mod record;
@@ -87,8 +86,10 @@ pub struct Batch {
 pub trait Store: Send {
     /// Makes the batch durable; blocks until the disk says so.
     ///
-    /// After an error other than [`StoreError::BatchTooLarge`] and [`StoreError::OutOfOrder`] the
-    /// store takes nothing more: drop it and open it again.
+    /// A batch may have any length; one longer than a segment costs a checkpoint.
+    ///
+    /// After an error other than [`StoreError::OutOfOrder`] the store takes nothing more: drop it and
+    /// open it again.
     ///
     /// # Errors
     /// [`StoreError`]; the batch may then be durable or not, and the next start tells.

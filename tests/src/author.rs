@@ -39,17 +39,17 @@ impl Author {
         Ok(self.holm(&["keys", "show"])?.trim().to_owned())
     }
 
-    /// Builds and signs the app in `dir`; returns the bundle file.
+    /// Builds and signs the app in `dir`; returns the bundle file, which lies in this author's home:
+    /// another author may build the same app meanwhile.
     ///
     /// # Errors
     /// The build fails; the message holds what it printed.
     pub fn build(&self, dir: &Path) -> Result<PathBuf> {
-        let dir = dir.to_str().context("the path is not UTF-8")?;
-        let answer = self.holm(&["--json", "build", dir])?;
-        let answer: serde_json::Value = serde_json::from_str(&answer)?;
-        let bundle =
-            answer["bundle"].as_str().context("no bundle in the answer of `holm build`")?;
-        Ok(std::path::absolute(bundle)?)
+        let name = dir.file_name().context("the app is in no folder")?;
+        let bundle = std::path::absolute(self.home.join(name).with_extension("holm"))?;
+        let text = |path: &Path| path.to_str().map(str::to_owned).context("not UTF-8");
+        self.holm(&["build", &text(dir)?, "--out", &text(&bundle)?])?;
+        Ok(bundle)
     }
 
     /// The operator token of the current control plane.

@@ -46,6 +46,8 @@ pub enum Place {
     Schedule(TriggerId),
     /// The probation of an app.
     Probation(String),
+    /// A row that the shell keeps beside the core's, by its key.
+    Row(Vec<u8>),
 }
 
 /// What the open batch must know of an operation. The agent's own operation type delegates to

@@ -5,8 +5,9 @@
 //! - A *ticket* ([`Commit::open`]) names the open batch for whatever must wait until it is durable.
 //!   Tickets count every closed batch, also those with nothing to write; batches of the store are
 //!   numbered apart, without gaps.
-//! - Over [`OPEN_BYTES_MAX`] the loop takes no more inputs until the store is done: a batch always
-//!   fits into a journal segment.
+//! - Over [`OPEN_BYTES_MAX`] the loop takes no more inputs until the store is done, and the batch is
+//!   closed as soon as it can be. One input may still make it longer than a journal segment; the
+//!   store takes it, at the cost of a checkpoint.
 
 use edge_broker::broker::{BrokerOp, WillRow};
 use edge_core::batch::{BatchLimits, BatchOp, JobChange, OpenBatch, Place, Seal};
@@ -35,6 +36,10 @@ impl BatchOp for Op {
     fn overwrites(&self) -> Option<Place> {
         match self {
             Self::Core(op) => op.overwrites(),
+            // A message that is queued and dropped again in one batch is never written.
+            Self::Broker(
+                op @ (BrokerOp::AppendMessage { .. } | BrokerOp::DeleteMessage { .. }),
+            ) => Some(Place::Row(op.key())),
             Self::Broker(_) | Self::Ledger(_) => None,
         }
     }
@@ -120,7 +125,11 @@ impl Commit {
     /// Closes the open batch where that is due. A ticket comes back if that batch had nothing to
     /// write: it is durable already.
     pub(super) fn seal_if_due(&mut self, now: Millis) -> Option<BatchSeq> {
-        let seal = self.batch.seal_now(self.at_store.is_none(), now);
+        let mut seal = self.batch.seal_now(self.at_store.is_none(), now);
+        if matches!(seal, Seal::At(_)) && !self.has_room() {
+            // Whoever could make it longer waits for it.
+            seal = Seal::Now;
+        }
         self.ask_again_at = if let Seal::At(at) = seal { Some(at) } else { None };
         if seal == Seal::Now { self.seal(now) } else { None }
     }

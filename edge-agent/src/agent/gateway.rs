@@ -61,6 +61,8 @@ pub(super) enum Ended {
         error: store::StoreError,
         /// First attempt number of the next life.
         next_attempt: u64,
+        /// A stop was asked for: there is no next life.
+        stopping: bool,
     },
 }
 
@@ -135,8 +137,9 @@ impl Gateway {
             self.turns.took(begun.elapsed());
             if let Some(error) = self.failed.take() {
                 let next_attempt = self.core.next_attempt();
+                let stopping = self.stop_by.is_some();
                 self.tear_down();
-                return Ended::StoreFailed { error, next_attempt };
+                return Ended::StoreFailed { error, next_attempt, stopping };
             }
             if self.is_ending() && self.commit.is_idle() {
                 self.tear_down();

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use edge_core::id::LaneKey;
@@ -114,10 +114,18 @@ pub(super) enum PrepareDone {
     },
 }
 
-/// Handle of the thread.
+/// Handle of the thread. Once it is dropped the thread tells nothing more: an answer to the life
+/// before must not be taken for one to the next.
 #[derive(Debug)]
 pub(super) struct Preparer {
     asks: Sender<Prepare>,
+    is_heard: Arc<Mutex<bool>>,
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        *self.is_heard.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
 }
 
 impl Preparer {
@@ -128,12 +136,19 @@ impl Preparer {
     pub(super) fn spawn(worker: Worker, outlet: Outlet) -> io::Result<Self> {
         let (asks, asked) = channel();
         let builder = std::thread::Builder::new().name("prepare".to_owned());
+        let is_heard = Arc::new(Mutex::new(true));
+        let heard = Arc::clone(&is_heard);
         builder.stack_size(STACK_BYTES).spawn(move || {
             while let Ok(ask) = asked.recv() {
-                outlet.tell(Inbound::Prepared(Box::new(worker.answer(ask))));
+                let done = worker.answer(ask);
+                // Held while telling, so that what is told was told before the handle went.
+                let is_heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                if *is_heard {
+                    outlet.tell(Inbound::Prepared(Box::new(done)));
+                }
             }
         })?;
-        Ok(Self { asks })
+        Ok(Self { asks, is_heard })
     }
 
     /// Asks; the answer comes through the inbox.

@@ -235,7 +235,11 @@ impl Agent {
             drop(listeners);
             match ended {
                 Ended::Stopped => return Ok(()),
-                Ended::StoreFailed { error, next_attempt } => {
+                Ended::StoreFailed { error, stopping: true, .. } => {
+                    tracing::error!(%error, "the store failed at the stop: what was acked is in it");
+                    return Ok(());
+                }
+                Ended::StoreFailed { error, next_attempt, stopping: false } => {
                     tracing::error!(%error, "the store failed: everything is rebuilt from it");
                     self.next_attempt = next_attempt;
                     failures = failures.max(1);

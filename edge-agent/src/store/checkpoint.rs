@@ -177,7 +177,13 @@ impl Checkpointer {
     }
 
     fn write(&mut self, frozen: &Generation) -> Result<(), Failure> {
+        let in_one_piece = self.shared.state().in_one_piece;
         match self.write_all(frozen) {
+            // To delete first would break the batch up that is in no journal.
+            Err(Failure::Full) if in_one_piece => {
+                self.reopen()?;
+                return Err(Failure::Full);
+            }
             Err(Failure::Full) => self.write_on_full_disk(frozen)?,
             other => other?,
         }

@@ -82,7 +82,8 @@ impl JournalStore {
         Ok(store)
     }
 
-    /// The largest encoded batch. An operation takes little more than its contents.
+    /// The longest encoded batch that costs no checkpoint. An operation takes little more than its
+    /// contents.
     #[must_use]
     pub fn batch_bytes_max(&self) -> usize {
         self.journal.batch_bytes_max()
@@ -116,20 +117,25 @@ impl JournalStore {
         }
         let mut record = std::mem::take(&mut self.buffer);
         record::encode(batch, &mut record);
-        let bytes_max = self.journal.batch_bytes_max();
-        if record.len() > bytes_max {
-            record::encode_packed(batch, &mut record);
-        }
-        if record.len() > bytes_max {
-            return Err(StoreError::BatchTooLarge { bytes: record.len(), bytes_max });
+        let is_long = record.len() > self.journal.batch_bytes_max();
+        if is_long {
+            // What came before must not wait for it, nor share its transaction.
+            self.wait_for_checkpoint(|store, upto| upto == store.last)?;
+            shared.update(|state| state.in_one_piece = true);
+            record::encode_elsewhere(batch.seq, &mut record);
         }
         shared.settings.reach(Point::BeforeAppend);
         self.make_room(batch.seq, record.len())?;
         self.append(batch.seq, &mut record)?;
         self.last = batch.seq;
         add(&shared.counters.batches, 1);
-        self.become_durable(batch);
-        self.want_checkpoint()?;
+        self.absorb(batch);
+        if is_long {
+            self.wait_for_checkpoint(|store, upto| upto == store.last)?;
+            shared.update(|state| state.in_one_piece = false);
+        } else {
+            self.want_checkpoint()?;
+        }
         if record.capacity() <= BUFFER_KEPT_BYTES {
             self.buffer = record;
         }
@@ -169,6 +175,17 @@ impl JournalStore {
     /// Back-pressure: the journal is full until the checkpoint is done.
     fn wait_for_segment(&mut self) -> Result<(), StoreError> {
         add(&self.shared.counters.waits, 1);
+        self.wait_for_checkpoint(|store, upto| {
+            store.journal.release(upto.0);
+            store.journal.free_segments() > 0
+        })
+    }
+
+    /// Asks for checkpoints until they have come far enough.
+    fn wait_for_checkpoint(
+        &mut self,
+        mut is_enough: impl FnMut(&mut Self, BatchSeq) -> bool,
+    ) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let tries = shared.state().tries;
         loop {
@@ -180,19 +197,20 @@ impl JournalStore {
             if let Some(error) = state.failed.clone() {
                 return Err(error);
             }
-            self.journal.release(state.checkpointed.0);
-            if self.journal.free_segments() > 0 {
+            let (checkpointed, full, tried) = (state.checkpointed, state.disk_full, state.tries);
+            drop(state);
+            if is_enough(self, checkpointed) {
                 return Ok(());
             }
             // One try may have begun before the last batches were durable; the next has them all.
-            if state.disk_full && state.tries > tries + 1 {
+            if full && tried > tries + 1 {
                 return Err(StoreError::DiskFull);
             }
         }
     }
 
     /// The batch joins the rows that a checkpoint may take.
-    fn become_durable(&self, batch: &Batch) {
+    fn absorb(&self, batch: &Batch) {
         let shared = &self.shared;
         shared.state().durable_time = batch.gateway_time;
         let _whole = shared.absorbing();

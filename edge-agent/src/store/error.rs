@@ -123,14 +123,6 @@ impl OpenError {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It does not fit; the store is fine. Split it.
-    #[error("a batch of {bytes} bytes is over the limit of {bytes_max}; split it")]
-    BatchTooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The limit.
-        bytes_max: usize,
-    },
     /// It is not the next one; the store is fine.
     #[error("batch {got:?} is not the next one, {expected:?}")]
     OutOfOrder {
@@ -172,7 +164,7 @@ impl StoreError {
     /// Whether the store is as good as before.
     #[must_use]
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::BatchTooLarge { .. } | Self::OutOfOrder { .. })
+        matches!(self, Self::OutOfOrder { .. })
     }
 }
 

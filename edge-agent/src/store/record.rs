@@ -7,10 +7,14 @@
 //!      8    8  number of the batch
 //!     16    4  CRC32C, see below
 //!     20    4  zero
-//!     24    1  form of the body: 0 as it is, 1 packed (see `pack`): one that would not fit else
-//!     25       body: postcard of (gateway time: u64, operations: [Op])
+//!     24    1  form of the body: 0 here, 1 elsewhere
+//!     25       body, if it is here: postcard of (gateway time: u64, operations: [Op])
 //!              zeros up to a multiple of 8 bytes
 //! ```
+//!
+//! A batch too long for a segment stands elsewhere: its rows go to the checkpoint in one
+//! transaction. A record of that form is only the announcement, and counts if the checkpoint holds
+//! the batch.
 //!
 //! The CRC goes over the identity of the store (8 bytes), the number of the segment's life (8),
 //! bytes 4..16 of the record and the body. A record of another store or of an earlier life of its
@@ -21,15 +25,12 @@ use edge_core::time::Millis;
 
 use super::Batch;
 use super::op::Op;
-use super::pack::{pack, unpack};
 use super::segment::Header;
 
 pub(super) const HEADER_BYTES: usize = 24;
 const MAGIC: &[u8; 4] = b"HBCH";
-const PLAIN: u8 = 0;
-const PACKED: u8 = 1;
-/// Where the body begins behind its form.
-const BODY: usize = HEADER_BYTES + 1;
+const HERE: u8 = 0;
+const ELSEWHERE: u8 = 1;
 const ALIGN: usize = 8;
 /// How far ahead of the due number a record may be to tell of damage before it.
 const AHEAD_MAX: u64 = 1 << 20;
@@ -38,22 +39,24 @@ const AHEAD_MAX: u64 = 1 << 20;
 pub(super) fn encode(batch: &Batch, out: &mut Vec<u8>) {
     out.clear();
     out.resize(HEADER_BYTES, 0);
-    out.push(PLAIN);
+    out.push(HERE);
     let body = (batch.gateway_time, &batch.ops);
     *out = postcard::to_extend(&body, std::mem::take(out))
         .expect("invariant: operations have known lengths, which is all that postcard asks");
     finish(batch.seq, out);
 }
 
-/// As [`encode`], for a batch whose record is too long: repeats are written once.
-pub(super) fn encode_packed(batch: &Batch, out: &mut Vec<u8>) {
-    let body_end = HEADER_BYTES + body_len(out).expect("invariant: encoded just before");
-    if let Some(packed) = pack(&out[BODY..body_end]) {
-        out.truncate(HEADER_BYTES);
-        out.push(PACKED);
-        out.extend_from_slice(&packed);
-        finish(batch.seq, out);
-    }
+/// Encodes the announcement of a batch that stands elsewhere.
+pub(super) fn encode_elsewhere(seq: BatchSeq, out: &mut Vec<u8>) {
+    out.clear();
+    out.resize(HEADER_BYTES, 0);
+    out.push(ELSEWHERE);
+    finish(seq, out);
+}
+
+/// Whether a body is only the announcement of its batch.
+pub(super) fn is_elsewhere(body: &[u8]) -> bool {
+    body == [ELSEWHERE]
 }
 
 /// Fills in the header, pads the end.
@@ -133,10 +136,8 @@ pub(super) fn find_ahead(bytes: &[u8], life: &Header, due: u64) -> Option<u64> {
 
 /// Decodes a body.
 pub(super) fn decode(seq: u64, body: &[u8]) -> Option<Batch> {
-    let (gateway_time, ops): (Millis, Vec<Op>) = match body.split_first()? {
-        (&PLAIN, body) => postcard::from_bytes(body).ok()?,
-        (&PACKED, packed) => postcard::from_bytes(&unpack(packed)?).ok()?,
-        _ => return None,
-    };
+    let (&form, body) = body.split_first()?;
+    let (gateway_time, ops): (Millis, Vec<Op>) =
+        (form == HERE).then(|| postcard::from_bytes(body).ok())??;
     Some(Batch { seq: BatchSeq(seq), gateway_time, ops })
 }

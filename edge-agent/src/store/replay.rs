@@ -50,6 +50,10 @@ pub(super) fn replay(
             return Err(OpenError::Damaged { what });
         }
         read_file(slots, *slot, &mut bytes)?;
+        // What is read may be in the page cache only, and the checkpoint will rest on it: after a
+        // power cut the journal must not end before the checkpoint does.
+        let synced = slots.files[*slot].sync_data();
+        synced.map_err(OpenError::io(format!("syncing {}", segment::file_name(*slot))))?;
         let end = read_segment(&bytes, life, checkpointed, &mut |batch| {
             replayed.batches += 1;
             take(batch);
@@ -150,6 +154,10 @@ fn read_segment(
         if found.seq != due {
             let what = format!("batch {} stands where batch {due} belongs", found.seq);
             return Err(OpenError::Damaged { what });
+        }
+        if found.seq > checkpointed && record::is_elsewhere(found.body) {
+            // The announcement of a batch that never came: nobody was told of it.
+            break;
         }
         if found.seq > checkpointed {
             let batch = record::decode(found.seq, found.body).ok_or_else(|| {

@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) checkpointed: BatchSeq,
     /// Somebody asks for a checkpoint.
     pub(super) wanted: bool,
+    /// Rows that stand nowhere else are among those to move: in one transaction, or not at all.
+    pub(super) in_one_piece: bool,
     /// Checkpoints tried, for whoever waits for the outcome of the next.
     pub(super) tries: u64,
     /// The last one found the disk full.

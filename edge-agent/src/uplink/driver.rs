@@ -182,7 +182,7 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
             Effect::Desired(desired) => (self.heard)(Heard::Desired(desired)),
             Effect::Command(command) => (self.heard)(Heard::Command(command)),
             Effect::Append { digest, bytes, complete } => {
-                self.append(digest, &bytes, complete).await;
+                self.append(digest, &bytes, complete, more);
             }
             Effect::FetchFailed { digest, reason } => {
                 self.partial = None;
@@ -202,9 +202,8 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
                 last
             }
             Err(err) => {
-                // The store's own failure path tears this thread down with everything else.
                 tracing::error!(%err, stream, "outbox cannot be read");
-                None
+                return self.session.not_read(stream, self.now(), more);
             }
         };
         self.session.sent(stream, last, self.now(), more);
@@ -218,7 +217,7 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
         })
     }
 
-    async fn append(&mut self, digest: Digest, bytes: &[u8], complete: bool) {
+    fn append(&mut self, digest: Digest, bytes: &[u8], complete: bool, more: &mut Vec<Effect>) {
         let Some((open, file)) = &mut self.partial else { return };
         assert_eq!(*open, digest, "one artifact is fetched at a time");
         let written = file.write_all(bytes);
@@ -229,7 +228,7 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
         };
         self.partial = None;
         if result.is_err() {
-            self.session.handle(Input::CancelFetch, self.now(), &mut Vec::new());
+            self.session.handle(Input::CancelFetch, self.now(), more);
         }
         (self.heard)(Heard::Fetched { digest, result });
     }

@@ -141,6 +141,8 @@ enum Link {
 pub struct Session {
     link: Link,
     windows: BTreeMap<u8, Window>,
+    /// A run was asked for ([`Effect::SendRun`]) and not answered yet ([`Session::sent`]).
+    run_is_open: bool,
     fetch: Option<Fetch>,
 }
 
@@ -149,7 +151,7 @@ impl Session {
     #[must_use]
     pub fn new(streams: impl IntoIterator<Item = u8>) -> Self {
         let windows = streams.into_iter().map(|stream| (stream, Window::default())).collect();
-        Self { link: Link::Down, windows, fetch: None }
+        Self { link: Link::Down, windows, run_is_open: false, fetch: None }
     }
 
     /// Whether records flow.
@@ -196,11 +198,19 @@ impl Session {
     /// A run was handed to the transport; `last` is its last position, `None` when nothing of it
     /// was kept any more.
     pub fn sent(&mut self, stream: u8, last: Option<u64>, now: Millis, effects: &mut Vec<Effect>) {
+        self.run_is_open = false;
         let window = self.windows.entry(stream).or_default();
         match last {
             Some(last) => window.sent(last, now),
             None => window.nothing_left(),
         }
+        self.pump(effects);
+    }
+
+    /// The store could not be read for a run that was asked for: it is asked for again later.
+    pub fn not_read(&mut self, stream: u8, now: Millis, effects: &mut Vec<Effect>) {
+        self.run_is_open = false;
+        self.windows.entry(stream).or_default().not_read(now);
         self.pump(effects);
     }
 
@@ -231,6 +241,7 @@ impl Session {
             self.link = Link::Hello { said_at: now };
             effects.push(Effect::SayHello);
         }
+        self.windows.values_mut().for_each(|window| window.read_again(now));
         for window in self.windows.values_mut().filter(|window| window.is_overdue(now)) {
             window.rewind();
             if window.is_contested() {
@@ -317,12 +328,14 @@ impl Session {
         if self.link != Link::Up {
             return;
         }
-        // One run at a time: the next is asked for when this one was handed over.
-        if !effects.iter().any(|effect| matches!(effect, Effect::SendRun { .. })) {
+        // One run at a time: the next is asked for when this one was handed over. None before it is
+        // known of every stream what the control plane holds: urgent ones go first.
+        if !self.run_is_open && !self.windows.values().any(Window::is_being_compared) {
             let next = self.windows.iter().find_map(|(stream, window)| {
                 let from = window.next_from()?;
                 Some(Effect::SendRun { stream: *stream, from, to: window.durable_to() })
             });
+            self.run_is_open = next.is_some();
             effects.extend(next);
         }
         if let Some(fetch) = &mut self.fetch {

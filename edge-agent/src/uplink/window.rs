@@ -16,6 +16,8 @@ use edge_core::time::Millis;
 pub const MESSAGES_MAX: usize = 4;
 /// Time without a receipt after which everything unreceipted is sent again.
 pub const RESEND_AFTER: Millis = Millis(30_000);
+/// Time after which a store that could not be read is read again.
+pub const READ_AGAIN_AFTER: Millis = Millis(1_000);
 
 /// One stream of the outbox as the uplink sees it.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub struct Window {
     /// Last position of each message on its way, ascending.
     on_their_way: Vec<u64>,
     progress_at: Millis,
+    /// The store could not be read: not before this.
+    read_again_at: Option<Millis>,
     claim: Claim,
 }
 
@@ -81,6 +85,12 @@ impl Window {
         Some(seq)
     }
 
+    /// Whether the owner has yet to call [`Window::judged`].
+    #[must_use]
+    pub fn is_being_compared(&self) -> bool {
+        matches!(self.claim, Claim::Open(_))
+    }
+
     /// Whether the control plane holds records of another life of this store.
     #[must_use]
     pub fn is_contested(&self) -> bool {
@@ -101,7 +111,7 @@ impl Window {
             Claim::Open(_) => 0,
             Claim::Foreign(_) => 1,
         };
-        let room = self.on_their_way.len() < messages_max;
+        let room = self.on_their_way.len() < messages_max && self.read_again_at.is_none();
         (room && self.sent_to < self.durable_to).then(|| self.sent_to + 1)
     }
 
@@ -132,16 +142,31 @@ impl Window {
         self.sent_to = self.durable_to;
     }
 
-    /// When the control plane has been silent too long ([`Window::is_overdue`]).
+    /// The store could not be read. Nothing is known to be gone: it is read again a little later.
+    pub fn not_read(&mut self, now: Millis) {
+        self.read_again_at = Some(now + READ_AGAIN_AFTER);
+    }
+
+    /// Time passed, for [`Window::not_read`].
+    pub fn read_again(&mut self, now: Millis) {
+        self.read_again_at.take_if(|at| *at <= now);
+    }
+
+    /// When time matters: the control plane has been silent too long ([`Window::is_overdue`]), or
+    /// the store is to be read again.
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
-        (!self.on_their_way.is_empty()).then(|| self.progress_at + RESEND_AFTER)
+        self.silent_until().into_iter().chain(self.read_again_at).min()
     }
 
     /// Whether the control plane has been silent too long.
     #[must_use]
     pub fn is_overdue(&self, now: Millis) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= now)
+        self.silent_until().is_some_and(|until| until <= now)
+    }
+
+    fn silent_until(&self) -> Option<Millis> {
+        (!self.on_their_way.is_empty()).then(|| self.progress_at + RESEND_AFTER)
     }
 }
 

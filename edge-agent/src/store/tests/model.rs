@@ -30,6 +30,8 @@ enum Act {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         6 => (any::<u8>(), 0..2_000_u16).prop_map(|(key, len)| Act::Put(key % 24, len)),
+        // Longer than a segment.
+        1 => any::<u8>().prop_map(|key| Act::Put(key % 24, 20_000)),
         2 => any::<u8>().prop_map(|key| Act::Delete(key % 24)),
         1 => any::<bool>().prop_map(Act::DropState),
         3 => Just(Act::Admit),

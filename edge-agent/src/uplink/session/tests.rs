@@ -33,14 +33,47 @@ fn records_wait_for_the_welcome_and_urgent_streams_go_first() {
     assert_eq!(handle(&mut session, Input::Connected), [Effect::SayHello]);
     assert!(handle(&mut session, Input::Durable { stream: 0, seq: 3 }).is_empty());
     let effects = handle(&mut session, welcome(&[(0, 1), (1, 0)]));
-    let run = Effect::SendRun { stream: 1, from: 1, to: 9 };
-    assert_eq!(effects, [Effect::Time(5), compare(0, 1), run]);
+    assert_eq!(effects, [Effect::Time(5), compare(0, 1)]);
     let effects = handle(&mut session, Input::Compared { stream: 0, ours: true });
     let run = Effect::SendRun { stream: 0, from: 2, to: 3 };
     assert_eq!(effects, [Effect::Receipt { stream: 0, seq: 1 }, run]);
     let mut effects = Vec::new();
     session.sent(0, Some(3), Millis(0), &mut effects);
     assert_eq!(effects, [Effect::SendRun { stream: 1, from: 1, to: 9 }]);
+}
+
+/// A claim that is settled while a run of another stream is open asks for no second one.
+#[test]
+fn one_run_at_a_time() {
+    let mut session = Session::new([0, 1]);
+    handle(&mut session, Input::Durable { stream: 0, seq: 3 });
+    handle(&mut session, Input::Durable { stream: 1, seq: 9 });
+    handle(&mut session, Input::Connected);
+    assert_eq!(handle(&mut session, welcome(&[(0, 3)])), [Effect::Time(5), compare(0, 3)]);
+    let effects = handle(&mut session, Input::Compared { stream: 0, ours: true });
+    let run = Effect::SendRun { stream: 1, from: 1, to: 9 };
+    assert_eq!(effects, [Effect::Receipt { stream: 0, seq: 3 }, run]);
+    assert_eq!(handle(&mut session, Input::Tick), [], "it is open");
+    assert_eq!(handle(&mut session, Input::Durable { stream: 0, seq: 4 }), [], "it is open");
+    let mut effects = Vec::new();
+    session.sent(1, Some(5), Millis(0), &mut effects);
+    assert_eq!(effects, [Effect::SendRun { stream: 0, from: 4, to: 4 }], "urgent ones go first");
+}
+
+/// A store that cannot be read says nothing of what is left in it.
+#[test]
+fn a_run_that_cannot_be_read_is_asked_for_again() {
+    let mut session = Session::new([1]);
+    handle(&mut session, Input::Durable { stream: 1, seq: 9 });
+    handle(&mut session, Input::Connected);
+    let run = || Effect::SendRun { stream: 1, from: 1, to: 9 };
+    assert_eq!(handle(&mut session, welcome(&[])), [Effect::Time(5), run()]);
+    let mut effects = Vec::new();
+    session.not_read(1, Millis(0), &mut effects);
+    assert_eq!(effects, []);
+    let due = session.deadline().expect("it is tried again without help");
+    session.handle(Input::Tick, due, &mut effects);
+    assert_eq!(effects, [run()]);
 }
 
 #[test]

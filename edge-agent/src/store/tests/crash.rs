@@ -62,7 +62,7 @@ fn a_kill_at_every_named_point_loses_nothing_acknowledged() {
         Settings { hook: Some(Arc::new(hook)), ..small() }
     };
     // Every seventh batch is too long for a segment.
-    let value = |n: u64| vec![byte(n); if n % 7 == 0 { 20_000 } else { 1_500 }];
+    let value = |n: u64| vec![byte(n); if n.is_multiple_of(7) { 20_000 } else { 1_500 }];
     let mut rig = Rig::with(dir.path(), settings);
     for n in 1..=60 {
         let ops = vec![put(&n.to_string(), value(n)), put("last", n.to_string())];

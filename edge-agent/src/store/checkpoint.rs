@@ -1,7 +1,8 @@
 //! Moves rows from memory to redb, in one transaction for all batches since the last time.
 //!
 //! # Invariants
-//! - A checkpoint holds whole batches, and only durable ones.
+//! - A checkpoint holds whole batches, and only durable ones, but for one that is longer than a
+//!   segment: the checkpoint is what makes it durable (`commit`).
 //! - Rows leave memory only after redb's commit is durable.
 //! - Ranges of the outbox are noted as dead and deleted piece by piece, at most `purge_rows_max`
 //!   rows a transaction: a receipt for five million records stalls nobody.

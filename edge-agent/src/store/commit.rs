@@ -1,5 +1,11 @@
 //! The one write method: a batch into the journal, one sync, then into the rows that a checkpoint
 //! may take.
+//!
+//! # A batch longer than a segment
+//! Everything before it is checkpointed first. Then the journal gets an announcement, and the rows
+//! go to redb in one transaction; the batch is committed when that is. A start that finds the
+//! announcement, and not the batch in the checkpoint, cuts it off: nobody was told of it. On a full
+//! disk nothing is deleted ahead of the rest, since half of the batch would then be there.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -167,6 +167,7 @@ impl Device<'_> {
             topic: Topic::new(&self.plan.topic)?,
             packet_id: PacketId::new(packet_id),
             expiry_s: None,
+            subscription_ids: Vec::new(),
             properties,
             payload: Bytes::from(payload),
         }));

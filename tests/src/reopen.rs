@@ -98,6 +98,7 @@ fn publish(client: &mut Client, n: u64, payload: &str) -> Result<()> {
         topic: Topic::new("sensors/filler")?,
         packet_id: PacketId::new(id),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Properties::default(),
         payload: Bytes::from(payload.to_owned()),
     }));

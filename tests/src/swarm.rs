@@ -246,6 +246,7 @@ async fn publish_one(link: &mut Link, topic: &Topic, seen: &mut Published) -> Re
         topic: topic.clone(),
         packet_id: PacketId::new(packet_id),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Properties::default(),
         payload: Bytes::from_static(&[b'x'; 200]),
     };

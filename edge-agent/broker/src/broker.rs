@@ -17,7 +17,7 @@ use edge_core::id::{BatchSeq, DeviceId};
 use edge_core::time::{Millis, Now};
 use edge_core::topic::FilterTrie;
 
-use crate::codec::{ReasonCode, SubscribeOptions};
+use crate::codec::ReasonCode;
 
 mod close;
 mod conn;
@@ -34,6 +34,7 @@ mod queue;
 mod restore;
 mod retained;
 mod session;
+mod share;
 mod subscribe;
 mod tick;
 mod timers;
@@ -54,7 +55,8 @@ pub use op::{BrokerOp, BrokerTable, SessionId, SessionRow, WillRow};
 use conn::{Conn, Pause, Stage};
 use queue::Size;
 use retained::Retained;
-use session::Session;
+use session::{Session, Subscription};
+use share::Shares;
 use timers::{Timer, Timers};
 
 /// One call into the broker.
@@ -87,7 +89,9 @@ pub struct Broker {
     conns: BTreeMap<ConnId, Conn>,
     sessions: BTreeMap<SessionId, Session>,
     by_client: BTreeMap<(DeviceId, Arc<str>), SessionId>,
-    index: FilterTrie<(SessionId, SubscribeOptions)>,
+    /// Subscriptions but for shared ones.
+    index: FilterTrie<(SessionId, Subscription)>,
+    shares: Shares,
     retained: Retained,
     timers: Timers,
     durable: BatchSeq,
@@ -128,6 +132,7 @@ impl Broker {
             sessions: BTreeMap::new(),
             by_client: BTreeMap::new(),
             index: FilterTrie::new(),
+            shares: Shares::default(),
             retained: Retained::default(),
             timers: Timers::default(),
             durable: BatchSeq::default(),
@@ -228,7 +233,7 @@ impl Broker {
             connected: self.conns.values().filter(|conn| conn.is_established()).count(),
             sessions: self.sessions.len(),
             persistent_sessions: self.totals.persistent,
-            subscriptions: self.index.len(),
+            subscriptions: self.index.len() + self.shares.len(),
             queued_messages: self.totals.queued.messages,
             queued_bytes: self.totals.queued.bytes,
             retained_messages: self.retained.len(),

@@ -9,9 +9,10 @@
 //! - Each rule that is checked names its clause of the specification (MQTT 5 unless it says
 //!   v3.1.1); a clause in brackets is a normative statement.
 //!
-//! Not offered and therefore refused here: topic aliases (the CONNACK says 0), AUTH.
+//! Not offered and therefore refused here: AUTH.
 
 mod ack;
+mod alias;
 mod connack;
 mod connect;
 mod disconnect;
@@ -28,11 +29,13 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use alias::Given as GivenAliases;
+pub use alias::{TOPIC_ALIAS_BYTES_MAX, TOPIC_ALIAS_MAX, TopicForm};
 pub use error::DecodeError;
 pub use frame::{Decoder, Side};
 pub use packet::{
     Ack, AckList, ConnAck, ConnAckProperties, Connect, Disconnect, Packet, PacketId, Publish,
-    RetainHandling, Subscribe, SubscribeOptions, Unsubscribe, Version, Will,
+    RetainHandling, Subscribe, SubscribeOptions, SubscriptionId, Unsubscribe, Version, Will,
 };
 pub use publish::{PublishHead, encode_publish, is_encodable, publish_packet_bytes};
 pub use reason::ReasonCode;

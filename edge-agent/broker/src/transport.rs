@@ -59,6 +59,11 @@ pub struct TransportLimits {
     pub connect_bytes_max: usize,
     /// Largest packet in bytes: [`Limits::packet_bytes_max`](crate::Limits::packet_bytes_max).
     pub packet_bytes_max: usize,
+    /// Topic aliases of a connection: [`Limits::topic_alias_max`](crate::Limits::topic_alias_max).
+    pub topic_alias_max: u16,
+    /// Bytes of the names behind them:
+    /// [`Limits::topic_alias_bytes_max`](crate::Limits::topic_alias_bytes_max).
+    pub topic_alias_bytes_max: usize,
     /// Bytes of incomplete large packets of all connections; a further one waits.
     pub assembly_bytes_max: usize,
     /// Milliseconds for a large packet to arrive, once it has room; then its connection is closed.
@@ -77,6 +82,8 @@ impl Default for TransportLimits {
             connect_ms_max: 10_000,
             connect_bytes_max: 16 * 1_024,
             packet_bytes_max: crate::Limits::default().packet_bytes_max(),
+            topic_alias_max: crate::codec::TOPIC_ALIAS_MAX,
+            topic_alias_bytes_max: crate::codec::TOPIC_ALIAS_BYTES_MAX,
             assembly_bytes_max: 16 * 1_024 * 1_024,
             packet_ms_max: 60_000,
             inputs_max: 128,

@@ -52,7 +52,13 @@ pub enum TopicError {
     /// [MQTT-4.7.1-1]
     #[error("# must be the whole last level of a filter")]
     HashNotLast,
+    /// [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+    #[error("a shared filter is $share/NAME/FILTER, with a name without wildcards and a filter")]
+    Share,
 }
+
+/// What the filter of a shared subscription begins with.
+const SHARE: &str = "$share/";
 
 /// A valid topic name: where a message is published. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -101,6 +107,7 @@ impl TopicFilter {
                 _ => {}
             }
         }
+        check_share(text)?;
         Ok(Self(Arc::from(text)))
     }
 
@@ -116,10 +123,18 @@ impl TopicFilter {
         self.0.bytes().any(|byte| matches!(byte, b'+' | b'#'))
     }
 
+    /// What the members of a shared subscription listen to (MQTT 5, 4.8.2): the part behind
+    /// `$share/NAME/`. `None` if it is no shared subscription.
+    #[must_use]
+    pub fn shared(&self) -> Option<Self> {
+        let (_, filter) = self.0.strip_prefix(SHARE)?.split_once('/')?;
+        Some(Self(Arc::from(filter)))
+    }
+
     /// Whether it has the form of a shared subscription (MQTT 5, 4.8.2).
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        self.0.starts_with("$share/")
+        self.0.starts_with(SHARE)
     }
 
     /// Whether it matches `topic` (4.7).
@@ -173,6 +188,22 @@ fn covers(wide: &str, narrow: &str) -> bool {
             _ => return false,
         }
         first = false;
+    }
+}
+
+/// A share has a name, and behind it a filter that is no share itself.
+fn check_share(text: &str) -> Result<(), TopicError> {
+    let Some(rest) = text.strip_prefix(SHARE) else { return Ok(()) };
+    match rest.split_once('/') {
+        Some((name, filter))
+            if !name.is_empty()
+                && !name.contains(['+', '#'])
+                && !filter.is_empty()
+                && !filter.starts_with(SHARE) =>
+        {
+            Ok(())
+        }
+        _ => Err(TopicError::Share),
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) const OPEN_BYTES_MAX: u64 = 1 << 20;
 /// Bytes an operation is counted with beside its payload.
 const OP_OVERHEAD_BYTES: u64 = 64;
 
+/// Bytes of a subscription identifier in the journal, at most.
+const SUBSCRIPTION_ID_BYTES: usize = 5;
+
 impl BatchOp for Op {
     fn job(&self) -> Option<JobChange> {
         match self {
@@ -186,10 +189,12 @@ fn cost_bytes(op: &Op) -> u64 {
         Op::Core(CoreOp::AppendOutbox(record)) => record.cost_bytes(),
         Op::Core(CoreOp::PutDeadLetter(letter)) => letter.event.cost_bytes() as u64,
         Op::Core(_) => 0,
+        Op::Broker(BrokerOp::AppendMessage { message, subscription_ids, share, .. }) => {
+            let share = share.as_ref().map_or(0, |share| share.as_str().len());
+            (message.cost_bytes() + share + SUBSCRIPTION_ID_BYTES * subscription_ids.len()) as u64
+        }
         Op::Broker(
-            BrokerOp::AppendMessage { message, .. }
-            | BrokerOp::PutRetained { message }
-            | BrokerOp::PutWill(WillRow { message, .. }),
+            BrokerOp::PutRetained { message } | BrokerOp::PutWill(WillRow { message, .. }),
         ) => message.cost_bytes() as u64,
         Op::Broker(_) => 0,
         Op::Ledger(_) => 256,

@@ -239,6 +239,7 @@ mod tests {
             topic: Topic::new("out/d07").unwrap(),
             packet_id: Some(id),
             expiry_s: Some(9),
+            subscription_ids: Vec::new(),
             properties: Properties::default(),
             payload: Bytes::from(vec![7; 200]),
         }));

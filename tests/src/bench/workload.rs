@@ -89,6 +89,7 @@ impl Template {
             topic: Topic::new(&topic)?,
             packet_id: PacketId::new(1),
             expiry_s: None,
+            subscription_ids: Vec::new(),
             properties: Properties::default(),
             payload: Bytes::from(payload.clone()),
         };

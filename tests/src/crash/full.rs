@@ -143,6 +143,7 @@ impl Full {
             topic: Topic::new(topic)?,
             packet_id: None,
             expiry_s: None,
+            subscription_ids: Vec::new(),
             properties: Properties::default(),
             payload: Bytes::from_static(b"still there"),
         }));

@@ -32,6 +32,7 @@ fn publish(client: &mut Client, topic: &str) -> Result<ReasonCode> {
         topic: Topic::new(topic)?,
         packet_id: PacketId::new(1),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Default::default(),
         payload: Bytes::new(),
     }));

@@ -144,6 +144,7 @@ impl Device {
             topic: Topic::new(topic)?,
             packet_id: PacketId::new(self.next_id),
             expiry_s: None,
+            subscription_ids: Vec::new(),
             properties: Default::default(),
             payload: Bytes::from(payload.to_owned()),
         }));

@@ -45,6 +45,7 @@ fn message(topic: &str, payload: &str) -> Result<Publish> {
         topic: Topic::new(topic)?,
         packet_id: PacketId::new(7),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Properties::default(),
         payload: Bytes::from(payload.to_owned()),
     })
@@ -83,15 +84,15 @@ async fn received(link: &mut Link) -> Result<Publish> {
 }
 
 #[test]
-fn the_connack_says_what_is_offered_and_what_is_not_yet() -> Result<()> {
+fn the_connack_says_what_is_offered() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut gateway = gateway(dir.path())?;
     let forever = Connect { session_expiry_s: u32::MAX, ..five("") };
     let (_, connack) = block_on(Link::join(gateway.address(), None, forever))?;
     let offer = connack.properties;
-    assert_eq!(offer.shared_available, Some(false));
-    assert_eq!(offer.subscription_ids_available, Some(false));
-    assert_eq!(offer.topic_alias_max, Some(0));
+    assert_eq!(offer.shared_available, Some(true));
+    assert_eq!(offer.subscription_ids_available, Some(true));
+    assert_eq!(offer.topic_alias_max, Some(16));
     assert_eq!(offer.receive_max, Some(32));
     assert_eq!(offer.packet_bytes_max, Some(136 << 10), "128 KiB of payload and 8 around it");
     assert_eq!(offer.session_expiry_s, Some(7 * 24 * 3_600), "cut, and said so");

@@ -27,6 +27,7 @@ fn publish(client: &mut Client, payload: impl Into<Bytes>, dup: bool) -> Result<
         topic: Topic::new("sensors/press-1")?,
         packet_id: Some(one()),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Properties::default(),
         payload: payload.into(),
     }));

@@ -93,6 +93,7 @@ fn a_stop_does_not_wait_for_a_function_that_loops() -> Result<()> {
         topic: Topic::new("rogue/loop")?,
         packet_id: PacketId::new(1),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Properties::default(),
         payload: bytes::Bytes::new(),
     }));

@@ -7,9 +7,11 @@ use edge_core::time::Millis;
 use edge_core::topic::TopicFilter;
 
 use super::conn::{Conn, Link, Pause, Stage};
-use super::subscribe::index_bytes;
+use super::connect::packet_bytes_max;
 use super::timers::Timer;
-use super::{Broker, BrokerEvent, BrokerOp, ConnId, DisconnectCause, Effect, SessionId, Turn};
+use super::{
+    Broker, BrokerEvent, BrokerOp, ConnId, DisconnectCause, Effect, Session, SessionId, Turn,
+};
 use crate::codec::{
     ConnAck, ConnAckProperties, DecodeError, Disconnect, Packet, ReasonCode, Version, encode,
 };
@@ -34,7 +36,8 @@ impl Broker {
         turn.event(BrokerEvent::Violation { conn: id, reason, rule });
         if opened {
             // Only if the version is known is there a form for the answer.
-            let answer = error.version.and_then(|version| connack(version, reason, Some(rule)));
+            let answer =
+                error.version.and_then(|version| connack(version, usize::MAX, reason, Some(rule)));
             self.finish(id, answer.as_ref(), turn);
         } else {
             self.close(id, reason, Some(rule), turn);
@@ -50,13 +53,13 @@ impl Broker {
         turn: &mut Turn<'_>,
     ) {
         let Some(conn) = self.conns.get(&id) else { return };
-        let version = match &conn.stage {
+        let client = match &conn.stage {
             Stage::Opened => None,
-            Stage::Authenticating(connect, _) => Some(connect.version),
-            Stage::Linked(link) => Some(link.version),
+            Stage::Authenticating(connect, _) => Some((connect.version, packet_bytes_max(connect))),
+            Stage::Linked(link) => Some((link.version, link.packet_bytes_max)),
         };
         turn.event(BrokerEvent::Refused { conn: id, reason });
-        let answer = version.and_then(|version| connack(version, reason, rule));
+        let answer = client.and_then(|(version, max)| connack(version, max, reason, rule));
         self.finish(id, answer.as_ref(), turn);
     }
 
@@ -73,7 +76,7 @@ impl Broker {
             Stage::Opened => self.finish(id, None, turn),
             Stage::Authenticating(..) => self.refuse(id, reason, rule, turn),
             Stage::Linked(link) if !link.established => {
-                let answer = connack(link.version, reason, rule);
+                let answer = connack(link.version, link.packet_bytes_max, reason, rule);
                 self.finish(id, answer.as_ref(), turn);
                 self.detach(id, conn_cause(reason), Farewell::Will, turn);
             }
@@ -192,6 +195,9 @@ impl Broker {
                 cause,
             });
         }
+        if farewell != Farewell::Stored {
+            self.pass_on_unsent(session_id, turn);
+        }
         self.say_farewell(session_id, farewell, turn);
         let Some(session) = self.sessions.get(&session_id) else { return };
         if farewell == Farewell::Stored {
@@ -248,21 +254,27 @@ impl Broker {
     pub(super) fn end_session(&mut self, id: SessionId, turn: &mut Turn<'_>) {
         self.fire_will(id, turn);
         self.timers.clear(Timer::Expiry(id));
+        self.timers.clear(Timer::PassOn(id));
         self.replaying.remove(&id);
         let Some(session) = self.sessions.remove(&id) else { return };
         self.by_client.remove(&(session.identity.clone(), Arc::clone(&session.client_id)));
-        for (filter, options) in &session.subscriptions {
-            self.index.remove(filter, &(id, *options));
-            self.totals.subscription_bytes -= index_bytes(filter);
+        for (filter, subscription) in &session.subscriptions {
+            self.unindex(id, filter, *subscription);
         }
         self.totals.ingress_bytes -= session.inbound.bytes();
         self.totals.queued.messages -= session.queue.size().messages;
         self.totals.queued.bytes -= session.queue.size().bytes;
-        if !session.persistent {
-            return;
+        if session.persistent {
+            self.delete_rows(&session, turn);
         }
+        self.pass_on_rest(session.queue, turn);
+    }
+
+    /// Deletes the rows of a session that has ended.
+    fn delete_rows(&mut self, session: &Session, turn: &mut Turn<'_>) {
+        let id = session.id;
         self.totals.persistent -= 1;
-        for filter in session.subscriptions.into_keys() {
+        for filter in session.subscriptions.keys().cloned() {
             turn.persist(BrokerOp::DeleteSubscription { session: id, filter });
         }
         for (n, released) in session.queue.rows() {
@@ -286,11 +298,11 @@ impl Broker {
         turn: &mut Turn<'_>,
     ) -> bool {
         let Some(session) = self.sessions.get_mut(&id) else { return false };
-        let Some(options) = session.subscriptions.remove(filter) else { return false };
+        let Some(subscription) = session.subscriptions.remove(filter) else { return false };
         session.replays.retain(|replay| replay.filter != *filter);
-        self.index.remove(filter, &(id, options));
-        self.totals.subscription_bytes -= index_bytes(filter);
-        if session.persistent {
+        let persistent = session.persistent;
+        self.unindex(id, filter, subscription);
+        if persistent {
             let filter = filter.clone();
             turn.persist(BrokerOp::DeleteSubscription { session: id, filter });
         }
@@ -305,19 +317,20 @@ fn conn_cause(reason: ReasonCode) -> DisconnectCause {
 /// The CONNACK that refuses, where the version has one for this reason.
 fn connack(
     version: Version,
+    packet_bytes_max: usize,
     reason: ReasonCode,
     rule: Option<&'static str>,
 ) -> Option<(Packet, Version)> {
     if version == Version::V311 && reason.connack_v311().is_none() {
         return None;
     }
-    let properties = ConnAckProperties {
-        reason_string: rule.map(str::to_owned),
-        ..ConnAckProperties::default()
+    let form = |rule: Option<&str>| {
+        let reason_string = rule.map(str::to_owned);
+        let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
+        // [MQTT-3.2.2-6]: a refusal never has a session.
+        Packet::ConnAck(Box::new(ConnAck { session_present: false, reason, properties }))
     };
-    // [MQTT-3.2.2-6]: a refusal never has a session.
-    let connack = ConnAck { session_present: false, reason, properties };
-    Some((Packet::ConnAck(Box::new(connack)), version))
+    fitting([form(rule), form(None)], version, packet_bytes_max)
 }
 
 /// The DISCONNECT that closes; 3.1.1 has none from the server.
@@ -326,14 +339,27 @@ fn goodbye(
     reason: ReasonCode,
     rule: Option<&'static str>,
 ) -> Option<(Packet, Version)> {
-    /// With its longest rule, a DISCONNECT stays below this.
-    const DISCONNECT_BYTES: usize = 256;
     if link.version == Version::V311 {
         return None;
     }
-    // 3.14.2.2.3: no reason string that makes the packet larger than the client accepts.
-    let fits = link.packet_bytes_max >= DISCONNECT_BYTES;
-    let reason_string = rule.filter(|_| fits).map(str::to_owned);
-    let disconnect = Disconnect { reason, session_expiry_s: None, reason_string };
-    Some((Packet::Disconnect(disconnect), link.version))
+    let form = |rule: Option<&str>| {
+        let reason_string = rule.map(str::to_owned);
+        Packet::Disconnect(Disconnect { reason, session_expiry_s: None, reason_string })
+    };
+    fitting([form(rule), form(None)], link.version, link.packet_bytes_max)
+}
+
+/// The first of some forms of a packet that the client accepts [MQTT-3.1.2-24]: a reason string
+/// must not make it too large [MQTT-3.2.2-19] [MQTT-3.14.2-3].
+fn fitting(
+    forms: [Packet; 2],
+    version: Version,
+    packet_bytes_max: usize,
+) -> Option<(Packet, Version)> {
+    let fits = |packet: &Packet| {
+        let mut bytes = Vec::new();
+        encode(packet, version, &mut bytes);
+        bytes.len() <= packet_bytes_max
+    };
+    forms.into_iter().find(fits).map(|packet| (packet, version))
 }

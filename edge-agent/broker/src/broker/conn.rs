@@ -8,7 +8,7 @@ use edge_core::id::BatchSeq;
 use edge_core::time::Millis;
 
 use super::{Peer, Principal, SessionId};
-use crate::codec::{Connect, Packet, Version};
+use crate::codec::{Connect, GivenAliases, Packet, Version};
 
 /// Payloads from this size on are handed over as they are instead of being copied.
 const SHARE_FROM_BYTES: usize = 2_048;
@@ -61,6 +61,8 @@ pub(super) struct Link {
     pub(super) send_window: usize,
     /// Largest packet the client takes.
     pub(super) packet_bytes_max: usize,
+    /// Topic aliases given to the client on this connection.
+    pub(super) aliases: GivenAliases,
     /// Whether its CONNECT asked for a session that ends with the connection: it may not change
     /// that in its DISCONNECT.
     pub(super) expiry_was_zero: bool,
@@ -154,6 +156,12 @@ impl OutBuf {
         let before = self.tail.len();
         write(&mut self.tail);
         self.tail.len() - before
+    }
+
+    /// Takes back the last `bytes` that were written.
+    pub(super) fn cut(&mut self, bytes: usize) {
+        assert!(bytes <= self.tail.len(), "invariant: only what was just written is cut");
+        self.tail.truncate(self.tail.len() - bytes);
     }
 
     /// Appends a payload, without a copy if it is large.

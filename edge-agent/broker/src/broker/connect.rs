@@ -12,7 +12,8 @@ use super::{
     AuthRequest, Broker, BrokerEvent, BrokerOp, ConnId, Effect, Principal, SessionId, Turn, WillRow,
 };
 use crate::codec::{
-    ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Version, Will,
+    ConnAck, ConnAckProperties, Connect, DecodeError, GivenAliases, Packet, ReasonCode, Version,
+    Will,
 };
 
 /// Bytes of packets kept for a client that does not wait for its CONNACK.
@@ -127,9 +128,10 @@ impl Broker {
                 receive_max: Some(self.limits.receive_max),
                 packet_bytes_max: u32::try_from(self.limits.packet_bytes_max()).ok(),
                 assigned_client_id: assigned.then(|| client_id.to_string()),
-                topic_alias_max: Some(0),
-                subscription_ids_available: Some(false),
-                shared_available: Some(false),
+                topic_alias_max: Some(self.limits.topic_alias_max),
+                retain_available: (!self.limits.keeps_retained()).then_some(false),
+                subscription_ids_available: Some(true),
+                shared_available: Some(true),
                 ..ConnAckProperties::default()
             },
         };
@@ -215,7 +217,6 @@ impl Broker {
         turn: &Turn<'_>,
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let packet_max = connect.packet_bytes_max.and_then(|max| usize::try_from(max).ok());
         conn.stage = Stage::Linked(Box::new(Link {
             session,
             version: connect.version,
@@ -227,7 +228,11 @@ impl Broker {
             heard_at: turn.now.at,
             receive_used: 0,
             send_window: usize::from(connect.receive_max.min(self.limits.send_window_max)),
-            packet_bytes_max: packet_max.unwrap_or(usize::MAX),
+            packet_bytes_max: packet_bytes_max(connect),
+            aliases: GivenAliases::new(
+                connect.topic_alias_max.min(self.limits.topic_alias_max),
+                self.limits.topic_alias_bytes_max,
+            ),
             expiry_was_zero: connect.session_expiry_s == 0,
             parked: std::collections::VecDeque::new(),
         }));
@@ -309,6 +314,11 @@ impl Broker {
     }
 }
 
+/// Largest packet the client takes.
+pub(super) fn packet_bytes_max(connect: &Connect) -> usize {
+    connect.packet_bytes_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX)
+}
+
 impl super::Limits {
     /// What can be said about a CONNECT without knowing who sent it.
     fn check_connect(&self, connect: &Connect) -> Result<(), ReasonCode> {
@@ -323,6 +333,11 @@ impl super::Limits {
         }
         if connect.will.as_ref().is_some_and(|will| will.packet_bytes() > self.will_bytes_max) {
             return Err(ReasonCode::QuotaExceeded);
+        }
+        let retains = connect.will.as_ref().is_some_and(|will| will.retain);
+        if retains && connect.version == Version::V5 && !self.keeps_retained() {
+            // [MQTT-3.2.2-13]
+            return Err(ReasonCode::RetainNotSupported);
         }
         if connect.client_id.len() > self.client_id_bytes_max {
             return Err(ReasonCode::ClientIdentifierNotValid);

@@ -6,23 +6,15 @@ use edge_core::id::BatchSeq;
 use edge_core::message::{Message, Origin, QoS};
 use edge_core::time::Millis;
 
-use super::queue::Live;
-use super::session::Session;
+use super::queue::{Live, MessageCopy};
+use super::session::{Session, Subscription};
 use super::timers::Timer;
 use super::{Broker, BrokerOp, DropReason, RetainedChange, RouteReport, SessionId, Turn};
-use crate::codec::{SubscribeOptions, is_encodable};
+use crate::codec::is_encodable;
 
 /// When a message expires, in gateway time (3.3.2.3.3).
 pub(super) fn expires_at(message: &Message) -> Option<Millis> {
     message.expiry_s.map(|expiry_s| message.at + Millis::from_secs(expiry_s.into()))
-}
-
-/// One session's share of a message: all its matching subscriptions as one.
-#[derive(Clone, Copy)]
-struct Copy {
-    session: SessionId,
-    qos: QoS,
-    retain_as_published: bool,
 }
 
 impl Broker {
@@ -35,38 +27,45 @@ impl Broker {
         }
         let retained =
             if message.retain { self.retain(message, turn) } else { RetainedChange::Unchanged };
-        let copies = self.copies(message);
-        for copy in &copies {
-            let retain = message.retain && copy.retain_as_published;
-            self.put(copy.session, message, copy.qos, retain, turn.open, turn);
-            if self.durable < turn.open {
-                self.waiting.insert((turn.open, copy.session));
-            } else {
-                self.pump(copy.session, turn);
-            }
+        let mut copies = self.copies(message);
+        copies.append(&mut self.shared_copies(message));
+        let report = RouteReport { copies: copies.len(), retained };
+        for (session, copy) in copies {
+            self.hand_over(session, copy, turn);
         }
-        RouteReport { sessions: copies.len(), retained }
+        report
+    }
+
+    /// Puts a copy into a session's queue, in the open batch, and sends it if that is durable.
+    pub(super) fn hand_over(&mut self, id: SessionId, copy: MessageCopy, turn: &mut Turn<'_>) {
+        self.put(id, copy, turn.open, turn);
+        if self.durable < turn.open {
+            self.waiting.insert((turn.open, id));
+        } else {
+            self.pump(id, turn);
+        }
     }
 
     /// 3.3.4: one copy for each session, with the highest quality of service of its matching
-    /// subscriptions [MQTT-3.3.4-2], but none for the publisher where it said no local.
-    fn copies(&self, message: &Message) -> Vec<Copy> {
-        let mut matches: Vec<(SessionId, SubscribeOptions)> = Vec::new();
+    /// subscriptions [MQTT-3.3.4-2] and all their identifiers [MQTT-3.3.4-4], but none for the
+    /// publisher where it said no local [MQTT-3.8.3-3].
+    fn copies(&self, message: &Arc<Message>) -> Vec<(SessionId, MessageCopy)> {
+        let mut matches: Vec<(SessionId, Subscription)> = Vec::new();
         self.index.for_each_match(&message.topic, |found| matches.push(*found));
-        matches.sort_unstable_by_key(|(session, _)| *session);
-        let mut copies: Vec<Copy> = Vec::with_capacity(matches.len());
-        for (session, options) in matches {
-            if options.no_local && self.is_from(session, message) {
+        matches.sort_unstable();
+        let mut copies: Vec<(SessionId, MessageCopy)> = Vec::with_capacity(matches.len());
+        for (session, subscription) in matches {
+            if subscription.options.no_local && self.is_from(session, message) {
                 continue;
             }
-            let qos = options.qos.min(message.qos);
-            let retain_as_published = options.retain_as_published;
+            let copy = subscription.copy_of(message);
             match copies.last_mut() {
-                Some(last) if last.session == session => {
-                    last.qos = last.qos.max(qos);
-                    last.retain_as_published |= retain_as_published;
+                Some((last, first)) if *last == session => {
+                    first.qos = first.qos.max(copy.qos);
+                    first.retain |= copy.retain;
+                    first.subscription_ids.extend(copy.subscription_ids);
                 }
-                _ => copies.push(Copy { session, qos, retain_as_published }),
+                _ => copies.push((session, copy)),
             }
         }
         copies
@@ -106,16 +105,13 @@ impl Broker {
     pub(super) fn put(
         &mut self,
         id: SessionId,
-        message: &Arc<Message>,
-        qos: QoS,
-        retain: bool,
+        copy: MessageCopy,
         batch: BatchSeq,
         turn: &mut Turn<'_>,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let message = Arc::clone(message);
-        let bytes = message.cost_bytes();
-        if qos == QoS::AtMostOnce {
+        let bytes = copy.cost_bytes();
+        if copy.qos == QoS::AtMostOnce {
             // 3.1.2.4: QoS 0 is not kept for a client that is away.
             if session.conn.is_none() {
                 return;
@@ -123,16 +119,24 @@ impl Broker {
             if self.totals.queued.bytes >= self.limits.queued_total_bytes_max {
                 return self.dropped(DropReason::QueueTotalFull, turn.now);
             }
-            let live = Live { message, retain, batch };
-            if !session.queue.push_live(live, self.limits.egress_bytes_max) {
+            if !session.queue.push_live(Live { copy, batch }, self.limits.egress_bytes_max) {
                 return self.dropped(DropReason::SlowConsumer, turn.now);
             }
             self.totals.queued.add(bytes);
         } else {
-            let n = session.queue.push(Arc::clone(&message), qos, retain, batch);
+            let row = session.persistent.then(|| copy.clone());
+            let n = session.queue.push(copy, batch);
             self.totals.queued.add(bytes);
-            if session.persistent {
-                turn.persist(BrokerOp::AppendMessage { session: id, n, qos, retain, message });
+            if let Some(MessageCopy { message, qos, retain, subscription_ids, share }) = row {
+                turn.persist(BrokerOp::AppendMessage {
+                    session: id,
+                    n,
+                    qos,
+                    retain,
+                    subscription_ids,
+                    share,
+                    message,
+                });
             }
             self.enforce_queue_bounds(id, turn);
         }

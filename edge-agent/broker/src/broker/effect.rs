@@ -72,8 +72,8 @@ pub struct Delivery {
 /// What `route` did with a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RouteReport {
-    /// Sessions that get it.
-    pub sessions: usize,
+    /// Copies handed to sessions: one for each session that subscribed, one for each share.
+    pub copies: usize,
     /// How the retained message of the topic changed.
     pub retained: RetainedChange,
 }

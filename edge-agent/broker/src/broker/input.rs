@@ -129,9 +129,11 @@ impl Principal {
         self.publish.iter().any(|grant| grant.matches(topic))
     }
 
-    /// Whether a subscription to `filter` is granted.
+    /// Whether a subscription to `filter` is granted; of a shared one, to what is behind its name.
     #[must_use]
     pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
+        let shared = filter.shared();
+        let filter = shared.as_ref().unwrap_or(filter);
         self.subscribe.iter().any(|grant| grant.covers(filter))
     }
 }

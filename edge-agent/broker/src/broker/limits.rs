@@ -18,6 +18,9 @@ pub struct Limits {
     /// Bytes that the index of subscriptions may take for all sessions, estimated; over it a
     /// subscription is refused with quota exceeded.
     pub subscription_bytes_max: usize,
+    /// Members of one shared subscription; one more is refused with quota exceeded. Each message
+    /// looks at all of them.
+    pub share_members_max: usize,
     /// Bytes of a will; with a larger one a CONNECT is refused with quota exceeded.
     pub will_bytes_max: usize,
     /// Longest client identifier in bytes; a longer one is refused as not valid.
@@ -27,6 +30,12 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Room in a packet for everything but the payload, in bytes.
     pub packet_overhead_bytes: usize,
+    /// Topic aliases a client may give on one connection, as CONNACK tells (a higher one closes
+    /// it), and aliases given to a client that accepts them; further topics go by name.
+    pub topic_alias_max: u16,
+    /// Bytes of the names behind the aliases of one direction. A client's alias that exceeds them
+    /// closes the connection with quota exceeded; to a client, further topics go by name.
+    pub topic_alias_bytes_max: usize,
 
     /// Unacked QoS 1 and 2 publishes a client may have under way (receive maximum, MQTT 5). More
     /// close the connection.
@@ -74,7 +83,7 @@ pub struct Limits {
     /// Milliseconds a connection over `egress_bytes_max` may take nothing before it is closed.
     pub egress_stall_ms_max: u64,
 
-    /// Retained messages; a new topic is not retained.
+    /// Retained messages; a new topic is not retained. 0 turns them off, as CONNACK tells.
     pub retained_messages_max: usize,
     /// Bytes of retained messages; what does not fit is not retained, nor is what it replaces.
     pub retained_bytes_max: usize,
@@ -96,10 +105,13 @@ impl Default for Limits {
             session_expiry_s_max: 7 * 24 * 3_600,
             subscriptions_max: 100,
             subscription_bytes_max: 32 * MIB,
+            share_members_max: 64,
             will_bytes_max: 4 * KIB,
             client_id_bytes_max: 256,
             message_bytes_max: 128 * KIB,
             packet_overhead_bytes: 8 * KIB,
+            topic_alias_max: crate::codec::TOPIC_ALIAS_MAX,
+            topic_alias_bytes_max: crate::codec::TOPIC_ALIAS_BYTES_MAX,
             receive_max: 32,
             ingress_session_bytes_max: 256 * KIB,
             ingress_total_bytes_max: 32 * MIB,
@@ -125,6 +137,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether anything is retained: what CONNACK tells as retain available.
+    pub(super) fn keeps_retained(&self) -> bool {
+        self.retained_messages_max > 0
+    }
+
     /// Largest packet accepted, in bytes: what CONNACK tells as maximum packet size.
     #[must_use]
     pub fn packet_bytes_max(&self) -> usize {

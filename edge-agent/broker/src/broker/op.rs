@@ -14,10 +14,10 @@ use edge_core::time::Millis;
 use edge_core::topic::{Topic, TopicFilter};
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{PacketId, SubscribeOptions};
+use crate::codec::{PacketId, SubscribeOptions, SubscriptionId};
 
 /// Version of the rows below, stored beside them; a store of another version is refused.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// A session of an MQTT client; never reused.
 #[derive(
@@ -43,6 +43,8 @@ pub enum BrokerOp {
         filter: TopicFilter,
         /// Its options.
         options: SubscribeOptions,
+        /// Its identifier, which goes with each message sent for it.
+        subscription_id: Option<SubscriptionId>,
     },
     /// The subscription is gone.
     DeleteSubscription {
@@ -61,6 +63,10 @@ pub enum BrokerOp {
         qos: QoS,
         /// RETAIN flag to deliver with.
         retain: bool,
+        /// Identifiers of the session's subscriptions that it matched.
+        subscription_ids: Vec<SubscriptionId>,
+        /// The shared subscription it was queued for.
+        share: Option<TopicFilter>,
         /// The message.
         message: Arc<Message>,
     },

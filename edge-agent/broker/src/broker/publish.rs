@@ -60,6 +60,11 @@ impl Broker {
         }
         let Some(link) = self.conns.get_mut(&id).and_then(|conn| conn.link_mut()) else { return };
         let (session_id, version) = (link.session, link.version);
+        if publish.retain && version == Version::V5 && !self.limits.keeps_retained() {
+            let rule = "[MQTT-3.2.2-14] a retained publish, where CONNACK said there are none";
+            let error = DecodeError::new(ReasonCode::RetainNotSupported, rule);
+            return self.malformed(id, error, turn);
+        }
         let verdict = link.principal.judge(&publish);
         let Some(packet_id) = publish.packet_id else {
             return self.publish_qos0(id, session_id, publish, verdict, turn);

@@ -10,13 +10,13 @@ use edge_core::id::BatchSeq;
 use edge_core::message::{Message, QoS};
 use edge_core::time::Millis;
 
-use super::conn::{Link, Pause};
+use super::conn::{Link, Pause, Stage};
 use super::deliver::expires_at;
-use super::queue::{Body, packet_id};
+use super::queue::{Body, MessageCopy, packet_id};
 use super::timers::Timer;
 use super::{Broker, BrokerOp, ConnId, DropReason, SessionId, Turn};
 use crate::codec::{
-    Ack, Packet, PacketId, PublishHead, ReasonCode, Version, encode, encode_publish,
+    Ack, Packet, PacketId, PublishHead, ReasonCode, TopicForm, Version, encode, encode_publish,
     publish_packet_bytes,
 };
 
@@ -41,8 +41,13 @@ impl Broker {
     /// Appends a packet to what the connection is given at the end of the turn.
     pub(super) fn send(&mut self, id: ConnId, packet: &Packet, turn: &mut Turn<'_>) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let Some(version) = conn.link().map(|link| link.version) else { return };
+        let Some(&Link { version, packet_bytes_max, .. }) = conn.link() else { return };
         let bytes = conn.out.write(|out| encode(packet, version, out));
+        if bytes > packet_bytes_max {
+            conn.out.cut(bytes);
+            let rule = "[MQTT-3.1.2-24] an answer is over the maximum packet size of the client";
+            return self.close(id, ReasonCode::PacketTooLarge, Some(rule), turn);
+        }
         self.account_written(id, bytes, turn);
     }
 
@@ -162,16 +167,10 @@ impl Broker {
             let before = session.queue.size();
             let Some(live) = session.queue.pop_live() else { return };
             self.account_removed(id, before);
-            let head = PublishHead {
-                dup: false,
-                qos: QoS::AtMostOnce,
-                retain: live.retain,
-                packet_id: None,
-                expiry_s: live.message.expiry_s,
-            };
             if !self.has_room(conn) {
                 self.dropped(DropReason::SlowConsumer, turn.now);
-            } else if let Sent::Skipped(reason) = self.send_publish(conn, head, &live.message, turn)
+            } else if let Sent::Skipped(reason) =
+                self.send_publish(conn, &live.copy, None, false, turn)
             {
                 self.dropped(reason, turn.now);
             }
@@ -204,21 +203,14 @@ impl Broker {
             return false;
         }
         let packet_id = packet_id(n);
-        let Body::Publish { message, qos, retain } = &item.body else {
+        let Body::Publish(copy) = &item.body else {
             // [MQTT-4.4.0-1]: after PUBREC only PUBREL is sent again.
             self.sent(id, n);
             self.send(conn, &Packet::PubRel(Ack::ok(packet_id)), turn);
             return true;
         };
-        let (message, qos, retain, dup) = (Arc::clone(message), *qos, *retain, item.sent);
-        let head = PublishHead {
-            dup,
-            qos,
-            retain,
-            packet_id: Some(packet_id),
-            expiry_s: message.expiry_s,
-        };
-        match self.send_publish(conn, head, &message, turn) {
+        let (copy, dup) = (copy.clone(), item.sent);
+        match self.send_publish(conn, &copy, Some(packet_id), dup, turn) {
             Sent::Yes => self.sent(id, n),
             Sent::Skipped(reason) => {
                 self.done(id, n, turn);
@@ -246,27 +238,35 @@ impl Broker {
     fn send_publish(
         &mut self,
         id: ConnId,
-        head: PublishHead,
-        message: &Message,
+        copy: &MessageCopy,
+        packet_id: Option<PacketId>,
+        dup: bool,
         turn: &mut Turn<'_>,
     ) -> Sent {
+        let message = &*copy.message;
         // [MQTT-3.3.2-5], [MQTT-3.3.2-6]: what is left of the interval.
         let expiry_s = match expires_at(message) {
             // What was sent before is under way, and its id may be taken: it is not given up.
-            Some(at) if at <= turn.now.at && !head.dup => {
-                return Sent::Skipped(DropReason::Expired);
-            }
+            Some(at) if at <= turn.now.at && !dup => return Sent::Skipped(DropReason::Expired),
             Some(at) => u32::try_from(at.since(turn.now.at).0.div_ceil(1_000)).ok(),
             None => None,
         };
-        let head = PublishHead { expiry_s, ..head };
         let Some(conn) = self.conns.get_mut(&id) else { return Sent::Yes };
-        let Some(&Link { version, packet_bytes_max, .. }) = conn.link() else { return Sent::Yes };
-        if packet_bytes_max != usize::MAX
-            && publish_packet_bytes(head, version, message) > packet_bytes_max
-        {
+        let Stage::Linked(link) = &mut conn.stage else { return Sent::Yes };
+        let named = PublishHead {
+            dup,
+            qos: copy.qos,
+            retain: copy.retain,
+            packet_id,
+            expiry_s,
+            topic_form: TopicForm::Name,
+            subscription_ids: &copy.subscription_ids,
+        };
+        let Some(head) = link.fitting(named, message) else {
             return Sent::Skipped(DropReason::TooLargeForClient);
-        }
+        };
+        link.aliases.sent(&message.topic, head.topic_form);
+        let version = link.version;
         let head_bytes = conn.out.write(|out| encode_publish(head, version, message, out));
         conn.out.push(message.payload.clone());
         let bytes = head_bytes + message.payload.len();
@@ -362,20 +362,34 @@ impl Broker {
         let scan = self.retained.scan(&replay.filter, replay.after.as_ref(), *budget);
         *budget = budget.saturating_sub(scan.visited.max(1));
         let found = scan.found.map(|entry| (Arc::clone(&entry.message), entry.batch));
-        let (qos, no_local) = (replay.qos, replay.no_local);
+        let subscription = replay.subscription;
         replay.after = scan.after;
         if replay.after.is_none() {
             session.replays.pop_front();
         }
         let Some((message, batch)) = found else { return true };
-        if no_local && session.published(&message) {
+        if subscription.options.no_local && session.published(&message) {
             return true;
         }
-        let qos = qos.min(message.qos);
+        // [MQTT-3.3.1-8]: with the RETAIN flag, as it is sent because of the subscription.
+        let copy = MessageCopy { retain: true, ..subscription.copy_of(&message) };
         // Its row, if it gets one, stands in the open batch.
-        let stored = qos > QoS::AtMostOnce && session.persistent;
+        let stored = copy.qos > QoS::AtMostOnce && session.persistent;
         let batch = if stored { turn.open } else { batch };
-        self.put(id, &message, qos, true, batch, turn);
+        self.put(id, copy, batch, turn);
         true
+    }
+}
+
+impl Link {
+    /// The form in which the client accepts a PUBLISH: by alias where that is allowed. `None` if
+    /// it is over the maximum packet size in any form.
+    fn fitting<'a>(&self, named: PublishHead<'a>, message: &Message) -> Option<PublishHead<'a>> {
+        let aliased = PublishHead { topic_form: self.aliases.form(&message.topic), ..named };
+        let fits = |head: &PublishHead<'_>| {
+            self.packet_bytes_max == usize::MAX
+                || publish_packet_bytes(*head, self.version, message) <= self.packet_bytes_max
+        };
+        [aliased, named].into_iter().find(fits)
     }
 }

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use edge_core::id::BatchSeq;
 use edge_core::message::{Message, QoS};
+use edge_core::topic::TopicFilter;
 
-use crate::codec::PacketId;
+use crate::codec::{PacketId, SubscriptionId};
 
 /// Number and bytes of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,25 @@ impl Size {
     }
 }
 
+/// A message as one session gets it.
+#[derive(Clone, Debug)]
+pub(super) struct MessageCopy {
+    pub(super) message: Arc<Message>,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    /// Of all its subscriptions that match; one may stand in it more than once (3.3.4).
+    pub(super) subscription_ids: Vec<SubscriptionId>,
+    /// The shared subscription it is for: another member may get it instead.
+    pub(super) share: Option<TopicFilter>,
+}
+
+impl MessageCopy {
+    /// Bytes it counts for in a queue.
+    pub(super) fn cost_bytes(&self) -> usize {
+        self.message.cost_bytes() + size_of_val(self.subscription_ids.as_slice())
+    }
+}
+
 /// A message of QoS 1 or 2 in a queue.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -46,7 +66,7 @@ pub(super) struct Item {
 #[derive(Debug)]
 pub(super) enum Body {
     /// PUBLISH is to be sent, or was and is not acked.
-    Publish { message: Arc<Message>, qos: QoS, retain: bool },
+    Publish(MessageCopy),
     /// QoS 2: PUBREC was received, PUBREL is to be sent or was.
     Release,
 }
@@ -54,7 +74,7 @@ pub(super) enum Body {
 impl Body {
     fn bytes(&self) -> usize {
         match self {
-            Self::Publish { message, .. } => message.cost_bytes(),
+            Self::Publish(copy) => copy.cost_bytes(),
             Self::Release => 0,
         }
     }
@@ -63,8 +83,7 @@ impl Body {
 /// A QoS 0 message that waits for its batch.
 #[derive(Debug)]
 pub(super) struct Live {
-    pub(super) message: Arc<Message>,
-    pub(super) retain: bool,
+    pub(super) copy: MessageCopy,
     pub(super) batch: BatchSeq,
 }
 
@@ -112,23 +131,16 @@ pub(super) fn packet_id(n: u64) -> PacketId {
 
 impl Queue {
     /// Appends a message of QoS 1 or 2 and returns its place.
-    pub(super) fn push(
-        &mut self,
-        message: Arc<Message>,
-        qos: QoS,
-        retain: bool,
-        batch: BatchSeq,
-    ) -> u64 {
+    pub(super) fn push(&mut self, copy: MessageCopy, batch: BatchSeq) -> u64 {
         let mut n = self.next_n;
         while self.is_id_in_use(n) {
             n += 1;
         }
         self.next_n = n + 1;
-        let bytes = message.cost_bytes();
+        let bytes = copy.cost_bytes();
         self.unsent.add(bytes);
         self.size.add(bytes);
-        let body = Body::Publish { message, qos, retain };
-        self.items.insert(n, Item { body, batch, sent: false });
+        self.items.insert(n, Item { body: Body::Publish(copy), batch, sent: false });
         n
     }
 
@@ -141,8 +153,8 @@ impl Queue {
 
     /// Puts back a row after a restart.
     pub(super) fn restore(&mut self, n: u64, body: Body, sent: bool) {
-        if let Body::Publish { message, .. } = &body {
-            let bytes = message.cost_bytes();
+        if let Body::Publish(copy) = &body {
+            let bytes = copy.cost_bytes();
             self.size.add(bytes);
             if !sent {
                 self.unsent.add(bytes);
@@ -178,7 +190,7 @@ impl Queue {
         if !item.sent {
             item.sent = true;
             self.first_unsent = n + 1;
-            if matches!(item.body, Body::Publish { .. }) {
+            if matches!(item.body, Body::Publish(_)) {
                 self.unsent.sub(bytes);
             }
         }
@@ -194,7 +206,7 @@ impl Queue {
     pub(super) fn acked(&mut self, id: PacketId, with: QoS) -> Option<u64> {
         let n = *self.window.get(&id)?;
         match &self.items.get(&n)?.body {
-            Body::Publish { qos, .. } if *qos == with => {
+            Body::Publish(copy) if copy.qos == with => {
                 self.remove(n);
                 Some(n)
             }
@@ -207,8 +219,8 @@ impl Queue {
         let n = *self.window.get(&id)?;
         let item = self.items.get_mut(&n)?;
         match &item.body {
-            Body::Publish { message, qos: QoS::ExactlyOnce, .. } => {
-                let bytes = message.cost_bytes();
+            Body::Publish(copy) if copy.qos == QoS::ExactlyOnce => {
+                let bytes = copy.cost_bytes();
                 self.size.sub(bytes);
                 self.window_bytes -= bytes;
                 item.body = Body::Release;
@@ -216,7 +228,7 @@ impl Queue {
                 Some((n, true))
             }
             Body::Release => Some((n, false)),
-            Body::Publish { .. } => None,
+            Body::Publish(_) => None,
         }
     }
 
@@ -228,24 +240,23 @@ impl Queue {
     /// PUBCOMP: the message is done. Its place.
     pub(super) fn completed(&mut self, id: PacketId) -> Option<u64> {
         let n = *self.window.get(&id)?;
-        matches!(self.items.get(&n)?.body, Body::Release).then(|| self.remove(n))?;
-        Some(n)
+        matches!(self.items.get(&n)?.body, Body::Release).then(|| self.remove(n))?.map(|_| n)
     }
 
     /// Removes place `n`, wherever it stands.
-    pub(super) fn remove(&mut self, n: u64) -> Option<()> {
+    pub(super) fn remove(&mut self, n: u64) -> Option<Item> {
         let item = self.items.remove(&n)?;
         let bytes = item.body.bytes();
         if self.window.remove(&packet_id(n)).is_some() {
             self.window_bytes -= bytes;
         }
-        if matches!(item.body, Body::Publish { .. }) {
+        if matches!(item.body, Body::Publish(_)) {
             self.size.sub(bytes);
             if !item.sent {
                 self.unsent.sub(bytes);
             }
         }
-        Some(())
+        Some(item)
     }
 
     /// Drops the oldest message never sent. Its place.
@@ -253,6 +264,25 @@ impl Queue {
         let n = *self.items.range(self.first_unsent..).next()?.0;
         self.remove(n);
         Some(n)
+    }
+
+    /// The messages of shared subscriptions that were never sent, with place and share, in order.
+    pub(super) fn unsent_shared(&self) -> impl Iterator<Item = (u64, &TopicFilter, &Arc<Message>)> {
+        self.items.range(self.first_unsent..).filter_map(|(n, item)| match &item.body {
+            Body::Publish(copy) => Some((*n, copy.share.as_ref()?, &copy.message)),
+            Body::Release => None,
+        })
+    }
+
+    /// What of shared subscriptions another member may still get when this session has ended, in
+    /// order: not what may have arrived with QoS 2 [MQTT-4.8.2-5].
+    pub(super) fn into_shared(self) -> impl Iterator<Item = MessageCopy> {
+        self.items.into_values().filter_map(|item| match item.body {
+            Body::Publish(copy) if copy.share.is_some() => {
+                (!item.sent || copy.qos < QoS::ExactlyOnce).then_some(copy)
+            }
+            Body::Publish(_) | Body::Release => None,
+        })
     }
 
     /// Messages never sent: what the queue bounds are held against.
@@ -277,7 +307,7 @@ impl Queue {
 
     /// Appends a QoS 0 message, unless that makes more than `bytes_max`.
     pub(super) fn push_live(&mut self, live: Live, bytes_max: usize) -> bool {
-        let bytes = live.message.cost_bytes();
+        let bytes = live.copy.cost_bytes();
         if self.live_bytes + bytes > bytes_max && !self.live.is_empty() {
             return false;
         }
@@ -294,7 +324,7 @@ impl Queue {
 
     pub(super) fn pop_live(&mut self) -> Option<Live> {
         let live = self.live.pop_front()?;
-        let bytes = live.message.cost_bytes();
+        let bytes = live.copy.cost_bytes();
         self.live_bytes -= bytes;
         self.size.sub(bytes);
         Some(live)

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use edge_core::id::BatchSeq;
 use edge_core::time::Millis;
 
-use super::queue::Body;
-use super::session::{Session, StoredWill};
-use super::subscribe::index_bytes;
+use super::queue::{Body, MessageCopy};
+use super::session::{Session, StoredWill, Subscription};
 use super::timers::Timer;
 use super::{Broker, BrokerOp, Limits, SessionId, SessionRow, Turn, WillRow};
 
@@ -98,15 +97,18 @@ impl Broker {
             return delete_row(row, turn);
         };
         match row {
-            BrokerOp::PutSubscription { filter, options, .. } => {
-                self.index.insert(&filter, (id, options));
-                self.totals.subscription_bytes += index_bytes(&filter);
-                session.subscriptions.insert(filter, options);
+            BrokerOp::PutSubscription { filter, options, subscription_id, .. } => {
+                let subscription = Subscription { options, id: subscription_id };
+                session.subscriptions.insert(filter.clone(), subscription);
+                self.index(id, &filter, subscription);
             }
-            BrokerOp::AppendMessage { n, qos, retain, message, .. } => {
+            BrokerOp::AppendMessage {
+                n, qos, retain, subscription_ids, share, message, ..
+            } => {
                 let sent = sent_to.get(&id).is_some_and(|to| n <= *to);
-                self.totals.queued.add(message.cost_bytes());
-                session.queue.restore(n, Body::Publish { message, qos, retain }, sent);
+                let copy = MessageCopy { message, qos, retain, subscription_ids, share };
+                self.totals.queued.add(copy.cost_bytes());
+                session.queue.restore(n, Body::Publish(copy), sent);
             }
             BrokerOp::PutRelease { n, .. } => session.queue.restore(n, Body::Release, true),
             BrokerOp::PutInbound { packet_id, .. } => session.inbound.restore(packet_id),

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use edge_core::id::DeviceId;
-use edge_core::message::{Message, QoS};
+use edge_core::message::Message;
 use edge_core::time::Millis;
 use edge_core::topic::{Topic, TopicFilter};
 
 use super::inbound::Inbound;
-use super::queue::Queue;
+use super::queue::{MessageCopy, Queue};
 use super::{ConnId, SessionId, SessionRow};
-use crate::codec::SubscribeOptions;
+use crate::codec::{SubscribeOptions, SubscriptionId};
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -23,7 +23,7 @@ pub(super) struct Session {
     pub(super) persistent: bool,
     /// Seconds from the end of its connection to its own; 0 is at once.
     pub(super) expiry_s: u32,
-    pub(super) subscriptions: BTreeMap<TopicFilter, SubscribeOptions>,
+    pub(super) subscriptions: BTreeMap<TopicFilter, Subscription>,
     pub(super) queue: Queue,
     pub(super) inbound: Inbound,
     /// Retained messages still to be sent for subscriptions.
@@ -31,12 +31,32 @@ pub(super) struct Session {
     pub(super) will: Option<StoredWill>,
 }
 
+/// A subscription, but for its filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Subscription {
+    pub(super) options: SubscribeOptions,
+    pub(super) id: Option<SubscriptionId>,
+}
+
+impl Subscription {
+    /// What a session gets of `message` for it: with the lower quality of service
+    /// [MQTT-3.8.4-8], and the RETAIN flag only where that is asked for [MQTT-3.3.1-12].
+    pub(super) fn copy_of(&self, message: &Arc<Message>) -> MessageCopy {
+        MessageCopy {
+            message: Arc::clone(message),
+            qos: self.options.qos.min(message.qos),
+            retain: message.retain && self.options.retain_as_published,
+            subscription_ids: self.id.into_iter().collect(),
+            share: None,
+        }
+    }
+}
+
 /// Retained messages being sent for one SUBSCRIBE.
 #[derive(Debug)]
 pub(super) struct Replay {
     pub(super) filter: TopicFilter,
-    pub(super) qos: QoS,
-    pub(super) no_local: bool,
+    pub(super) subscription: Subscription,
     /// Where it stands.
     pub(super) after: Option<Topic>,
 }

@@ -4,40 +4,29 @@ use edge_core::id::BatchSeq;
 use edge_core::message::QoS;
 use edge_core::topic::TopicFilter;
 
-use super::session::Replay;
+use super::session::{Replay, Subscription};
 use super::{Broker, BrokerOp, ConnId, SessionId, Turn};
-use crate::codec::{
-    AckList, Packet, ReasonCode, RetainHandling, Subscribe, SubscribeOptions, Unsubscribe,
-};
+use crate::codec::{AckList, Packet, ReasonCode, RetainHandling, Subscribe, Unsubscribe};
 
 impl Broker {
     pub(super) fn subscribe(&mut self, conn: ConnId, subscribe: Subscribe, turn: &mut Turn<'_>) {
         let Some(link) = self.conns.get(&conn).and_then(|conn| conn.link()) else { return };
         let (id, principal) = (link.session, link.principal.clone());
-        let by_id = subscribe.subscription_id.is_some();
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut stored = false;
         for (filter, options) in subscribe.filters {
-            let refusal = if by_id {
-                // 3.2.2.3.12: the CONNACK said that there are none.
-                Some(ReasonCode::SubscriptionIdentifiersNotSupported)
-            } else if filter.is_shared() {
-                // 3.2.2.3.13
-                Some(ReasonCode::SharedSubscriptionsNotSupported)
-            } else if !principal.may_subscribe(&filter) {
-                Some(ReasonCode::NotAuthorized)
+            let subscription = Subscription { options, id: subscribe.subscription_id };
+            let added = if principal.may_subscribe(&filter) {
+                self.add_subscription(id, filter, subscription, turn)
             } else {
-                None
+                Err(ReasonCode::NotAuthorized)
             };
-            reasons.push(match refusal {
-                Some(reason) => reason,
-                None => match self.add_subscription(id, filter, options, turn) {
-                    Ok(persisted) => {
-                        stored |= persisted;
-                        granted(options.qos)
-                    }
-                    Err(reason) => reason,
-                },
+            reasons.push(match added {
+                Ok(persisted) => {
+                    stored |= persisted;
+                    granted(options.qos)
+                }
+                Err(reason) => reason,
             });
         }
         let batch = if stored { turn.open } else { BatchSeq::default() };
@@ -51,45 +40,70 @@ impl Broker {
         &mut self,
         id: SessionId,
         filter: TopicFilter,
-        options: SubscribeOptions,
+        subscription: Subscription,
         turn: &mut Turn<'_>,
     ) -> Result<bool, ReasonCode> {
-        let session = self.sessions.get_mut(&id).ok_or(ReasonCode::Unspecified)?;
+        let session = self.sessions.get(&id).ok_or(ReasonCode::Unspecified)?;
         let old = session.subscriptions.get(&filter).copied();
-        if old.is_none() && session.subscriptions.len() >= self.limits.subscriptions_max {
-            return Err(ReasonCode::QuotaExceeded);
-        }
         if old.is_none() {
             let bytes = self.totals.subscription_bytes + index_bytes(&filter);
-            if bytes > self.limits.subscription_bytes_max {
+            if session.subscriptions.len() >= self.limits.subscriptions_max
+                || bytes > self.limits.subscription_bytes_max
+                || self.shares.members(&filter) >= self.limits.share_members_max
+            {
                 return Err(ReasonCode::QuotaExceeded);
             }
-            self.totals.subscription_bytes = bytes;
         }
         // [MQTT-3.8.4-3]: the new one replaces the old one.
         if let Some(old) = old {
-            self.index.remove(&filter, &(id, old));
+            self.unindex(id, &filter, old);
         }
-        self.index.insert(&filter, (id, options));
-        session.subscriptions.insert(filter.clone(), options);
-        let replay = match options.retain_handling {
+        self.index(id, &filter, subscription);
+        let session = self.sessions.get_mut(&id).ok_or(ReasonCode::Unspecified)?;
+        session.subscriptions.insert(filter.clone(), subscription);
+        let replay = match subscription.options.retain_handling {
+            // 4.8.2: a shared subscription gets none.
+            _ if filter.is_shared() => false,
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => old.is_none(),
             RetainHandling::Never => false,
         };
         if replay {
             session.replays.retain(|replay| replay.filter != filter);
-            session.replays.push_back(Replay {
-                filter: filter.clone(),
-                qos: options.qos,
-                no_local: options.no_local,
-                after: None,
+            let filter = filter.clone();
+            session.replays.push_back(Replay { filter, subscription, after: None });
+        }
+        let persistent = session.persistent;
+        if persistent {
+            let Subscription { options, id: subscription_id } = subscription;
+            turn.persist(BrokerOp::PutSubscription {
+                session: id,
+                filter,
+                options,
+                subscription_id,
             });
         }
-        if session.persistent {
-            turn.persist(BrokerOp::PutSubscription { session: id, filter, options });
+        Ok(persistent)
+    }
+
+    /// Lets messages find a subscription.
+    pub(super) fn index(&mut self, id: SessionId, filter: &TopicFilter, it: Subscription) {
+        self.totals.subscription_bytes += index_bytes(filter);
+        if filter.is_shared() {
+            self.shares.join(filter, id, it);
+        } else {
+            self.index.insert(filter, (id, it));
         }
-        Ok(session.persistent)
+    }
+
+    /// No message finds it any more.
+    pub(super) fn unindex(&mut self, id: SessionId, filter: &TopicFilter, it: Subscription) {
+        self.totals.subscription_bytes -= index_bytes(filter);
+        if filter.is_shared() {
+            self.shares.leave(filter, id);
+        } else {
+            self.index.remove(filter, &(id, it));
+        }
     }
 
     pub(super) fn unsubscribe(
@@ -120,7 +134,7 @@ impl Broker {
 }
 
 /// About what a subscription takes in the index, if it shares no level with another.
-pub(super) fn index_bytes(filter: &TopicFilter) -> usize {
+fn index_bytes(filter: &TopicFilter) -> usize {
     const SUBSCRIPTION_BYTES: usize = 128;
     const LEVEL_BYTES: usize = 224;
     let levels = filter.as_str().split('/').count();

@@ -1,5 +1,6 @@
 //! The broker driven by hand: a rig plays owner, store, transport and clients.
 
+mod aliases;
 mod bounds;
 mod connect;
 mod deliver;
@@ -7,5 +8,7 @@ mod model;
 mod publish;
 mod retained;
 mod rig;
+mod share;
+mod subscription_ids;
 mod survive;
 mod will;

@@ -21,6 +21,7 @@ impl Broker {
                     self.close(conn, ReasonCode::QuotaExceeded, Some(rule), turn);
                 }
                 Timer::Expiry(session) => self.expire_session(session, turn),
+                Timer::PassOn(session) => self.pass_on_unsent(session, turn),
                 Timer::Will(session) => self.will_due(session, turn),
                 Timer::Retained => self.expire_retained(turn),
                 Timer::Starved => self.feed_starved(turn),

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Stall(ConnId),
     /// A session without a connection ends.
     Expiry(SessionId),
+    /// A session without a connection has more to pass on to other members of its shares.
+    PassOn(SessionId),
     /// A will's delay is over.
     Will(SessionId),
     /// Connections wait for the ingress budget of all.

@@ -17,6 +17,7 @@ pub(super) fn encode(connack: &ConnAck, version: Version, out: &mut Vec<u8>) {
             let p = &connack.properties;
             property::write_u32(block, id::SESSION_EXPIRY, p.session_expiry_s);
             property::write_u16(block, id::RECEIVE_MAX, p.receive_max);
+            property::write_flag(block, id::RETAIN_AVAILABLE, p.retain_available);
             property::write_u32(block, id::PACKET_BYTES_MAX, p.packet_bytes_max);
             property::write_string(block, id::ASSIGNED_CLIENT_ID, p.assigned_client_id.as_deref());
             property::write_u16(block, id::TOPIC_ALIAS_MAX, p.topic_alias_max);
@@ -62,13 +63,14 @@ fn decode_properties(reader: &mut Reader, to: &mut ConnAckProperties) -> Result<
             id::ASSIGNED_CLIENT_ID => to.assigned_client_id = Some(properties.value().string()?),
             id::TOPIC_ALIAS_MAX => to.topic_alias_max = Some(properties.value().u16()?),
             id::REASON_STRING => to.reason_string = Some(properties.value().string()?),
+            id::RETAIN_AVAILABLE => to.retain_available = Some(properties.flag()?),
             id::SUBSCRIPTION_IDS_AVAILABLE => {
                 to.subscription_ids_available = Some(properties.flag()?);
             }
             id::SHARED_AVAILABLE => to.shared_available = Some(properties.flag()?),
             id::SERVER_KEEP_ALIVE => to.keep_alive_s = Some(properties.value().u16()?),
             // Not sent by this server; another's are passed over.
-            id::MAX_QOS | id::RETAIN_AVAILABLE | id::WILDCARD_AVAILABLE => drop(properties.flag()?),
+            id::MAX_QOS | id::WILDCARD_AVAILABLE => drop(properties.flag()?),
             id::RESPONSE_INFO | id::SERVER_REFERENCE | id::AUTH_METHOD => {
                 properties.value().skip_string()?;
             }

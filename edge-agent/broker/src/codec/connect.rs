@@ -99,8 +99,7 @@ fn connect_properties(reader: &mut Reader, connect: &mut Connect) -> Result<(), 
             id::PACKET_BYTES_MAX => {
                 connect.packet_bytes_max = Some(nonzero(properties.value().u32()?)?);
             }
-            // A maximum for aliases that this server never uses.
-            id::TOPIC_ALIAS_MAX => drop(properties.value().u16()?),
+            id::TOPIC_ALIAS_MAX => connect.topic_alias_max = properties.value().u16()?,
             // 3.1.2.11.6: the server need not give response information.
             id::REQUEST_RESPONSE_INFO => drop(properties.flag()?),
             id::REQUEST_PROBLEM_INFO => connect.request_problem_info = properties.flag()?,
@@ -190,6 +189,8 @@ fn encode_properties(connect: &Connect, block: &mut Vec<u8>) {
     let receive_max = some(connect.receive_max != u16::MAX).map(|()| connect.receive_max);
     property::write_u16(block, id::RECEIVE_MAX, receive_max);
     property::write_u32(block, id::PACKET_BYTES_MAX, connect.packet_bytes_max);
+    let topic_alias_max = some(connect.topic_alias_max != 0).map(|()| connect.topic_alias_max);
+    property::write_u16(block, id::TOPIC_ALIAS_MAX, topic_alias_max);
     let problem_info = some(!connect.request_problem_info).map(|()| false);
     property::write_flag(block, id::REQUEST_PROBLEM_INFO, problem_info);
     property::write_string(block, id::AUTH_METHOD, connect.auth_method.as_deref());

@@ -49,6 +49,10 @@ impl DecodeError {
                 ReasonCode::TopicFilterInvalid,
                 "[MQTT-4.7.1-1] [MQTT-4.7.1-2] misplaced wildcard",
             ),
+            TopicError::Share => Self::new(
+                ReasonCode::TopicFilterInvalid,
+                "[MQTT-4.8.2-1] [MQTT-4.8.2-2] not $share/NAME/FILTER",
+            ),
             _ => Self::new(ReasonCode::TopicFilterInvalid, "4.7.3 empty or oversized filter"),
         }
     }

@@ -4,7 +4,9 @@ use bytes::{Buf, BytesMut};
 
 use super::packet::{Packet, Version};
 use super::read::{Reader, varint};
-use super::{DecodeError, ReasonCode, ack, connack, connect, disconnect, publish, subscribe};
+use super::{
+    DecodeError, ReasonCode, ack, alias, connack, connect, disconnect, publish, subscribe,
+};
 
 /// Which side of a connection decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub struct Decoder {
     /// Known from the CONNECT on; a client knows it from the start.
     version: Option<Version>,
     packet_bytes_max: usize,
+    aliases: alias::Received,
 }
 
 const TOO_LARGE: DecodeError =
@@ -32,13 +35,23 @@ impl Decoder {
     /// `connect_bytes_max` bytes.
     #[must_use]
     pub fn server(connect_bytes_max: usize) -> Self {
-        Self { side: Side::Server, version: None, packet_bytes_max: connect_bytes_max }
+        Self {
+            side: Side::Server,
+            version: None,
+            packet_bytes_max: connect_bytes_max,
+            aliases: alias::Received::default(),
+        }
     }
 
     /// For a client that has sent a CONNECT of this version.
     #[must_use]
     pub fn client(version: Version, packet_bytes_max: usize) -> Self {
-        Self { side: Side::Client, version: Some(version), packet_bytes_max }
+        Self {
+            side: Side::Client,
+            version: Some(version),
+            packet_bytes_max,
+            aliases: alias::Received::default(),
+        }
     }
 
     /// The version of the connection, once it is known.
@@ -50,6 +63,12 @@ impl Decoder {
     /// Sets the largest packet accepted from now on, in bytes with its header.
     pub fn set_packet_bytes_max(&mut self, packet_bytes_max: usize) {
         self.packet_bytes_max = packet_bytes_max;
+    }
+
+    /// Accepts topic aliases up to `alias_max`, with at most `bytes_max` bytes of names behind
+    /// them: what this side has told the other. Before, none are accepted.
+    pub fn accept_topic_aliases(&mut self, alias_max: u16, bytes_max: usize) {
+        self.aliases = alias::Received::new(alias_max, bytes_max);
     }
 
     /// Takes the next packet from the front of `buf`; `None` if it is not complete yet.
@@ -128,13 +147,16 @@ impl Decoder {
         }
     }
 
-    fn body(&self, first: u8, reader: Reader) -> Result<Packet, DecodeError> {
+    fn body(&mut self, first: u8, reader: Reader) -> Result<Packet, DecodeError> {
         let Some(version) = self.version else {
             return connect::decode(reader).map(|connect| Packet::Connect(Box::new(connect)));
         };
         Ok(match first >> 4 {
             2 => Packet::ConnAck(Box::new(connack::decode(reader, version)?)),
-            3 => Packet::Publish(publish::decode(first, reader, version)?),
+            3 => {
+                let (side, aliases) = (self.side, &mut self.aliases);
+                Packet::Publish(publish::decode(first, reader, version, side, aliases)?)
+            }
             4 => Packet::PubAck(ack::decode(reader, version, ack::PUBLISH_REASONS)?),
             5 => Packet::PubRec(ack::decode(reader, version, ack::PUBLISH_REASONS)?),
             6 => Packet::PubRel(ack::decode(reader, version, ack::RELEASE_REASONS)?),

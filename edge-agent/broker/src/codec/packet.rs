@@ -1,7 +1,7 @@
 //! The control packets, as both versions of the protocol mean them.
 
 use std::fmt;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use bytes::Bytes;
 use edge_core::message::{Properties, QoS};
@@ -40,6 +40,25 @@ impl PacketId {
 impl fmt::Debug for PacketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)
+    }
+}
+
+/// A subscription identifier: 1 to 268,435,455 (3.8.2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SubscriptionId(NonZeroU32);
+
+impl SubscriptionId {
+    /// The identifier with this number; `None` for zero and what no variable byte integer holds.
+    #[must_use]
+    pub fn new(number: u32) -> Option<Self> {
+        const MAX: u32 = 268_435_455;
+        NonZeroU32::new(number).filter(|number| number.get() <= MAX).map(Self)
+    }
+
+    /// The number on the wire.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0.get()
     }
 }
 
@@ -101,6 +120,8 @@ pub struct Connect {
     pub receive_max: u16,
     /// Largest packet the client accepts, in bytes.
     pub packet_bytes_max: Option<u32>,
+    /// Topic aliases the client accepts; zero for none.
+    pub topic_alias_max: u16,
     /// Whether acks may carry reason strings and user properties.
     pub request_problem_info: bool,
     /// Authentication method, where the client wants an enhanced authentication.
@@ -134,6 +155,7 @@ impl Connect {
             session_expiry_s: 0,
             receive_max: u16::MAX,
             packet_bytes_max: None,
+            topic_alias_max: 0,
             request_problem_info: true,
             auth_method: None,
         }
@@ -192,6 +214,8 @@ pub struct ConnAckProperties {
     pub assigned_client_id: Option<String>,
     /// Topic alias maximum.
     pub topic_alias_max: Option<u16>,
+    /// Retained messages available.
+    pub retain_available: Option<bool>,
     /// Subscription identifiers available.
     pub subscription_ids_available: Option<bool>,
     /// Shared subscriptions available.
@@ -202,7 +226,7 @@ pub struct ConnAckProperties {
     pub reason_string: Option<String>,
 }
 
-/// PUBLISH (3.3), without topic aliases: none are offered.
+/// PUBLISH (3.3). A topic alias is resolved by the [`Decoder`](super::Decoder).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
     /// Re-delivery flag.
@@ -217,6 +241,8 @@ pub struct Publish {
     pub packet_id: Option<PacketId>,
     /// Message expiry interval in seconds.
     pub expiry_s: Option<u32>,
+    /// Identifiers of the subscriptions it is sent for; empty in what a client sends.
+    pub subscription_ids: Vec<SubscriptionId>,
     /// Passed-on properties.
     pub properties: Properties,
     /// The payload: a slice of the buffer it was read into.
@@ -245,8 +271,8 @@ impl Ack {
 pub struct Subscribe {
     /// Packet identifier.
     pub packet_id: PacketId,
-    /// Subscription identifier; not offered, so its use is refused.
-    pub subscription_id: Option<u32>,
+    /// Subscription identifier of all its filters.
+    pub subscription_id: Option<SubscriptionId>,
     /// What is asked for, in order; at least one.
     pub filters: Vec<(TopicFilter, SubscribeOptions)>,
 }

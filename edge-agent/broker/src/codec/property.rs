@@ -5,7 +5,7 @@ use edge_core::message::Properties;
 
 use super::read::Reader;
 use super::write;
-use super::{DecodeError, ReasonCode, USER_PROPERTIES_MAX};
+use super::{DecodeError, ReasonCode, SubscriptionId, USER_PROPERTIES_MAX};
 
 /// Property identifiers (2.2.2.2).
 pub(super) mod id {
@@ -71,10 +71,10 @@ impl PropertyReader {
                 let rule = "more user properties than this server accepts";
                 return Err(DecodeError::new(ReasonCode::QuotaExceeded, rule));
             }
-        } else if id < 64 {
+        } else if id < 64 && id != id::SUBSCRIPTION_ID {
             let bit = 1 << id;
-            // 3.1.2.11, 3.3.2.3 and others: each property at most once. (Subscription identifiers
-            // may repeat in what a server sends, but they are not offered.)
+            // 3.1.2.11, 3.3.2.3 and others: each property at most once, but for subscription
+            // identifiers, which may repeat in a PUBLISH.
             if self.seen & bit != 0 {
                 return Err(DecodeError::protocol("2.2.2.2 a property stands twice"));
             }
@@ -94,6 +94,12 @@ impl PropertyReader {
             1 => Ok(true),
             _ => Err(DecodeError::protocol("a flag property is neither 0 nor 1")),
         }
+    }
+
+    /// A subscription identifier.
+    pub(super) fn subscription_id(&mut self) -> Result<SubscriptionId, DecodeError> {
+        SubscriptionId::new(self.block.varint()?)
+            .ok_or(DecodeError::protocol("3.8.2.1.2 subscription identifier of zero"))
     }
 
     /// A user property.
@@ -190,6 +196,19 @@ pub(super) fn message_bytes(properties: &Properties, expiry_s: Option<u32>) -> u
         + text(&properties.response_topic)
         + data(&properties.correlation_data)
         + user
+}
+
+/// Appends the identifiers of subscriptions.
+pub(super) fn write_subscription_ids(out: &mut Vec<u8>, ids: &[SubscriptionId]) {
+    for id in ids {
+        out.push(id::SUBSCRIPTION_ID);
+        write::varint_u32(out, id.get());
+    }
+}
+
+/// Bytes that [`write_subscription_ids`] appends.
+pub(super) fn subscription_ids_bytes(ids: &[SubscriptionId]) -> usize {
+    ids.iter().map(|id| 1 + write::varint_u32_bytes(id.get())).sum()
 }
 
 pub(super) fn write_string(out: &mut Vec<u8>, id: u8, text: Option<&str>) {

@@ -15,10 +15,10 @@ pub(super) fn decode(mut reader: Reader, version: Version) -> Result<Subscribe, 
         let mut properties = PropertyReader::new(&mut reader)?;
         while let Some(id) = properties.next()? {
             match id {
-                id::SUBSCRIPTION_ID => match properties.value().varint()? {
-                    0 => return Err(DecodeError::protocol("3.8.2.1.2 identifier of zero")),
-                    id => subscription_id = Some(id),
-                },
+                id::SUBSCRIPTION_ID if subscription_id.is_some() => {
+                    return Err(DecodeError::protocol("3.8.2.1.2 a second identifier"));
+                }
+                id::SUBSCRIPTION_ID => subscription_id = Some(properties.subscription_id()?),
                 id::USER => properties.skip_user()?,
                 _ => return Err(NOT_ALLOWED),
             }
@@ -27,7 +27,11 @@ pub(super) fn decode(mut reader: Reader, version: Version) -> Result<Subscribe, 
     let mut filters = Vec::new();
     while !reader.is_empty() {
         check_count(filters.len())?;
-        filters.push((filter(&mut reader)?, options(reader.u8()?, version)?));
+        let (filter, options) = (filter(&mut reader)?, options(reader.u8()?, version)?);
+        if options.no_local && filter.is_shared() {
+            return Err(DecodeError::protocol("[MQTT-3.8.3-4] no local on a shared subscription"));
+        }
+        filters.push((filter, options));
     }
     if filters.is_empty() {
         return Err(DecodeError::protocol("[MQTT-3.8.3-2] SUBSCRIBE without a filter"));
@@ -97,10 +101,7 @@ pub(super) fn encode(subscribe: &Subscribe, version: Version, out: &mut Vec<u8>)
         body.extend_from_slice(&subscribe.packet_id.get().to_be_bytes());
         if version == Version::V5 {
             property::block(body, |block| {
-                if let Some(id) = subscribe.subscription_id {
-                    block.push(id::SUBSCRIPTION_ID);
-                    write::varint(block, usize::try_from(id).expect("invariant: 32-bit"));
-                }
+                property::write_subscription_ids(block, subscribe.subscription_id.as_slice());
             });
         }
         for (filter, options) in &subscribe.filters {

@@ -60,6 +60,16 @@ pub(super) fn varint(out: &mut Vec<u8>, value: usize) {
     }
 }
 
+/// 1.5.5, for a number that is no length.
+pub(super) fn varint_u32(out: &mut Vec<u8>, value: u32) {
+    varint(out, usize::try_from(value).expect("invariant: a usize has at least 32 bits"));
+}
+
+/// Bytes that [`varint_u32`] appends.
+pub(super) fn varint_u32_bytes(value: u32) -> usize {
+    varint_bytes(usize::try_from(value).expect("invariant: a usize has at least 32 bits"))
+}
+
 /// Bytes of a variable byte integer.
 pub(super) fn varint_bytes(value: usize) -> usize {
     match value {

@@ -85,7 +85,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         loop {
             match self.decoder.decode(&mut self.buf) {
                 Ok(Some(packet)) => {
-                    self.decoder.set_packet_bytes_max(self.shared.limits.packet_bytes_max);
+                    let limits = &self.shared.limits;
+                    self.decoder.set_packet_bytes_max(limits.packet_bytes_max);
+                    let (aliases, bytes) = (limits.topic_alias_max, limits.topic_alias_bytes_max);
+                    self.decoder.accept_topic_aliases(aliases, bytes);
                     // Nothing more is read until the owner has answered.
                     self.mailbox.set_paused(true);
                     let arrival = self.packets(vec![packet]);

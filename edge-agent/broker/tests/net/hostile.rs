@@ -34,7 +34,7 @@ async fn malformed_packets_end_their_own_connection_with_the_reason() {
         (&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], ReasonCode::PacketTooLarge),
         (&[0x30, 0xFF, 0xFF, 0xFF, 0xFF], ReasonCode::MalformedPacket),
         (&[0x32, 6, 0, 1, b'a', 0, 0, 0], ReasonCode::ProtocolError),
-        (&[0x30, 7, 0, 1, b'a', 3, 0x23, 0, 1], ReasonCode::TopicAliasInvalid),
+        (&[0x30, 7, 0, 1, b'a', 3, 0x23, 0, 17], ReasonCode::TopicAliasInvalid),
         (&[0x82, 3, 0, 1, 0], ReasonCode::ProtocolError),
         (&[0xF0, 0], ReasonCode::ProtocolError),
         (b"GET / HTTP/1.1\r\n\r\n", ReasonCode::MalformedPacket),

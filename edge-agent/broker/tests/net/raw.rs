@@ -122,6 +122,7 @@ pub(crate) fn publish(topic: &str, payload: &[u8], n: u16) -> Publish {
         topic: Topic::new(topic).unwrap(),
         packet_id: PacketId::new(n),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Default::default(),
         payload: payload.to_vec().into(),
     }

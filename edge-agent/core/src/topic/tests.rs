@@ -81,6 +81,22 @@ fn filters_are_checked() {
 }
 
 #[test]
+fn shared_filters_have_a_name_and_a_filter() {
+    for (text, inner) in [("$share/g/a/+", "a/+"), ("$share/g/#", "#"), ("$share/g//", "/")] {
+        assert_eq!(filter(text).shared(), Some(filter(inner)), "{text}");
+        assert!(filter(text).is_shared());
+    }
+    for bad in
+        ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g/$share/h/a"]
+    {
+        assert_eq!(TopicFilter::new(bad), Err(TopicError::Share), "{bad}");
+    }
+    assert_eq!(TopicFilter::new("$share/#"), Err(TopicError::Share));
+    assert_eq!(filter("$shared/g/a").shared(), None);
+    assert_eq!(filter("a/$share/g").shared(), None);
+}
+
+#[test]
 fn examples_of_the_specification() {
     let yes = [
         ("sport/tennis/player1/#", "sport/tennis/player1"),

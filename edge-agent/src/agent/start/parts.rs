@@ -83,6 +83,8 @@ impl Agent {
         let transport_limits = TransportLimits {
             connections_max: limits.connections_max,
             packet_bytes_max: limits.packet_bytes_max(),
+            topic_alias_max: limits.topic_alias_max,
+            topic_alias_bytes_max: limits.topic_alias_bytes_max,
             ..TransportLimits::default()
         };
         let (transport, port) = Transport::new(transport_limits);

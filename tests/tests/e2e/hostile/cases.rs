@@ -69,6 +69,7 @@ fn publish(qos: QoS, topic: &str, payload: usize, id: u16) -> Vec<u8> {
         topic: Topic::new(topic).expect("a topic"),
         packet_id: PacketId::new(id),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Default::default(),
         payload: Bytes::from(vec![b'x'; payload]),
     };
@@ -108,7 +109,13 @@ pub(super) fn malformed_when_connected() -> Vec<Malformed> {
         ("HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), R::MalformedPacket),
     ];
     let only_5: Vec<(&str, Vec<u8>, R)> = vec![
-        ("a topic alias", packet(0x30, &[0, 1, b'a', 3, 0x23, 0, 1]), R::TopicAliasInvalid),
+        ("a topic alias of 17", packet(0x30, &[0, 1, b'a', 3, 0x23, 0, 17]), R::TopicAliasInvalid),
+        ("an alias for nothing", packet(0x30, &[0, 0, 3, 0x23, 0, 1]), R::ProtocolError),
+        (
+            "no local on a shared subscription",
+            packet(0x82, &[&[0, 1, 0, 0, 10][..], b"$share/g/a", &[4]].concat()),
+            R::ProtocolError,
+        ),
         ("a property twice", packet(0x30, &[0, 1, b'a', 4, 1, 0, 1, 0]), R::ProtocolError),
         (
             "a property of another packet",

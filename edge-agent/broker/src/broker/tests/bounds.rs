@@ -76,6 +76,19 @@ fn subscriptions_max() {
 }
 
 #[test]
+fn share_members_max() {
+    let mut rig = Rig::new(Limits { share_members_max: 2, ..Limits::default() });
+    let members = ["a", "b", "c"].map(|name| rig.join(Version::V5, name));
+    let mut join = |n: usize| rig.subscribe(members[n], "$share/g/a", QoS::AtLeastOnce);
+    assert_eq!(join(0), [ReasonCode::GrantedQoS1]);
+    assert_eq!(join(1), [ReasonCode::GrantedQoS1]);
+    assert_eq!(join(2), [ReasonCode::QuotaExceeded]);
+    assert_eq!(join(1), [ReasonCode::GrantedQoS1], "a member may change its subscription");
+    rig.drop_conn(members[0]);
+    assert_eq!(rig.subscribe(members[2], "$share/g/a", ONE), [ReasonCode::GrantedQoS1]);
+}
+
+#[test]
 fn offline_messages_and_bytes_max_drop_the_oldest() {
     let large = "x".repeat(400);
     let cost = message("a", &large, ONE).cost_bytes();

@@ -1,10 +1,11 @@
 //! CONNECT, take-over, keep-alive, goodbye.
 
+use bytes::Bytes;
 use edge_core::message::QoS;
 
 use super::super::*;
-use super::rig::{Rig, filter, keep, publish};
-use crate::codec::{Connect, DecodeError, Disconnect, Packet, Version};
+use super::rig::{Rig, filter, keep, publish, topic};
+use crate::codec::{Connect, DecodeError, Disconnect, Packet, Publish, Version, Will};
 
 const BOTH: [Version; 2] = [Version::V311, Version::V5];
 
@@ -16,14 +17,63 @@ fn a_connack_says_what_is_offered() {
     assert_eq!((connack.reason, connack.session_present), (ReasonCode::Success, false));
     let offer = connack.properties;
     assert_eq!(offer.receive_max, Some(32));
-    assert_eq!(offer.topic_alias_max, Some(0));
-    assert_eq!(offer.shared_available, Some(false));
-    assert_eq!(offer.subscription_ids_available, Some(false));
+    assert_eq!(offer.topic_alias_max, Some(16));
+    assert_eq!(offer.shared_available, Some(true));
+    assert_eq!(offer.subscription_ids_available, Some(true));
+    assert_eq!(offer.retain_available, None, "which means yes");
     assert_eq!(offer.packet_bytes_max, Some(136 * 1_024));
     assert_eq!(offer.session_expiry_s, Some(7 * 24 * 3_600), "cut to the limit, and said so");
     assert!(offer.assigned_client_id.unwrap().starts_with("holm-"));
     let conn = rig.dial(keep(Version::V5, "a"));
     assert_eq!(rig.connack(conn).properties.session_expiry_s, None, "granted as asked");
+}
+
+/// [MQTT-3.2.2-16]; after a restart as well, for kept sessions may have such an id.
+#[test]
+fn assigned_client_ids_differ() {
+    let mut rig = Rig::default();
+    let mut ids = std::collections::BTreeSet::new();
+    for restart in [false, true] {
+        if restart {
+            rig.restart();
+        }
+        for _ in 0..3 {
+            let conn = rig.dial(keep(Version::V5, ""));
+            ids.insert(rig.connack(conn).properties.assigned_client_id.unwrap());
+        }
+    }
+    assert_eq!(ids.len(), 6);
+    assert_eq!(rig.broker.status().persistent_sessions, 6);
+}
+
+/// [MQTT-3.2.2-13] [MQTT-3.2.2-14]
+#[test]
+fn where_nothing_is_retained_the_connack_says_so_and_retaining_is_an_error() {
+    let mut rig = Rig::new(Limits { retained_messages_max: 0, ..Limits::default() });
+    let will = |retain| Will {
+        topic: topic("gone"),
+        payload: Bytes::new(),
+        qos: QoS::AtMostOnce,
+        retain,
+        delay_s: 0,
+        expiry_s: None,
+        properties: Default::default(),
+    };
+    for version in BOTH {
+        let refused = version == Version::V5;
+        let conn = rig.dial(Connect { will: Some(will(false)), ..Connect::new(version, "c") });
+        let connack = rig.connack(conn);
+        assert_eq!(connack.properties.retain_available, refused.then_some(false));
+        rig.publish(conn, Publish { retain: true, ..publish("a", "x", QoS::AtLeastOnce, 1) });
+        assert_eq!(rig.is_closed(conn), refused, "a 3.1.1 client cannot be told");
+        if refused {
+            assert_eq!(rig.farewell(conn), ReasonCode::RetainNotSupported);
+        }
+        let conn = rig.dial(Connect { will: Some(will(true)), ..Connect::new(version, "w") });
+        let reason = if refused { ReasonCode::RetainNotSupported } else { ReasonCode::Success };
+        assert_eq!(rig.connack(conn).reason, reason);
+    }
+    assert_eq!(rig.broker.status().retained_messages, 0);
 }
 
 #[test]

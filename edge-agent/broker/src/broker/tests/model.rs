@@ -1,11 +1,12 @@
 //! Random scripts against a reference model.
 //!
-//! Two honest publishers and two honest subscribers with kept sessions; an owner that settles when
-//! it likes; a store that syncs when it likes; connections that break and a process that dies at
+//! Two honest publishers, two honest subscribers and two members of a share (workers), all with
+//! kept sessions; an owner that settles when it likes; a store that syncs when it likes; connections that break and a process that dies at
 //! any moment. What must hold whatever happens:
 //! - an ack, and anything a subscriber sees, stands on a durable batch;
 //! - acks leave in the order of arrival;
 //! - whatever was acked reaches every subscriber, in order; QoS 2 once;
+//! - whatever was acked reaches one of the workers, QoS 2 one of them once;
 //! - plain QoS 1 runs again only if its ack was lost on the way or the process died.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::rig::{Rig, keep, publish};
-use crate::codec::{Ack, Packet, PacketId, Publish, Version};
+use crate::codec::{Ack, Connect, Packet, PacketId, Publish, Version};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -38,10 +39,10 @@ fn act() -> impl Strategy<Value = Act> {
         8 => (0..2_usize, any::<bool>(), qos)
             .prop_map(|(by, to_a, qos)| Act::Publish { by, to_a, qos }),
         4 => (0..2_usize).prop_map(Act::PublisherReads),
-        4 => (0..2_usize).prop_map(Act::SubscriberReads),
-        4 => (0..2_usize, 1..5_usize).prop_map(|(by, n)| Act::SubscriberAnswers(by, n)),
-        2 => (0..4_usize).prop_map(Act::Break),
-        4 => (0..4_usize).prop_map(Act::Dial),
+        8 => (0..4_usize).prop_map(Act::SubscriberReads),
+        8 => (0..4_usize, 1..5_usize).prop_map(|(by, n)| Act::SubscriberAnswers(by, n)),
+        3 => (0..CLIENTS).prop_map(Act::Break),
+        6 => (0..CLIENTS).prop_map(Act::Dial),
         8 => (any::<prop::sample::Index>(), prop::bool::weighted(0.9))
             .prop_map(|(at, accept)| Act::Settle { at, accept }),
         4 => Just(Act::Seal),
@@ -81,11 +82,12 @@ struct Subscriber {
 
 struct World {
     rig: Rig,
-    conns: [Option<ConnId>; 4],
+    conns: [Option<ConnId>; CLIENTS],
     /// Whether the CONNACK of the connection was read.
-    welcome: [bool; 4],
+    welcome: [bool; CLIENTS],
     publishers: [Publisher; 2],
-    subscribers: [Subscriber; 2],
+    /// The last two are the workers.
+    subscribers: [Subscriber; 4],
     sealed: VecDeque<(BatchSeq, Vec<BrokerOp>)>,
     synced: BatchSeq,
     /// Accepted copies in order: message and batch.
@@ -94,22 +96,40 @@ struct World {
     next_message: u32,
 }
 
-const NAMES: [(&str, Version); 4] =
-    [("p0", Version::V311), ("p1", Version::V5), ("s0", Version::V5), ("s1", Version::V311)];
+const CLIENTS: usize = 6;
+
+const NAMES: [(&str, Version); CLIENTS] = [
+    ("p0", Version::V311),
+    ("p1", Version::V5),
+    ("s0", Version::V5),
+    ("s1", Version::V311),
+    ("w0", Version::V5),
+    ("w1", Version::V5),
+];
+
+/// How a client connects. Workers take two messages at a time, so that others wait in their
+/// queues.
+fn connect(client: usize) -> Connect {
+    let (name, version) = NAMES[client];
+    let receive_max = if client < 4 { u16::MAX } else { 2 };
+    Connect { receive_max, ..keep(version, name) }
+}
 
 impl World {
     fn new(limits: Limits) -> Self {
         let mut rig = Rig::new(limits);
-        let conns = NAMES.map(|(name, version)| Some(rig.connect(keep(version, name)).0));
+        let conns = std::array::from_fn(|client| Some(rig.connect(connect(client)).0));
         rig.subscribe(conns[2].unwrap(), "#", QoS::AtLeastOnce);
         rig.subscribe(conns[3].unwrap(), "a", QoS::ExactlyOnce);
+        rig.subscribe(conns[4].unwrap(), "$share/w/a", QoS::ExactlyOnce);
+        rig.subscribe(conns[5].unwrap(), "$share/w/a", QoS::ExactlyOnce);
         rig.habits.accept = false;
         rig.habits.commit = false;
         let synced = BatchSeq(rig.open.0 - 1);
         Self {
             rig,
             conns,
-            welcome: [true; 4],
+            welcome: [true; CLIENTS],
             publishers: Default::default(),
             subscribers: Default::default(),
             sealed: VecDeque::new(),
@@ -300,8 +320,7 @@ impl World {
 
     fn dial(&mut self, client: usize) {
         if self.conns[client].is_none() {
-            let (name, version) = NAMES[client];
-            self.conns[client] = Some(self.rig.dial(keep(version, name)));
+            self.conns[client] = Some(self.rig.dial(connect(client)));
             self.welcome[client] = false;
         }
     }
@@ -332,7 +351,7 @@ impl World {
     }
 
     fn notice_closed(&mut self) {
-        for client in 0..4 {
+        for client in 0..CLIENTS {
             if self.conns[client].is_some_and(|conn| self.rig.is_closed(conn)) {
                 self.forget(client);
             }
@@ -362,7 +381,7 @@ impl World {
     /// Everybody comes back and does what is left to do.
     fn drain(&mut self) {
         for _ in 0..200 {
-            (0..4).for_each(|client| self.dial(client));
+            (0..CLIENTS).for_each(|client| self.dial(client));
             while !self.rig.held.is_empty() {
                 self.settle(0, true);
             }
@@ -370,8 +389,8 @@ impl World {
             while !self.sealed.is_empty() {
                 self.sync();
             }
-            for by in 0..2 {
-                self.publisher_reads(by);
+            (0..2).for_each(|by| self.publisher_reads(by));
+            for by in 0..4 {
                 self.subscriber_reads(by);
                 self.subscriber_answers(by, 100);
             }
@@ -383,11 +402,22 @@ impl World {
     }
 
     fn check_nothing_lost(&self, sent_as: &BTreeMap<u32, (bool, QoS)>) {
-        for (by, subscriber) in self.subscribers.iter().enumerate() {
+        let copies_at = |by: usize, message: &u32| {
+            self.subscribers[by].received.iter().filter(|m| *m == message).count()
+        };
+        for message in self.publishers.iter().flat_map(|publisher| &publisher.acked) {
+            let copies = copies_at(2, message) + copies_at(3, message);
+            match sent_as[message] {
+                (true, QoS::ExactlyOnce) => assert_eq!(copies, 1, "{message} and the workers"),
+                (true, _) => assert!(copies > 0, "{message} came to no worker"),
+                (false, _) => assert_eq!(copies, 0, "{message} is not theirs"),
+            }
+        }
+        for (by, subscriber) in self.subscribers.iter().take(2).enumerate() {
             let acked = self.publishers.iter().flat_map(|publisher| &publisher.acked);
             for message in acked {
                 let (to_a, qos) = sent_as[message];
-                let copies = subscriber.received.iter().filter(|m| *m == message).count();
+                let copies = copies_at(by, message);
                 if by == 0 || to_a {
                     assert!(copies > 0, "{message} was acked and never came to s{by}");
                 }
@@ -474,7 +504,7 @@ proptest! {
             queued_total_bytes_max: 1_200,
             send_window_max: 2,
             repeats_expected_max: 2,
-            sessions_max: 4,
+            sessions_max: CLIENTS,
             ..Limits::default()
         };
         // Messages may be dropped here; the checks after each step are the test.

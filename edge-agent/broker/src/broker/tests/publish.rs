@@ -317,6 +317,22 @@ fn a_refusal_by_the_owner_leaves_no_trace() {
     let _ = conn;
 }
 
+/// [MQTT-4.3.3-13]
+#[test]
+fn an_expired_message_is_still_acked_to_the_end() {
+    let mut rig = Rig::default();
+    let (sub, conn) = (rig.join(Version::V5, "s"), rig.join(Version::V5, "c"));
+    rig.subscribe(sub, "a", TWO);
+    rig.habits.accept = false;
+    rig.publish(conn, Publish { expiry_s: Some(1), ..publish("a", "x", TWO, 1) });
+    rig.advance(5_000);
+    rig.settle(0, Settlement::Accepted);
+    assert_eq!(rig.take(sub), [], "expired");
+    assert_eq!(rig.take(conn), [Packet::PubRec(Ack::ok(id(1)))]);
+    rig.send(conn, Packet::PubRel(Ack::ok(id(1))));
+    assert_eq!(rig.take(conn), [Packet::PubComp(Ack::ok(id(1)))]);
+}
+
 #[test]
 fn the_receive_maximum_is_enforced_in_5() {
     let mut rig = Rig::new(Limits { receive_max: 3, ..Limits::default() });

@@ -36,6 +36,22 @@ fn the_last_retained_message_greets_a_subscriber() {
     }
 }
 
+/// v3.1.1 [MQTT-3.3.1-7]
+#[test]
+fn a_message_of_qos_0_is_retained_too() {
+    let mut rig = Rig::default();
+    for (payload, qos) in [("old", QoS::AtLeastOnce), ("new", QoS::AtMostOnce)] {
+        rig.route(Message { retain: true, ..message("a", payload, qos) });
+    }
+    let conn = rig.join(Version::V311, "c");
+    rig.subscribe(conn, "a", QoS::AtLeastOnce);
+    assert_eq!(rig.payloads(conn), ["new"]);
+    rig.restart();
+    let conn = rig.join(Version::V311, "c");
+    rig.subscribe(conn, "a", QoS::AtLeastOnce);
+    assert_eq!(rig.payloads(conn), ["new"], "and stored");
+}
+
 #[test]
 fn it_is_not_shown_before_it_is_durable() {
     let mut rig = Rig::default();

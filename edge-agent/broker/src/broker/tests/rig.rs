@@ -9,7 +9,8 @@ use edge_core::topic::{Topic, TopicFilter};
 
 use super::super::*;
 use crate::codec::{
-    Ack, AckList, ConnAck, Connect, Decoder, Packet, PacketId, Publish, Subscribe, Version, encode,
+    Ack, AckList, ConnAck, Connect, Decoder, Packet, PacketId, Publish, Subscribe,
+    SubscribeOptions, Version, encode,
 };
 
 /// The client's end of a connection.
@@ -79,6 +80,7 @@ pub(super) fn publish(name: &str, payload: &str, qos: QoS, n: u16) -> Publish {
         topic: topic(name),
         packet_id: PacketId::new(n).filter(|_| qos > QoS::AtMostOnce),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Default::default(),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
     }
@@ -282,6 +284,8 @@ impl Rig {
     /// Opens a connection and sends a CONNECT.
     pub(super) fn dial(&mut self, connect: Connect) -> ConnId {
         let conn = self.open_wire(connect.version);
+        let wire = self.wires.get_mut(&conn).unwrap();
+        wire.decoder.accept_topic_aliases(connect.topic_alias_max, usize::MAX);
         self.send(conn, Packet::Connect(Box::new(connect)));
         conn
     }

@@ -104,11 +104,16 @@ fn a_lost_grant_takes_its_subscriptions() {
     rig.subscribe(conn, "own/a", ONE);
     // The rig's grants follow from the name, so the row plays the older, wider grant.
     let row = rig.rows.values().find(|op| op.table() == BrokerTable::Subscriptions).unwrap();
-    let BrokerOp::PutSubscription { session, options, .. } = row.clone() else { panic!() };
-    let wide = BrokerOp::PutSubscription { session, filter: filter("#"), options };
-    rig.rows.insert((wide.table(), wide.key()), wide);
+    let BrokerOp::PutSubscription { session, options, subscription_id, .. } = row.clone() else {
+        panic!()
+    };
+    for wide in ["#", "$share/g/#"] {
+        let filter = filter(wide);
+        let wide = BrokerOp::PutSubscription { session, filter, options, subscription_id };
+        rig.rows.insert((wide.table(), wide.key()), wide);
+    }
     rig.restart();
-    assert_eq!(rig.broker.status().subscriptions, 2);
+    assert_eq!(rig.broker.status().subscriptions, 3);
     let (_, present) = rig.connect(connect("limited"));
     assert!(present);
     assert_eq!(rig.broker.status().subscriptions, 1);

@@ -173,6 +173,22 @@ fn a_graceful_stop_leaves_it_for_the_next_start() {
     assert_eq!(rig.wills.len(), 1);
 }
 
+/// [MQTT-3.1.3-10]
+#[test]
+fn user_properties_keep_their_order() {
+    let mut rig = Rig::default();
+    let sub = rig.join(Version::V5, "s");
+    rig.subscribe(sub, "will", QoS::AtLeastOnce);
+    let user: Vec<(String, String)> =
+        [("b", "1"), ("a", "2"), ("b", "0")].map(|(k, v)| (k.into(), v.into())).into();
+    let properties = edge_core::message::Properties { user: user.clone(), ..Default::default() };
+    let connect =
+        Connect { will: Some(Will { properties, ..will(0) }), ..with_will(Version::V5, 0, 0) };
+    let (conn, _) = rig.connect(connect);
+    rig.drop_conn(conn);
+    assert_eq!(rig.publishes(sub)[0].properties.user, user);
+}
+
 #[test]
 fn it_is_bounded() {
     let mut rig = Rig::default();

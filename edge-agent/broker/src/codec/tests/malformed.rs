@@ -33,6 +33,7 @@ fn framing() {
         ("PINGREQ with flags", &[0xC1, 0], R::MalformedPacket),
         ("PINGREQ with a body", &[0xC0, 1, 0], R::MalformedPacket),
         ("AUTH without a method", &[0xF0, 0], R::ProtocolError),
+        ("AUTH with flags", &[0xF1, 0], R::MalformedPacket),
         ("CONNACK from a client", &[0x20, 3, 0, 0, 0], R::ProtocolError),
         ("SUBACK from a client", &[0x90, 4, 0, 1, 0, 0], R::ProtocolError),
         ("UNSUBACK from a client", &[0xB0, 4, 0, 1, 0, 0], R::ProtocolError),
@@ -141,7 +142,7 @@ fn publish() {
         ("surrogate in a topic", topic(b"\xed\xa0\x80"), R::MalformedPacket),
         ("null in a topic", topic(b"a\0"), R::MalformedPacket),
         ("wildcard in a topic", topic(b"a/#"), R::TopicNameInvalid),
-        ("empty topic", topic(b""), R::TopicNameInvalid),
+        ("neither topic nor alias", topic(b""), R::ProtocolError),
         ("QoS 3", frame(0x36, &[&field("a"), &[0, 1, 0]]), R::MalformedPacket),
         ("DUP with QoS 0", frame(0x38, &[&field("a"), &[0]]), R::MalformedPacket),
         ("packet id 0", frame(0x32, &[&field("a"), &[0, 0, 0]]), R::ProtocolError),
@@ -157,12 +158,8 @@ fn publish() {
         ("payload format 2", with(&[1, 2], b""), R::ProtocolError),
         ("subscription id", with(&[0x0B, 1], b""), R::ProtocolError),
         ("wildcard in the response topic", with(&[8, 0, 1, b'#'], b""), R::ProtocolError),
-        ("topic alias", with(&[0x23, 0, 1], b""), R::TopicAliasInvalid),
-        (
-            "topic alias for the topic",
-            frame(0x30, &[&field(""), &[3, 0x23, 0, 1]]),
-            R::TopicAliasInvalid,
-        ),
+        ("topic alias, and none accepted", with(&[0x23, 0, 1], b""), R::TopicAliasInvalid),
+        ("two aliases", with(&[0x23, 0, 1, 0x23, 0, 1], b""), R::ProtocolError),
         ("user properties", many, R::QuotaExceeded),
     ];
     for (what, packet, reason) in cases {
@@ -173,7 +170,17 @@ fn publish() {
     let error = roomy.decode(&mut BytesMut::from(&topic(&long)[..])).unwrap_err();
     assert_eq!(error.reason, R::TopicNameInvalid, "oversized topic");
     accepted(v5, &with(&[2, 0, 0, 0, 0], b"x"), "an expiry of zero is allowed");
+    let aliases = || {
+        let mut decoder = connected(Version::V5);
+        decoder.accept_topic_aliases(2, 64);
+        decoder
+    };
+    let alias = |alias: u8| frame(0x30, &[&field(""), &[3, 0x23, 0, alias]]);
+    refused(aliases, &alias(1), R::ProtocolError, "alias that stands for nothing");
+    refused(aliases, &alias(0), R::TopicAliasInvalid, "alias 0");
+    refused(aliases, &alias(3), R::TopicAliasInvalid, "alias over the maximum");
     let v3 = || connected(Version::V311);
+    refused(v3, &frame(0x30, &[&field("")]), R::TopicNameInvalid, "3.1.1 empty topic");
     refused(v3, &frame(0x30, &[&field("a/+")]), R::TopicNameInvalid, "3.1.1 wildcard");
     refused(v3, &frame(0x32, &[&field("a"), &[0, 0]]), R::ProtocolError, "3.1.1 packet id 0");
     let Packet::Publish(publish) = accepted(v3, &frame(0x30, &[&field("a"), b"xyz"]), "3.1.1")
@@ -199,6 +206,15 @@ fn subscribe() {
         ("empty filter", one("", 0), R::TopicFilterInvalid),
         ("filter cut", frame(0x82, &[&[0, 1, 0], &[0, 9, b'a']]), R::MalformedPacket),
         ("no options", frame(0x82, &[&[0, 1, 0], &field("a")]), R::MalformedPacket),
+        ("share without a name", one("$share//a", 0), R::TopicFilterInvalid),
+        ("share without a filter", one("$share/g/", 0), R::TopicFilterInvalid),
+        ("wildcard in a share's name", one("$share/g+/a", 0), R::TopicFilterInvalid),
+        ("no local on a share", one("$share/g/a", 4), R::ProtocolError),
+        (
+            "two identifiers",
+            frame(0x82, &[&[0, 1, 4, 0x0B, 1, 0x0B, 1], &field("a"), &[0]]),
+            R::ProtocolError,
+        ),
         ("identifier 0", frame(0x82, &[&[0, 1, 2, 0x0B, 0], &field("a"), &[0]]), R::ProtocolError),
         ("UNSUBSCRIBE flags", frame(0xA0, &[&[0, 1, 0], &field("a")]), R::MalformedPacket),
         ("UNSUBSCRIBE of nothing", frame(0xA2, &[&[0, 1, 0]]), R::ProtocolError),
@@ -245,4 +261,42 @@ fn acks_and_disconnect() {
     let short = accepted(v5, &[0x40, 3, 0, 7, 0x10], "PUBACK without properties");
     let ack = Ack { packet_id: PacketId::new(7).unwrap(), reason: R::NoMatchingSubscribers };
     assert_eq!(short, Packet::PubAck(ack));
+}
+
+/// [MQTT-1.5.7-1]
+#[test]
+fn user_properties_are_two_strings() {
+    let v5 = || connected(Version::V5);
+    let with = |name: &[u8], value: &[u8]| {
+        let pair = [&[0x26][..], &field(name), &field(value)].concat();
+        let len = u8::try_from(pair.len()).unwrap();
+        frame(0x30, &[&field("a"), &[len], &pair])
+    };
+    refused(v5, &with(b"\xff", b"v"), R::MalformedPacket, "name not UTF-8");
+    refused(v5, &with(b"n", b"\xed\xa0\x80"), R::MalformedPacket, "surrogate in a value");
+    refused(v5, &with(b"n", b"\0"), R::MalformedPacket, "null in a value");
+    accepted(v5, &with(b"", b""), "empty strings are strings");
+}
+
+/// [MQTT-3.1.3-12], v3.1.1 [MQTT-3.1.3-11]
+#[test]
+fn user_name_is_a_string() {
+    let server = || Decoder::server(1_024);
+    for name in [&b"\xff"[..], b"a\0"] {
+        let five = connect_packet(5, 0x82, &[&[0], &field("c"), &field(name)]);
+        refused(server, &five, R::MalformedPacket, "user name in 5");
+        let old = connect_packet(4, 0x82, &[&field("c"), &field(name)]);
+        refused(server, &old, R::MalformedPacket, "user name in 3.1.1");
+    }
+}
+
+/// [MQTT-3.14.2-2]: a client's decoder takes none, and the server's encoder writes none.
+#[test]
+fn a_server_s_disconnect_has_no_expiry() {
+    let packet = [0xE0, 7, 0x8B, 5, 0x11, 0, 0, 0, 1];
+    let client = || Decoder::client(Version::V5, 64);
+    refused(client, &packet, R::MalformedPacket, "session expiry from a server");
+    let mut bytes = Vec::new();
+    encode(&Packet::Disconnect(Disconnect::new(R::ServerShuttingDown)), Version::V5, &mut bytes);
+    assert_eq!(bytes, [0xE0, 2, 0x8B, 0]);
 }

@@ -2,7 +2,8 @@
 //! decoder panic.
 
 use bytes::Bytes;
-use edge_core::message::{Properties, QoS};
+use edge_core::message::{Message, Origin, Properties, QoS};
+use edge_core::time::{Millis, WallTime};
 use edge_core::topic::{Topic, TopicFilter};
 use proptest::collection::vec;
 use proptest::option;
@@ -63,11 +64,12 @@ fn will() -> impl Strategy<Value = Will> {
 }
 
 fn connect() -> impl Strategy<Value = Packet> {
-    let numbers = (any::<u16>(), any::<u32>(), 1_u16.., option::of(1_u32..));
+    let numbers = (any::<u16>(), any::<u32>(), 1_u16.., option::of(1_u32..), any::<u16>());
     let texts = (text(), option::of(text()), option::of(binary()), option::of(text()));
     (any::<bool>(), numbers, texts, option::of(will()), any::<bool>()).prop_map(
         |(clean_start, numbers, texts, will, request_problem_info)| {
-            let (keep_alive_s, session_expiry_s, receive_max, packet_bytes_max) = numbers;
+            let (keep_alive_s, session_expiry_s, receive_max, packet_bytes_max, topic_alias_max) =
+                numbers;
             let (client_id, username, password, auth_method) = texts;
             Packet::Connect(Box::new(Connect {
                 version: Version::V5,
@@ -80,6 +82,7 @@ fn connect() -> impl Strategy<Value = Packet> {
                 session_expiry_s,
                 receive_max,
                 packet_bytes_max,
+                topic_alias_max,
                 request_problem_info,
                 auth_method,
             }))
@@ -98,10 +101,23 @@ fn publish() -> impl Strategy<Value = Packet> {
                 topic,
                 packet_id: (qos > QoS::AtMostOnce).then_some(id),
                 expiry_s,
+                subscription_ids: Vec::new(),
                 properties,
                 payload,
             })
         })
+}
+
+fn subscription_id() -> impl Strategy<Value = SubscriptionId> {
+    (1..=0x0FFF_FFFF_u32).prop_map(|number| SubscriptionId::new(number).unwrap())
+}
+
+/// A PUBLISH of a server: it says for which subscriptions it is.
+fn sent_publish() -> impl Strategy<Value = Packet> {
+    (publish(), vec(subscription_id(), 0..4)).prop_map(|(packet, subscription_ids)| {
+        let Packet::Publish(publish) = packet else { unreachable!() };
+        Packet::Publish(Publish { subscription_ids, ..publish })
+    })
 }
 
 fn options() -> impl Strategy<Value = SubscribeOptions> {
@@ -129,8 +145,10 @@ fn from_client() -> impl Strategy<Value = Packet> {
         ack(ReasonCode::Success).prop_map(Packet::PubRec),
         ack(ReasonCode::PacketIdentifierNotFound).prop_map(Packet::PubRel),
         ack(ReasonCode::Success).prop_map(Packet::PubComp),
-        (id(), option::of(1_u32..0x0FFF_FFFF), vec((filter(), options()), 1..4)).prop_map(
-            |(packet_id, subscription_id, filters)| {
+        (id(), option::of(subscription_id()), vec((filter(), options()), 1..4)).prop_map(
+            |(packet_id, subscription_id, mut filters)| {
+                // [MQTT-3.8.3-4]
+                filters.iter_mut().for_each(|(filter, it)| it.no_local &= !filter.is_shared());
                 Packet::Subscribe(Subscribe { packet_id, subscription_id, filters })
             }
         ),
@@ -161,15 +179,16 @@ fn from_server() -> impl Strategy<Value = Packet> {
                     receive_max: number,
                     packet_bytes_max: expiry,
                     assigned_client_id: text.clone(),
-                    topic_alias_max: Some(0),
+                    topic_alias_max: number,
+                    retain_available: Some(session_present),
                     subscription_ids_available: Some(false),
-                    shared_available: Some(false),
+                    shared_available: Some(session_present),
                     keep_alive_s: number,
                     reason_string: text,
                 },
             }))
         }),
-        publish(),
+        sent_publish(),
         (id(), reasons)
             .prop_map(|(packet_id, reasons)| Packet::SubAck(AckList { packet_id, reasons })),
         id().prop_map(|packet_id| Packet::UnsubAck(AckList {
@@ -249,6 +268,45 @@ proptest! {
         let mut buf = BytesMut::from(&bytes[..]);
         let mut decoder = decoder(&packet, Side::Server);
         while let Ok(Some(_)) = decoder.decode(&mut buf) {}
+    }
+}
+
+/// Each form of the topic has the length it says and is read back as the same topic.
+#[test]
+fn a_topic_goes_by_name_and_by_alias() {
+    let message = Message {
+        topic: Topic::new("farm/barn").unwrap(),
+        payload: Bytes::new(),
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: Properties::default(),
+        expiry_s: None,
+        origin: Origin::Gateway,
+        device: None,
+        hops: 0,
+        at: Millis::default(),
+        wall: WallTime::default(),
+    };
+    let mut decoder = Decoder::client(Version::V5, 1_024);
+    decoder.accept_topic_aliases(1, 64);
+    let forms = [(TopicForm::Name, 14), (TopicForm::Gives(1), 17), (TopicForm::Alias(1), 8)];
+    for (topic_form, len) in forms {
+        let head = PublishHead {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            packet_id: None,
+            expiry_s: None,
+            topic_form,
+            subscription_ids: &[],
+        };
+        let mut bytes = Vec::new();
+        encode_publish(head, Version::V5, &message, &mut bytes);
+        assert_eq!(bytes.len(), len, "{topic_form:?}");
+        assert_eq!(publish_packet_bytes(head, Version::V5, &message), len);
+        let packet = decoder.decode(&mut BytesMut::from(&bytes[..])).unwrap();
+        let Some(Packet::Publish(publish)) = packet else { panic!("{packet:?}") };
+        assert_eq!(publish.topic, message.topic);
     }
 }
 

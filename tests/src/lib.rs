@@ -7,12 +7,14 @@
 pub mod author;
 pub mod bench;
 pub mod cloud;
+pub mod conformance;
 pub mod connections;
 pub mod crash;
 pub mod device;
 pub mod gateway;
 pub mod ledger;
 pub mod link;
+pub mod mosquitto;
 pub mod mqtt;
 pub mod pki;
 pub mod problems;

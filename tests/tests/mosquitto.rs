@@ -1,12 +1,16 @@
-//! Mosquitto's clients against our broker: somebody else's reading of the protocol.
+//! Mosquitto's clients against our broker, and our scripts against Mosquitto's: somebody else's
+//! reading of the protocol.
 //!
 //! `cargo xtask test` names this suite as skipped where the clients are missing, by
 //! `HOLM_WITHOUT`; run directly without them it fails.
 
 use std::process::{Command, Output};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use system_tests::conformance::peer::Remote;
+use system_tests::conformance::script::read_all;
 use system_tests::gateway::{Gateway, Setup};
+use system_tests::mosquitto;
 
 fn skipped() -> bool {
     std::env::var("HOLM_WITHOUT")
@@ -60,4 +64,24 @@ fn mosquitto_clients_are_served_across_a_restart() -> Result<()> {
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), version);
     }
     gateway.stop()
+}
+
+/// A check of the scripts: where they say nothing against it, Mosquitto behaves as they expect.
+#[test]
+fn the_scripts_hold_against_mosquitto() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let (address, mut broker) = mosquitto::start(dir.path(), "log_type error\n")?;
+    let scripts = read_all(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance").as_ref())?;
+    let mut failures = Vec::new();
+    for script in scripts.iter().filter(|script| script.is_for("mosquitto")) {
+        if let Err(error) = script.run(&mut Remote::new(address, None)) {
+            failures.push(format!("{error:#}"));
+        }
+    }
+    broker.kill()?;
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
 }

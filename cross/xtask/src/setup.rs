@@ -39,8 +39,10 @@ pub(crate) struct Part {
 }
 
 /// Parts of suites that need a peer.
-pub(crate) const PARTS: &[Part] =
-    &[Part { program: "mosquitto_pub", package: "mosquitto-clients", suite: "mosquitto" }];
+pub(crate) const PARTS: &[Part] = &[
+    Part { program: "mosquitto_pub", package: "mosquitto-clients", suite: "mosquitto" },
+    Part { program: "mosquitto", package: "mosquitto", suite: "mosquitto" },
+];
 
 /// The broker that the benchmark measures against.
 pub(crate) const MOSQUITTO: Part =

@@ -1,8 +1,8 @@
 //! What is measured: Holm, and Mosquitto with a native handler. Real processes, plaintext on
 //! loopback.
 
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -119,21 +119,11 @@ impl Native {
     /// Mosquitto is not installed, or one of them does not come up.
     pub fn start(dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let config = dir.join("mosquitto.conf");
         // Unlimited queues: at its defaults it drops what it has acked. No bound on messages in
         // flight either, which is the faster.
-        let text = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\n\
-             set_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
-             log_type error\n",
-            address.port()
-        );
-        std::fs::write(&config, text)?;
-        let mut command = Command::new(mosquitto()?);
-        command.arg("-c").arg(&config);
-        let broker = Process::start("mosquitto", command, &dir.join("mosquitto.log"))?;
-        wait_for(READY_MAX, "mosquitto to listen", || Ok(TcpStream::connect(address).ok()))?;
+        let more = "set_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
+                    log_type error\n";
+        let (address, broker) = crate::mosquitto::start(dir, more)?;
         let mut command = Command::new(program("bench-handler")?);
         command.arg(address.to_string());
         let mut handler = Process::start("bench-handler", command, &dir.join("handler.log"))?;
@@ -157,11 +147,4 @@ impl Native {
     pub fn pids(&self) -> Vec<u32> {
         vec![self.broker.id(), self.handler.id()]
     }
-}
-
-fn mosquitto() -> Result<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let folders = path.split(':').chain(["/usr/sbin", "/sbin"]);
-    let found = folders.map(|dir| Path::new(dir).join("mosquitto")).find(|path| path.is_file());
-    found.context("mosquitto is not installed: apt-get install mosquitto")
 }

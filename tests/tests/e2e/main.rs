@@ -3,6 +3,7 @@
 mod artifacts;
 mod certificates;
 mod command;
+mod conformance;
 mod connections;
 mod crash;
 mod fleet;

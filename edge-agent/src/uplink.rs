@@ -10,7 +10,6 @@
 
 pub mod backoff;
 pub mod convert;
-pub mod fetch;
 pub mod mqtt;
 pub mod session;
 pub mod window;

@@ -10,6 +10,7 @@
 
 pub mod bundle;
 pub mod enroll;
+pub mod fetch;
 pub mod filter;
 pub mod id;
 pub mod limits;

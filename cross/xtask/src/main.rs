@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod demo;
+mod fuzz;
 mod kill;
 mod setup;
 mod test;
@@ -25,6 +26,8 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Kills a gateway again and again under load and shows that nothing is lost or done twice.
     Kill(kill::KillArgs),
+    /// Feeds everything that reads foreign bytes with what a fuzzer makes up.
+    Fuzz(fuzz::FuzzArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -47,6 +50,7 @@ fn run() -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Kill(args) => kill::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 
 use edge_core::time::Millis;
+use sync_protocol::fetch::{Arrived, Fetch};
 use sync_protocol::id::Digest;
 use sync_protocol::wire::{ChunkRequest, Command, Desired, Down, StreamMark, Up};
 
-use super::fetch::{Arrived, Fetch};
 use super::window::Window;
 
 /// Time without a `Welcome` after which `Hello` is said again.

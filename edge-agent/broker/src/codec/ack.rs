@@ -22,6 +22,41 @@ pub(super) const PUBLISH_REASONS: &[ReasonCode] = &[
 pub(super) const RELEASE_REASONS: &[ReasonCode] =
     &[ReasonCode::Success, ReasonCode::PacketIdentifierNotFound];
 
+/// v3.1.1 3.9.3: [MQTT-3.9.3-2].
+const SUBSCRIBE_REASONS_V311: &[ReasonCode] = &[
+    ReasonCode::Success,
+    ReasonCode::GrantedQoS1,
+    ReasonCode::GrantedQoS2,
+    ReasonCode::Unspecified,
+];
+
+/// 3.9.3
+const SUBSCRIBE_REASONS: &[ReasonCode] = &[
+    ReasonCode::Success,
+    ReasonCode::GrantedQoS1,
+    ReasonCode::GrantedQoS2,
+    ReasonCode::Unspecified,
+    ReasonCode::ImplementationSpecific,
+    ReasonCode::NotAuthorized,
+    ReasonCode::TopicFilterInvalid,
+    ReasonCode::PacketIdentifierInUse,
+    ReasonCode::QuotaExceeded,
+    ReasonCode::SharedSubscriptionsNotSupported,
+    ReasonCode::SubscriptionIdentifiersNotSupported,
+    ReasonCode::WildcardSubscriptionsNotSupported,
+];
+
+/// 3.11.3
+const UNSUBSCRIBE_REASONS: &[ReasonCode] = &[
+    ReasonCode::Success,
+    ReasonCode::NoSubscriptionExisted,
+    ReasonCode::Unspecified,
+    ReasonCode::ImplementationSpecific,
+    ReasonCode::NotAuthorized,
+    ReasonCode::TopicFilterInvalid,
+    ReasonCode::PacketIdentifierInUse,
+];
+
 /// A packet identifier, which is never zero [MQTT-2.2.1-3] [MQTT-2.2.1-4].
 pub(super) fn packet_id(reader: &mut Reader) -> Result<PacketId, DecodeError> {
     PacketId::new(reader.u16()?)
@@ -66,20 +101,36 @@ pub(super) fn encode(first: u8, ack: Ack, version: Version, out: &mut Vec<u8>) {
     }
 }
 
-/// SUBACK and UNSUBACK, as a client reads them. `listed`: whether one reason per filter follows,
-/// which is not so for the UNSUBACK of 3.1.1 (v3.1.1 3.11).
-pub(super) fn decode_list(
+/// SUBACK, as a client reads it.
+pub(super) fn decode_suback(reader: Reader, version: Version) -> Result<AckList, DecodeError> {
+    let allowed = match version {
+        Version::V311 => SUBSCRIBE_REASONS_V311,
+        Version::V5 => SUBSCRIBE_REASONS,
+    };
+    decode_list(reader, version, allowed)
+}
+
+/// UNSUBACK, as a client reads it: that of 3.1.1 has no reasons (v3.1.1 3.11).
+pub(super) fn decode_unsuback(reader: Reader, version: Version) -> Result<AckList, DecodeError> {
+    let allowed = match version {
+        Version::V311 => &[],
+        Version::V5 => UNSUBSCRIBE_REASONS,
+    };
+    decode_list(reader, version, allowed)
+}
+
+fn decode_list(
     mut reader: Reader,
     version: Version,
-    listed: bool,
+    allowed: &[ReasonCode],
 ) -> Result<AckList, DecodeError> {
     let packet_id = packet_id(&mut reader)?;
     if version == Version::V5 {
         skip_reason_properties(&mut reader)?;
     }
     let mut reasons = Vec::new();
-    while listed && !reader.is_empty() {
-        reasons.push(reason(reader.u8()?, |_| true)?);
+    while !reader.is_empty() {
+        reasons.push(reason(reader.u8()?, |reason| allowed.contains(&reason))?);
     }
     reader.finish()?;
     Ok(AckList { packet_id, reasons })

@@ -1,9 +1,10 @@
 //! Fetching one artifact in chunks: resumable at any byte, re-asked after silence.
 
 use edge_core::time::Millis;
-use sync_protocol::id::Digest;
-use sync_protocol::limits::CHUNK_BYTES_MAX;
-use sync_protocol::wire::{Chunk, ChunkRequest};
+
+use crate::id::Digest;
+use crate::limits::CHUNK_BYTES_MAX;
+use crate::wire::{Chunk, ChunkRequest};
 
 /// Chunks on their way at once.
 const CHUNKS_MAX: u64 = 4;

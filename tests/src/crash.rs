@@ -22,6 +22,7 @@ use crate::gateway::{Gateway, Setup};
 use crate::ledger::{Ledger, wall_ms};
 use crate::mqtt::Login;
 use crate::process::wait_for;
+use crate::random::Random;
 use crate::readings::{self, Reading};
 
 pub mod disk;
@@ -283,24 +284,4 @@ impl Campaign {
 
 fn token(name: &str) -> String {
     format!("token-of-{name}")
-}
-
-/// Numbers of a seed (splitmix64).
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// From 0 to below 1.
-    fn fraction(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        f64::from(u32::try_from(z >> 32).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
-    }
 }

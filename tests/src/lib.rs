@@ -1,8 +1,8 @@
 //! What end-to-end tests, the demo and the benchmarks share: real processes, client-side ledgers,
 //! and the verification that recomputes everything from these ledgers.
 //!
-//! Nothing here links the agent or the control plane: they are started as the programs that users
-//! start, and spoken to over sockets.
+//! The agent and the control plane are started as the programs that users start, and spoken to over
+//! sockets. Only [`replay`] links the agent, for its store: it looks into what a power cut left.
 
 pub mod author;
 pub mod bench;
@@ -12,6 +12,7 @@ pub mod connections;
 pub mod crash;
 pub mod device;
 pub mod gateway;
+pub mod interrupt;
 pub mod ledger;
 pub mod link;
 pub mod mosquitto;
@@ -19,8 +20,10 @@ pub mod mqtt;
 pub mod pki;
 pub mod problems;
 pub mod process;
+pub mod random;
 pub mod readings;
 pub mod reopen;
+pub mod replay;
 pub mod story;
 pub mod swarm;
 pub mod verify;

@@ -5,6 +5,7 @@ mod command;
 mod demo;
 mod fuzz;
 mod kill;
+mod replay;
 mod setup;
 mod test;
 
@@ -28,6 +29,8 @@ enum Task {
     Kill(kill::KillArgs),
     /// Feeds everything that reads foreign bytes with what a fuzzer makes up.
     Fuzz(fuzz::FuzzArgs),
+    /// Cuts the power at many points of a recorded run and shows that what was acked is there.
+    CrashReplay(replay::ReplayArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -51,6 +54,7 @@ fn run() -> anyhow::Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Kill(args) => kill::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::CrashReplay(args) => replay::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

@@ -42,7 +42,16 @@ pub(crate) struct Part {
 pub(crate) const PARTS: &[Part] = &[
     Part { program: "mosquitto_pub", package: "mosquitto-clients", suite: "mosquitto" },
     Part { program: "mosquitto", package: "mosquitto", suite: "mosquitto" },
+    RECORDER,
 ];
+
+/// Records block writes for the crash replay.
+const RECORDER: Part =
+    Part { program: "qemu-storage-daemon", package: "qemu-utils", suite: "crash-replay" };
+
+/// What `cargo xtask crash-replay` needs.
+pub(crate) const REPLAY: &[Part] =
+    &[RECORDER, Part { program: "mkfs.ext4", package: "e2fsprogs", suite: "crash-replay" }];
 
 /// The broker that the benchmark measures against.
 pub(crate) const MOSQUITTO: Part =
@@ -62,6 +71,20 @@ pub(crate) fn apt_line(missing: &[&Part]) -> String {
     let packages: Vec<_> = missing.iter().map(|part| part.package).collect();
     let sudo = if is_root() { "" } else { "sudo " };
     format!("{sudo}apt-get install -y --no-install-recommends {}", packages.join(" "))
+}
+
+/// Says how to install what is missing of `parts`, and does it as root or where it was asked to;
+/// returns what is missing then.
+pub(crate) fn offer(parts: &'static [Part], asked: bool) -> Result<Vec<&'static Part>> {
+    let missing = || parts.iter().filter(|part| !part.is_here()).collect::<Vec<_>>();
+    let wanted = missing();
+    if !wanted.is_empty() {
+        println!("wanted: {}", apt_line(&wanted));
+        if has_apt() && (asked || is_root()) {
+            install(&wanted)?;
+        }
+    }
+    Ok(missing())
 }
 
 /// Installs missing parts (needs root).

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use system_tests::crash::disk;
+use system_tests::replay::host;
 
 use crate::command::{cargo, run as run_command};
 use crate::setup::{self, Part};
@@ -23,15 +24,7 @@ pub(crate) fn run_line(skipped: &[&Part]) -> String {
 /// Runs everything.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     setup::wasm_target()?;
-    let missing = || setup::PARTS.iter().filter(|part| !part.is_here()).collect::<Vec<_>>();
-    let wanted = missing();
-    if !wanted.is_empty() {
-        println!("some suites want: {}", setup::apt_line(&wanted));
-        if setup::has_apt() && (args.install || setup::is_root()) {
-            setup::install(&wanted)?;
-        }
-    }
-    let skipped = missing();
+    let skipped = setup::offer(setup::PARTS, args.install)?;
     println!("building (the first time about 10 minutes on 2 cores: the WASM compiler is large)");
     run_command(cargo(&["build", "--workspace", "--bins"]))?;
     run_command(cargo(setup::PLANTED))?;
@@ -53,6 +46,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         println!(
             "skipped `a_full_disk_stops_acks_and_heals`: {why} (`cargo xtask kill --full-disk`)"
         );
+    }
+    if let Some(why) = host::why_not() {
+        println!("skipped the crash replay: {why} (`cargo xtask crash-replay`)");
     }
     if skipped.is_empty() {
         return Ok(());

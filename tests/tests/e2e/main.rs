@@ -12,6 +12,7 @@ mod gateway;
 mod hostile;
 mod protocol;
 mod reopen;
+mod replay;
 mod restored;
 mod schedule;
 mod sessions;

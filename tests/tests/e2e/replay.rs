@@ -1,0 +1,67 @@
+//! The small version of `cargo xtask crash-replay`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use system_tests::interrupt::Interrupt;
+use system_tests::replay::{self, Options, host};
+
+use crate::support::planted_agent;
+
+/// Whether the host cannot do it: then that is said, here and by `cargo xtask test`. The long run,
+/// `cargo xtask crash-replay`, fails for it in CI.
+fn is_skipped() -> bool {
+    let Some(why) = host::why_not() else { return false };
+    eprintln!("skipped: {why}");
+    true
+}
+
+fn options(dir: &Path, points: usize) -> Options {
+    Options {
+        dir: dir.to_owned(),
+        seed: 1,
+        points,
+        whole_every: points / 2,
+        messages: 300,
+        agent: "edge-agent".to_owned(),
+        plant: None,
+        again: false,
+        keep: false,
+    }
+}
+
+/// Whatever the power cut leaves, what was acked is there, whole and once.
+#[test]
+fn what_was_acked_survives_power_cuts() -> Result<()> {
+    if is_skipped() {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let report = replay::run(&options(dir.path(), 30), &Interrupt::default(), &mut |line| {
+        println!("{line}")
+    })?;
+    println!("{}", report.table());
+    assert_eq!(report.problems(), [] as [String; 0]);
+    assert_eq!(report.points.len(), 30);
+    assert!(report.points.iter().any(|point| point.whole && point.acks > 0), "{report:?}");
+    Ok(())
+}
+
+/// An agent that acks before it commits does not get through.
+#[test]
+fn an_ack_before_its_commit_is_convicted() -> Result<()> {
+    let Some(agent) = planted_agent() else { return Ok(()) };
+    if is_skipped() {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let planted = Options {
+        agent,
+        plant: Some("ack-before-commit".to_owned()),
+        whole_every: usize::MAX,
+        ..options(dir.path(), 20)
+    };
+    let report = replay::run(&planted, &Interrupt::default(), &mut |line| println!("{line}"))?;
+    assert!(report.lost(), "{}", report.table());
+    Ok(())
+}

@@ -94,6 +94,14 @@ impl Cloud {
         self.process.take().context("the control plane is not running")?.kill()
     }
 
+    /// Process id.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the control plane is not running")?.id())
+    }
+
     /// Its web page and API.
     #[must_use]
     pub fn url(&self) -> String {

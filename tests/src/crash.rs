@@ -31,6 +31,7 @@ pub mod full;
 mod judge;
 
 pub use evidence::{Dead, DeviceEvidence, Evidence, Point};
+pub(crate) use judge::judge_messages;
 pub use judge::{Verdict, judge, table};
 
 /// Name of the gateway.

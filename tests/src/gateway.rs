@@ -232,6 +232,12 @@ impl Gateway {
         self.dir.join("data")
     }
 
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("agent.toml")
+    }
+
     /// SIGKILL.
     ///
     /// # Errors
@@ -294,7 +300,7 @@ impl Gateway {
                 taskset
             }
         };
-        command.args(words).arg("--config").arg(self.dir.join("agent.toml"));
+        command.args(words).arg("--config").arg(self.config());
         Ok(command)
     }
 }

@@ -24,6 +24,7 @@ pub mod random;
 pub mod readings;
 pub mod reopen;
 pub mod replay;
+pub mod soak;
 pub mod story;
 pub mod swarm;
 pub mod verify;

@@ -7,6 +7,7 @@ mod fuzz;
 mod kill;
 mod replay;
 mod setup;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Task {
     Fuzz(fuzz::FuzzArgs),
     /// Cuts the power at many points of a recorded run and shows that what was acked is there.
     CrashReplay(replay::ReplayArgs),
+    /// Runs everything for a long time, with cuts and kills, and charts what it takes.
+    Soak(soak::SoakArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -55,6 +58,7 @@ fn run() -> anyhow::Result<()> {
         Task::Kill(args) => kill::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::CrashReplay(args) => replay::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

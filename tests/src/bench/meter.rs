@@ -71,7 +71,8 @@ fn cpu_ms(stat: &str) -> Option<f64> {
     Some(ticks * 1_000.0 / per_s)
 }
 
-fn field(text: &str, name: &str) -> Option<u64> {
+/// The number behind a name in a file of `/proc`.
+pub(crate) fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }

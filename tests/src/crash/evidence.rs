@@ -78,7 +78,7 @@ pub struct Dead {
 
 impl Evidence {
     /// Reads what the control plane stored.
-    pub(super) fn read_cloud(&mut self, cloud: &Cloud, gateway: &str) -> Result<()> {
+    pub(crate) fn read_cloud(&mut self, cloud: &Cloud, gateway: &str) -> Result<()> {
         for stream in 0..3 {
             let mut next = 1;
             for row in cloud.stream(gateway, stream)? {
@@ -109,14 +109,14 @@ impl Evidence {
     }
 
     /// Reads what the gateway shows to operators.
-    pub(super) fn read_gateway(&mut self, gateway: &Gateway) -> Result<()> {
+    pub(crate) fn read_gateway(&mut self, gateway: &Gateway) -> Result<()> {
         let dead = gateway.ask(&["dead-letters", "--limit", "1000"])?;
         self.dead_on_gateway = dead.as_array().map_or(0, Vec::len);
         Ok(())
     }
 
     /// Reads a device's ledger and its state.
-    pub(super) fn read_device(
+    pub(crate) fn read_device(
         &mut self,
         gateway: &Gateway,
         name: &str,

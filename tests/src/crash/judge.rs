@@ -51,6 +51,14 @@ impl Verdict {
 /// Judges a campaign.
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Verdict {
+    let mut verdict = judge_messages(evidence);
+    judge_proof(&mut verdict, evidence);
+    verdict
+}
+
+/// Judges what became of the messages; whether that proves something is for the caller to say.
+#[must_use]
+pub(crate) fn judge_messages(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict { in_flight: vec![0; evidence.kills.len()], ..Verdict::default() };
     verdict.problems.extend(evidence.oddities.iter().cloned());
     for device in &evidence.devices {
@@ -65,7 +73,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         judge_ends(&mut verdict, device, &points, &dead, &evidence.kills);
         judge_state(&mut verdict, device, &points, &dead, evidence);
     }
-    judge_campaign(&mut verdict, evidence);
+    judge_rest(&mut verdict, evidence);
     verdict
 }
 
@@ -149,23 +157,30 @@ fn judge_state(
     }
 }
 
-fn judge_campaign(verdict: &mut Verdict, evidence: &Evidence) {
-    let mut problem = |bad: bool, text: String| {
+/// Everything sent was acked, and both ends know the same dead letters.
+fn judge_rest(verdict: &mut Verdict, evidence: &Evidence) {
+    let open = verdict.sent - verdict.acked;
+    if open > 0 {
+        verdict.problems.push(format!("{open} messages were never acked"));
+    }
+    let (there, here) = (evidence.dead.len(), evidence.dead_on_gateway);
+    if there != here {
+        let text = format!("{there} dead letters in the control plane, {here} on the gateway");
+        verdict.problems.push(text);
+    }
+}
+
+/// A campaign in which nothing was at stake proves nothing.
+fn judge_proof(verdict: &mut Verdict, evidence: &Evidence) {
+    let mut problem = |bad: bool, text: &str| {
         if bad {
-            verdict.problems.push(text);
+            verdict.problems.push(text.to_owned());
         }
     };
-    problem(evidence.kills.is_empty(), "nothing was killed: it proves nothing".to_owned());
-    problem(verdict.sent == 0, "no message was sent: it proves nothing".to_owned());
-    let open = verdict.sent - verdict.acked;
-    problem(open > 0, format!("{open} messages were never acked"));
+    problem(evidence.kills.is_empty(), "nothing was killed: it proves nothing");
+    problem(verdict.sent == 0, "no message was sent: it proves nothing");
     let idle = verdict.in_flight.iter().all(|messages| *messages == 0);
-    problem(idle, "no kill hit a message in flight: it proves nothing".to_owned());
-    let (there, here) = (evidence.dead.len(), evidence.dead_on_gateway);
-    problem(
-        there != here,
-        format!("{there} dead letters in the control plane, {here} on the gateway"),
-    );
+    problem(idle, "no kill hit a message in flight: it proves nothing");
 }
 
 /// A message, and the kill that came next after it was first sent.

@@ -36,6 +36,13 @@ pub enum Request {
         /// The app.
         app: String,
     },
+    /// Ends the pause of a function.
+    ResumeFunction {
+        /// `app/function`.
+        function: String,
+    },
+    /// Ends safe mode.
+    Resume,
 }
 
 /// The loop's answer: a JSON value, or why not.

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod open_files;
 pub mod runtime;
 pub mod settings;
+mod slot;
 pub mod store;
 pub mod tls;
 pub mod toml_reader;

@@ -97,9 +97,19 @@ enum Command {
     State {
         /// `app/function`.
         function: String,
-        /// Only this device's.
-        #[arg(long)]
+        /// Only this device's; or of the lane with this key, where the function is `ordered`.
+        #[arg(long, visible_alias = "lane")]
         device: Option<String>,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// Functions of this gateway.
+    Functions {
+        #[command(subcommand)]
+        command: FunctionCommand,
+    },
+    /// Leave safe mode: after a crash loop functions run again at once.
+    Resume {
         #[command(flatten)]
         config: Config,
     },
@@ -107,6 +117,17 @@ enum Command {
     DeviceToken,
     /// Hash a password (standard input) for `password_argon2`.
     DevicePassword,
+}
+
+#[derive(Subcommand)]
+enum FunctionCommand {
+    /// End the pause of a function that faulted again and again.
+    Resume {
+        /// `app/function`.
+        function: String,
+        #[command(flatten)]
+        config: Config,
+    },
 }
 
 #[derive(Args)]
@@ -176,6 +197,10 @@ fn run(command: Command) -> Result<(), String> {
             print_json(&Value::Array(rows(&config.config, page)?));
             Ok(())
         }
+        Command::Functions { command: FunctionCommand::Resume { function, config } } => {
+            ask(&config.config, &Request::ResumeFunction { function }).map(|_| ())
+        }
+        Command::Resume { config } => ask(&config.config, &Request::Resume).map(|_| ()),
         Command::DeviceToken => show::device_token(),
         Command::DevicePassword => show::device_password(),
     }

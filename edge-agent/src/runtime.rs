@@ -36,7 +36,7 @@ mod trusted;
 mod workers;
 
 pub use attempt::{Attempt, LogLevel, LogLine, Report, Stats};
-pub use breadcrumb::{Breadcrumbs, Crashed};
+pub use breadcrumb::{Breadcrumbs, Crashed, boot_id};
 pub use build::{BuildError, BuildOptions, build_function};
 pub use cache::ArtifactCache;
 pub use compile::{CompileError, Compiler, compile_child_main};

@@ -14,6 +14,9 @@ use sync_protocol::revision::AuthorKey;
 use crate::auth::password::is_hash;
 use crate::toml_reader::{At, Problem, Problems, Section};
 
+/// Ends of the process in a row after which no function runs.
+const SAFE_MODE_AFTER_DEFAULT: u32 = 5;
+
 /// Everything the operator decides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -34,6 +37,8 @@ pub struct Settings {
     pub author_keys: Vec<String>,
     /// Bounds.
     pub limits: Limits,
+    /// Ends of the process in a row, not asked for, after which no function runs; 0: never.
+    pub safe_mode_after: u32,
 }
 
 /// One MQTT listener.
@@ -193,6 +198,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
     }
     let limits =
         root.section("limits", problems).map_or_else(Limits::default, |s| read_limits(s, problems));
+    let safe_mode_after = root.number("safe_mode_after", 0..=1_000, problems);
     root.finish(problems);
     Settings {
         name: name.value,
@@ -203,6 +209,9 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         anonymous,
         author_keys: author_keys.into_iter().map(|at| at.value).collect(),
         limits,
+        safe_mode_after: safe_mode_after
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(SAFE_MODE_AFTER_DEFAULT),
     }
 }
 

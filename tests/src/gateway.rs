@@ -39,6 +39,8 @@ pub struct Setup {
     pub plant: Option<String>,
     /// The only core that the gateway may use (`taskset`).
     pub pinned_to: Option<u32>,
+    /// Ends of the process in a row that lead to safe mode; `None`: none do, because tests kill it.
+    pub safe_mode_after: Option<u32>,
     /// Soft limit of open files that it is started with; `None`: that of this process.
     pub open_files: Option<u32>,
 }
@@ -84,6 +86,7 @@ impl Gateway {
         writeln!(text, "name = {:?}", setup.name)?;
         writeln!(text, "data_dir = {:?}", dir.join("data"))?;
         writeln!(text, "author_keys = {:?}", setup.author_keys)?;
+        writeln!(text, "safe_mode_after = {}", setup.safe_mode_after.unwrap_or_default())?;
         writeln!(text, "{}", setup.more)?;
         writeln!(text, "[[listeners]]\nbind = \"{address}\"")?;
         if let Some((certificate, key)) = &setup.tls {

@@ -12,10 +12,13 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use sync_protocol::manifest::{self, Grants, Limits, Manifest, StateScope, Trigger, WhenFull};
+use sync_protocol::manifest::{
+    self, Grants, Limits, Manifest, Ordered, Pause, StateScope, Trigger, WhenFull,
+};
 
 use crate::failure::{Done, Exit, Failure, read_file};
 
+mod order;
 mod read;
 pub mod reference;
 mod values;
@@ -75,6 +78,18 @@ pub struct Function {
     pub grants: Grants,
     /// What its `config` calls return.
     pub config: BTreeMap<String, String>,
+    /// By what its events are ordered, where that is not as `state` says.
+    pub ordered: Option<String>,
+    /// When it is paused because it faults.
+    pub pause: Pause,
+}
+
+impl Function {
+    /// Its lanes; `None`: each event is alone in its lane.
+    #[must_use]
+    pub fn lanes(&self) -> Option<Ordered> {
+        self.state.lanes(self.ordered.as_deref())
+    }
 }
 
 /// An app and where it was read from.
@@ -155,6 +170,8 @@ impl App {
                 when_full: function.when_full,
                 grants: function.grants.clone(),
                 config: function.config.clone(),
+                ordered: function.ordered.clone(),
+                pause: function.pause,
             };
             functions.insert(name.clone(), entry);
         }

@@ -13,6 +13,7 @@ use edge_agent::runtime::{
 };
 use edge_core::id::{DeviceId, Digest, Epoch, EventId, FunctionId, JobId, LaneKey, TriggerId};
 use edge_core::op::Event;
+use edge_core::order;
 use edge_core::outcome::{Outcome, StateChange};
 use edge_core::release::StateScope;
 use edge_core::topic::TopicFilter;
@@ -111,6 +112,7 @@ fn scope(state: manifest::StateScope) -> StateScope {
         manifest::StateScope::Device => StateScope::Device,
         manifest::StateScope::Function => StateScope::Function,
         manifest::StateScope::None => StateScope::None,
+        manifest::StateScope::Lane => StateScope::Lane,
     }
 }
 
@@ -147,7 +149,8 @@ impl<'a> Session<'a> {
             let file = session.load(path)?;
             for (device, key, value) in file.entries() {
                 let change = StateChange { key: key.to_owned(), value: Some(value.into()) };
-                session.state.apply(&session.domain(device, 0), &[change]);
+                let lane = order::named(function.lanes().as_ref(), Some(device));
+                session.state.apply(&session.domain(lane), &[change]);
             }
             session.file = Some((path, file));
         }
@@ -176,19 +179,11 @@ impl<'a> Session<'a> {
         Ok(file)
     }
 
-    fn lane(&self, device: &str, n: u64) -> LaneKey {
-        match scope(self.function.state) {
-            StateScope::Device => LaneKey::Device(DeviceId::new(device)),
-            StateScope::Function => LaneKey::Function,
-            StateScope::None => LaneKey::Job(JobId(n)),
-        }
-    }
-
-    fn domain(&self, device: &str, n: u64) -> StateDomain {
+    fn domain(&self, lane: LaneKey) -> StateDomain {
         StateDomain {
             function: function_id(self.app, self.name),
             state_version: self.function.state_version,
-            lane: self.lane(device, n),
+            lane,
         }
     }
 
@@ -197,18 +192,18 @@ impl<'a> Session<'a> {
         let number = file.attempt.unwrap_or(1).max(1);
         let event = self.event(file, n, out)?;
         let device = event.device.as_ref().map_or("", DeviceId::as_str).to_owned();
-        let (topic, domain) = (event.topic.clone(), self.domain(&device, n));
-        let lane = domain.lane.clone();
+        let lane = order::lane(self.function.lanes().as_ref(), (&event).into(), JobId(n));
+        let (topic, domain) = (event.topic.clone(), self.domain(lane.clone()));
         let state = Arc::clone(&self.state);
         let report = prepared.run(&Attempt { event: Arc::new(event), number, lane, state });
         if let Outcome::Done(outputs) = &report.outcome {
             self.state.apply(&domain, &outputs.state);
         }
         if let Some((_, file)) = &mut self.file {
-            let device = if domain.lane == LaneKey::Function { "" } else { &device };
-            file.clear(device);
+            let owner = domain.lane.name().unwrap_or_default();
+            file.clear(owner);
             for (key, value) in self.state.entries(&domain) {
-                file.put(device, &key, &value);
+                file.put(owner, &key, &value);
             }
         }
         print::report(&report, n, &topic, &device, out)?;

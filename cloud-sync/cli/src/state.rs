@@ -28,6 +28,7 @@ pub fn run(args: &State, global: &Global, out: &Out) -> Done {
 
 /// A key of one lane.
 struct Entry {
+    /// The device, or the key of its lane where the function is ordered by another.
     device: Option<String>,
     key: String,
     bytes: u64,
@@ -83,7 +84,7 @@ fn list(api: &Api, target: &StateTarget, prefix: &str, out: &Out) -> Done {
             text.push_str("no state\n");
             return;
         }
-        let mut rows = vec![["DEVICE", "KEY", "BYTES", "VALUE"].map(str::to_owned).to_vec()];
+        let mut rows = vec![["LANE", "KEY", "BYTES", "VALUE"].map(str::to_owned).to_vec()];
         rows.extend(entries.iter().map(|entry| {
             let device = entry.device.clone().unwrap_or_else(|| "-".to_owned());
             let value = entry.value.as_deref().map_or("(see `holm state get`)".to_owned(), payload);

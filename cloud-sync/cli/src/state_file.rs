@@ -8,8 +8,9 @@
 //!   "devices": { "press-1": { "window": { "value": [20.5, 21.0] } } }
 //! }
 //! ```
-//! Values are `value` (JSON), `value_text` or `value_hex`. The empty device stands for the state of
-//! a function with `state = "function"`.
+//! Values are `value` (JSON), `value_text` or `value_hex`. Where the function is `ordered` by another
+//! key, that key stands for the device. The empty one stands for the state of a function with
+//! `state = "function"`, and of events without a key.
 
 use std::collections::BTreeMap;
 

@@ -28,6 +28,12 @@ pub enum FilterError {
     Reserved,
 }
 
+/// Whether messages that match a filter may have a level with this number; the first one is 0.
+#[must_use]
+pub fn may_have_level(filter: &str, level: u8) -> bool {
+    filter.split('/').count() > usize::from(level) || filter.split('/').any(|part| part == "#")
+}
+
 /// Checks a filter of a trigger or a publish grant.
 ///
 /// # Errors

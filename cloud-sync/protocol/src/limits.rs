@@ -98,6 +98,19 @@ pub const CONCURRENCY_DEFAULT: u16 = 1;
 /// Most attempts of one function at once; the gateway also caps it at a quarter of its workers.
 pub const CONCURRENCY_MAX: u16 = 64;
 
+/// Events in a row that fault until their function is paused.
+pub const PAUSE_AFTER_DEFAULT: u16 = 10;
+/// Most such events.
+pub const PAUSE_AFTER_MAX: u16 = 1_000;
+/// The first pause.
+pub const PAUSE_MS_MIN_DEFAULT: u64 = 5_000;
+/// The longest pause, which doubling leads to.
+pub const PAUSE_MS_MAX_DEFAULT: u64 = 300_000;
+/// Shortest pause.
+pub const PAUSE_MS_LEAST: u64 = 100;
+/// Longest pause: a day.
+pub const PAUSE_MS_MOST: u64 = 24 * 3_600_000;
+
 /// Attempts after the first.
 pub const RETRIES_DEFAULT: u8 = 2;
 /// Most attempts after the first.

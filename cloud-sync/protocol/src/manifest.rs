@@ -9,8 +9,9 @@
 //! The policy at a full queue share belongs to the function, not to a trigger, because the share
 //! does: several triggers fill one queue.
 //!
-//! Schedules are read by the gateway's own parser, so that an expression means the same to who
-//! writes it and to who runs it.
+//! Schedules and orders are read by the gateway's own parsers, so that an expression means the same
+//! to who writes it and to who runs it. The order belongs to the function as well: a lane owns
+//! state, and two triggers of one function must not disagree about whose.
 
 mod validate;
 
@@ -22,14 +23,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use edge_core::order::{OrderError, Ordered};
 pub use edge_core::schedule::{Schedule, ScheduleError};
 
 use crate::id::Digest;
 use crate::limits::{
     AGE_MS_DEFAULT, BACKOFF_MS_DEFAULT, CONCURRENCY_DEFAULT, LOG_BYTES_DEFAULT, MANIFEST_BYTES_MAX,
-    MEMORY_BYTES_DEFAULT, PUBLISH_BYTES_DEFAULT, PUBLISHES_DEFAULT, RECORD_BYTES_DEFAULT,
-    RECORDS_DEFAULT, RETRIES_DEFAULT, STACK_BYTES_DEFAULT, STATE_BYTES_DEFAULT,
-    STATE_WRITE_BYTES_DEFAULT, TIME_MS_DEFAULT,
+    MEMORY_BYTES_DEFAULT, PAUSE_AFTER_DEFAULT, PAUSE_MS_MAX_DEFAULT, PAUSE_MS_MIN_DEFAULT,
+    PUBLISH_BYTES_DEFAULT, PUBLISHES_DEFAULT, RECORD_BYTES_DEFAULT, RECORDS_DEFAULT,
+    RETRIES_DEFAULT, STACK_BYTES_DEFAULT, STATE_BYTES_DEFAULT, STATE_WRITE_BYTES_DEFAULT,
+    TIME_MS_DEFAULT,
 };
 
 /// Format of the manifest itself.
@@ -81,6 +84,21 @@ pub struct Function {
     /// What it is configured with.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
+    /// By what its events are ordered, where that is not as `state` says: an [`Ordered`]. Left out
+    /// of the bytes where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<String>,
+    /// When it is paused because it faults. Left out of the bytes where it is the default.
+    #[serde(default, skip_serializing_if = "Pause::is_default")]
+    pub pause: Pause,
+}
+
+impl Function {
+    /// Its lanes, if they can be read; `None`: each event is alone in its lane.
+    #[must_use]
+    pub fn lanes(&self) -> Option<Ordered> {
+        self.state.lanes(self.ordered.as_deref())
+    }
 }
 
 fn one() -> u32 {
@@ -113,6 +131,15 @@ pub struct Limits {
     pub state_bytes: u64,
     /// Attempts in work at once.
     pub concurrency: u16,
+    /// Of these, so many workers of the gateway are kept free for it. Left out of the bytes where
+    /// it is 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reserved: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u16) -> bool {
+    *n == 0
 }
 
 impl Default for Limits {
@@ -129,7 +156,36 @@ impl Default for Limits {
             state_write_bytes: STATE_WRITE_BYTES_DEFAULT,
             state_bytes: STATE_BYTES_DEFAULT,
             concurrency: CONCURRENCY_DEFAULT,
+            reserved: 0,
         }
+    }
+}
+
+/// When a function that faults is paused, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pause {
+    /// Events in a row that fault.
+    pub after: u16,
+    /// The first pause in milliseconds; it doubles with every failed try.
+    pub ms_min: u64,
+    /// The longest one.
+    pub ms_max: u64,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self {
+            after: PAUSE_AFTER_DEFAULT,
+            ms_min: PAUSE_MS_MIN_DEFAULT,
+            ms_max: PAUSE_MS_MAX_DEFAULT,
+        }
+    }
+}
+
+impl Pause {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -142,8 +198,24 @@ pub enum StateScope {
     Device,
     /// One for the whole function.
     Function,
-    /// No state, no order.
+    /// No state; no order either, unless `ordered` says one.
     None,
+    /// Per lane of `ordered`.
+    Lane,
+}
+
+impl StateScope {
+    /// The lanes of a function with this `state` and `ordered`, if they can be read; `None`: each
+    /// event is alone in its lane.
+    #[must_use]
+    pub fn lanes(self, ordered: Option<&str>) -> Option<Ordered> {
+        match (ordered, self) {
+            (Some(text), _) => text.parse().ok(),
+            (None, Self::Device) => Some(Ordered::Device),
+            (None, Self::Function) => Some(Ordered::Function),
+            (None, Self::None | Self::Lane) => None,
+        }
+    }
 }
 
 /// Policy at a full queue share.

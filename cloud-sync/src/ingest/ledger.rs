@@ -4,7 +4,7 @@
 //! some entry; it moves over tombstones and gaps.
 
 use sync_protocol::Digest;
-use sync_protocol::record::{Record, RecordBody, Stamp};
+use sync_protocol::record::{Record, RecordBody, Report, Stamp};
 use sync_protocol::wire::{Records, StreamPosition};
 
 use super::alarm;
@@ -136,6 +136,9 @@ impl<'r> Ledger<'r> {
         }
         let entry = entry(record, digest, self.now_ms);
         self.add(&entry)?;
+        if let RecordBody::Report(Report::Notice { code, text }) = &record.body {
+            self.alarm(code, text)?;
+        }
         self.taken.new += 1;
         Ok(())
     }

@@ -311,7 +311,7 @@ fn dead_letters_and_reports_land_in_their_tables() {
         payload_bytes: 4,
         payload: vec![0, 1, 2, 255],
     };
-    let notice = Report::Notice { code: "c".into(), text: "t".into() };
+    let notice = Report::Notice { code: "function-paused".into(), text: "a/f".into() };
     let step = Report::Deployment {
         app: "a".into(),
         revision: Digest([3; 32]),
@@ -339,6 +339,7 @@ fn dead_letters_and_reports_land_in_their_tables() {
     let found = found.unwrap();
     assert_eq!((found.len(), found[0].gateway.as_str(), found[0].stream), (1, "gw", 1));
     assert_eq!(found[0].entry.content, Content::DeadLetter(letter));
+    assert_eq!(cloud.alarms(), ["function-paused"], "a notice of a gateway is an alarm");
 }
 
 #[test]

@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::effect::Pace;
-use crate::id::{DeviceId, JobId, StreamId, TriggerId};
+use crate::id::{DeviceId, FunctionId, JobId, StreamId, TriggerId};
 use crate::op::{CoreOp, StateKey};
 use crate::time::Millis;
 
@@ -46,6 +46,8 @@ pub enum Place {
     Schedule(TriggerId),
     /// The probation of an app.
     Probation(String),
+    /// The pause of a function.
+    Pause(FunctionId),
     /// A row that the shell keeps beside the core's, by its key.
     Row(Vec<u8>),
 }
@@ -81,6 +83,8 @@ impl BatchOp for CoreOp {
             Self::PutScheduleMark { trigger, .. } => Some(Place::Schedule(trigger.clone())),
             Self::PutProbation(mark) => Some(Place::Probation(mark.app.clone())),
             Self::DeleteProbation { app } => Some(Place::Probation(app.clone())),
+            Self::PutPause(row) => Some(Place::Pause(row.function.clone())),
+            Self::DeletePause { function } => Some(Place::Pause(function.clone())),
             _ => None,
         }
     }

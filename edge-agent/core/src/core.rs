@@ -16,7 +16,7 @@
 //!
 //! The parts: [`mod@admit`] (deliveries and what finds a place), [`mod@finish`] (outcomes),
 //! [`mod@activate`] (revisions), [`mod@letters`] (events given up), [`mod@clock`] (what time
-//! brings).
+//! brings), [`mod@pauses`] (functions that fault), [`mod@safe`] (after a crash loop).
 
 mod activate;
 mod admit;
@@ -24,6 +24,8 @@ mod apps;
 mod clock;
 mod finish;
 mod letters;
+mod pauses;
+mod safe;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ use crate::id::{Epoch, EventId, FunctionId, RecordSeq, StreamId, TriggerId};
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::message::Message;
-use crate::op::{DedupeRow, Job, OutboxChunk, ProbationMark};
+use crate::op::{DedupeRow, Job, OutboxChunk, PauseRow, ProbationMark};
 use crate::outbox::Outbox;
 use crate::queue::Queue;
 use crate::release::TriggerSpec;
@@ -48,6 +50,7 @@ use crate::time::{Millis, Now};
 use crate::turn::Turn;
 
 use apps::Apps;
+use pauses::Pauses;
 
 /// What a core is made with.
 #[derive(Clone, Debug)]
@@ -80,6 +83,8 @@ pub struct Rows {
     pub schedule_marks: Vec<(TriggerId, u64)>,
     /// Revisions on probation.
     pub probations: Vec<ProbationMark>,
+    /// Functions that are paused.
+    pub pauses: Vec<PauseRow>,
 }
 
 /// Key of a dead letter, and its age.
@@ -124,6 +129,7 @@ pub struct Core {
     queue: Queue,
     routes: Routes,
     apps: Apps,
+    pauses: Pauses,
     holds: Holds,
     dedupe: Dedupe,
     outbox: Outbox,
@@ -160,6 +166,7 @@ impl Core {
             queue,
             routes: Routes::new(),
             apps: Apps::new(rows.probations),
+            pauses: Pauses::new(rows.pauses),
             holds: Holds::new(limits.held_max),
             dedupe,
             outbox: Outbox::restore(settings.epoch, limits.outbox_bytes_max, rows.outbox),
@@ -187,10 +194,11 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let slots = self.slots.next_deadline().filter(|_| self.phase == Phase::Running);
+        let acting = !self.settings.safe_mode;
         let times = [
             self.queue.next_deadline(),
-            self.holds.next_deadline(),
-            self.apps.next_deadline(),
+            self.holds.next_deadline().filter(|_| acting),
+            self.apps.next_deadline().filter(|_| acting),
             slots,
         ];
         times.into_iter().flatten().min()
@@ -200,6 +208,12 @@ impl Core {
     #[must_use]
     pub fn next_attempt(&self) -> u64 {
         self.queue.next_attempt()
+    }
+
+    /// By what the events of a live function are ordered; `None`: not at all, or it is not live.
+    #[must_use]
+    pub fn lanes_by(&self, function: &FunctionId) -> Option<&crate::order::Ordered> {
+        self.queue.lanes_by(function)
     }
 
     /// Whether a message would wake a function.
@@ -224,6 +238,7 @@ impl Core {
             dead_letters: count(self.letters.len()),
             devices: count(self.dedupe.devices()),
             counters: self.counters,
+            safe_mode: self.settings.safe_mode,
         }
     }
 
@@ -233,7 +248,8 @@ impl Core {
                 self.deliver(delivery, message, patience, turn);
             }
             Input::WillFired { message } => self.admit_will(&message, turn),
-            Input::Finished { job, attempt, outcome } => {
+            Input::Finished { job, attempt, outcome, ran_us } => {
+                self.queue.took(job, attempt, ran_us);
                 self.finished(job, attempt, outcome, turn);
             }
             Input::Crashed(crumb) => self.crashed(&crumb, turn),
@@ -242,6 +258,8 @@ impl Core {
             Input::Deactivate { app } => self.deactivate(&app, turn),
             Input::Quiesce { app } => self.quiesce(&app, turn),
             Input::Resume { app } => self.resume(&app),
+            Input::ResumeFunction { function } => self.resume_function(&function, turn),
+            Input::LeaveSafeMode => self.leave_safe_mode(turn),
             Input::Receipt { stream, seq } => self.outbox.receipt(stream, seq, turn),
             Input::GoOnAfter { stream, seq } => self.outbox.go_on_after(stream, seq, turn),
             Input::Report { stream, body } => self.outbox.append_report(stream, body, turn),
@@ -260,6 +278,7 @@ impl Core {
         for function in self.queue.sleeping() {
             self.abandon(&function, turn);
         }
+        self.forget_lost_pauses(turn);
     }
 
     fn stop(&mut self, turn: &mut Turn<'_>) {

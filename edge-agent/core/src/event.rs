@@ -29,6 +29,8 @@ pub enum ShedReason {
 pub enum CoreEvent {
     /// An event got a job.
     Admitted { job: JobId, function: FunctionId, trigger: TriggerId, event: EventId },
+    /// An event has no key for the order that its function asks for.
+    Keyless { function: FunctionId, event: EventId },
     /// No trigger wants this message.
     Unrouted { topic: Topic },
     /// A message id came again.
@@ -73,15 +75,17 @@ pub enum CoreEvent {
     CrashCounted { job: JobId, function: FunctionId, crashes: u8 },
     /// An outcome of a revision that has failed its probation; the event stays where it was.
     OutcomeDiscarded { job: JobId, function: FunctionId },
-    /// A function faulted too often in a row.
-    FunctionPaused { function: FunctionId, faults: u32, until: Millis },
+    /// A function faulted too often in a row; `again`: in its first try after a pause.
+    FunctionPaused { function: FunctionId, faults: u32, until: Millis, again: bool },
     /// A paused function gets one try.
     FunctionProbing { function: FunctionId },
-    /// A paused function works again.
+    /// A paused function works again, or is another revision, or is to go on.
     FunctionResumed { function: FunctionId },
     /// A function starts nothing until `on` has worked off what it was sent (at most the hold
     /// time).
     FunctionChoked { function: FunctionId, on: FunctionId },
+    /// The process kept dying; from now on attempts start again.
+    SafeModeLeft,
     /// A revision is live.
     Activated { app: String, revision: Digest, on_probation: bool },
     /// An app is gone.

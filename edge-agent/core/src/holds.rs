@@ -99,6 +99,14 @@ impl Holds {
         self.deadlines.pop_due(now)
     }
 
+    /// The time of all ends then.
+    pub(crate) fn begin_again(&mut self, until: Millis) {
+        for (no, held) in &mut self.held {
+            held.until = until;
+            self.deadlines.set(*no, until);
+        }
+    }
+
     /// A lane in which somebody waits before `no`, or before a newcomer.
     pub(crate) fn behind(&self, lanes: &Lanes, no: Option<HoldNo>) -> Option<FunctionId> {
         let is_behind = |lane: &&(FunctionId, LaneKey)| {

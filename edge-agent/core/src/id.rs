@@ -154,6 +154,24 @@ pub enum LaneKey {
     Function,
     /// No order and no state (`state = "none"`): each job is alone in its lane.
     Job(JobId),
+    /// One lane per key that the function orders by ([`crate::order::Ordered`]).
+    Key(Arc<str>),
+    /// Events that have no such key, of one function, in one lane.
+    Keyless,
+}
+
+impl LaneKey {
+    /// What people call it: the device or the key, empty where the events have none; `None` where
+    /// there is but one lane, or one for each event.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Device(device) => Some(device.as_str()),
+            Self::Key(key) => Some(key),
+            Self::Keyless => Some(""),
+            Self::Function | Self::Job(_) => None,
+        }
+    }
 }
 
 /// A priority class of the outbox; records are in order within their stream.

@@ -63,6 +63,8 @@ pub enum Input {
         attempt: AttemptId,
         /// What it came to.
         outcome: Outcome,
+        /// Wall time in microseconds for which it had a worker: its part in the sharing.
+        ran_us: u64,
     },
     /// A worker's breadcrumb from before the start: the process died during this attempt.
     Crashed(Crumb),
@@ -93,6 +95,13 @@ pub enum Input {
         /// Which.
         app: String,
     },
+    /// An operator says that a paused function is to go on.
+    ResumeFunction {
+        /// Which; one that is not paused goes on anyway.
+        function: FunctionId,
+    },
+    /// The process has lived for long enough, or an operator says that functions may run.
+    LeaveSafeMode,
     /// The control plane has stored everything of a stream up to `seq`.
     Receipt {
         /// Stream.

@@ -21,6 +21,7 @@ pub mod input;
 pub mod limits;
 pub mod message;
 pub mod op;
+pub mod order;
 pub mod outbox;
 pub mod outcome;
 mod queue;

@@ -7,6 +7,9 @@
 //! | deliveries held for room | `held_max`, each `hold_ms_max` long | the oldest is shed where it has no room |
 //! | outbox, live bytes | `outbox_bytes_max` | the oldest of the least urgent stream is dropped |
 //! | dead letters | `dead_letters_max` | the oldest is pushed out |
+//! | key of a lane | [`LANE_KEY_BYTES_MAX`], from a body of at most [`LANE_BODY_BYTES_MAX`] | the lane of the events without key |
+//! | attempts of one function at once | its concurrency, at most [`function_slots_max`] | its events wait |
+//! | slots that functions reserve | [`reservable_slots`] | the deployment is refused |
 //! | devices with a dedupe window | `devices_max` | the one not heard for longest is forgotten |
 //!
 //! No function can be starved of room by the backlog of others: half of the queue is divided
@@ -15,6 +18,28 @@
 //! half taken still has its own part.
 
 use crate::time::Millis;
+
+/// Longest key of a lane in bytes of UTF-8; an event with a longer one has none.
+pub const LANE_KEY_BYTES_MAX: usize = 256;
+
+/// Longest body in bytes that is searched for the key of a lane: reading it is part of a turn.
+pub const LANE_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Deepest key in a body: `body.a.b.c` has three names.
+pub const LANE_PATH_NAMES_MAX: usize = 8;
+
+/// Slots of one function at most, of so many workers: a quarter, at least 1.
+#[must_use]
+pub fn function_slots_max(slots: u16) -> u16 {
+    (slots / 4).max(1)
+}
+
+/// Slots that functions may reserve in all, of so many workers: what leaves a quarter for everybody,
+/// and at least 2.
+#[must_use]
+pub fn reservable_slots(slots: u16) -> u16 {
+    slots.saturating_sub((slots / 4).max(2))
+}
 
 /// Bounds, configurable. The defaults are those of DESIGN, section 7.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +62,6 @@ pub struct Limits {
     pub devices_max: u32,
     /// Live bytes of the outbox over all streams ([`crate::op::OutboxRecord::cost_bytes`]).
     pub outbox_bytes_max: u64,
-    /// Faults in a row after which a function is paused.
-    pub pause_after_faults: u16,
-    /// How long it is paused at first; the pause doubles with every failed try.
-    pub pause_ms_first: Millis,
-    /// Longest pause.
-    pub pause_ms_max: Millis,
 }
 
 impl Default for Limits {
@@ -57,9 +76,6 @@ impl Default for Limits {
             dead_letters_max: 1_000,
             devices_max: 1_000,
             outbox_bytes_max: 1 << 30,
-            pause_after_faults: 10,
-            pause_ms_first: Millis::from_secs(5),
-            pause_ms_max: Millis::from_secs(300),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::message::Properties;
 use crate::time::{Millis, WallTime};
 
 /// Version of the rows below, stored beside them; a store of another version is refused.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// What a function is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,6 +271,21 @@ pub struct ProbationMark {
     pub failed: Option<String>,
 }
 
+/// A function that is paused because it faulted again and again. Survives a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRow {
+    /// The function; the row's key.
+    pub function: FunctionId,
+    /// The revision that faulted: another one is not paused.
+    pub revision: Digest,
+    /// Events that faulted, and failed tries since.
+    pub faults: u32,
+    /// Gateway time of the next try.
+    pub until: Millis,
+    /// Length of this pause; the next one is twice as long.
+    pub length: Millis,
+}
+
 /// A key of a function's state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StateKey {
@@ -387,5 +402,12 @@ pub enum CoreOp {
         trigger: TriggerId,
         /// The slot, in seconds on the schedule's clock.
         slot_s: u64,
+    },
+    /// A function is paused, or paused again.
+    PutPause(Box<PauseRow>),
+    /// The pause of a function is over.
+    DeletePause {
+        /// Which.
+        function: FunctionId,
     },
 }

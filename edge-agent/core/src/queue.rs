@@ -4,31 +4,39 @@
 //! - At most one attempt of a lane is running, of its first job (A5).
 //! - At most `worker_slots` attempts run in all; of one function at most its concurrency, which is
 //!   at most a quarter of the slots (at least 1).
+//! - Slots that a function reserved are kept free for it: all others together never use more than
+//!   what is not reserved ([`mod@slots`]). That part is divided fairly by worker time
+//!   ([`mod@fair`]).
 //! - Every change of a function ends with [`Queue::refresh`], so that the set of functions that
 //!   may start something is always right; no step looks at all jobs.
 //! - A job in work when the process died is a suspect: it runs alone, with nothing else in work.
 //!   A crash then tells that this event is to blame, and the innocent are not given up with it.
 
+mod fair;
 mod function;
 mod health;
 mod jobs;
 mod lane;
+mod pause;
 mod pick;
 mod pressure;
 mod shares;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::deadline::Deadlines;
-use crate::id::{AttemptId, DeviceId, Digest, FunctionId, JobId, LaneKey};
-use crate::limits::Limits;
+use crate::id::{AttemptId, Digest, FunctionId, JobId, LaneKey};
+use crate::limits::{Limits, function_slots_max};
 use crate::op::Job;
+use crate::order::{Ordered, Subject, lane};
 use crate::release::{FunctionSpec, StateScope, WhenFull};
 use crate::status::FunctionStatus;
 use crate::time::Millis;
 
+use fair::{Charge, Fair};
 use function::{Function, Live};
-use jobs::lane_key;
+pub(crate) use health::Pause;
 pub(crate) use shares::Room;
 use shares::{Shares, Used};
 
@@ -41,6 +49,8 @@ struct Entry {
     attempt: Option<AttemptId>,
     /// Attempts so far, accounted for in the row or not.
     runs: u32,
+    /// What its function was charged for the running attempt, if that has a slot of all.
+    charge: Option<Charge>,
     /// When it is too old; `None`: its trigger is not known yet.
     too_old_at: Option<Millis>,
 }
@@ -64,9 +74,14 @@ pub(crate) struct Queue {
     pauses: Deadlines<FunctionId>,
     /// Overfull functions by when they no longer stop those that feed them.
     presses: Deadlines<FunctionId>,
-    /// Functions that may start something; served in turn.
-    eligible: BTreeSet<FunctionId>,
-    served: Option<FunctionId>,
+    /// Functions that may start something in a slot of all.
+    fair: Fair,
+    /// Functions that may start something in a slot of their own.
+    own_ready: BTreeSet<FunctionId>,
+    /// Slots that are reserved.
+    reserved: u16,
+    /// Attempts in slots of all.
+    common_running: u16,
     /// Ready heads that were in work when the process died.
     suspects: BTreeSet<JobId>,
     suspect_running: Option<JobId>,
@@ -98,8 +113,10 @@ impl Queue {
             ages: Deadlines::new(),
             pauses: Deadlines::new(),
             presses: Deadlines::new(),
-            eligible: BTreeSet::new(),
-            served: None,
+            fair: Fair::default(),
+            own_ready: BTreeSet::new(),
+            reserved: 0,
+            common_running: 0,
             suspects: BTreeSet::new(),
             suspect_running: None,
             freed: BTreeSet::new(),
@@ -108,18 +125,19 @@ impl Queue {
 
     /// Makes a function's revision the one that its attempts run under.
     pub(crate) fn install(&mut self, spec: &FunctionSpec, revision: Digest, now: Millis) {
-        let quarter = (self.slots / 4).max(1);
-        let cap = spec.concurrency.clamp(1, quarter);
+        let cap = spec.concurrency.clamp(1, function_slots_max(self.slots));
         let new = !self.functions.contains_key(&spec.id);
         let function = self.functions.entry(spec.id.clone()).or_default();
         assert!(function.running == 0, "a function is swapped when nothing of it runs");
-        let scope_changed = function.install(Live { spec: spec.clone(), revision, cap });
+        let order_changed =
+            function.install(Live { spec: spec.clone(), revision, cap, reserved: 0 });
+        self.divide_slots();
         self.unpress(&spec.id);
         self.pauses.clear(&spec.id);
         if new {
             self.divide();
         }
-        if scope_changed {
+        if order_changed {
             self.lay_lanes(&spec.id, now);
         }
         self.refresh(&spec.id);
@@ -129,13 +147,15 @@ impl Queue {
     pub(crate) fn uninstall(&mut self, function: &FunctionId) {
         self.unpress(function);
         self.pauses.clear(function);
-        self.eligible.remove(function);
+        self.own_ready.remove(function);
+        self.fair.forget(function);
         if let Some(gone) = self.functions.remove(function) {
             assert!(gone.jobs.is_empty() && gone.running == 0, "its jobs were ended before");
             for feeder in self.functions.values_mut() {
                 feeder.fed_by.remove(function);
             }
             self.divide();
+            self.divide_slots();
         }
     }
 
@@ -164,9 +184,14 @@ impl Queue {
         live.map_or(WhenFull::ShedNewest, |live| live.spec.when_full)
     }
 
+    /// By what a function's events are ordered.
+    pub(crate) fn lanes_by(&self, function: &FunctionId) -> Option<&Ordered> {
+        self.functions.get(function).and_then(Function::lanes_by)
+    }
+
     /// The lane of a future job.
-    pub(crate) fn lane(&self, key: &FunctionId, device: Option<&DeviceId>, job: JobId) -> LaneKey {
-        lane_key(self.scope(key), device, job)
+    pub(crate) fn lane(&self, key: &FunctionId, subject: Subject<'_>, job: JobId) -> LaneKey {
+        lane(self.lanes_by(key), subject, job)
     }
 
     /// Whether a function has room for `jobs` more that cost `bytes` together.
@@ -253,29 +278,6 @@ impl Queue {
         of_app.map(|(_, function)| u32::from(function.running)).sum()
     }
 
-    /// A function's attempt faulted. Returns until when it is paused, if it now is.
-    pub(crate) fn fault(&mut self, function: &FunctionId, now: Millis) -> Option<(Millis, u32)> {
-        let entry = self.functions.get_mut(function)?;
-        let until = entry.health.fault(now, &self.limits)?;
-        let faults = entry.health.faults_in_row();
-        self.pauses.set(function.clone(), until);
-        // Who waits for room here need not wait any longer: what has none is now shed.
-        self.freed.insert(function.clone());
-        self.unpress(function);
-        self.refresh(function);
-        Some((until, faults))
-    }
-
-    /// A function's attempt ended as it meant it. Returns whether that ends a pause.
-    pub(crate) fn answered(&mut self, function: &FunctionId) -> bool {
-        let resumed = self.functions.get_mut(function).is_some_and(|f| f.health.answered());
-        if resumed {
-            self.pauses.clear(function);
-            self.refresh(function);
-        }
-        resumed
-    }
-
     /// Functions that got room since the last call.
     pub(crate) fn take_freed(&mut self) -> BTreeSet<FunctionId> {
         std::mem::take(&mut self.freed)
@@ -324,7 +326,11 @@ impl Queue {
             oldest_ms: function.jobs.first().map(|job| now.since(self.jobs[job].job.admitted_at)),
             faults_in_row: function.health.faults_in_row(),
             paused_ms: function.health.paused_for(now),
+            probing: function.health.is_probing(),
             dormant: function.live.is_none(),
+            concurrency: function.live.as_ref().map_or(0, |live| live.cap),
+            reserved: function.live.as_ref().map_or(0, |live| live.reserved),
+            worker_us: function.worker_us,
         };
         self.functions.iter().map(one).collect()
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, FunctionId, TriggerId};
+use crate::order::Ordered;
 use crate::time::Millis;
 use crate::topic::TopicFilter;
 
@@ -47,8 +48,10 @@ pub enum StateScope {
     Device,
     /// Keys and order are per function.
     Function,
-    /// No state, no order.
+    /// No state; no order either, unless the function asks for one.
     None,
+    /// Keys are per lane of the order that the function asks for.
+    Lane,
 }
 
 /// One function of a release, as the core sees it.
@@ -64,6 +67,41 @@ pub struct FunctionSpec {
     pub concurrency: u16,
     /// What happens to new events when its share of the queue is full.
     pub when_full: WhenFull,
+    /// By what its events are ordered, where that is not as `state` says.
+    pub ordered: Option<Ordered>,
+    /// Of its concurrency, attempts that have a slot of their own.
+    pub reserved: u16,
+    /// When it is paused.
+    pub pause: PausePolicy,
+}
+
+/// When a function that faults is paused, and for how long (DESIGN: failure semantics).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PausePolicy {
+    /// Events in a row that fault; at least 1.
+    pub after: u16,
+    /// The first pause; it doubles with every failed try.
+    pub ms_min: Millis,
+    /// The longest pause.
+    pub ms_max: Millis,
+}
+
+impl Default for PausePolicy {
+    fn default() -> Self {
+        Self { after: 10, ms_min: Millis::from_secs(5), ms_max: Millis::from_secs(300) }
+    }
+}
+
+impl FunctionSpec {
+    /// Its lanes; `None`: no order, each event is alone in its lane.
+    #[must_use]
+    pub fn lanes(&self) -> Option<&Ordered> {
+        self.ordered.as_ref().or(match self.state {
+            StateScope::Device => Some(&Ordered::Device),
+            StateScope::Function => Some(&Ordered::Function),
+            StateScope::None | StateScope::Lane => None,
+        })
+    }
 }
 
 /// Policy at a full queue share (DESIGN: limits). A shed event is committed, counted and acked.

@@ -28,6 +28,8 @@ pub struct Status {
     pub devices: u32,
     /// What was counted since the start of the process.
     pub counters: Counters,
+    /// The process kept dying: no attempt starts.
+    pub safe_mode: bool,
 }
 
 /// One function's part of the queue.
@@ -43,12 +45,20 @@ pub struct FunctionStatus {
     pub running: u16,
     /// Age of the oldest job.
     pub oldest_ms: Option<Millis>,
-    /// Faults in a row.
+    /// Events that faulted with none going well in between, and failed tries since.
     pub faults_in_row: u32,
     /// Paused for this long yet.
     pub paused_ms: Option<Millis>,
     /// Not deployed: its jobs wait for a revision.
     pub dormant: bool,
+    /// The pause is over; one attempt tells whether it goes on.
+    pub probing: bool,
+    /// Attempts at once, at most.
+    pub concurrency: u16,
+    /// Of these, slots of its own.
+    pub reserved: u16,
+    /// Worker time of its attempts since the start of the process, in microseconds.
+    pub worker_us: u64,
 }
 
 /// One app.
@@ -122,4 +132,6 @@ pub struct Counters {
     pub stale_outcomes: u64,
     /// Schedule slots missed (runs of slots).
     pub slots_missed: u64,
+    /// Events without a key for the order that their function asks for.
+    pub keyless: u64,
 }

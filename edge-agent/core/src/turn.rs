@@ -51,6 +51,7 @@ impl Counters {
         match event {
             CoreEvent::Repeat { .. } => self.repeats += 1,
             CoreEvent::BelowWindow { .. } => self.below_window += 1,
+            CoreEvent::Keyless { .. } => self.keyless += 1,
             CoreEvent::Unrouted { .. } => self.unrouted += 1,
             CoreEvent::Held { .. } => self.held += 1,
             CoreEvent::Refused { .. } => self.refused += 1,

@@ -10,7 +10,8 @@ use crate::failure::Result;
 pub struct OldState {
     /// The `state_version` that wrote it.
     pub version: u32,
-    /// The device that the keys belong to; none with `state = "function"`.
+    /// The device that the keys belong to, or the key that events are `ordered` by; none with
+    /// `state = "function"`.
     pub device: Option<String>,
     /// All of its entries, in ascending order of their keys' bytes.
     pub entries: Vec<(String, Vec<u8>)>,

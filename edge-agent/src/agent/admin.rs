@@ -4,6 +4,7 @@ use edge_core::effect::Pace;
 use edge_core::id::{DeviceId, Epoch, EventId, FunctionId, LaneKey};
 use edge_core::input::Input as CoreInput;
 use edge_core::op::{CoreOp, DeadLetter, StateKey};
+use edge_core::order;
 use edge_core::reconcile::Input as Reconcile;
 use serde_json::{Map, Value, json};
 use sync_protocol::id as wire;
@@ -26,6 +27,11 @@ impl Gateway {
             Request::Ask(ask) => self.ask(&ask),
             Request::Deploy { bundle } => return self.deploy_local(bundle, asked.answer),
             Request::Undeploy { app } => self.undeploy_local(app),
+            Request::ResumeFunction { function } => self.resume_function(&function),
+            Request::Resume => match self.resume_life() {
+                true => Ok(Value::Null),
+                false => Err("the gateway is not in safe mode".to_owned()),
+            },
         };
         // A client that left is no error.
         let _ = asked.answer.send(answer);
@@ -120,6 +126,20 @@ impl Gateway {
         Ok(Value::Null)
     }
 
+    /// Ends the pause of a function by hand.
+    fn resume_function(&mut self, function: &str) -> Answer {
+        let status = self.core.status(self.now);
+        let known = status.functions.iter().find(|row| row.function.as_str() == function);
+        let Some(known) = known.filter(|row| !row.dormant) else {
+            return Err(format!("no function {function:?} is live here (write app/function)"));
+        };
+        if known.paused_ms.is_none() {
+            return Err(format!("{function} is not paused"));
+        }
+        self.with_core(CoreInput::ResumeFunction { function: FunctionId::new(function) });
+        Ok(Value::Null)
+    }
+
     fn letter(&self, function: &FunctionId, event: EventId) -> Result<DeadLetter, String> {
         let letter = self.reader.dead_letter(function, event).map_err(|err| err.to_string())?;
         letter.ok_or_else(|| format!("no dead letter {event} of {function}"))
@@ -167,7 +187,7 @@ impl Gateway {
         let from = StateKey {
             function: FunctionId::new(function),
             state_version: self.state_version(function)?,
-            lane: lane(device),
+            lane: self.lane(function, Some(device)),
             key: prefix.to_owned(),
         };
         let after = after.map(|at| at.key.as_str());
@@ -198,20 +218,30 @@ impl Gateway {
     ) -> Answer {
         let version = self.state_version(function)?;
         let function = FunctionId::new(function);
-        let from = after.map(|at| (at.device.as_deref().map_or(LaneKey::Function, lane), &at.key));
-        let from = from.as_ref().map(|(lane, key)| (lane, key.as_str()));
+        let lanes = self.core.lanes_by(&function).cloned();
+        let named = |name: Option<&str>| order::named(lanes.as_ref(), name);
+        // Of an order that the function had before there may be rows that its lanes do not name.
+        let is_own = |row: &&StateRow| named(row.lane.name()) == row.lane;
+        let first = || match named(Some(" ")) {
+            LaneKey::Key(_) => Some((LaneKey::Key("".into()), "")),
+            _ => None,
+        };
+        let from = after.map(|at| (named(at.device.as_deref()), at.key.as_str())).or_else(first);
+        let from = from.as_ref().map(|(lane, key)| (lane, *key));
         let read = |from, rows| self.reader.state_rows(&function, version, from, rows);
         let rows = read(from, limit).map_err(|err| err.to_string())?;
         let mut page = Page::default();
         let fits = |row: &&StateRow| {
-            !row.key.starts_with(prefix) || page.push(state_json(&row.lane, &row.key, &row.value))
+            !row.key.starts_with(prefix)
+                || !is_own(row)
+                || page.push(state_json(&row.lane, &row.key, &row.value))
         };
-        let Some(last) = rows.iter().take_while(fits).last() else {
+        let Some(last) = rows.iter().take_while(fits).filter(&is_own).last() else {
             return Ok(page.answer(None));
         };
         let behind = Some((&last.lane, last.key.as_str()));
         let more = read(behind, 1).map_err(|err| err.to_string())?;
-        let next = json!({ "device": device_of(&last.lane), "key": last.key });
+        let next = json!({ "device": last.lane.name(), "key": last.key });
         Ok(page.answer((!more.is_empty()).then_some(next)))
     }
 
@@ -219,11 +249,16 @@ impl Gateway {
         let key = StateKey {
             function: FunctionId::new(function),
             state_version: self.state_version(function)?,
-            lane: device.map_or(LaneKey::Function, lane),
+            lane: self.lane(function, device),
             key: key.to_owned(),
         };
         let value = self.reader.state_get(&key).map_err(|err| err.to_string())?;
         pages::piece(&value.ok_or("no such key")?, offset)
+    }
+
+    /// The lane that people call so.
+    fn lane(&self, function: &str, name: Option<&str>) -> LaneKey {
+        order::named(self.core.lanes_by(&FunctionId::new(function)), name)
     }
 
     fn state_reset(&mut self, function: &str, device: Option<&str>) -> Answer {
@@ -233,7 +268,7 @@ impl Gateway {
             self.core_op(CoreOp::DropState { function: id, state_version }, Pace::Prompt);
             return Ok(Value::Null);
         };
-        let lane = lane(device);
+        let lane = self.lane(function, Some(device));
         let lanes = self.state.lanes(&id, state_version).map_err(|err| err.to_string())?;
         let entries = lanes.into_iter().filter(|(owner, _)| *owner == lane).flat_map(|(_, e)| e);
         for (key, _) in entries.collect::<Vec<_>>() {
@@ -242,10 +277,6 @@ impl Gateway {
         }
         Ok(Value::Null)
     }
-}
-
-fn lane(device: &str) -> LaneKey {
-    LaneKey::Device(DeviceId::new(device))
 }
 
 fn own_event(event: wire::EventId) -> EventId {
@@ -283,13 +314,9 @@ fn kebab(name: &str) -> String {
     word
 }
 
-fn device_of(lane: &LaneKey) -> Option<&str> {
-    if let LaneKey::Device(device) = lane { Some(device.as_str()) } else { None }
-}
-
 fn state_json(lane: &LaneKey, key: &str, value: &[u8]) -> Value {
     let mut row = Map::new();
-    row.insert("device".to_owned(), json!(device_of(lane)));
+    row.insert("device".to_owned(), json!(lane.name()));
     row.insert("key".to_owned(), json!(key));
     pages::put(&mut row, "value", value);
     Value::Object(row)

@@ -9,7 +9,7 @@ use edge_core::id::{Digest, StreamId};
 use edge_core::input::Input as CoreInput;
 use edge_core::op::CoreOp;
 use edge_core::reconcile::{Facts, Input, Ledger, Reconciler, Revision, Step};
-use edge_core::release::ProbationPolicy;
+use edge_core::release::{ProbationPolicy, Release};
 use edge_core::time::Millis;
 use sync_protocol::id as wire;
 use sync_protocol::record::Report;
@@ -19,9 +19,11 @@ use tokio::sync::oneshot;
 
 use super::gateway::Gateway;
 use super::library::Library;
+use super::order;
 use super::prepare::{Prepare, PrepareDone, PreparedApp, Preparer};
 use super::release::function_id;
 use super::report;
+use super::reserve;
 use crate::control::Answer;
 use crate::store::{LedgerOp, Op};
 use crate::uplink::Say;
@@ -231,8 +233,13 @@ impl Gateway {
             }
             PrepareDone::Compiled { revision, result } => {
                 let revision = own(revision);
-                let result = result.map(|app| {
+                let result = result.and_then(|app| {
+                    let live = self.live_release(&app.release.app);
+                    live.map_or(Ok(()), |live| order::is_kept(&live, &app.release))?;
+                    let others = self.deployments.apps.values().map(|app| &*app.release);
+                    reserve::check(self.functions.workers(), &app.release, others)?;
                     self.deployments.apps.insert(revision, app);
+                    Ok(())
                 });
                 self.reconcile(Input::Compiled { revision, result });
             }
@@ -260,13 +267,27 @@ impl Gateway {
         };
         let (app, revision) = (migrating.app.clone(), migrating.revision);
         let id = function_id(&app, &function);
+        let live = self.live_release(&app);
+        let new = &self.deployments.apps[&revision].release;
+        let other_order = live.is_some_and(|live| order::differs(&live, new, &id));
         // A copy that an earlier try left half filled must not show through.
         let drop = CoreOp::DropState { function: id.clone(), state_version: to };
         self.core_op(drop, Pace::Prompt);
+        if other_order {
+            // No lane of the former order would be its own in this one.
+            return self.migrate_next();
+        }
         let prepared = &self.deployments.apps[&revision].functions;
         let prepared = prepared.iter().find(|prepared| prepared.profile().function == id).cloned();
         let prepared = prepared.expect("invariant: the functions of a revision are compiled");
         self.deployments.preparer.ask(Prepare::Migrate { app, prepared, from });
+    }
+
+    /// What runs of an app.
+    fn live_release(&self, app: &str) -> Option<Arc<Release>> {
+        let entry = self.deployments.reconciler.ledger().apps.get(app)?;
+        let live = self.deployments.apps.get(&entry.live.as_ref()?.digest)?;
+        Some(Arc::clone(&live.release))
     }
 
     pub(super) fn quiesced(&mut self, app: &str) {

@@ -93,7 +93,10 @@ impl Gateway {
                 self.grown.push_back((self.commit.open(), stream.0, newest.0));
             }
             Effect::Idle => self.idle = true,
-            Effect::Event(event) => self.telemetry.core(&event, self.now),
+            Effect::Event(event) => {
+                self.telemetry.core(&event, self.now);
+                self.notice(&event);
+            }
         }
     }
 
@@ -123,8 +126,9 @@ impl Gateway {
         self.commit.job_stopped(done.job);
         self.telemetry.attempt(&done, self.now);
         self.functions.done();
-        let runtime::Completion { job, attempt, outcome, .. } = done;
-        self.with_core(Input::Finished { job, attempt, outcome });
+        let runtime::Completion { job, attempt, outcome, stats, .. } = done;
+        let ran_us = stats.wall_us;
+        self.with_core(Input::Finished { job, attempt, outcome, ran_us });
     }
 }
 

@@ -32,6 +32,12 @@ impl Functions {
         Self { prepared: BTreeMap::new(), runtime, workers, state, outlet, running: 0 }
     }
 
+    /// Attempts at once, at most.
+    #[must_use]
+    pub(super) fn workers(&self) -> u16 {
+        u16::try_from(self.runtime.settings().slots).unwrap_or(u16::MAX)
+    }
+
     /// A function of a revision can be run.
     pub(super) fn add(&mut self, prepared: Arc<Prepared>) {
         let profile = prepared.profile();

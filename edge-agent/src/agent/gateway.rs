@@ -10,7 +10,7 @@
 //! - Without room in the open batch no outcome is taken either: it waits, and its worker with it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use edge_broker::broker::{self, Broker, Turn};
@@ -30,6 +30,7 @@ use super::deploy::Deployments;
 use super::functions::Functions;
 use super::inbox::Inbound;
 use super::link::LinkState;
+use super::lives::Lives;
 use super::plant::{Moment, Plant};
 use super::room::Room;
 use super::state::State;
@@ -114,6 +115,11 @@ pub(super) struct Gateway {
     pub(super) finished: VecDeque<runtime::Completion>,
     /// An attempt that has the workers for itself, and begins once this ticket is durable.
     pub(super) alone: Option<(BatchSeq, Box<Attempt>)>,
+    pub(super) breadcrumbs: runtime::Breadcrumbs,
+    /// The batch that counts the crashes of the last process; no attempt begins before it is
+    /// durable.
+    pub(super) counting: Option<BatchSeq>,
+    pub(super) lives: Arc<Mutex<Lives>>,
     /// Once a stop was asked for: when it waits for attempts no longer.
     pub(super) stop_by: Option<Millis>,
     pub(super) idle: bool,
@@ -173,6 +179,7 @@ impl Gateway {
             self.room.next_deadline(self.now.at),
             self.stop_by.filter(|by| self.now.at < *by),
             self.plant.next_deadline(),
+            self.life().well_at(),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);
         self.clock.until(at.min(self.now.at + LONGEST))
@@ -224,6 +231,7 @@ impl Gateway {
             self.with_core(CoreInput::Tick);
         }
         self.telemetry.tell_drops(self.now.at);
+        self.look_at_life();
         self.report_health();
     }
 
@@ -303,6 +311,9 @@ impl Gateway {
 
     fn durable(&mut self, ticket: BatchSeq) {
         self.with_broker(|broker, turn| broker.durable(ticket, turn));
+        if self.counting.take_if(|at| *at <= ticket).is_some() {
+            self.start_functions();
+        }
         if let Some((_, attempt)) = self.alone.take_if(|(at, _)| *at <= ticket) {
             self.start(*attempt);
         }

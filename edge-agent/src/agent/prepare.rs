@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use edge_core::id::LaneKey;
+use edge_core::id::DeviceId;
 use edge_core::op::StateKey;
 use edge_core::release::Release;
 use sync_protocol::bundle::Bundle;
@@ -265,8 +265,7 @@ impl Worker {
         let lanes = self.state.lanes(&profile.function, from).map_err(|e| e.to_string())?;
         let mut copied = Vec::new();
         for (lane, entries) in lanes {
-            let device =
-                if let LaneKey::Device(device) = &lane { Some(device.clone()) } else { None };
+            let device = lane.name().map(DeviceId::new);
             let entries = prepared
                 .migrate(from, device.as_ref(), entries)
                 .map_err(|fault| format!("migrate: {}: {}", fault.kind, fault.message))?;

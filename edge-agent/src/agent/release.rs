@@ -18,7 +18,25 @@ use crate::runtime::{FunctionProfile, Grants, Limits};
 pub(super) fn resolve(revision: &VerifiedRevision) -> Result<core::Release, String> {
     let manifest = revision.manifest();
     let app = &manifest.app;
-    let functions = manifest.functions.iter().map(|(name, function)| core::FunctionSpec {
+    let functions = manifest.functions.iter().map(|(name, function)| {
+        function_spec(app, name, function).map_err(|why| format!("functions.{name}: {why}"))
+    });
+    let triggers = manifest.triggers.iter().map(|(name, trigger)| {
+        trigger_spec(manifest, name, trigger).map_err(|why| format!("triggers.{name}: {why}"))
+    });
+    Ok(core::Release {
+        app: app.clone(),
+        revision: Digest(revision.digest().0),
+        functions: functions.collect::<Result<_, _>>()?,
+        triggers: triggers.collect::<Result<_, _>>()?,
+    })
+}
+
+fn function_spec(app: &str, name: &str, function: &Function) -> Result<core::FunctionSpec, String> {
+    let ordered = function.ordered.as_deref();
+    let ordered =
+        ordered.map(|text| text.parse().map_err(|err| format!("ordered: {text:?} {err}")));
+    Ok(core::FunctionSpec {
         id: function_id(app, name),
         state: scope(function.state),
         state_version: function.state_version,
@@ -29,15 +47,13 @@ pub(super) fn resolve(revision: &VerifiedRevision) -> Result<core::Release, Stri
             WhenFull::ShedOldest => core::WhenFull::ShedOldest,
             WhenFull::LatestPerKey => core::WhenFull::LatestPerKey,
         },
-    });
-    let triggers = manifest.triggers.iter().map(|(name, trigger)| {
-        trigger_spec(manifest, name, trigger).map_err(|why| format!("triggers.{name}: {why}"))
-    });
-    Ok(core::Release {
-        app: app.clone(),
-        revision: Digest(revision.digest().0),
-        functions: functions.collect(),
-        triggers: triggers.collect::<Result<_, _>>()?,
+        ordered: ordered.transpose()?,
+        reserved: function.limits.reserved,
+        pause: core::PausePolicy {
+            after: function.pause.after,
+            ms_min: Millis(function.pause.ms_min),
+            ms_max: Millis(function.pause.ms_max),
+        },
     })
 }
 
@@ -124,6 +140,7 @@ fn scope(scope: StateScope) -> core::StateScope {
         StateScope::Device => core::StateScope::Device,
         StateScope::Function => core::StateScope::Function,
         StateScope::None => core::StateScope::None,
+        StateScope::Lane => core::StateScope::Lane,
     }
 }
 

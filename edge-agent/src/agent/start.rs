@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use edge_broker::transport::{Listener, tls};
+use edge_core::effect::Pace;
 use edge_core::id::Epoch;
 use edge_core::input::{Crumb, Input as CoreInput};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -18,6 +19,7 @@ use super::clock::Clock;
 use super::commit::Commit;
 use super::gateway::{Ended, Gateway, Work};
 use super::inbox::{Inbound, Outlet, inbox};
+use super::lives::Lives;
 use super::plant::Plant;
 use super::prepare::PreparedApp;
 use super::state::State;
@@ -97,7 +99,7 @@ pub struct Agent {
     authors: AuthorKeys,
     runtime: Arc<Runtime>,
     breadcrumbs: Breadcrumbs,
-    crashed: Vec<Crashed>,
+    lives: Arc<Mutex<Lives>>,
     time_floor: Arc<TimeFloor>,
     outlet: Outlet,
     inbox: mpsc::UnboundedReceiver<Inbound>,
@@ -156,8 +158,9 @@ impl Agent {
             time_max: Duration::from_millis(settings.limits.compile_time_ms_max),
         };
         let runtime = Runtime::new(engine, compiler, Some(&cache))?;
-        let (breadcrumbs, crashed) =
-            Breadcrumbs::open(&data_dir).map_err(io_error("breadcrumbs"))?;
+        let breadcrumbs = Breadcrumbs::open(&data_dir).map_err(io_error("breadcrumbs"))?;
+        let lives = Lives::open(&data_dir, settings.safe_mode_after);
+        let lives = Arc::new(Mutex::new(lives.map_err(io_error("count of crashes"))?));
         let (outlet, inbox) = inbox();
         Ok(Self {
             settings,
@@ -165,7 +168,7 @@ impl Agent {
             authors,
             runtime: Arc::new(runtime),
             breadcrumbs,
-            crashed,
+            lives,
             time_floor: TimeFloor::new(0),
             outlet,
             inbox,
@@ -181,6 +184,10 @@ impl Agent {
     /// that returns without a sync fails.
     pub fn watch_syncs(&mut self, log: SyncLog) {
         self.sync_log = Some(log);
+    }
+
+    fn lives(&self) -> MutexGuard<'_, Lives> {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops the agent from another thread.
@@ -199,6 +206,8 @@ impl Agent {
         let entered = self.io.enter();
         let listener = control::bind(&socket).map_err(io_error(what))?;
         drop(entered);
+        // No other process answers there: this one is the next life of the data directory.
+        self.lives().begin();
         let outlet = self.outlet.clone();
         let serving = self.io.spawn(control::serve(listener, move |asked| {
             outlet.tell(Inbound::Asked(asked));
@@ -208,6 +217,7 @@ impl Agent {
             .build()
             .map_err(io_error("loop"))?;
         let ended = self.live(&own);
+        self.lives().end();
         serving.abort();
         // A leftover socket is replaced at the next start.
         let _ = std::fs::remove_file(&socket);
@@ -337,12 +347,15 @@ impl Agent {
             plant: self.plant.clone(),
             finished: Default::default(),
             alone: None,
+            breadcrumbs: self.breadcrumbs.clone(),
+            counting: None,
+            lives: Arc::clone(&self.lives),
             turns: Default::default(),
             stop_by: None,
             idle: false,
             failed: None,
         };
-        gateway.begin(apps, std::mem::take(&mut self.crashed));
+        gateway.begin(apps);
         gateway.uplink = self.uplink(&gateway, draw()?)?;
         gateway.resume_deployments();
         gateway.carry_out();
@@ -356,7 +369,7 @@ impl Agent {
 
 impl Gateway {
     /// Brings the core to where it may take inputs.
-    fn begin(&mut self, apps: Vec<PreparedApp>, crashed: Vec<Crashed>) {
+    fn begin(&mut self, apps: Vec<PreparedApp>) {
         let ledger = self.deployments.reconciler.ledger().clone();
         for app in apps {
             for prepared in &app.functions {
@@ -370,12 +383,29 @@ impl Gateway {
             let probation = entry.on_probation.then_some(super::deploy::PROBATION);
             self.with_core(CoreInput::Activate { release: app.release, probation });
         }
-        let alone = crashed.len() == 1;
+        self.begin_life();
+        let crashed = self.breadcrumbs.left();
+        let (alone, none) = (crashed.len() == 1, crashed.is_empty());
         for crash in crashed {
             let Crashed { job, event, run, function, likeness, .. } = crash;
             tracing::warn!(%function, %event, run, alone, "the process died during an attempt");
             let crumb = Crumb { job, event, run, function, likeness, alone };
             self.with_core(CoreInput::Crashed(crumb));
+        }
+        self.carry_out();
+        if none {
+            self.start_functions();
+        } else {
+            // What is known of the crash must not depend on the next one.
+            self.commit.awaited(Pace::Prompt, self.now.at);
+            self.counting = Some(self.commit.open());
+        }
+    }
+
+    /// The crashes before are counted, durably: attempts may start.
+    pub(super) fn start_functions(&mut self) {
+        if let Err(error) = self.breadcrumbs.settle() {
+            tracing::warn!(%error, "crashes may be counted once more");
         }
         self.with_core(CoreInput::Started);
         self.carry_out();

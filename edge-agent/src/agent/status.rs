@@ -23,6 +23,7 @@ impl Gateway {
             "uptime_s": self.clock.uptime_s(),
             "listeners": self.listeners,
             "degraded": self.degraded(&core),
+            "safe_mode_left_ms": self.safe_mode_left(),
             "clock": {
                 "synced": self.now.wall.quality == ClockQuality::Synced,
                 "error_ms": self.link.clock_error_ms,
@@ -87,6 +88,13 @@ impl Gateway {
             reasons.push(format!(
                 "the store is full: nothing new is acked until there is room on the disk or the \
                  control plane has taken records; {waiting} messages wait, their devices keep them"
+            ));
+        }
+        if let Some(left) = self.safe_mode_left() {
+            let (ends, seconds) = (self.life().ends(), left.0.div_ceil(1_000));
+            reasons.push(format!(
+                "safe mode: the process died {ends} times in a row; no function runs for {seconds} s \
+                 yet, or until `edge-agent resume`"
             ));
         }
         if let Some(error) = self.link.clock_error_ms {
@@ -162,8 +170,13 @@ fn core_reasons(core: &Status) -> Vec<String> {
         let (name, jobs) = (&function.function, function.jobs);
         if let Some(left) = function.paused_ms {
             let (faults, seconds) = (function.faults_in_row, left.0.div_ceil(1_000));
+            let how = match function.probing {
+                true => "and tried again now".to_owned(),
+                false => format!("for {seconds} s yet"),
+            };
             reasons.push(format!(
-                "{name} is paused after {faults} faults in a row, for {seconds} s yet; {jobs} wait"
+                "{name} is paused after {faults} faults in a row, {how}; {jobs} wait; \
+                 `edge-agent functions resume {name}` ends it"
             ));
         }
         if function.dormant && jobs > 0 {

@@ -93,9 +93,12 @@ impl Telemetry {
             | CoreEvent::Shed { .. }
             | CoreEvent::OutboxDropped { .. }
             | CoreEvent::FunctionPaused { .. }
+            | CoreEvent::SafeModeLeft
             | CoreEvent::ReceiptRefused { .. }
             | CoreEvent::CrashCounted { .. } => tracing::warn!(?event, "core"),
-            CoreEvent::Activated { .. } | CoreEvent::Deactivated { .. } => {
+            CoreEvent::Activated { .. }
+            | CoreEvent::Deactivated { .. }
+            | CoreEvent::FunctionResumed { .. } => {
                 tracing::info!(?event, "core");
             }
             event => tracing::debug!(?event, "core"),
@@ -140,11 +143,13 @@ fn told(event: &CoreEvent) -> Option<(LogLevel, &str, String)> {
         CoreEvent::Shed { function, event, reason, .. } => {
             (Warn, function.as_str(), format!("event {event} was shed ({reason:?})"))
         }
-        CoreEvent::FunctionPaused { function, faults, .. } => {
-            (Error, function.as_str(), format!("paused after {faults} faults in a row"))
+        CoreEvent::FunctionPaused { function, faults, again, .. } => {
+            let what = if *again { "still paused" } else { "paused" };
+            (Error, function.as_str(), format!("{what} after {faults} faults in a row"))
         }
+        CoreEvent::SafeModeLeft => (Info, "", "functions run again".to_owned()),
         CoreEvent::FunctionResumed { function } => {
-            (Info, function.as_str(), "works again".to_owned())
+            (Info, function.as_str(), "no longer paused".to_owned())
         }
         CoreEvent::OutboxDropped { from, to, reason, .. } => {
             (Warn, "", format!("records {} to {} were dropped ({reason:?})", from.0, to.0))

@@ -53,7 +53,7 @@ impl Grants {
         Err(Fault {
             kind: FaultKind::Denied,
             message: format!(
-                "state is not granted: set `state` to \"device\" or \"function\" in \
+                "state is not granted: set `state` to \"device\", \"function\" or \"lane\" in \
                  [functions.{name}] of holm.toml"
             ),
         })

@@ -84,6 +84,8 @@ pub fn invoke_once(
         }
         StateScope::Function => LaneKey::Function,
         StateScope::None => LaneKey::Job(JobId(0)),
+        // The profile does not tell the order, and one event is in one lane.
+        StateScope::Lane => LaneKey::Keyless,
     };
     let domain = StateDomain {
         function: profile.function.clone(),

@@ -208,6 +208,12 @@ fn core_changes(op: &CoreOp, positions: &mut Positions, out: &mut Vec<Change>) {
         CoreOp::PutScheduleMark { trigger, slot_s } => {
             out.push(put(Table::ScheduleMark, text(trigger.as_str()), encode(slot_s)));
         }
+        CoreOp::PutPause(row) => {
+            out.push(put(Table::Pause, text(row.function.as_str()), encode(row)));
+        }
+        CoreOp::DeletePause { function } => {
+            out.push(delete(Table::Pause, text(function.as_str())));
+        }
     }
 }
 

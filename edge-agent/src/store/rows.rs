@@ -41,6 +41,7 @@ impl Reader {
             outbox: self.outbox_rows()?,
             schedule_marks: self.schedule_marks()?,
             probations: self.table(Table::Probation)?,
+            pauses: self.table(Table::Pause)?,
         })
     }
 

@@ -44,11 +44,13 @@ pub enum Table {
     Will,
     /// Name -> bytes of the reconciler's ledger.
     Ledger,
+    /// Function -> pause.
+    Pause,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::JobProgress,
         Self::Job,
         Self::State,
@@ -67,6 +69,7 @@ impl Table {
         Self::Retained,
         Self::Will,
         Self::Ledger,
+        Self::Pause,
     ];
 
     /// Its name in redb: part of the format.
@@ -91,6 +94,7 @@ impl Table {
             Self::Retained => "retained",
             Self::Will => "will",
             Self::Ledger => "ledger",
+            Self::Pause => "pause",
         }
     }
 }
@@ -154,6 +158,8 @@ impl KeyBuf {
             LaneKey::Device(device) => self.u8(0).text(device.as_str()),
             LaneKey::Function => self.u8(1),
             LaneKey::Job(job) => self.u8(2).u64(job.0),
+            LaneKey::Key(key) => self.u8(3).text(key),
+            LaneKey::Keyless => self.u8(4),
         }
     }
 
@@ -257,6 +263,8 @@ impl<'a> KeyReader<'a> {
             0 => LaneKey::Device(edge_core::id::DeviceId::new(&self.text()?)),
             1 => LaneKey::Function,
             2 => LaneKey::Job(edge_core::id::JobId(self.u64()?)),
+            3 => LaneKey::Key(self.text()?.into()),
+            4 => LaneKey::Keyless,
             _ => return None,
         })
     }
@@ -296,8 +304,13 @@ mod tests {
 
     #[test]
     fn lanes_come_back() {
-        let lanes =
-            [LaneKey::Device(DeviceId::new("d\0x")), LaneKey::Function, LaneKey::Job(JobId(7))];
+        let lanes = [
+            LaneKey::Device(DeviceId::new("d\0x")),
+            LaneKey::Function,
+            LaneKey::Job(JobId(7)),
+            LaneKey::Key("7\0/é".into()),
+            LaneKey::Keyless,
+        ];
         for lane in lanes {
             let key = KeyBuf::new().lane(&lane).tail(b"rest").key();
             let mut reader = KeyReader::new(&key);

@@ -79,7 +79,7 @@ fn attempts() {
             let waits = invoke_through_workers(&prepared, None);
             println!("{case}: workers {}", percentiles(waits));
             let dir = tempfile::tempdir().unwrap();
-            let (crumbs, _) = Breadcrumbs::open(dir.path()).unwrap();
+            let crumbs = Breadcrumbs::open(dir.path()).unwrap();
             let waits = invoke_through_workers(&prepared, Some(crumbs));
             println!("{case}: workers + breadcrumbs {}", percentiles(waits));
         }

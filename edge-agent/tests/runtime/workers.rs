@@ -93,7 +93,7 @@ fn stopping_drops_what_was_not_started() {
 #[test]
 fn stopping_now_ends_what_loops() {
     let dir = tempfile::tempdir().unwrap();
-    let (breadcrumbs, _) = Breadcrumbs::open(dir.path()).unwrap();
+    let breadcrumbs = Breadcrumbs::open(dir.path()).unwrap();
     let (workers, completions) = pool(1, Some(breadcrumbs));
     let settings = EngineSettings { slots: 2, ..EngineSettings::default() };
     // One of its own: what ends here are all attempts of a runtime.
@@ -114,8 +114,7 @@ fn stopping_now_ends_what_loops() {
         panic!("{ended:?}")
     };
     assert_eq!(fault.kind, FaultKind::Timeout);
-    let (_, crashed) = Breadcrumbs::open(dir.path()).unwrap();
-    assert_eq!(crashed, []);
+    assert_eq!(Breadcrumbs::open(dir.path()).unwrap().left(), []);
 }
 
 enum Broken {
@@ -182,20 +181,21 @@ fn a_crash_of_the_process_names_what_was_in_work() {
         .status()
         .unwrap();
     assert!(!status.success());
-    let (_, crashed) = Breadcrumbs::open(dir.path()).unwrap();
+    let crumbs = Breadcrumbs::open(dir.path()).unwrap();
+    let crashed = crumbs.left();
     let [crashed] = crashed.as_slice() else { panic!("{crashed:?}") };
     assert_eq!((crashed.job, crashed.run), (JobId(42), 1));
     assert_eq!(crashed.function.as_str(), "app/rogue");
     assert_eq!(crashed.event, event("loop", b"").id);
-    let (_, none) = Breadcrumbs::open(dir.path()).unwrap();
-    assert_eq!(none, []);
+    crumbs.settle().unwrap();
+    assert_eq!(Breadcrumbs::open(dir.path()).unwrap().left(), []);
 }
 
 #[test]
 #[ignore = "run by the test above; it aborts"]
 fn crashes_while_a_function_runs() {
     let dir = std::env::var_os("HOLM_TEST_DIR").unwrap();
-    let (breadcrumbs, _) = Breadcrumbs::open(dir.as_ref()).unwrap();
+    let breadcrumbs = Breadcrumbs::open(dir.as_ref()).unwrap();
     let (workers, completions) = pool(2, Some(breadcrumbs));
     let rogue = prepare_with("rogue", |profile| profile.limits.time_ms = 60_000);
     workers.submit(invocation(41, &rogue, "fine")).map_err(|_| "full").unwrap();

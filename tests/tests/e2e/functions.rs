@@ -111,7 +111,7 @@ const CASES: &[Misbehaviour] = &[
         "stateless-in/state",
         "",
         500,
-        &["set `state` to \"device\" or \"function\" in [functions.stateless]"],
+        &["set `state` to \"device\", \"function\" or \"lane\" in [functions.stateless]"],
     ),
     case("rogue-in/panic", "boom", 500, &["on purpose: boom", "rogue.rs", "0: rogue::rogue"]),
     case(
@@ -124,18 +124,18 @@ const CASES: &[Misbehaviour] = &[
     case("rogue-in/big-frame", "", 500, &["raise `stack`", "big_frame"]),
 ];
 
-struct Device {
-    client: Client,
+pub(crate) struct Device {
+    pub(crate) client: Client,
     next_id: u16,
 }
 
 impl Device {
-    fn new(gateway: &Gateway, name: &str) -> Result<Self> {
+    pub(crate) fn new(gateway: &Gateway, name: &str) -> Result<Self> {
         let client = Client::connect(&Login::anonymous(gateway.address(), name))?;
         Ok(Self { client, next_id: 0 })
     }
 
-    fn send(&mut self, topic: &str, payload: &str) -> Result<u16> {
+    pub(crate) fn send(&mut self, topic: &str, payload: &str) -> Result<u16> {
         self.next_id = self.next_id % 60_000 + 1;
         self.client.queue(&Packet::Publish(Publish {
             dup: false,
@@ -153,7 +153,7 @@ impl Device {
     }
 
     /// The acks of everything that was sent, at most `within` after now.
-    fn acks(&mut self, count: usize, within: Duration) -> Result<()> {
+    pub(crate) fn acks(&mut self, count: usize, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         for n in 0..count {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -165,12 +165,12 @@ impl Device {
         Ok(())
     }
 
-    fn publish(&mut self, topic: &str, payload: &str) -> Result<()> {
+    pub(crate) fn publish(&mut self, topic: &str, payload: &str) -> Result<()> {
         self.send(topic, payload)?;
         self.acks(1, LONG)
     }
 
-    fn subscribe(&mut self, filter: &str) -> Result<()> {
+    pub(crate) fn subscribe(&mut self, filter: &str) -> Result<()> {
         let options = SubscribeOptions { qos: QoS::AtMostOnce, ..SubscribeOptions::default() };
         self.client.queue(&Packet::Subscribe(Subscribe {
             packet_id: PacketId::new(1).context("1 is a packet id")?,
@@ -186,7 +186,7 @@ impl Device {
 }
 
 /// A gateway whose app `rogue` is past its probation, and a device.
-fn rogue(dir: &Path, limits: &str) -> Result<(Gateway, Device)> {
+pub(crate) fn rogue(dir: &Path, limits: &str) -> Result<(Gateway, Device)> {
     let setup = Setup {
         author_keys: vec![author().key()?],
         more: format!("[limits]\n{limits}"),
@@ -308,7 +308,7 @@ fn a_quiet_function_is_quick_beside_three_that_loop() -> Result<()> {
     gateway.stop()
 }
 
-fn function<'a>(status: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn function<'a>(status: &'a Value, name: &str) -> &'a Value {
     let functions = status["core"]["functions"].as_array().into_iter().flatten();
     functions.into_iter().find(|f| f["function"] == name).unwrap_or(&Value::Null)
 }

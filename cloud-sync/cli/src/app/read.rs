@@ -8,10 +8,11 @@ use sync_protocol::filter::{check_filter, overlap};
 use sync_protocol::id::check_name;
 use sync_protocol::limits;
 use sync_protocol::manifest::{
-    Durability, Grants, Limits, MissedSlots, MqttSource, Retry, Schedule, ScheduleSource,
-    Source as TriggerSource, StateScope, Trigger, WhenFull,
+    Durability, Grants, Limits, MissedSlots, MqttSource, Ordered, Pause, Retry, Schedule,
+    ScheduleSource, Source as TriggerSource, Trigger, WhenFull,
 };
 
+use super::order::{no_level, read_order};
 use super::values::{DURATION, SIZE, choose, in_range, needed, one_of, small};
 use super::{App, Function, Source, Version};
 pub use edge_agent::toml_reader::Problem;
@@ -90,8 +91,9 @@ fn read_functions(
 
 fn read_function(section: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Function {
     let source = read_code(section, problems);
-    let state = one_of(section, "state", &STATES, problems);
-    let limits = read_limits(section, state, problems);
+    let (state, ordered) = read_order(section, problems);
+    let one_lane = state.lanes(ordered.as_deref()) == Some(Ordered::Function);
+    let limits = read_limits(section, one_lane, problems);
     let publish = section.strings("publish", problems);
     filters_are_good("publish", &publish, problems);
     let record = section.strings("record", problems);
@@ -105,6 +107,8 @@ fn read_function(section: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> 
         when_full: one_of(section, "when_full", &WHEN_FULL, problems),
         grants: Grants { publish: texts(publish), record: texts(record) },
         config: section.texts("config", problems),
+        ordered,
+        pause: read_pause(section, problems),
     }
 }
 
@@ -123,7 +127,7 @@ fn read_code(section: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Sour
 
 fn read_limits(
     section: &mut Section<'_, '_>,
-    state: StateScope,
+    one_lane: bool,
     problems: &mut Problems<'_>,
 ) -> Limits {
     let default = Limits::default();
@@ -141,8 +145,10 @@ fn read_limits(
     let publishes = number("publishes", 0, limits::PUBLISHES_MAX.into());
     let records = number("records", 0, limits::RECORDS_MAX.into());
     let concurrency = number("concurrency", 1, limits::CONCURRENCY_MAX.into());
-    if state == StateScope::Function && concurrency.is_some_and(|n| n > 1) {
-        let why = "`state = \"function\"` is one lane, so `concurrency` must be 1";
+    let most = concurrency.unwrap_or(default.concurrency.into());
+    let reserved = number("reserved", 0, most);
+    if one_lane && concurrency.is_some_and(|n| n > 1) {
+        let why = "all events of the function are in one lane, so `concurrency` must be 1";
         problems.add(&concurrency_span, why);
     }
     Limits {
@@ -157,14 +163,25 @@ fn read_limits(
         state_write_bytes: small(write).unwrap_or(default.state_write_bytes),
         state_bytes: state_bytes.unwrap_or(default.state_bytes),
         concurrency: small(concurrency).unwrap_or(default.concurrency),
+        reserved: small(reserved).unwrap_or(default.reserved),
     }
 }
 
-const STATES: [(&str, StateScope); 3] = [
-    ("device", StateScope::Device),
-    ("function", StateScope::Function),
-    ("none", StateScope::None),
-];
+fn read_pause(section: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Pause {
+    let default = Pause::default();
+    let after = section.number("pause_after", 1..=limits::PAUSE_AFTER_MAX.into(), problems);
+    let most = limits::PAUSE_MS_MOST;
+    let shortest = limits::PAUSE_MS_LEAST..=most;
+    let ms_min = in_range(section, "pause_min", DURATION, shortest, problems);
+    let ms_min = ms_min.unwrap_or(default.ms_min);
+    let ms_max = in_range(section, "pause_max", DURATION, ms_min..=most, problems);
+    Pause {
+        after: small(after).unwrap_or(default.after),
+        ms_min,
+        ms_max: ms_max.unwrap_or(default.ms_max.max(ms_min)),
+    }
+}
+
 const WHEN_FULL: [(&str, WhenFull); 4] = [
     ("hold", WhenFull::Hold),
     ("shed-newest", WhenFull::ShedNewest),
@@ -220,10 +237,11 @@ fn read_trigger(
     }
     let retry = read_retry(section, problems);
     let source = read_source(section, problems)?;
-    if let (TriggerSource::Mqtt(source), Some(known), Some(name)) = (&source, known, &function)
-        && !source.allow_loop
-    {
-        no_loop(name, known, &source.topics, problems);
+    if let (TriggerSource::Mqtt(source), Some(known), Some(name)) = (&source, known, &function) {
+        no_level(name, known, &source.topics, problems);
+        if !source.allow_loop {
+            no_loop(name, known, &source.topics, problems);
+        }
     }
     Some(Trigger { function: function?.value, source, retry })
 }

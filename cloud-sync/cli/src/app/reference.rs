@@ -107,11 +107,26 @@ pub const FUNCTION: Table = Table {
         ),
         key(
             "state",
-            "\"device\", \"function\" or \"none\"",
+            "\"device\", \"function\", \"lane\" or \"none\"",
             "\"device\"",
             "Whose state it is, and with it the order: events of one device are worked on one at a \
              time in order of arrival (`device`), or all events of the function are (`function`), \
-             or it has neither state nor order (`none`).",
+             or it has neither state nor order (`none`). With `ordered`, state is kept per lane \
+             (`lane`, the default then) or there is none (`none`).",
+        ),
+        key(
+            "ordered",
+            "\"topic\", \"topic[2]\", \"body.machine.id\", \"property.NAME\", \"device\" or \
+             \"function\"",
+            "none",
+            "By what events are ordered, instead of by device: events with the same key are in one \
+             lane, worked on one at a time in order of arrival, and a failing one holds its lane \
+             only. The key is the topic, a level of it (the first is 0), a text, number or truth \
+             value in a JSON body (up to 64 KiB; `7`, `7.0` and `\"7\"` are one key) or an MQTT 5 user \
+             property; up to 256 bytes. Events without such a key are in a lane of their own, and \
+             counted (`keyless` on `status`). Another order means other state: it begins empty, so \
+             raise `state_version` with it. It holds for all triggers of the function, because \
+             they share its state.",
         ),
         key(
             "state_version",
@@ -153,9 +168,30 @@ pub const FUNCTION: Table = Table {
             "concurrency",
             "number",
             "1",
-            "Attempts in work at once, in different lanes, {concurrency}. The gateway may allow \
-             less.",
+            "Attempts in work at once, in different lanes, {concurrency}. The gateway allows at \
+             most a quarter of its workers. What functions want beyond is shared fairly by the \
+             time that their attempts take.",
         ),
+        key(
+            "reserved",
+            "number",
+            "0",
+            "Of its concurrency, workers that the gateway keeps free for it, whatever other \
+             functions do. A gateway refuses an app that would leave less than a quarter of its \
+             workers, or less than 2, to everybody.",
+        ),
+        key(
+            "pause_after",
+            "number",
+            "10",
+            "So many different events in a row whose attempts fault (trap, time out, break a \
+             limit) pause the function, {pause_after}: it starts nothing, the gateway says so and \
+             tells the control plane. A rejection or a request to retry is no fault. After \
+             the pause one attempt is made; it ends the pause, or the next one is twice as long. \
+             `edge-agent functions resume APP/NAME` ends it by hand.",
+        ),
+        key("pause_min", "duration", "5 s", "The first pause, {pause}."),
+        key("pause_max", "duration", "5 min", "The longest pause, {pause}."),
         key(
             "when_full",
             "\"hold\", \"shed-newest\", \"shed-oldest\" or \"latest-per-key\"",
@@ -261,6 +297,8 @@ fn with_limits(text: &str) -> String {
         ("{record}", upto(limits::RECORD_BYTES_MAX.into())),
         ("{log}", upto(limits::LOG_BYTES_MAX.into())),
         ("{concurrency}", format!("1 to {}", limits::CONCURRENCY_MAX)),
+        ("{pause_after}", format!("1 to {}", limits::PAUSE_AFTER_MAX)),
+        ("{pause}", times(limits::PAUSE_MS_LEAST, limits::PAUSE_MS_MOST)),
         ("{retries}", format!("at most {}", limits::RETRIES_MAX)),
         ("{backoff}", duration_ms(limits::BACKOFF_MS_MAX)),
         ("{age}", times(limits::AGE_MS_MIN, limits::AGE_MS_MAX)),

@@ -240,8 +240,9 @@ pub struct StateTarget {
     pub gateway: String,
     /// The function: APP/FUNCTION
     pub function: String,
-    /// Only the state of this device; needed by `get`, unless the function has `state = "function"`
-    #[arg(long, short, value_name = "NAME")]
+    /// Only the state of this device, or of the lane with this key where the function is `ordered`;
+    /// needed by `get`, unless the function has `state = "function"`
+    #[arg(long, short, value_name = "NAME", visible_alias = "lane")]
     pub device: Option<String>,
 }
 

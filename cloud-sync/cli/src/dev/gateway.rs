@@ -111,6 +111,8 @@ fn settings(data: &Path, port: u16, device: &Device) -> Done<Settings> {
     let text = format!(
         "name = \"{GATEWAY}\"\n\
          data_dir = {data_dir}\n\
+         # Whoever develops ends it as it comes; that is no crash loop.\n\
+         safe_mode_after = 0\n\
          [[listeners]]\n\
          bind = \"127.0.0.1:{port}\"\n\
          [anonymous]\n\

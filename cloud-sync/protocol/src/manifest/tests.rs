@@ -15,6 +15,8 @@ fn good() -> Manifest {
         when_full: WhenFull::Hold,
         grants: Grants { publish: vec![publish.into()], record: vec!["*".into()] },
         config: [("threshold".to_owned(), "3".to_owned())].into(),
+        ordered: None,
+        pause: Pause::default(),
     };
     let trigger = |function: &str, source| Trigger {
         function: function.into(),
@@ -163,6 +165,95 @@ fn one_lane_means_one_at_a_time() {
     alarm.state = StateScope::None;
     alarm.limits.concurrency = CONCURRENCY_MAX;
     assert_eq!(manifest.problems(), []);
+}
+
+#[test]
+fn state_follows_the_order() {
+    let with = |state, ordered: &str| {
+        let mut manifest = good();
+        let smooth = manifest.functions.get_mut("smooth").unwrap();
+        smooth.state = state;
+        smooth.ordered = (!ordered.is_empty()).then(|| ordered.to_owned());
+        manifest
+    };
+    for (state, ordered) in [
+        (StateScope::Lane, "topic"),
+        (StateScope::Lane, "topic[2]"),
+        (StateScope::Lane, "body.machine.id"),
+        (StateScope::None, "device"),
+        (StateScope::None, "property.line"),
+    ] {
+        let manifest = with(state, ordered);
+        assert_eq!(manifest.problems(), [], "{ordered}");
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest));
+    }
+    for (state, ordered, word) in [
+        (StateScope::Lane, "", "needs it"),
+        (StateScope::Device, "topic", "follows the order"),
+        (StateScope::Function, "body.id", "follows the order"),
+        (StateScope::Lane, "device", "leave ordered out"),
+        (StateScope::None, "machine", "none of"),
+    ] {
+        let problems = with(state, ordered).problems();
+        let [problem] = &problems[..] else { panic!("{ordered}: {problems:?}") };
+        assert_eq!(problem.path, "functions.smooth.ordered");
+        assert!(problem.text.contains(word), "{problem}");
+    }
+}
+
+#[test]
+fn a_topic_level_that_no_message_has_is_a_mistake() {
+    let mut manifest = good();
+    let smooth = manifest.functions.get_mut("smooth").unwrap();
+    (smooth.state, smooth.ordered) = (StateScope::Lane, Some("topic[3]".to_owned()));
+    assert_eq!(paths(&manifest), ["triggers.readings.source.mqtt.topics"]);
+    let Source::Mqtt(source) = &mut manifest.triggers.get_mut("readings").unwrap().source else {
+        panic!("it is an mqtt trigger")
+    };
+    source.topics = vec!["sensors/#".to_owned()];
+    assert_eq!(manifest.problems(), [], "some may have it");
+}
+
+#[test]
+fn one_lane_by_order_means_one_at_a_time_too() {
+    let mut manifest = good();
+    let alarm = manifest.functions.get_mut("alarm").unwrap();
+    (alarm.state, alarm.ordered) = (StateScope::None, Some("function".to_owned()));
+    alarm.limits.concurrency = 2;
+    assert_eq!(paths(&manifest), ["functions.alarm.limits.concurrency"]);
+}
+
+#[test]
+fn reservations_and_pauses_are_bounded() {
+    let mut manifest = good();
+    let smooth = manifest.functions.get_mut("smooth").unwrap();
+    (smooth.limits.concurrency, smooth.limits.reserved) = (2, 2);
+    smooth.pause = Pause { after: 1, ms_min: 100, ms_max: 100 };
+    assert_eq!(manifest.problems(), []);
+    assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
+    let smooth = manifest.functions.get_mut("smooth").unwrap();
+    smooth.limits.reserved = 3;
+    smooth.pause = Pause { after: 0, ms_min: 200, ms_max: 199 };
+    assert_eq!(
+        paths(&manifest),
+        [
+            "functions.smooth.limits.reserved",
+            "functions.smooth.pause.after",
+            "functions.smooth.pause.ms_max",
+        ]
+    );
+}
+
+/// What a later version added stands in the bytes only where it says something, so that the
+/// digest of a manifest stays what it was.
+#[test]
+fn defaults_of_later_fields_are_left_out() {
+    let text = String::from_utf8(good().to_bytes()).unwrap();
+    for field in ["ordered", "reserved", "pause"] {
+        assert!(!text.contains(&format!("\"{field}\"")), "{field}");
+    }
+    let zero = text.replace("\"concurrency\":1", "\"concurrency\":1,\"reserved\":0");
+    assert_eq!(Manifest::from_bytes(zero.as_bytes()), Err(ManifestError::NotCanonical));
 }
 
 #[test]

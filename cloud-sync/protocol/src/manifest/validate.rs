@@ -4,17 +4,18 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::{
-    FORMAT, Function, Limits, Manifest, Problem, Retry, Schedule, Source, StateScope, Trigger,
+    FORMAT, Function, Limits, Manifest, Ordered, Pause, Problem, Retry, Schedule, Source,
+    StateScope, Trigger,
 };
-use crate::filter::{check_filter, overlap};
+use crate::filter::{check_filter, may_have_level, overlap};
 use crate::id::check_name;
 use crate::limits::{
     AGE_MS_MAX, AGE_MS_MIN, ARTIFACT_BYTES_MAX, BACKOFF_MS_MAX, BUNDLE_BYTES_MAX, CONCURRENCY_MAX,
     CONFIG_KEYS_MAX, CONFIG_VALUE_BYTES_MAX, FILTERS_MAX, FUNCTIONS_MAX, LABEL_BYTES_MAX,
-    LOG_BYTES_MAX, MANIFEST_BYTES_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POSITION_MAX,
-    PUBLISH_BYTES_MAX, PUBLISHES_MAX, RECORD_BYTES_MAX, RECORDS_MAX, RETRIES_MAX, SERIES_MAX,
-    STACK_BYTES_MAX, STACK_BYTES_MIN, STATE_BYTES_MAX, STATE_WRITE_BYTES_MAX, TIME_MS_MAX,
-    TRIGGERS_MAX,
+    LOG_BYTES_MAX, MANIFEST_BYTES_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, PAUSE_AFTER_MAX,
+    PAUSE_MS_LEAST, PAUSE_MS_MOST, POSITION_MAX, PUBLISH_BYTES_MAX, PUBLISHES_MAX,
+    RECORD_BYTES_MAX, RECORDS_MAX, RETRIES_MAX, SERIES_MAX, STACK_BYTES_MAX, STACK_BYTES_MIN,
+    STATE_BYTES_MAX, STATE_WRITE_BYTES_MAX, TIME_MS_MAX, TRIGGERS_MAX,
 };
 
 /// What was found so far.
@@ -101,10 +102,8 @@ fn function(path: &str, name: &str, function: &Function, found: &mut Findings) {
     found.range(&format!("{path}.size"), function.size, 1..=ARTIFACT_BYTES_MAX);
     limits(&format!("{path}.limits"), &function.limits, found);
     found.range(&format!("{path}.state_version"), function.state_version, 1..=u32::MAX);
-    if function.state == StateScope::Function && function.limits.concurrency > 1 {
-        let text = "state = \"function\" means one lane, so concurrency must be 1";
-        found.add(&format!("{path}.limits.concurrency"), text);
-    }
+    order(path, function, found);
+    pause(&format!("{path}.pause"), function.pause, found);
     found.filters(&format!("{path}.grants.publish"), &function.grants.publish);
     series(&format!("{path}.grants.record"), &function.grants.record, found);
     let path = format!("{path}.config");
@@ -118,6 +117,32 @@ fn function(path: &str, name: &str, function: &Function, found: &mut Findings) {
             let text = format!("value of {key:?} has over {CONFIG_VALUE_BYTES_MAX} bytes");
             found.add(&path, text);
         }
+    }
+}
+
+/// A lane owns state: what orders the events says whose state it is.
+fn order(path: &str, function: &Function, found: &mut Findings) {
+    let at = format!("{path}.ordered");
+    let ordered = function.ordered.as_deref().map(str::parse::<Ordered>);
+    match (&ordered, function.state) {
+        (Some(Err(error)), _) => {
+            found
+                .add(&at, format!("{:?} {error}", function.ordered.as_deref().unwrap_or_default()));
+        }
+        (Some(Ok(_)), StateScope::Device | StateScope::Function) => {
+            let text = "state follows the order: with ordered, state is \"lane\" or \"none\"";
+            found.add(&at, text);
+        }
+        (Some(Ok(Ordered::Device | Ordered::Function)), StateScope::Lane) => {
+            let text = "is what state alone says; leave ordered out and name it as state";
+            found.add(&at, text);
+        }
+        (None, StateScope::Lane) => found.add(&at, "state = \"lane\" needs it"),
+        _ => {}
+    }
+    if function.lanes() == Some(Ordered::Function) && function.limits.concurrency > 1 {
+        let text = "all events are in one lane, so concurrency must be 1";
+        found.add(&format!("{path}.limits.concurrency"), text);
     }
 }
 
@@ -145,6 +170,17 @@ fn limits(path: &str, limits: &Limits, found: &mut Findings) {
     found.range(&at("state_write_bytes"), written, 0..=STATE_WRITE_BYTES_MAX);
     found.range(&at("state_bytes"), limits.state_bytes, 0..=STATE_BYTES_MAX);
     found.range(&at("concurrency"), limits.concurrency, 1..=CONCURRENCY_MAX);
+    if limits.reserved > limits.concurrency {
+        let text = format!("{} is above the concurrency {}", limits.reserved, limits.concurrency);
+        found.add(&at("reserved"), text);
+    }
+}
+
+fn pause(path: &str, pause: Pause, found: &mut Findings) {
+    let at = |field: &str| format!("{path}.{field}");
+    found.range(&at("after"), pause.after, 1..=PAUSE_AFTER_MAX);
+    found.range(&at("ms_min"), pause.ms_min, PAUSE_MS_LEAST..=PAUSE_MS_MOST);
+    found.range(&at("ms_max"), pause.ms_max, pause.ms_min.min(PAUSE_MS_MOST)..=PAUSE_MS_MOST);
 }
 
 fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found: &mut Findings) {
@@ -161,6 +197,9 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
                 found.add(&path, "needs at least one topic filter");
             }
             found.filters(&path, &source.topics);
+            if let Some(Ordered::TopicLevel(level)) = function.and_then(Function::lanes) {
+                has_level(&path, &source.topics, level, found);
+            }
             if let (Some(function), false) = (function, source.allow_loop) {
                 own_loop(&path, &source.topics, &function.grants.publish, found);
             }
@@ -173,6 +212,18 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
         }
     }
     retry(&format!("{path}.retry"), &trigger.retry, found);
+}
+
+/// Messages that can never have the level that the function is ordered by are a mistake.
+fn has_level(path: &str, topics: &[String], level: u8, found: &mut Findings) {
+    let short = |topic: &&String| !may_have_level(topic, level);
+    for topic in topics.iter().take(FILTERS_MAX).filter(short) {
+        let text = format!(
+            "{topic:?} has no level {level}, by which its function is ordered (topic[{level}]; the \
+             first level is 0)"
+        );
+        found.add(path, text);
+    }
 }
 
 /// A function that may publish to what wakes it can run for ever.

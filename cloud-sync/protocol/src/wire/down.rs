@@ -146,7 +146,7 @@ pub enum Request {
     StateList {
         /// `app/function`.
         function: String,
-        /// Only this device's; `None` for all of it.
+        /// Only of this lane; `None` for all of it.
         device: Option<String>,
         /// Keys that begin so.
         prefix: String,
@@ -159,7 +159,7 @@ pub enum Request {
     StateGet {
         /// `app/function`.
         function: String,
-        /// The lane's device; `None` for state of the whole function.
+        /// The lane, as [`StateAt`] names it.
         device: Option<String>,
         /// The key.
         key: String,
@@ -170,7 +170,7 @@ pub enum Request {
     StateReset {
         /// `app/function`.
         function: String,
-        /// Only this device's; `None` for all of it.
+        /// Only of this lane; `None` for all of it.
         device: Option<String>,
     },
     /// The payload of a dead letter; a long one in pieces.
@@ -186,7 +186,8 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateAt {
-    /// The lane's device; `None` for state of the whole function.
+    /// The lane: a device, or the key by which the function is ordered, empty where events have
+    /// none; `None` for state of the whole function.
     pub device: Option<String>,
     /// The key.
     pub key: String,

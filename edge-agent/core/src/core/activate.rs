@@ -50,6 +50,7 @@ impl Core {
         let stopped = self.apps.is_stopped(&app);
         for spec in &release.functions {
             self.queue.install(spec, release.revision, turn.at());
+            self.keep_pause(&spec.id, release.revision, turn);
             self.queue.stop(&spec.id, stopped);
             for job in self.queue.jobs_of(&spec.id) {
                 self.take_over(job, turn);
@@ -135,7 +136,7 @@ impl Core {
         }
     }
 
-    fn write_mark(&mut self, app: &str, pace: Pace, turn: &mut Turn<'_>) {
+    pub(super) fn write_mark(&mut self, app: &str, pace: Pace, turn: &mut Turn<'_>) {
         let op = match self.apps.mark(app) {
             Some(mark) => CoreOp::PutProbation(Box::new(mark.clone())),
             None => CoreOp::DeleteProbation { app: app.to_owned() },

@@ -18,6 +18,7 @@ use crate::id::{DeliveryId, FunctionId, JobId, LaneKey, MessageId};
 use crate::input::Patience;
 use crate::message::Message;
 use crate::op::{CoreOp, DeadReason, Event, Job, Progress};
+use crate::order::Subject;
 use crate::queue::Room;
 use crate::release::{Durability, TriggerSpec, WhenFull};
 use crate::time::Millis;
@@ -141,7 +142,7 @@ impl Core {
     /// The lanes in which this message must not be overtaken.
     fn ordered_lanes(&self, targets: &Targets, message: &Message) -> Lanes {
         let lane = |trigger: &Arc<TriggerSpec>| {
-            let lane = self.queue.lane(&trigger.function, message.device.as_ref(), JobId(0));
+            let lane = self.queue.lane(&trigger.function, message.into(), JobId(0));
             (trigger.function.clone(), lane)
         };
         let mut lanes: Lanes =
@@ -295,7 +296,7 @@ impl Core {
         let job = Job {
             id,
             function: trigger.function.clone(),
-            lane: self.queue.lane(&trigger.function, event.device.as_ref(), id),
+            lane: self.queue.lane(&trigger.function, Subject::from(&*event), id),
             event,
             admitted_at: turn.at(),
             progress,
@@ -307,6 +308,10 @@ impl Core {
             trigger: trigger.id.clone(),
             event: job.event.id,
         });
+        if job.lane == LaneKey::Keyless {
+            let (function, event) = (job.function.clone(), job.event.id);
+            turn.event(CoreEvent::Keyless { function, event });
+        }
         self.queue.admit(job, turn.at() + trigger.retry.age_max);
         id
     }
@@ -325,7 +330,7 @@ impl Core {
                 WhenFull::Hold | WhenFull::ShedNewest => return false,
                 WhenFull::ShedOldest => (self.queue.oldest_idle(function), ShedReason::Oldest),
                 WhenFull::LatestPerKey => {
-                    let lane = self.queue.lane(function, event.device.as_ref(), JobId(0));
+                    let lane = self.queue.lane(function, event.into(), JobId(0));
                     (self.queue.oldest_idle_in(function, &lane), ShedReason::Replaced)
                 }
             };

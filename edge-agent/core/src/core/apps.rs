@@ -161,6 +161,22 @@ impl Apps {
         Trial::Failed
     }
 
+    /// Spans begin now: before, nothing ran. Returns the apps whose marks changed.
+    pub(super) fn begin_spans(&mut self, now: Millis) -> Vec<String> {
+        let mut changed = Vec::new();
+        for (name, app) in &self.apps {
+            let span = app.policy.and_then(|policy| policy.span);
+            if let Some(mark) = self.marks.get_mut(name)
+                && let Some(span) = span.filter(|_| mark.failed.is_none())
+            {
+                mark.since = now;
+                self.spans.set(name.clone(), now + span);
+                changed.push(name.clone());
+            }
+        }
+        changed
+    }
+
     /// An app whose span is over: it has passed.
     pub(super) fn pop_due(&mut self, now: Millis) -> Option<String> {
         self.spans.pop_due(now)

@@ -26,12 +26,13 @@ impl Core {
                 Due::Probing(function) => turn.event(CoreEvent::FunctionProbing { function }),
             }
         }
-        while let Some(app) = self.apps.pop_due(turn.at()) {
+        let acting = !self.settings.safe_mode;
+        while acting && let Some(app) = self.apps.pop_due(turn.at()) {
             self.tell_probation(&app, Trial::Passed, turn);
         }
         // Room that came with the above goes to those that waited in time.
         self.retry_held(turn);
-        while let Some(no) = self.holds.pop_due(turn.at()) {
+        while acting && let Some(no) = self.holds.pop_due(turn.at()) {
             self.release(no, turn);
         }
         if self.phase == Phase::Running {

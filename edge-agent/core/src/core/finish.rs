@@ -133,9 +133,7 @@ impl Core {
         let error = format!("{}: {}", fault.kind, fault.message);
         match self.apps.fault(function.app(), &error) {
             Trial::NotOnProbation => {
-                if let Some((until, faults)) = self.queue.fault(&function, turn.at()) {
-                    turn.event(CoreEvent::FunctionPaused { function, faults, until });
-                }
+                self.note_fault(id, &function, turn);
                 self.queue.count_attempt(id);
                 self.retry_or_give_up(id, error, turn);
             }
@@ -210,9 +208,7 @@ impl Core {
     /// The function said what it meant to say: it works.
     fn answered(&mut self, id: JobId, turn: &mut Turn<'_>) {
         let function = self.function_of(id);
-        if self.queue.answered(&function) {
-            turn.event(CoreEvent::FunctionResumed { function });
-        }
+        self.note_answer(id, &function, turn);
     }
 
     fn function_of(&self, id: JobId) -> FunctionId {

@@ -101,6 +101,7 @@ impl Core {
             self.give_up(job, DeadReason::FunctionGone, None, turn);
         }
         self.queue.uninstall(function);
+        self.forget_pause(function, turn);
     }
 
     pub(super) fn redrive(&mut self, letter: &DeadLetter, turn: &mut Turn<'_>) {

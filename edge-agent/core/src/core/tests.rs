@@ -14,18 +14,22 @@ use crate::message::{Message, Origin, PROPERTY_BOOT_ID, PROPERTY_SEQUENCE, Prope
 use crate::op::{CoreOp, DeadLetter, OutboxRecord, StateKey};
 use crate::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
 use crate::release::{
-    Durability, FunctionSpec, ProbationPolicy, Release, RetryPolicy, StateScope, TriggerSource,
-    WhenFull,
+    Durability, FunctionSpec, PausePolicy, ProbationPolicy, Release, RetryPolicy, StateScope,
+    TriggerSource, WhenFull,
 };
 use crate::time::{ClockQuality, WallTime};
 use crate::topic::{Topic, TopicFilter};
 
 mod admission;
 mod bounds;
+mod lanes;
 mod outcomes;
+mod pauses;
 mod releases;
 mod restarts;
+mod safe_mode;
 mod serial;
+mod sharing;
 mod store;
 
 use store::Store;
@@ -164,7 +168,7 @@ impl World {
 
     fn finish(&mut self, job: JobId, outcome: Outcome) -> Vec<Effect> {
         let attempt = self.running[&job].attempt;
-        self.tell(Input::Finished { job, attempt, outcome })
+        self.tell(Input::Finished { job, attempt, outcome, ran_us: 1_000 })
     }
 
     /// The one running job.
@@ -255,7 +259,15 @@ fn function(name: &str) -> FunctionSpec {
         state_version: 1,
         concurrency: 4,
         when_full: WhenFull::Hold,
+        ordered: None,
+        reserved: 0,
+        pause: PausePolicy::default(),
     }
+}
+
+/// By what its events are ordered.
+fn ordered(spec: FunctionSpec, by: &str) -> FunctionSpec {
+    FunctionSpec { ordered: Some(by.parse().unwrap()), ..spec }
 }
 
 /// `app/trigger` wakes `app/function` on `filter`.
@@ -272,6 +284,13 @@ fn trigger(name: &str, function: &str, filter: &str) -> TriggerSpec {
 fn release(revision: u8, functions: Vec<FunctionSpec>, triggers: Vec<TriggerSpec>) -> Arc<Release> {
     let app = functions[0].id.app().to_owned();
     Arc::new(Release { app, revision: Digest([revision; 32]), functions, triggers })
+}
+
+/// One function `a/f` on `in/#` that is paused after so many events that fault.
+fn pausing(after: u16) -> Arc<Release> {
+    let spec =
+        FunctionSpec { pause: PausePolicy { after, ..PausePolicy::default() }, ..function("a/f") };
+    release(1, vec![spec], vec![trigger("a/t", "a/f", "in/#")])
 }
 
 /// One function `a/f` on `in/#`.

@@ -1,8 +1,8 @@
 //! The life of a job in the queue: into its lane, to its head, out.
 
-use crate::id::{DeviceId, FunctionId, JobId, LaneKey};
+use crate::id::{FunctionId, JobId, LaneKey};
 use crate::op::{Job, Progress};
-use crate::release::StateScope;
+use crate::order::{Subject, lane};
 use crate::time::Millis;
 
 use super::function::Function;
@@ -96,10 +96,10 @@ impl Queue {
         self.refresh(&function);
     }
 
-    /// Lays out a function's lanes anew after its state scope changed. Nothing of it runs.
+    /// Lays out a function's lanes anew after its order changed. Nothing of it runs.
     pub(super) fn lay_lanes(&mut self, key: &FunctionId, now: Millis) {
         let function = function_of(&mut self.functions, key);
-        let scope = function.scope();
+        let lanes = function.lanes_by().cloned();
         let jobs: Vec<JobId> = function.jobs.iter().copied().collect();
         for id in &jobs {
             self.unplace(*id);
@@ -107,7 +107,7 @@ impl Queue {
         function_of(&mut self.functions, key).lanes.clear();
         for id in &jobs {
             let entry = self.jobs.get_mut(id).expect("invariant: a function's jobs exist");
-            entry.job.lane = lane_key(scope, entry.job.event.device.as_ref(), *id);
+            entry.job.lane = lane(lanes.as_ref(), Subject::from(&*entry.job.event), *id);
             let lane = entry.job.lane.clone();
             if function_of(&mut self.functions, key).join_lane(lane, *id) {
                 self.place(*id, now);
@@ -131,7 +131,8 @@ impl Queue {
         assert!(function.jobs.insert(id), "a job is in the queue once");
         let is_head = function.join_lane(job.lane.clone(), id);
         let runs = job.progress.runs;
-        self.jobs.insert(id, Entry { job, cost, attempt: None, runs, too_old_at: None });
+        self.jobs
+            .insert(id, Entry { job, cost, attempt: None, charge: None, runs, too_old_at: None });
         if is_head {
             // A new job has no time before which it may not start; a restored one waits for it.
             self.place(id, Millis(0));
@@ -177,7 +178,11 @@ impl Queue {
         assert!(entry.attempt.take().is_some(), "only a running attempt ends");
         let function = function_of(&mut self.functions, &entry.job.function);
         assert!(function.running > 0 && self.running > 0, "running attempts are counted");
+        if !function.in_own_slots() {
+            self.common_running -= 1;
+        }
         function.running -= 1;
+        function.health.stopped(id);
         self.running -= 1;
         if self.suspect_running == Some(id) {
             self.suspect_running = None;
@@ -210,14 +215,5 @@ impl Function {
                 true
             }
         }
-    }
-}
-
-pub(super) fn lane_key(scope: StateScope, device: Option<&DeviceId>, job: JobId) -> LaneKey {
-    match scope {
-        // An event without a device belongs to the gateway itself, the empty device.
-        StateScope::Device => LaneKey::Device(device.cloned().unwrap_or_else(|| DeviceId::new(""))),
-        StateScope::Function => LaneKey::Function,
-        StateScope::None => LaneKey::Job(job),
     }
 }

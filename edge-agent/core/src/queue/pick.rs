@@ -1,7 +1,6 @@
-//! Which attempt starts next: a suspect, once nothing else is in work; else the functions that may
-//! start something take turns, and each starts the oldest of its ready lanes.
-
-use std::ops::Bound::{Excluded, Unbounded};
+//! Which attempt starts next: a suspect, once nothing else is in work; else one of a function that
+//! has a slot of its own free; else one of the function whose turn it is. Each starts the oldest of
+//! its ready lanes.
 
 use crate::effect::Attempt;
 use crate::id::{AttemptId, FunctionId, JobId};
@@ -13,13 +12,14 @@ impl Queue {
     /// Notes whether a function may start something. To be called after every change of it.
     pub(super) fn refresh(&mut self, key: &FunctionId) {
         let Some(function) = self.functions.get(key) else { return };
-        if function.may_start() && !function.ready.is_empty() {
-            if !self.eligible.contains(key) {
-                self.eligible.insert(key.clone());
-            }
-        } else {
-            self.eligible.remove(key);
+        let waits = function.may_start() && !function.ready.is_empty();
+        let own = waits && function.running < function.reserved();
+        if !own {
+            self.own_ready.remove(key);
+        } else if !self.own_ready.contains(key) {
+            self.own_ready.insert(key.clone());
         }
+        self.fair.wait(key, waits && !own);
     }
 
     /// Starts one attempt, if a slot is free and something may start.
@@ -43,13 +43,13 @@ impl Queue {
     }
 
     fn next_in_turn(&mut self) -> Option<JobId> {
-        let after_last = self.served.as_ref().and_then(|last| {
-            self.eligible.range::<FunctionId, _>((Excluded(last), Unbounded)).next()
-        });
-        let function = after_last.or_else(|| self.eligible.first())?.clone();
+        let function = match self.own_ready.first() {
+            Some(function) => function.clone(),
+            None if self.has_common_slot() => self.fair.next()?,
+            None => return None,
+        };
         let job = self.functions[&function].ready.first().copied();
-        self.served = Some(function);
-        Some(job.expect("invariant: an eligible function has a ready lane"))
+        Some(job.expect("invariant: a function that may start something has a ready lane"))
     }
 
     fn start_job(&mut self, id: JobId) -> Attempt {
@@ -69,7 +69,13 @@ impl Queue {
         assert!(lane.first() == id, "only the head of a lane starts");
         lane.turn_to(Head::Running);
         function.running += 1;
+        function.health.started(id);
         self.running += 1;
+        if !function.in_own_slots() {
+            self.common_running += 1;
+            let entry = self.jobs.get_mut(&id).expect("invariant: it was there just now");
+            entry.charge = Some(self.fair.begin(&job.function));
+        }
         let live = function.live.as_ref().expect("invariant: only live functions start");
         assert!(function.running <= live.cap && self.running <= self.slots, "slots are bounded");
         let attempt = Attempt {

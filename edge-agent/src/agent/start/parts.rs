@@ -58,7 +58,7 @@ impl Agent {
                 epoch,
                 worker_slots: u16::try_from(self.runtime.settings().slots).unwrap_or(u16::MAX),
                 first_attempt: self.next_attempt,
-                safe_mode: false,
+                safe_mode: self.lives().safe_mode(),
             },
             rows,
         )

@@ -13,6 +13,10 @@ fn function(name: &str) -> FunctionStatus {
         faults_in_row: 0,
         paused_ms: None,
         dormant: false,
+        probing: false,
+        concurrency: 1,
+        reserved: 0,
+        worker_us: 0,
     }
 }
 
@@ -56,7 +60,8 @@ fn each_reason_is_a_sentence() {
         core_reasons(&core),
         [
             "3 messages wait for their acks: the queue of a function is full",
-            "a/f is paused after 5 faults in a row, for 2 s yet; 7 wait",
+            "a/f is paused after 5 faults in a row, for 2 s yet; 7 wait; `edge-agent functions \
+             resume a/f` ends it",
             "a/g is not deployed; 2 events wait for it",
             "a starts nothing: its revision failed",
         ]

@@ -180,11 +180,10 @@ fn the_other_policies() {
 fn a_paused_function_takes_no_acks_from_others() {
     let mut spec = function("a/f");
     spec.concurrency = 1;
+    spec.pause.after = 1;
     let functions = vec![spec, function("a/g")];
     let triggers = vec![trigger("a/t", "a/f", "in/#"), trigger("a/u", "a/g", "in/#")];
-    let mut settings = settings();
-    settings.limits.pause_after_faults = 1;
-    let mut world = World::with(settings, &[&release(1, functions, triggers)]);
+    let mut world = World::with(settings(), &[&release(1, functions, triggers)]);
     let mut device = 0;
     while world.core.status(world.now()).functions[0].jobs < 20 {
         device += 1;

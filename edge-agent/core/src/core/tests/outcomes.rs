@@ -80,11 +80,13 @@ fn an_outcome_of_another_attempt_changes_nothing() {
     let attempt = world.running[&JobId(1)].attempt;
     for (job, attempt) in [(1, attempt.0 + 1), (2, attempt.0), (1, 0)] {
         let (job, attempt) = (JobId(job), AttemptId(attempt));
-        let effects = world.tell(Input::Finished { job, attempt, outcome: puts("k", "v") });
+        let effects =
+            world.tell(Input::Finished { job, attempt, outcome: puts("k", "v"), ran_us: 0 });
         assert_eq!(effects, [Effect::Event(CoreEvent::StaleOutcome { job, attempt })]);
     }
     world.finish_the_job(puts("k", "v"));
-    let effects = world.tell(Input::Finished { job: JobId(1), attempt, outcome: done() });
+    let effects =
+        world.tell(Input::Finished { job: JobId(1), attempt, outcome: done(), ran_us: 0 });
     assert!(ops(&effects).is_empty(), "it ended before");
 }
 
@@ -173,9 +175,7 @@ fn a_loop_of_functions_ends_as_dead_letter() {
 
 #[test]
 fn a_function_that_faults_is_paused_and_tried_again() {
-    let mut settings = settings();
-    settings.limits.pause_after_faults = 3;
-    let mut world = World::with(settings, &[&simple()]);
+    let mut world = World::with(settings(), &[&pausing(3)]);
     for n in 0..9 {
         world.deliver(message("in/x", &n.to_string(), "x"));
     }

@@ -170,7 +170,7 @@ fn an_outcome_from_before_a_rebuild_is_not_taken() {
     world.tell(Input::Started);
     assert_ne!(world.running[&JobId(1)].attempt, old);
     let (job, attempt) = (JobId(1), old);
-    world.tell(Input::Finished { job, attempt, outcome: puts("k", "stale") });
+    world.tell(Input::Finished { job, attempt, outcome: puts("k", "stale"), ran_us: 0 });
     assert!(world.applied.state.is_empty() && world.running.contains_key(&job));
 }
 

@@ -2,9 +2,10 @@
 //! serial run over it.
 //!
 //! The app: `f` keeps a log per device, records, and publishes to `g`, which keeps one log for
-//! all; `h` has no state and sheds; `k` wants the latest of each device only. Devices 0 to 2
-//! number their messages, device 3 does not. The oracles are those of DESIGN, section 10, as far
-//! as the core sees them: A1 to A6 and A11.
+//! all; `h` has no state and sheds; `k` wants the latest of each device only; `m` is ordered by a
+//! level of the topic, `p` by a property that device 3 does not send. Devices 0 to 2 number their
+//! messages, device 3 does not. The oracles are those of DESIGN, section 10, as far as the core
+//! sees them: A1 to A6 and A11.
 
 use proptest::prelude::*;
 
@@ -73,6 +74,7 @@ fn the_release(revision: u8) -> Arc<Release> {
         state,
         when_full,
         concurrency,
+        pause: PausePolicy { after: 4, ..PausePolicy::default() },
         ..function(name)
     };
     let functions = vec![
@@ -80,12 +82,16 @@ fn the_release(revision: u8) -> Arc<Release> {
         spec("a/g", StateScope::Function, WhenFull::Hold, 2),
         spec("a/h", StateScope::None, WhenFull::ShedNewest, 1),
         spec("a/k", StateScope::Device, WhenFull::LatestPerKey, 1),
+        ordered(spec("a/m", StateScope::Lane, WhenFull::Hold, 2), "topic[1]"),
+        ordered(spec("a/p", StateScope::Lane, WhenFull::Hold, 2), "property.holm-boot-id"),
     ];
     let triggers = vec![
         trigger("a/tf", "a/f", "in/#"),
         trigger("a/tg", "a/g", "mid/#"),
         trigger("a/th", "a/h", "in/#"),
         trigger("a/tk", "a/k", "in/+"),
+        trigger("a/tm", "a/m", "in/+"),
+        trigger("a/tp", "a/p", "in/+"),
     ];
     release(revision, functions, triggers)
 }
@@ -109,7 +115,6 @@ impl Life {
             dead_letters_max: 5,
             devices_max: 3,
             outbox_bytes_max: 20_000,
-            pause_after_faults: 4,
             ..Limits::default()
         };
         settings.worker_slots = 8;
@@ -218,7 +223,7 @@ impl Life {
         let job = JobId(pick as u64 % 50);
         let attempt = AttemptId(self.world.core.next_attempt() + 5);
         let before = self.world.applied.clone();
-        self.world.tell(Input::Finished { job, attempt, outcome: puts("log", "stale") });
+        self.world.tell(Input::Finished { job, attempt, outcome: puts("log", "stale"), ran_us: 0 });
         let same = |a: &Store, b: &Store| a.state == b.state && a.jobs == b.jobs;
         assert!(same(&before, &self.world.applied));
     }

@@ -14,6 +14,7 @@ pub(super) struct Store {
     pub(super) letters: BTreeMap<(EventId, FunctionId), DeadLetter>,
     pub(super) marks: BTreeMap<TriggerId, u64>,
     pub(super) probations: BTreeMap<String, ProbationMark>,
+    pub(super) pauses: BTreeMap<FunctionId, PauseRow>,
 }
 
 impl Store {
@@ -76,6 +77,12 @@ impl Store {
             CoreOp::PutScheduleMark { trigger, slot_s } => {
                 self.marks.insert(trigger, slot_s);
             }
+            CoreOp::PutPause(row) => {
+                self.pauses.insert(row.function.clone(), *row);
+            }
+            CoreOp::DeletePause { function } => {
+                self.pauses.remove(&function);
+            }
         }
     }
 
@@ -92,6 +99,7 @@ impl Store {
             outbox: StreamId::ALL.into_iter().map(|stream| self.outbox(stream)).collect(),
             schedule_marks: self.marks.iter().map(|(t, slot)| (t.clone(), *slot)).collect(),
             probations: self.probations.values().cloned().collect(),
+            pauses: self.pauses.values().cloned().collect(),
         }
     }
 

@@ -84,11 +84,14 @@ impl Reference {
         let sent: u64 = self.sent.values().sum();
         assert_eq!(all.len() as u64, sent, "in the end every message is acked");
         for sent in all {
-            for function in ["a/f", "a/g", "a/h", "a/k"] {
+            for function in ["a/f", "a/g", "a/h", "a/k", "a/m", "a/p"] {
                 self.check_ends(function, sent, replaced.contains(&sent));
             }
         }
-        for function in ["a/f", "a/g", "a/k"] {
+        for (key, log) in state {
+            Self::check_domain(key, std::str::from_utf8(log).unwrap());
+        }
+        for function in ["a/f", "a/g", "a/k", "a/m", "a/p"] {
             let logs = state.iter().filter(|(key, _)| key.function.as_str() == function);
             let entries: Vec<&str> = logs
                 .flat_map(|(_, log)| std::str::from_utf8(log).unwrap().split_whitespace())
@@ -113,6 +116,22 @@ impl Reference {
                 assert_eq!(ends.done + ends.dead, expected, "{what}");
             }
         }
+    }
+
+    /// State is of the events of its lane and of no others.
+    fn check_domain(key: &StateKey, log: &str) {
+        let belongs = |entry: &str| {
+            let (device, _) = entry.split_once(':').unwrap();
+            match (key.function.as_str(), &key.lane) {
+                ("a/f" | "a/k", LaneKey::Device(of)) => of.as_str() == device,
+                ("a/g", LaneKey::Function) => true,
+                ("a/m", LaneKey::Key(of)) => device.strip_prefix('d') == Some(&**of),
+                ("a/p", LaneKey::Key(of)) => &**of == "b007" && device != format!("d{PLAIN}"),
+                ("a/p", LaneKey::Keyless) => device == format!("d{PLAIN}"),
+                _ => false,
+            }
+        };
+        assert!(log.split_whitespace().all(belongs), "{key:?} {log}");
     }
 
     /// A11: a serial run over what was done, in the order of sending, gives the same state.

@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod answers;
 mod clock;
 mod commit;
 mod deliveries;

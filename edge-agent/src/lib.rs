@@ -9,6 +9,7 @@ pub mod auth;
 pub mod control;
 pub mod enroll;
 pub mod identity;
+pub mod letters;
 pub mod open_files;
 pub mod runtime;
 pub mod settings;

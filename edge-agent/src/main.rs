@@ -12,8 +12,9 @@ use edge_agent::open_files;
 use edge_agent::settings::Settings;
 use serde::Deserialize as _;
 use serde_json::Value;
-use sync_protocol::wire::{LetterAt, Request as Ask, StateAt};
+use sync_protocol::wire::{Request as Ask, StateAt};
 
+mod dead_letters;
 mod show;
 
 const DEFAULT_CONFIG: &str = "/etc/holm/agent.toml";
@@ -85,14 +86,8 @@ enum Command {
         #[command(flatten)]
         config: Config,
     },
-    /// List dead letters, newest first.
-    DeadLetters {
-        /// At most so many.
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
-        #[command(flatten)]
-        config: Config,
-    },
+    /// Look at dead letters, redrive and purge them.
+    DeadLetters(dead_letters::Arguments),
     /// List the state of a function.
     State {
         /// `app/function`.
@@ -178,14 +173,7 @@ fn run(command: Command) -> Result<(), String> {
         Command::Undeploy { app, config } => {
             ask(&config.config, &Request::Undeploy { app }).map(|_| ())
         }
-        Command::DeadLetters { limit, config } => {
-            let page = |next: Option<&Value>| Ask::DeadLetters { after: letter_at(next), limit };
-            let mut letters = rows(&config.config, page)?;
-            letters.sort_by_key(|letter| std::cmp::Reverse(letter["unix_ms"].as_u64()));
-            letters.truncate(limit as usize);
-            print_json(&Value::Array(letters));
-            Ok(())
-        }
+        Command::DeadLetters(arguments) => dead_letters::run(arguments),
         Command::State { function, device, config } => {
             let page = |next: Option<&Value>| Ask::StateList {
                 function: function.clone(),
@@ -237,12 +225,6 @@ fn rows(config: &Path, page: impl Fn(Option<&Value>) -> Ask) -> Result<Vec<Value
         }
         next = behind;
     }
-}
-
-fn letter_at(next: Option<&Value>) -> Option<LetterAt> {
-    let next = next?;
-    let function = next["function"].as_str()?.to_owned();
-    Some(LetterAt { function, event: next["event"].as_str()?.parse().ok()? })
 }
 
 fn print_json(value: &Value) {

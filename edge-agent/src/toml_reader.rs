@@ -4,9 +4,12 @@
 //! A [`Section`] is asked for the keys it may hold; what nobody asked for is an unknown key. So the
 //! list of known keys can never differ from the keys that are read.
 
+mod json;
+
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -239,6 +242,21 @@ impl<'a, 't> Section<'a, 't> {
                 Some(text) => found.push(At { value: text.to_owned(), span: item.span() }),
                 // The others are read all the same: their problems are told too.
                 None => problems.add(&item.span(), format!("`{key}` must be {wanted}")),
+            }
+        }
+        found
+    }
+
+    /// An array of anything, each item as JSON; what JSON cannot say is a problem.
+    pub fn values(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Vec<At<Value>> {
+        let Some(list) = self.typed(key, "an array", problems, DeValue::as_array) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for item in list.value {
+            match json::of(item) {
+                Ok(value) => found.push(At { value, span: item.span() }),
+                Err((span, why)) => problems.add(&span, format!("`{key}`: {why}")),
             }
         }
         found

@@ -89,6 +89,7 @@ fn publish_all(address: SocketAddr, client: u16, log: &SyncLog) {
                 topic: Topic::new(&format!("kept/{client}")).unwrap(),
                 packet_id: PacketId::new(sent),
                 expiry_s: None,
+                subscription_ids: Vec::new(),
                 properties: Properties::default(),
                 payload: Bytes::from([MARK, &id].concat()),
             }));

@@ -57,7 +57,7 @@ pub fn run(options: &Options, interrupt: &Interrupt, tell: &mut dyn FnMut(&str))
     for step in script::write(options.length, options.seed) {
         wait_until(begun + step.at, interrupt)?;
         let what = cast.act(step.act).with_context(|| format!("{:?}", step.act))?;
-        events.push((begun.elapsed().as_secs_f64(), step.act, what));
+        events.extend(what.map(|what| (begun.elapsed().as_secs_f64(), step.act, what)));
         if begun.elapsed() >= told + Duration::from_secs(60) {
             told = begun.elapsed();
             tell(&format!("  {:>5} s   {} events", told.as_secs(), events.len()));
@@ -65,8 +65,9 @@ pub fn run(options: &Options, interrupt: &Interrupt, tell: &mut dyn FnMut(&str))
     }
     wait_until(begun + options.length, interrupt)?;
     tell("the devices stop; waiting until everything is worked off and stored upstream");
-    let seen = cast.finish()?;
+    cast.rest()?;
     let samples = sampler.finish()?;
+    let seen = cast.finish()?;
     Ok(Report::of(options, begun, events, samples, &seen))
 }
 

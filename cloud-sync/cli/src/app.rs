@@ -18,7 +18,9 @@ use sync_protocol::manifest::{
 
 use crate::failure::{Done, Exit, Failure, read_file};
 
+mod destinations;
 mod order;
+mod patterns;
 mod read;
 pub mod reference;
 mod values;

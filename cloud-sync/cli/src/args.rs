@@ -9,11 +9,13 @@ mod fleet;
 mod messages;
 mod overview;
 
-pub use develop::{Build, Invoke, KeyCommand, Keys, New};
+pub use develop::{
+    Build, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
+};
 pub use fleet::{
     App, Cloud, CloudCommand, CloudInit, Context, ContextCommand, DeadLetterCommand, DeadLetters,
-    Deploy, Dev, Gateway, GatewayCommand, Login, Logs, OneLetter, State, StateCommand, StateTarget,
-    Status, Targets,
+    Deploy, Dev, Gateway, GatewayCommand, LetterFilter, Login, Logs, OneLetter, SomeLetters, State,
+    StateCommand, StateTarget, Status, Targets,
 };
 pub use messages::{Broker, Publish, Subscribe};
 pub use overview::command;
@@ -62,6 +64,8 @@ pub enum Command {
     Build(Build),
     /// Run one function here on one event or more, without a broker
     Invoke(Invoke),
+    /// Try the event filters of an app
+    Filter(Filter),
     /// Run control plane, gateway and a simulated device in this process
     Dev(Dev),
     /// Make and show the keys that sign apps

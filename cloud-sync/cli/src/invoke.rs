@@ -22,11 +22,11 @@ use sync_protocol::manifest;
 use crate::app::{App, Function, Project};
 use crate::args::Invoke;
 use crate::build;
+use crate::events;
 use crate::failure::{Done, Exit, Failure};
 use crate::out::Out;
 use crate::state_file::StateFile;
 
-mod events;
 mod print;
 
 const STATE_FILE_BYTES_MAX: u64 = 64 << 20;
@@ -44,7 +44,7 @@ pub fn run(args: &Invoke, out: &Out) -> Done {
         let problem = format!("{} has no function `{name}`", project.file.display());
         Failure::new(Exit::NotFound, problem).next(format!("its functions: {}", names.join(", ")))
     })?;
-    let events = events::read(args, &project.dir)?;
+    let events = events::read(&args.events, &project.dir)?;
     let mut session = Session::new(&project.app, name, function, args.state.as_deref())?;
     let component = if args.no_build {
         build::kept_component(&project, name)?

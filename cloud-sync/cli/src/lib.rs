@@ -19,7 +19,9 @@ pub mod context;
 pub mod dead_letters;
 pub mod deploy;
 pub mod dev;
+pub mod events;
 pub mod failure;
+pub mod filter;
 pub mod fleet;
 pub mod http;
 pub mod input;
@@ -84,6 +86,7 @@ fn run(command: &Command, global: &Global, out: &Out) -> Done {
         Command::New(args) => new::run(args, out),
         Command::Build(args) => build::run(args, global, out),
         Command::Invoke(args) => invoke::run(args, out),
+        Command::Filter(args) => filter::run(args, out),
         Command::Keys(args) => keys::run(args, global, out),
         Command::Login(args) => context::login(args, global, out),
         Command::Context(args) => context::run(args, global, out),

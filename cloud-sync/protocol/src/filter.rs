@@ -23,6 +23,9 @@ pub enum FilterError {
     /// 4.7.1-2.
     #[error("has `+` where it may only be a whole level")]
     SingleLevel,
+    /// A topic to publish to names one topic (4.7.1).
+    #[error("holds a wildcard")]
+    Wildcard,
     /// Reserved for the gateway itself.
     #[error("begins with `$`, which is reserved for the gateway")]
     Reserved,
@@ -64,6 +67,15 @@ pub fn check_filter(filter: &str) -> Result<(), FilterError> {
         }
     }
     Ok(())
+}
+
+/// Checks a topic that a manifest names to publish to.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn check_topic(topic: &str) -> Result<(), FilterError> {
+    check_filter(topic)?;
+    if topic.contains(['+', '#']) { Err(FilterError::Wildcard) } else { Ok(()) }
 }
 
 /// Whether some topic matches both valid filters. Where in doubt it says yes.

@@ -9,8 +9,8 @@
 //! The policy at a full queue share belongs to the function, not to a trigger, because the share
 //! does: several triggers fill one queue.
 //!
-//! Schedules and orders are read by the gateway's own parsers, so that an expression means the same
-//! to who writes it and to who runs it. The order belongs to the function as well: a lane owns
+//! Schedules, event filters and orders are read by the gateway's own parsers, so that an expression
+//! means the same to who writes it and to who runs it. The order belongs to the function as well: a lane owns
 //! state, and two triggers of one function must not disagree about whose.
 
 mod validate;
@@ -24,6 +24,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use edge_core::order::{OrderError, Ordered};
+pub use edge_core::pattern::{EventFilter, PatternProblem};
 pub use edge_core::schedule::{Schedule, ScheduleError};
 
 use crate::id::Digest;
@@ -254,6 +255,32 @@ pub struct Trigger {
     /// What happens when attempts fail.
     #[serde(default)]
     pub retry: Retry,
+    /// Where it is told that an event is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<Destination>,
+    /// Where it is told that an event was given up, in addition to its dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Destination>,
+}
+
+/// Where the end of an event is told; at least one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Destination {
+    /// A topic, granted to the trigger's function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// A function of this app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// A record for the control plane.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cloud: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Source of events.
@@ -278,6 +305,10 @@ pub struct MqttSource {
     /// Whether the function may publish to what wakes it.
     #[serde(default)]
     pub allow_loop: bool,
+    /// Patterns, any of which an event must match; none: every event is wanted. The grammar is
+    /// that of [`edge_core::pattern`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filter: Vec<serde_json::Value>,
 }
 
 /// How long the ack of a message may wait for company.
@@ -323,6 +354,31 @@ pub struct Retry {
     pub backoff_ms: Vec<u64>,
     /// Age at which an event is given up, in milliseconds of gateway time.
     pub age_ms_max: u64,
+    /// Whether each wait is drawn at random.
+    #[serde(skip_serializing_if = "Jitter::is_none")]
+    pub jitter: Jitter,
+    /// Whether the age also counts on the wall clock, where that was synced at admission and is
+    /// now: then time without power counts.
+    #[serde(skip_serializing_if = "is_false")]
+    pub age_by_wall: bool,
+}
+
+/// How a wait before a retry is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Jitter {
+    /// The whole wait.
+    #[default]
+    None,
+    /// Evenly between zero and the whole wait.
+    Full,
+}
+
+impl Jitter {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 impl Default for Retry {
@@ -331,6 +387,8 @@ impl Default for Retry {
             retries_max: RETRIES_DEFAULT,
             backoff_ms: BACKOFF_MS_DEFAULT.to_vec(),
             age_ms_max: AGE_MS_DEFAULT,
+            jitter: Jitter::None,
+            age_by_wall: false,
         }
     }
 }

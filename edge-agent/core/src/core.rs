@@ -15,13 +15,18 @@
 //! - **Determinism.** The same inputs give the same effects.
 //!
 //! The parts: [`mod@admit`] (deliveries and what finds a place), [`mod@finish`] (outcomes),
-//! [`mod@activate`] (revisions), [`mod@letters`] (events given up), [`mod@clock`] (what time
-//! brings), [`mod@pauses`] (functions that fault), [`mod@safe`] (after a crash loop).
+//! [`mod@activate`] (revisions), [`mod@letters`] (events given up), [`mod@filtered`] (events
+//! nobody wants), [`mod@destinations`] (where ends are told), [`mod@backoff`] (waits and ages),
+//! [`mod@clock`] (what time brings), [`mod@pauses`] (functions that fault), [`mod@safe`] (after a
+//! crash loop).
 
 mod activate;
 mod admit;
 mod apps;
+mod backoff;
 mod clock;
+mod destinations;
+mod filtered;
 mod finish;
 mod letters;
 mod pauses;
@@ -50,6 +55,7 @@ use crate::time::{Millis, Now};
 use crate::turn::Turn;
 
 use apps::Apps;
+use filtered::FilteredCounts;
 use pauses::Pauses;
 
 /// What a core is made with.
@@ -139,6 +145,9 @@ pub struct Core {
     /// Functions and events during which the former process died before the event was durable:
     /// its sender sends it again. At most one for each worker.
     strays: BTreeSet<(FunctionId, u64)>,
+    filtered: FilteredCounts,
+    /// Whether the wall clock was synced at the last input.
+    synced: bool,
 }
 
 impl Core {
@@ -174,6 +183,8 @@ impl Core {
             slots: Slots::new(rows.schedule_marks),
             counters: Counters::default(),
             strays: BTreeSet::new(),
+            filtered: FilteredCounts::default(),
+            synced: false,
             settings,
         }
     }
@@ -181,6 +192,7 @@ impl Core {
     /// Takes one input and appends what is to be done. `now.at` never goes back.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Effect>) {
         let mut turn = Turn::new(now, self.counters, out);
+        self.note_clock(&mut turn);
         self.run_due(&mut turn);
         self.take(input, &mut turn);
         // What the input made due, and room that it made.
@@ -219,7 +231,7 @@ impl Core {
     /// Whether a message would wake a function.
     #[must_use]
     pub fn wakes(&self, message: &Message) -> bool {
-        !self.routes.targets(&message.topic).is_empty()
+        !self.routes.route(message).targets.is_empty()
     }
 
     /// A snapshot.
@@ -239,6 +251,7 @@ impl Core {
             devices: count(self.dedupe.devices()),
             counters: self.counters,
             safe_mode: self.settings.safe_mode,
+            triggers: self.filtered.status(&self.routes),
         }
     }
 

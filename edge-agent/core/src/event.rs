@@ -33,6 +33,9 @@ pub enum CoreEvent {
     Keyless { function: FunctionId, event: EventId },
     /// No trigger wants this message.
     Unrouted { topic: Topic },
+    /// A message matches the trigger's topics, but none of its patterns; `not_json`: one might
+    /// have matched, but the payload cannot be read as JSON.
+    Filtered { trigger: TriggerId, not_json: bool },
     /// A message id came again.
     Repeat { id: MessageId },
     /// A message id came that is too old to tell whether it came before; it runs.
@@ -111,14 +114,18 @@ pub enum CoreEvent {
 }
 
 /// Why a dead letter was not taken up again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedriveRefusal {
     /// There is no such letter (any more).
+    #[error("it is no longer there")]
     Unknown,
     /// Its function or trigger is not deployed.
+    #[error("its function or trigger is not deployed: deploy it, or purge the letter")]
     FunctionGone,
     /// The function's queue has no room: try later.
+    #[error("the queue of its function is full: try again when it has worked some off")]
     Full,
     /// The gateway is stopping.
+    #[error("the gateway is stopping: try again after the restart")]
     Stopping,
 }

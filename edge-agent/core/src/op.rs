@@ -59,6 +59,8 @@ pub struct Job {
     pub admitted_at: Millis,
     /// Progress over its attempts.
     pub progress: Progress,
+    /// Wall label of admission, for triggers whose events age by the wall clock.
+    pub admitted_wall: WallTime,
 }
 
 /// What is known of a job's attempts so far.

@@ -249,6 +249,10 @@ impl Queue {
         live.map_or(0, |live| live.spec.state_version)
     }
 
+    pub(crate) fn jobs(&self) -> Vec<JobId> {
+        self.jobs.keys().copied().collect()
+    }
+
     pub(crate) fn jobs_of(&self, function: &FunctionId) -> Vec<JobId> {
         let jobs = self.functions.get(function).map(|function| &function.jobs);
         jobs.map(|jobs| jobs.iter().copied().collect()).unwrap_or_default()
@@ -270,6 +274,10 @@ impl Queue {
             entry.too_old_at = Some(at);
             self.ages.set(job, at);
         }
+    }
+
+    pub(crate) fn is_too_old(&self, job: JobId, now: Millis) -> bool {
+        self.jobs.get(&job).and_then(|entry| entry.too_old_at).is_some_and(|at| at <= now)
     }
 
     /// Attempts of an app that are running.

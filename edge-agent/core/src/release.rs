@@ -1,9 +1,13 @@
 //! A revision of an app, resolved: what the core needs to route, queue and judge.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::destination::Destinations;
 use crate::id::{Digest, FunctionId, TriggerId};
 use crate::order::Ordered;
+use crate::pattern::EventFilter;
 use crate::time::Millis;
 use crate::topic::TopicFilter;
 
@@ -133,6 +137,12 @@ pub struct TriggerSpec {
     pub retry: RetryPolicy,
     /// Whether the ack may wait to spare the card.
     pub durability: Durability,
+    /// Which messages are worth a job; `None`: all of them.
+    pub filter: Option<Arc<EventFilter>>,
+    /// Where it is told that an event is done.
+    pub on_success: Option<Destinations>,
+    /// Where it is told that an event was given up, in addition to its dead letter.
+    pub on_failure: Option<Destinations>,
 }
 
 /// Source of events.
@@ -150,6 +160,8 @@ pub enum TriggerSource {
         /// What to do about slots missed without power or clock.
         missed: MissedSlots,
     },
+    /// Ends of events of another trigger, which names this one as its destination.
+    Destination,
 }
 
 /// What to do about missed schedule slots.
@@ -183,6 +195,20 @@ pub struct RetryPolicy {
     pub backoff: Vec<Millis>,
     /// Age at which an event is given up, in gateway time.
     pub age_max: Millis,
+    /// Whether each wait is drawn at random.
+    pub jitter: Jitter,
+    /// Whether the age also counts on the wall clock, where that was synced at both ends.
+    pub age_by_wall: bool,
+}
+
+/// How a wait before a retry is drawn, so that what failed together does not come again together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Jitter {
+    /// The whole wait.
+    #[default]
+    None,
+    /// Evenly between zero and the whole wait.
+    Full,
 }
 
 impl Default for RetryPolicy {
@@ -191,6 +217,8 @@ impl Default for RetryPolicy {
             retries_max: 2,
             backoff: vec![Millis::from_secs(60), Millis::from_secs(120)],
             age_max: Millis::from_secs(6 * 3_600),
+            jitter: Jitter::None,
+            age_by_wall: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::id::{FunctionId, RecordSeq, StreamId};
+use crate::id::{FunctionId, RecordSeq, StreamId, TriggerId};
 use crate::time::Millis;
 
 /// The core at one moment. Durations in milliseconds.
@@ -30,6 +30,19 @@ pub struct Status {
     pub counters: Counters,
     /// The process kept dying: no attempt starts.
     pub safe_mode: bool,
+    /// By trigger, those that filter.
+    pub triggers: Vec<TriggerStatus>,
+}
+
+/// What a trigger's filter kept from its function, since the start of the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TriggerStatus {
+    /// Which.
+    pub trigger: TriggerId,
+    /// Events that no pattern wanted.
+    pub filtered: u64,
+    /// Events that a pattern might have wanted, but the payload could not be read as JSON.
+    pub filtered_not_json: u64,
 }
 
 /// One function's part of the queue.
@@ -134,4 +147,8 @@ pub struct Counters {
     pub slots_missed: u64,
     /// Events without a key for the order that their function asks for.
     pub keyless: u64,
+    /// Events that no pattern of their trigger wanted.
+    pub filtered: u64,
+    /// Events whose payload could not be read as JSON, which a pattern of their trigger asks for.
+    pub filtered_not_json: u64,
 }

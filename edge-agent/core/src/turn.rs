@@ -53,6 +53,8 @@ impl Counters {
             CoreEvent::BelowWindow { .. } => self.below_window += 1,
             CoreEvent::Keyless { .. } => self.keyless += 1,
             CoreEvent::Unrouted { .. } => self.unrouted += 1,
+            CoreEvent::Filtered { not_json: false, .. } => self.filtered += 1,
+            CoreEvent::Filtered { not_json: true, .. } => self.filtered_not_json += 1,
             CoreEvent::Held { .. } => self.held += 1,
             CoreEvent::Refused { .. } => self.refused += 1,
             CoreEvent::Done { .. } => self.done += 1,

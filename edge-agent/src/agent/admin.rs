@@ -6,35 +6,57 @@ use edge_core::input::Input as CoreInput;
 use edge_core::op::{CoreOp, DeadLetter, StateKey};
 use edge_core::order;
 use edge_core::reconcile::Input as Reconcile;
+use edge_core::time::Millis;
 use serde_json::{Map, Value, json};
 use sync_protocol::id as wire;
-use sync_protocol::limits::REPLY_BYTES_MAX;
-use sync_protocol::wire::{Command, LetterAt, Reply, Request as Ask, StateAt};
+use sync_protocol::wire::{Command, LetterAt, Request as Ask, StateAt};
 
+use super::answers::Asker;
 use super::gateway::Gateway;
 use super::pages::{self, Page};
 use super::plant::Moment;
 use crate::control::{Answer, Asked, Request};
 use crate::store::StateRow;
-use crate::uplink::{Heard, Say};
+use crate::uplink::Heard;
 
 /// Bytes of state that one page looks at.
 const SCAN_BYTES_MAX: usize = 1 << 20;
 
 impl Gateway {
     pub(super) fn asked(&mut self, asked: Asked) {
-        let answer = match asked.request {
-            Request::Ask(ask) => self.ask(&ask),
-            Request::Deploy { bundle } => return self.deploy_local(bundle, asked.answer),
-            Request::Undeploy { app } => self.undeploy_local(app),
-            Request::ResumeFunction { function } => self.resume_function(&function),
-            Request::Resume => match self.resume_life() {
-                true => Ok(Value::Null),
-                false => Err("the gateway is not in safe mode".to_owned()),
-            },
-        };
-        // A client that left is no error.
-        let _ = asked.answer.send(answer);
+        match asked.request {
+            Request::Ask(ask) => self.ask_for(Asker::Here(asked.answer), &ask),
+            Request::Deploy { bundle } => self.deploy_local(bundle, asked.answer),
+            Request::Undeploy { app } => {
+                let answer = self.undeploy_local(app);
+                self.answer(Asker::Here(asked.answer), answer);
+            }
+            Request::ResumeFunction { function } => {
+                let answer = self.resume_function(&function);
+                self.answer(Asker::Here(asked.answer), answer);
+            }
+            Request::Resume => {
+                let answer = match self.resume_life() {
+                    true => Ok(Value::Null),
+                    false => Err("the gateway is not in safe mode".to_owned()),
+                };
+                self.answer(Asker::Here(asked.answer), answer);
+            }
+        }
+    }
+
+    /// What changes something is answered when it is durable.
+    fn ask_for(&mut self, asker: Asker, ask: &Ask) {
+        let changes =
+            matches!(ask, Ask::Redrive { .. } | Ask::Discard { .. } | Ask::StateReset { .. });
+        if changes && self.answers.is_full() {
+            let busy = "too many changes wait for the store: ask again in a moment";
+            return self.answer(asker, Err(busy.to_owned()));
+        }
+        match self.ask(ask) {
+            Ok(answer) if changes => self.answer_when_durable(asker, Ok(answer)),
+            answer => self.answer(asker, answer),
+        }
     }
 
     /// What the uplink heard.
@@ -67,14 +89,7 @@ impl Gateway {
             }
             Heard::Desired(desired) => self.desired(desired),
             Heard::Fetched { digest, result } => self.fetched(digest, result),
-            Heard::Command(Command { id, request }) => {
-                let result = self.ask(&request).map(|value| value.to_string());
-                let result = result.and_then(|text| match text.len() {
-                    0..=REPLY_BYTES_MAX => Ok(text),
-                    bytes => Err(format!("the answer is too long for one message: {bytes} bytes")),
-                });
-                self.say(Say::Reply(Reply { id, result }));
-            }
+            Heard::Command(Command { id, request }) => self.ask_for(Asker::Cloud(id), &request),
         }
     }
 
@@ -82,7 +97,7 @@ impl Gateway {
         match ask {
             Ask::Status => Ok(self.status()),
             Ask::Logs { for_s } => {
-                let until = self.now.at + edge_core::time::Millis::from_secs(u64::from(*for_s));
+                let until = self.now.at + Millis::from_secs(u64::from(*for_s));
                 self.telemetry.feed.follow(until);
                 Ok(Value::Null)
             }
@@ -147,6 +162,9 @@ impl Gateway {
 
     fn redrive(&mut self, function: &str, event: wire::EventId) -> Answer {
         let letter = self.letter(&FunctionId::new(function), own_event(event))?;
+        if let Some(refusal) = self.core.redrive_refusal(&letter) {
+            return Err(format!("{} of {function}: {refusal}", letter.event.id));
+        }
         self.with_core(CoreInput::Redrive { letter: Box::new(letter) });
         Ok(Value::Null)
     }
@@ -157,7 +175,10 @@ impl Gateway {
         // One more than wanted tells whether there is another page.
         let letters = self.reader.dead_letters(from, limit + 1).map_err(|err| err.to_string())?;
         let mut page = Page::default();
-        let taken = letters.iter().take(limit).take_while(|letter| page.push(letter_json(letter)));
+        let taken = letters
+            .iter()
+            .take(limit)
+            .take_while(|letter| page.push(letter_json(letter, self.now.at)));
         let taken = taken.count();
         let next = (taken > 0 && taken < letters.len()).then(|| {
             let last = &letters[taken - 1];
@@ -283,7 +304,7 @@ fn own_event(event: wire::EventId) -> EventId {
     EventId { epoch: Epoch(event.epoch), n: event.n }
 }
 
-fn letter_json(letter: &DeadLetter) -> Value {
+fn letter_json(letter: &DeadLetter, now: Millis) -> Value {
     let mut row = Map::new();
     for (name, value) in [
         ("function", json!(letter.function.as_str())),
@@ -295,6 +316,8 @@ fn letter_json(letter: &DeadLetter) -> Value {
         ("error", json!(letter.error)),
         ("attempts", json!(letter.attempts)),
         ("unix_ms", json!(letter.time.unix_ms)),
+        ("age_ms", json!(now.since(letter.at))),
+        ("time_unix_ms", json!(letter.event.time.unix_ms)),
     ] {
         row.insert(name.to_owned(), value);
     }

@@ -23,6 +23,7 @@ use edge_core::time::{Millis, Now};
 use tokio::sync::mpsc;
 
 use super::access::Access;
+use super::answers::Answers;
 use super::clock::Clock;
 use super::commit::Commit;
 use super::deliveries::Deliveries;
@@ -122,6 +123,7 @@ pub(super) struct Gateway {
     pub(super) lives: Arc<Mutex<Lives>>,
     /// Once a stop was asked for: when it waits for attempts no longer.
     pub(super) stop_by: Option<Millis>,
+    pub(super) answers: Answers,
     pub(super) idle: bool,
     pub(super) failed: Option<store::StoreError>,
 }
@@ -323,6 +325,7 @@ impl Gateway {
             self.grown.pop_front();
             self.say(Say::Durable { stream, seq });
         }
+        self.give_answers(ticket);
         self.carry_out();
     }
 

@@ -1,15 +1,21 @@
 //! A verified manifest, resolved for the core and for the runtime.
 
+use std::sync::Arc;
+
 use edge_core::id::{Digest, FunctionId, TriggerId};
+use edge_core::pattern::EventFilter;
 use edge_core::release as core;
 use edge_core::time::Millis;
 use edge_core::topic::TopicFilter;
 use sync_protocol::manifest::{
-    Durability, Function, Manifest, MissedSlots, Source, StateScope, Trigger, WhenFull,
+    Durability, Function, Jitter, Manifest, MissedSlots, Source, StateScope, Trigger, WhenFull,
 };
 use sync_protocol::revision::VerifiedRevision;
 
+use self::destinations::End;
 use crate::runtime::{FunctionProfile, Grants, Limits};
+
+mod destinations;
 
 /// The release as the core takes it.
 ///
@@ -21,14 +27,17 @@ pub(super) fn resolve(revision: &VerifiedRevision) -> Result<core::Release, Stri
     let functions = manifest.functions.iter().map(|(name, function)| {
         function_spec(app, name, function).map_err(|why| format!("functions.{name}: {why}"))
     });
-    let triggers = manifest.triggers.iter().map(|(name, trigger)| {
-        trigger_spec(manifest, name, trigger).map_err(|why| format!("triggers.{name}: {why}"))
-    });
+    let mut triggers = Vec::new();
+    for (name, trigger) in &manifest.triggers {
+        let spec = trigger_spec(manifest, name, trigger);
+        triggers.push(spec.map_err(|why| format!("triggers.{name}: {why}"))?);
+        triggers.extend(destinations::triggers(app, name, trigger));
+    }
     Ok(core::Release {
         app: app.clone(),
         revision: Digest(revision.digest().0),
         functions: functions.collect::<Result<_, _>>()?,
-        triggers: triggers.collect::<Result<_, _>>()?,
+        triggers,
     })
 }
 
@@ -62,10 +71,10 @@ fn trigger_spec(
     name: &str,
     trigger: &Trigger,
 ) -> Result<core::TriggerSpec, String> {
-    let (source, durability) = match &trigger.source {
+    let (source, durability, wanted) = match &trigger.source {
         Source::Mqtt(mqtt) => {
             let filters = mqtt.topics.iter().map(|text| filter(text)).collect::<Result<_, _>>()?;
-            (core::TriggerSource::Mqtt { filters }, mqtt.durability)
+            (core::TriggerSource::Mqtt { filters }, mqtt.durability, patterns(&mqtt.filter)?)
         }
         Source::Schedule(source) => {
             let schedule = source.expression.parse().map_err(|err| format!("schedule: {err}"))?;
@@ -73,7 +82,7 @@ fn trigger_spec(
                 MissedSlots::Skip => core::MissedSlots::Skip,
                 MissedSlots::Once => core::MissedSlots::Once,
             };
-            (core::TriggerSource::Schedule { schedule, missed }, Durability::Prompt)
+            (core::TriggerSource::Schedule { schedule, missed }, Durability::Prompt, None)
         }
     };
     Ok(core::TriggerSpec {
@@ -84,12 +93,31 @@ fn trigger_spec(
             retries_max: trigger.retry.retries_max,
             backoff: trigger.retry.backoff_ms.iter().map(|ms| Millis(*ms)).collect(),
             age_max: Millis(trigger.retry.age_ms_max),
+            jitter: match trigger.retry.jitter {
+                Jitter::None => core::Jitter::None,
+                Jitter::Full => core::Jitter::Full,
+            },
+            age_by_wall: trigger.retry.age_by_wall,
         },
         durability: match durability {
             Durability::Prompt => core::Durability::Prompt,
             Durability::Thrifty => core::Durability::Thrifty,
         },
+        filter: wanted,
+        on_success: destinations::of(&manifest.app, name, End::Success, trigger)?,
+        on_failure: destinations::of(&manifest.app, name, End::Failure, trigger)?,
     })
+}
+
+fn patterns(patterns: &[serde_json::Value]) -> Result<Option<Arc<EventFilter>>, String> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let filter = EventFilter::compile(patterns).map_err(|problems| {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        format!("filter: {}", problems.join("; "))
+    })?;
+    Ok(Some(Arc::new(filter)))
 }
 
 /// What the runtime must know of a function.
@@ -150,6 +178,7 @@ fn filter(text: &str) -> Result<TopicFilter, String> {
 
 #[cfg(test)]
 mod tests {
+    use edge_core::pattern::{Subject, Verdict};
     use edge_core::release::TriggerSource;
     use sync_protocol::manifest::{FORMAT, MqttSource, Retry, ScheduleSource};
 
@@ -168,7 +197,9 @@ mod tests {
     }
 
     fn resolved(source: Source) -> Result<core::TriggerSpec, String> {
-        let trigger = Trigger { function: "f".to_owned(), source, retry: Retry::default() };
+        let (on_success, on_failure) = (None, None);
+        let (function, retry) = ("f".to_owned(), Retry::default());
+        let trigger = Trigger { function, source, retry, on_success, on_failure };
         trigger_spec(&manifest(), "t", &trigger)
     }
 
@@ -192,10 +223,30 @@ mod tests {
     }
 
     #[test]
+    fn patterns_of_the_contract_are_a_filter_for_the_core() {
+        let mqtt = |filter| {
+            let (topics, durability) = (vec!["in/#".to_owned()], Durability::Prompt);
+            resolved(Source::Mqtt(MqttSource { topics, durability, allow_loop: false, filter }))
+        };
+        assert_eq!(mqtt(Vec::new()).expect("every event is wanted").filter, None);
+        let hot = serde_json::json!({ "body": { "celsius": [{ "numeric": [">", 80] }] } });
+        let filter = mqtt(vec![hot]).expect("a filter").filter.expect("some are not wanted");
+        let judge = |payload: &[u8]| {
+            let (topic, device, content_type) = ("in/x", None, None);
+            filter.judge(&Subject { topic, device, content_type, properties: &[], payload })
+        };
+        assert_eq!(judge(b"{\"celsius\": 81}"), Verdict::Wanted);
+        assert_eq!(judge(b"{\"celsius\": 80}"), Verdict::Unwanted);
+        let why = mqtt(vec![serde_json::json!({ "body": {} })]).expect_err("asks for nothing");
+        assert!(why.starts_with("filter: pattern 1, body: "), "{why}");
+    }
+
+    #[test]
     fn a_thrifty_trigger_is_thrifty_in_the_core() {
         let mqtt = |durability| {
             let topics = vec!["in/#".to_owned()];
-            resolved(Source::Mqtt(MqttSource { topics, durability, allow_loop: false }))
+            let filter = Vec::new();
+            resolved(Source::Mqtt(MqttSource { topics, durability, allow_loop: false, filter }))
         };
         let durability = |spec: Result<core::TriggerSpec, String>| spec.map(|spec| spec.durability);
         assert_eq!(durability(mqtt(Durability::Thrifty)), Ok(core::Durability::Thrifty));

@@ -350,6 +350,7 @@ impl Agent {
             breadcrumbs: self.breadcrumbs.clone(),
             counting: None,
             lives: Arc::clone(&self.lives),
+            answers: Default::default(),
             turns: Default::default(),
             stop_by: None,
             idle: false,

@@ -35,6 +35,7 @@ impl Gateway {
                 "remembered": core.devices,
             },
             "queue": queue(&core),
+            "filters": core.triggers,
             "outbox": self.outbox(&core.outbox),
             "drops": drops(&core.counters, |reason| {
                 self.broker.counters().dropped.get(&reason).copied().unwrap_or_default()

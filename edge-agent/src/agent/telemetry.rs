@@ -88,6 +88,7 @@ impl Telemetry {
             | CoreEvent::Started { .. }
             | CoreEvent::Done { .. }
             | CoreEvent::Unrouted { .. }
+            | CoreEvent::Filtered { .. }
             | CoreEvent::ReceiptTaken { .. } => tracing::trace!(?event, "core"),
             CoreEvent::DeadLettered { .. }
             | CoreEvent::Shed { .. }

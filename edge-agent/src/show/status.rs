@@ -18,6 +18,7 @@ pub(crate) fn text(status: &Value) -> String {
     lines.add("devices", &format!("{connected} connected, {sessions} sessions"));
     queues(status, &mut lines);
     lines.add("drops", &drops(&status["drops"]));
+    filters(&status["filters"], &mut lines);
     disk(&status["disk"], &mut lines);
     for app in status["deployments"]["apps"].as_array().into_iter().flatten() {
         let word = |key: &str| app[key].as_str().unwrap_or_default();
@@ -102,6 +103,19 @@ fn drops(drops: &Value) -> String {
     if some.is_empty() { "none since the start".to_owned() } else { some.join(", ") }
 }
 
+fn filters(filters: &Value, lines: &mut Lines) {
+    for (n, one) in filters.as_array().into_iter().flatten().enumerate() {
+        let not_json = &one["filtered_not_json"];
+        let not_json =
+            if *not_json == 0 { String::new() } else { format!(", {} not JSON", count(not_json)) };
+        let (name, kept) = (one["trigger"].as_str().unwrap_or_default(), count(&one["filtered"]));
+        lines.add(
+            if n == 0 { "filters" } else { "" },
+            &format!("{name}  {kept} kept out{not_json}"),
+        );
+    }
+}
+
 fn disk(disk: &Value, lines: &mut Lines) {
     let size = |key: &str| bytes(disk[key].as_u64().unwrap_or_default());
     let written = |prefix: &str, over: &str| {
@@ -176,6 +190,10 @@ mod tests {
             },
             "core": { "dead_letters": 5 },
             "drops": { "outbox_full": 256, "queue_oldest": 0 },
+            "filters": [
+                { "trigger": "cold-chain/hot", "filtered": 1_500, "filtered_not_json": 0 },
+                { "trigger": "cold-chain/door", "filtered": 0, "filtered_not_json": 2 },
+            ],
             "disk": {
                 "written_bytes": 900, "written_bytes_per_day": 19_440, "since_ms": 4_000_000,
                 "syncs": 7, "life_written_bytes": 3_000_000_000_u64,
@@ -199,6 +217,8 @@ outbox        34 records (4.7 MiB), the oldest for 2 d 7 h
               stream 1: 34 records (4.7 MiB), the oldest for 7 s
 dead letters  5
 drops         256 outbox full
+filters       cold-chain/hot  1,500 kept out
+              cold-chain/door  0 kept out, 2 not JSON
 disk writes   900 B in 1 h 6 min, 18.9 KiB a day; 7 syncs
               2.7 GiB in 30 d 0 h, 95.3 MiB a day over its life
 app           cold-chain  live  0123456789ab

@@ -129,6 +129,7 @@ fn job(id: u64) -> Job {
         event: Arc::new(event),
         admitted_at: Millis(id),
         progress: Progress::default(),
+        admitted_wall: WallTime::default(),
     }
 }
 

@@ -256,6 +256,7 @@ impl Link {
             topic: Topic::new(&topics::down(GATEWAY)).expect("a topic"),
             packet_id: Some(packet_id),
             expiry_s: None,
+            subscription_ids: Vec::new(),
             properties: Properties::default(),
             payload: down.encode().expect("within bounds").into(),
         }))?;

@@ -25,6 +25,8 @@ use super::script::Act;
 use super::visitor::{VISITOR, Visit, Visits};
 use super::{DEVICES, Options};
 
+/// Place of the bad version among the bundles.
+const BAD: usize = 2;
 const GATEWAYS: [&str; 2] = ["gw-a", "gw-b"];
 /// Readings of a device at most.
 const READINGS_MAX: usize = 400_000;
@@ -57,6 +59,11 @@ pub(super) struct Cast {
     /// Bundles of versions 1 to 3; the last one is bad.
     bundles: [PathBuf; 3],
     deployed: usize,
+    /// The deployment of a bad version, until it was looked at.
+    bad: Option<u64>,
+    /// Bad versions that gateways took back.
+    taken_back: usize,
+    problems: Vec<String>,
 }
 
 /// What is known at the end.
@@ -66,6 +73,8 @@ pub(super) struct Seen {
     pub(super) evidence: Vec<Evidence>,
     /// By gateway.
     pub(super) visits: Vec<(String, Vec<Visit>)>,
+    /// Bad versions that gateways took back.
+    pub(super) taken_back: usize,
     /// What must not be.
     pub(super) problems: Vec<String>,
 }
@@ -91,6 +100,9 @@ impl Cast {
             readings: excerpt.into_iter().cycle().take(READINGS_MAX).collect(),
             bundles,
             deployed: 0,
+            bad: None,
+            taken_back: 0,
+            problems: Vec::new(),
         };
         let gateways =
             GATEWAYS.iter().map(|name| cast.gateway(name)).collect::<Result<Vec<_>>>()?;
@@ -173,9 +185,13 @@ impl Cast {
         Ok(houses.chain([cloud]).collect())
     }
 
-    /// Does it; returns what it was, in words.
-    pub(super) fn act(&mut self, act: Act) -> Result<String> {
-        Ok(match act {
+    /// Does it; returns what it was, in words, or nothing where it cannot be done now.
+    pub(super) fn act(&mut self, act: Act) -> Result<Option<String>> {
+        let is_deployment = matches!(act, Act::DeployGood | Act::DeployBad);
+        if is_deployment && self.cloud_pid.load(Ordering::Relaxed) == 0 {
+            return Ok(None);
+        }
+        Ok(Some(match act {
             Act::KillGateway(n) => {
                 self.houses[n].kill()?;
                 format!("SIGKILL of {}", GATEWAYS[n])
@@ -198,16 +214,13 @@ impl Cast {
                 self.cloud.link.mend();
                 "the link upstream is mended".to_owned()
             }
-            Act::DeployGood | Act::DeployBad if self.cloud_pid.load(Ordering::Relaxed) == 0 => {
-                "no deployment: the control plane is down".to_owned()
-            }
             Act::DeployGood => {
                 let version = self.deployed % 2;
                 self.deploy(version)?;
                 format!("version {} is deployed", version + 1)
             }
             Act::DeployBad => {
-                self.deploy(2)?;
+                self.deploy(BAD)?;
                 "version 3, which is bad, is deployed".to_owned()
             }
             Act::DeviceLeaves(gateway, device) => {
@@ -218,19 +231,40 @@ impl Cast {
                 self.houses[gateway].links[device].mend();
                 format!("{} returns", device_name(GATEWAYS[gateway], device))
             }
-        })
+        }))
     }
 
     fn deploy(&mut self, version: usize) -> Result<()> {
+        self.look_at_bad()?;
         let bundle = self.bundles[version].to_str().context("the path is not UTF-8")?;
         self.author.holm(&["deploy", bundle, "--all"])?;
         self.deployed += 1;
+        if version == BAD {
+            let newest = self.cloud.get("/v1/deployments?limit=1")?;
+            self.bad = Some(newest["rows"][0]["id"].as_u64().context("no deployment")?);
+        }
         Ok(())
     }
 
-    /// Ends the load, waits until all is worked off and stored upstream, and tells what is known.
-    pub(super) fn finish(mut self) -> Result<Seen> {
-        let mut seen = Seen::default();
+    /// What became of the last bad version; the next deployment hides it. A gateway that was away
+    /// may not have met it yet.
+    fn look_at_bad(&mut self) -> Result<()> {
+        let Some(id) = self.bad.take() else { return Ok(()) };
+        let deployment = self.cloud.get(&format!("/v1/deployments/{id}"))?;
+        for row in deployment["progress"].as_array().into_iter().flatten() {
+            match row["progress"].as_str() {
+                Some("live") => {
+                    self.problems.push(format!("{} keeps a bad version", row["gateway"]));
+                }
+                Some("taken-back") => self.taken_back += 1,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the load, and waits until all is worked off and stored upstream.
+    pub(super) fn rest(&mut self) -> Result<()> {
         // So that everybody ends with a version that works, whatever came last.
         self.deploy(0)?;
         self.stop.store(true, Ordering::Relaxed);
@@ -244,8 +278,18 @@ impl Cast {
             let drained = wait_for(PATIENCE, "the outbox to drain", || {
                 Ok((gateway.status()?["outbox"]["records"] == 0).then_some(()))
             });
-            seen.problems.extend(drained.err().map(|err| format!("{}: {err}", gateway.name())));
+            self.problems.extend(drained.err().map(|err| format!("{}: {err}", gateway.name())));
         }
+        Ok(())
+    }
+
+    /// Tells what is known, and ends everything.
+    pub(super) fn finish(mut self) -> Result<Seen> {
+        let mut seen = Seen {
+            taken_back: self.taken_back,
+            problems: std::mem::take(&mut self.problems),
+            ..Seen::default()
+        };
         for house in std::mem::take(&mut self.houses) {
             self.judge_by(house, &mut seen)?;
         }

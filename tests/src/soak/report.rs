@@ -152,7 +152,7 @@ impl Report {
             samples,
             events: Vec::new(),
         };
-        report.count_acts(&events);
+        report.count_acts(&events, seen.taken_back);
         let event =
             |(at_s, act, what): (f64, Act, String)| Event { at_s, marked: is_marked(&act), what };
         report.events = events.into_iter().map(event).collect();
@@ -161,14 +161,15 @@ impl Report {
         report
     }
 
-    fn count_acts(&mut self, events: &[(f64, Act, String)]) {
+    fn count_acts(&mut self, events: &[(f64, Act, String)], taken_back: usize) {
         let count = |is: fn(&Act) -> bool| events.iter().filter(|(_, act, _)| is(act)).count();
         self.counts = vec![
             ("SIGKILLs of gateways", count(|act| matches!(act, Act::KillGateway(_)))),
             ("SIGKILLs of the control plane", count(|act| *act == Act::KillCloud)),
             ("cuts of the link upstream", count(|act| *act == Act::CutLink)),
-            ("deployments that work", count(|act| *act == Act::DeployGood)),
-            ("deployments that are taken back", count(|act| *act == Act::DeployBad)),
+            ("deployments of a version that works", count(|act| *act == Act::DeployGood)),
+            ("deployments of a bad version", count(|act| *act == Act::DeployBad)),
+            ("  seen to be taken back, by gateway", taken_back),
             ("devices that left and returned", count(|act| matches!(act, Act::DeviceReturns(..)))),
         ];
         let visits = self.visits.iter().map(|(_, visits)| visits.len()).sum();

@@ -308,8 +308,37 @@ fn dead_letters_of_any_size_are_listed() -> Result<()> {
     let shown = fleet.author.holm(&["dead-letters", "show", event, "-g", GATEWAY, "--json"])?;
     let shown: Value = serde_json::from_str(&shown)?;
     assert!(shown["payload_text"] == long.as_str(), "the payload is cut");
-    fleet.author.holm(&["dead-letters", "purge", "-g", GATEWAY, "--yes"])?;
+    letters_are_chosen(&fleet, event)?;
     let none: Vec<Value> = serde_json::from_str(&fleet.author.holm(&words)?)?;
     assert_eq!(none, Vec::<Value>::new());
+    Ok(())
+}
+
+/// One letter, those of a function, old ones, all: each is done once, and more than one only with
+/// `--yes`. At the end none is left.
+fn letters_are_chosen(fleet: &Fleet, event: &str) -> Result<()> {
+    let holm = |words: &[&str]| -> Result<Value> {
+        let words = [&["dead-letters"], words, &["-g", GATEWAY, "--json"]].concat();
+        Ok(serde_json::from_str(&fleet.author.holm(&words)?)?)
+    };
+    let count =
+        |words: &[&str]| -> Result<usize> { Ok(holm(words)?.as_array().context("a list")?.len()) };
+    assert_eq!(count(&["list", "--limit", "7"])?, 7);
+    assert_eq!(count(&["list", "--function", "hoard/hoard"])?, 41);
+    assert_eq!(count(&["list", "--function", "hoard/other"])?, 0);
+    assert_eq!(count(&["list", "--older-than", "1d"])?, 0);
+    let (code, failure) =
+        refused(&fleet.author, &["dead-letters", "purge", "--all", "-g", GATEWAY])?;
+    assert_eq!(code, 2);
+    assert!(failure["problems"][0].as_str().is_some_and(|text| text.contains("41")), "{failure}");
+    assert_eq!(holm(&["purge", event])?["purged"], 1);
+    let (code, _) = refused(&fleet.author, &["dead-letters", "redrive", event, "-g", GATEWAY])?;
+    assert_eq!(code, 5, "it is gone");
+    // What is redriven is no better the second time: it comes back.
+    assert_eq!(holm(&["redrive", "--function", "hoard/hoard", "--yes"])?["redriven"], 40);
+    wait_for(PATIENCE, "the dead letters to come back", || {
+        Ok((count(&["list"])? == 40).then_some(()))
+    })?;
+    assert_eq!(holm(&["purge", "--all", "--yes"])?["purged"], 40);
     Ok(())
 }

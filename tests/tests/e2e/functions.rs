@@ -124,6 +124,7 @@ const CASES: &[Misbehaviour] = &[
     case("rogue-in/big-frame", "", 500, &["raise `stack`", "big_frame"]),
 ];
 
+/// An MQTT client that publishes with QoS 1.
 pub(crate) struct Device {
     pub(crate) client: Client,
     next_id: u16,

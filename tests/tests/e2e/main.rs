@@ -6,6 +6,8 @@ mod command;
 mod conformance;
 mod connections;
 mod crash;
+mod destinations;
+mod filters;
 mod fleet;
 mod functions;
 mod gateway;

@@ -8,10 +8,11 @@ use sync_protocol::filter::{check_filter, overlap};
 use sync_protocol::id::check_name;
 use sync_protocol::limits;
 use sync_protocol::manifest::{
-    Durability, Grants, Limits, MissedSlots, MqttSource, Ordered, Pause, Retry, Schedule,
+    Durability, Grants, Jitter, Limits, MissedSlots, MqttSource, Ordered, Pause, Retry, Schedule,
     ScheduleSource, Source as TriggerSource, Trigger, WhenFull,
 };
 
+use super::destinations;
 use super::order::{no_level, read_order};
 use super::values::{DURATION, SIZE, choose, in_range, needed, one_of, small};
 use super::{App, Function, Source, Version};
@@ -189,6 +190,7 @@ const WHEN_FULL: [(&str, WhenFull); 4] = [
     ("latest-per-key", WhenFull::LatestPerKey),
 ];
 const MISSED: [(&str, MissedSlots); 2] = [("skip", MissedSlots::Skip), ("once", MissedSlots::Once)];
+const JITTER: [(&str, Jitter); 2] = [("none", Jitter::None), ("full", Jitter::Full)];
 const DURABILITY: [(&str, Durability); 2] =
     [("prompt", Durability::Prompt), ("thrifty", Durability::Thrifty)];
 
@@ -206,6 +208,8 @@ fn read_triggers(
         }
         let name = trigger_name(&mut section, function.as_ref(), &triggers, problems);
         if let Some(trigger) = read_trigger(&mut section, function, functions, problems) {
+            let told = [&trigger.on_success, &trigger.on_failure].into_iter().flatten();
+            woken.extend(told.filter_map(|told| told.function.clone()));
             triggers.insert(name, trigger);
         }
         section.finish(problems);
@@ -232,10 +236,12 @@ fn read_trigger(
 ) -> Option<Trigger> {
     let known = function.as_ref().and_then(|at| functions.get(&at.value));
     if let (None, Some(at)) = (known, &function) {
-        let hint = nearest(&at.value, functions.keys().map(String::as_str));
-        problems.add(&at.span, format!("no function `{}`{hint}", at.value));
+        no_function(at, functions, problems);
     }
     let retry = read_retry(section, problems);
+    let told = ["on_success", "on_failure"].map(|key| {
+        destinations::read(section, key, known.map(|at| &at.value), functions, problems)
+    });
     let source = read_source(section, problems)?;
     if let (TriggerSource::Mqtt(source), Some(known), Some(name)) = (&source, known, &function) {
         no_level(name, known, &source.topics, problems);
@@ -243,7 +249,8 @@ fn read_trigger(
             no_loop(name, known, &source.topics, problems);
         }
     }
-    Some(Trigger { function: function?.value, source, retry })
+    let [on_success, on_failure] = told;
+    Some(Trigger { function: function?.value, source, retry, on_success, on_failure })
 }
 
 /// The name that was given, or the function's: `smooth`, `smooth-2`, `smooth-3`.
@@ -276,6 +283,8 @@ fn read_source(
     let missed = section.string("missed", problems);
     let span = |key| section.span_of(key);
     let (loop_span, durability_span) = (span("allow_loop"), span("durability"));
+    let filter_span = span("filter");
+    let filter = super::patterns::read(section, problems);
     let durability = section.string("durability", problems);
     let allow_loop = section.boolean("allow_loop", problems);
     filters_are_good("mqtt", &topics, problems);
@@ -302,6 +311,7 @@ fn read_source(
                 topics: topics.into_iter().map(|at| at.value).collect(),
                 durability: durability.unwrap_or_default(),
                 allow_loop: allow_loop.unwrap_or(false),
+                filter: filter.unwrap_or_default(),
             }))
         }
         (None, Some(at)) => {
@@ -310,6 +320,9 @@ fn read_source(
             }
             if durability.is_some() {
                 only_with("mqtt", "durability", &durability_span);
+            }
+            if filter.is_some() {
+                only_with("mqtt", "filter", &filter_span);
             }
             if let Err(error) = Schedule::parse(&at.value) {
                 problems.add(&at.span, format!("`schedule` \"{}\": {error}", at.value));
@@ -370,6 +383,8 @@ fn read_retry(section: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Ret
         retries_max: small(retries).unwrap_or(default.retries_max),
         backoff_ms: if list.is_empty() { default.backoff_ms } else { waits },
         age_ms_max: age.unwrap_or(default.age_ms_max),
+        jitter: one_of(section, "jitter", &JITTER, problems),
+        age_by_wall: section.boolean("max_age_wall", problems).unwrap_or(false),
     }
 }
 
@@ -390,6 +405,16 @@ fn name_is_good(key: &str, at: &At<String>, problems: &mut Problems<'_>) {
         let wanted = "1 to 63 characters a-z, 0-9 and inner hyphens";
         problems.add(&at.span, format!("{key} `{}` must be {wanted}", at.value));
     }
+}
+
+/// Names the nearest function where one is misspelt.
+pub(super) fn no_function(
+    at: &At<String>,
+    functions: &BTreeMap<String, At<Function>>,
+    problems: &mut Problems<'_>,
+) {
+    let hint = nearest(&at.value, functions.keys().map(String::as_str));
+    problems.add(&at.span, format!("no function `{}`{hint}", at.value));
 }
 
 fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> String {

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use edge_core::pattern;
 use sync_protocol::limits;
 
 use crate::out::{duration_ms, size};
@@ -239,6 +240,14 @@ pub const TRIGGER: Table = Table {
              example is 06:00 on working days); it runs only while the gateway's clock is synced.",
         ),
         key(
+            "filter",
+            "array of patterns",
+            "none",
+            "Only with `mqtt`: at most {patterns} patterns in the grammar of AWS event patterns, any \
+             of which an event must match; others are acknowledged, counted in `edge-agent status` \
+             and cost no run. See *Filters* below.",
+        ),
+        key(
             "missed",
             "\"skip\" or \"once\"",
             "\"skip\"",
@@ -261,7 +270,34 @@ pub const TRIGGER: Table = Table {
             "max_age",
             "duration",
             "6 h",
-            "Age at which an event is given up, {age}. Time without power does not count.",
+            "Age at which an event is given up, {age}. It counts from admission, while the event waits \
+             and while its function is paused. Time without power does not count.",
+        ),
+        key(
+            "max_age_wall",
+            "true or false",
+            "false",
+            "Time without power counts as well, by the wall clock, where that was synced when the event \
+             came and is synced now.",
+        ),
+        key(
+            "jitter",
+            "\"none\" or \"full\"",
+            "\"none\"",
+            "`full` draws each wait before a retry evenly between zero and the whole, so that what \
+             failed together does not come again together.",
+        ),
+        key(
+            "on_success",
+            "table",
+            "none",
+            "Where it is told that an event is done; see *Destinations* below.",
+        ),
+        key(
+            "on_failure",
+            "table",
+            "none",
+            "Where it is told that an event was given up, in addition to its dead letter.",
         ),
         key(
             "durability",
@@ -302,12 +338,22 @@ fn with_limits(text: &str) -> String {
         ("{retries}", format!("at most {}", limits::RETRIES_MAX)),
         ("{backoff}", duration_ms(limits::BACKOFF_MS_MAX)),
         ("{age}", times(limits::AGE_MS_MIN, limits::AGE_MS_MAX)),
+        ("{patterns}", pattern::PATTERNS_MAX.to_string()),
+        ("{pattern_bytes}", pattern::PATTERN_BYTES_MAX.to_string()),
+        ("{depth}", pattern::DEPTH_MAX.to_string()),
+        ("{tests}", pattern::TESTS_MAX.to_string()),
     ];
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
 /// All tables, in the order of the page.
 pub const TABLES: [Table; 3] = [APP, FUNCTION, TRIGGER];
+
+/// The grammar of event filters.
+const FILTERS: &str = include_str!("filters.md");
+
+/// Where ends are told.
+const DESTINATIONS: &str = include_str!("destinations.md");
 
 /// A complete file: it stands in the reference and is parsed by a test.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -341,7 +387,10 @@ pub fn page() -> String {
          `min`, `h`, `d`. Unknown keys are mistakes.\n\n## Example\n\n```toml\n",
     );
     text.push_str(EXAMPLE);
-    text.push_str("```\n");
+    text.push_str("```\n\n## Filters\n\n");
+    text.push_str(&with_limits(FILTERS));
+    text.push_str("\n## Destinations\n\n");
+    text.push_str(DESTINATIONS);
     text
 }
 
@@ -371,6 +420,10 @@ pub fn terminal() -> String {
     }
     text.push_str("\nSizes: B, KiB, MiB, GiB. Durations: ms, s, min, h, d. Example:\n\n");
     text.push_str(EXAMPLE);
+    text.push_str("\nFilters\n\n");
+    text.push_str(&with_limits(FILTERS));
+    text.push_str("\nDestinations\n\n");
+    text.push_str(DESTINATIONS);
     text
 }
 

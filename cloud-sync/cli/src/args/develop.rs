@@ -75,6 +75,24 @@ Examples:
 pub struct Invoke {
     /// Function of the app
     pub function: String,
+    /// What to run it on.
+    #[command(flatten)]
+    pub events: Events,
+    /// Folder of the app
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub app: PathBuf,
+    /// File with the state to begin with, made by `holm state export` or by this option: what
+    /// changed is written back. Without it state lasts as long as this command
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Run what was built the last time
+    #[arg(long)]
+    pub no_build: bool,
+}
+
+/// Events that are given to a command.
+#[derive(Debug, Args)]
+pub struct Events {
     /// File with events, `-` for standard input [default: event.json in the app's folder]
     #[arg(long, short, value_name = "FILE")]
     pub event: Option<PathBuf>,
@@ -87,16 +105,48 @@ pub struct Invoke {
     /// Device that the events come from, where they do not say
     #[arg(long, short, value_name = "NAME")]
     pub device: Option<String>,
+}
+
+/// `holm filter`
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: FilterCommand,
+}
+
+/// What to do with filters.
+#[derive(Debug, Subcommand)]
+pub enum FilterCommand {
+    /// Say which events match, and which fields of the others do not
+    Test(FilterTest),
+}
+
+/// `holm filter test`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The patterns are those of a trigger of the app, or JSON: one pattern, or an array of them. `holm help
+holm.toml` has the grammar, `holm help invoke` what an event file looks like. The exit code is 0 if
+all events match, and 1 if one does not.
+
+Examples:
+  holm filter test --trigger hot --topic sensors/a --payload '{\"celsius\": 75}'
+  holm filter test --trigger hot --event readings.jsonl --json
+  holm filter test --pattern pattern.json --event event.json
+  echo '{\"body\": {\"door\": [\"open\"]}}' | holm filter test --pattern - --event event.json")]
+pub struct FilterTest {
+    /// Trigger of the app whose filter it is [default: the only one that has a filter]
+    #[arg(long, value_name = "NAME", conflicts_with = "pattern")]
+    pub trigger: Option<String>,
+    /// File with a pattern or an array of patterns as JSON, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub pattern: Option<PathBuf>,
+    /// What to test.
+    #[command(flatten)]
+    pub events: Events,
     /// Folder of the app
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub app: PathBuf,
-    /// File with the state to begin with, made by `holm state export` or by this option: what
-    /// changed is written back. Without it state lasts as long as this command
-    #[arg(long, value_name = "FILE")]
-    pub state: Option<PathBuf>,
-    /// Run what was built the last time
-    #[arg(long)]
-    pub no_build: bool,
 }
 
 /// `holm keys`

@@ -314,8 +314,10 @@ Examples:
   holm dead-letters list            # what gateways have reported, also while they are offline
   holm dead-letters list --gateway gw-1
   holm dead-letters show EVENT --gateway gw-1
+  holm dead-letters list --function shop/order --older-than 6h
   holm dead-letters redrive EVENT --gateway gw-1    # it gets a new set of attempts
-  holm dead-letters purge --gateway gw-1 --yes")]
+  holm dead-letters redrive --gateway gw-1 --function shop/order --yes
+  holm dead-letters purge --gateway gw-1 --all --yes")]
 pub struct DeadLetters {
     /// What to do.
     #[command(subcommand)]
@@ -340,22 +342,50 @@ pub enum DeadLetterCommand {
         /// What this gateway keeps now [default: what all gateways have reported]
         #[arg(long, short, value_name = "NAME")]
         gateway: Option<String>,
+        /// Which of them.
+        #[command(flatten)]
+        filter: LetterFilter,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: usize,
     },
     /// Show one with its payload and error
     Show(OneLetter),
-    /// Let the gateway work on it again
-    Redrive(OneLetter),
-    /// Delete one, or all of a gateway
-    Purge {
-        /// Event; without one, all
-        event: Option<String>,
-        /// The gateway
-        #[arg(long, short, value_name = "NAME")]
-        gateway: String,
-        /// Do it: without this nothing is deleted
-        #[arg(long)]
-        yes: bool,
-    },
+    /// Let the gateway work on them again; each is redriven at most once
+    Redrive(SomeLetters),
+    /// Delete them on the gateway
+    Purge(SomeLetters),
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Args)]
+pub struct LetterFilter {
+    /// Only those of this function: APP/FUNCTION
+    #[arg(long, value_name = "NAME")]
+    pub function: Option<String>,
+    /// Only those given up longer ago, such as 30min, 6h or 2d
+    #[arg(long, value_name = "TIME", value_parser = edge_agent::letters::parse_age)]
+    pub older_than: Option<u64>,
+}
+
+/// One dead letter of a gateway, or several.
+#[derive(Clone, Debug, Args)]
+pub struct SomeLetters {
+    /// Event, as `list` shows it
+    #[arg(conflicts_with = "all", required_unless_present_any = ["all", "function", "older_than"])]
+    pub event: Option<String>,
+    /// The gateway
+    #[arg(long, short, value_name = "NAME")]
+    pub gateway: String,
+    /// Which of them.
+    #[command(flatten)]
+    pub filter: LetterFilter,
+    /// All that the gateway keeps
+    #[arg(long)]
+    pub all: bool,
+    /// Do it to more than one: without this it is only said how many there are
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `holm dev`

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::limits::{
@@ -22,12 +23,15 @@ fn good() -> Manifest {
         function: function.into(),
         source,
         retry: Retry::default(),
+        on_success: None,
+        on_failure: None,
     };
     let mqtt = |topic: &str| {
         Source::Mqtt(MqttSource {
             topics: vec![topic.into()],
             durability: Durability::Prompt,
             allow_loop: false,
+            filter: Vec::new(),
         })
     };
     let every = ScheduleSource { expression: "rate(5 minutes)".into(), missed: MissedSlots::Skip };
@@ -96,6 +100,57 @@ fn defaults_may_be_left_out_by_authors_but_not_in_signed_bytes() {
     assert_eq!(manifest.functions["f"].limits, Limits::default());
     assert_eq!(Manifest::from_bytes(text.as_bytes()), Err(ManifestError::NotCanonical));
     assert!(Manifest::from_bytes(&manifest.to_bytes()).is_ok());
+}
+
+#[test]
+fn patterns_are_kept_as_written_and_checked() {
+    let mut manifest = good();
+    let pattern = json!({ "body": { "celsius": [{ "numeric": [">", 80.5] }, null, -0.0, 1e300] } });
+    set_filter(&mut manifest, vec![pattern]);
+    assert_eq!(manifest.problems(), []);
+    let bytes = manifest.to_bytes();
+    assert_eq!(Manifest::from_bytes(&bytes), Ok(manifest.clone()));
+    let text = String::from_utf8(bytes).unwrap();
+    let empty = text
+        .replace("[{\"body\":{\"celsius\":[{\"numeric\":[\">\",80.5]},null,-0.0,1e+300]}}]", "[]");
+    assert_ne!(empty, text);
+    assert_eq!(Manifest::from_bytes(empty.as_bytes()), Err(ManifestError::NotCanonical));
+    set_filter(&mut manifest, vec![json!({ "topic": ["a"] }), json!({ "body": { "a": "b" } })]);
+    assert_eq!(paths(&manifest), ["triggers.readings.source.mqtt.filter[1].body.a"]);
+    set_filter(&mut manifest, vec![json!({ "topic": ["a"] }); 6]);
+    assert_eq!(paths(&manifest), ["triggers.readings.source.mqtt.filter[0]"]);
+}
+
+#[test]
+fn destinations_are_checked_against_functions_and_grants() {
+    let mut manifest = good();
+    let told = |topic: Option<&str>, function: Option<&str>, cloud| {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        Some(Destination { topic: text(topic), function: text(function), cloud })
+    };
+    let readings = "readings";
+    let mut set = |on_success, on_failure| {
+        let trigger = manifest.triggers.get_mut(readings).unwrap();
+        (trigger.on_success, trigger.on_failure) = (on_success, on_failure);
+        paths(&manifest)
+    };
+    assert!(set(told(Some("smoothed/x"), Some("alarm"), true), told(None, None, true)).is_empty());
+    assert_eq!(set(told(None, None, false), None), ["triggers.readings.on_success"]);
+    let wrong =
+        set(told(Some("elsewhere"), Some("alrm"), false), told(Some("smoothed/+"), None, false));
+    let expected = ["on_success.function", "on_success.topic", "on_failure.topic"];
+    assert_eq!(wrong, expected.map(|path| format!("triggers.readings.{path}")));
+    let again = set(told(Some("smoothed/x"), None, false), told(None, Some("alarm"), true));
+    assert!(again.is_empty());
+    manifest.triggers.get_mut(readings).unwrap().retry =
+        Retry { jitter: Jitter::Full, age_by_wall: true, ..Retry::default() };
+    assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest));
+}
+
+fn set_filter(manifest: &mut Manifest, patterns: Vec<serde_json::Value>) {
+    let trigger = manifest.triggers.get_mut("readings").unwrap();
+    let Source::Mqtt(source) = &mut trigger.source else { panic!("of messages") };
+    source.filter = patterns;
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::{
-    FORMAT, Function, Limits, Manifest, Ordered, Pause, Problem, Retry, Schedule, Source,
-    StateScope, Trigger,
+    Destination, EventFilter, FORMAT, Function, Limits, Manifest, Ordered, PatternProblem, Pause,
+    Problem, Retry, Schedule, Source, StateScope, Trigger,
 };
-use crate::filter::{check_filter, may_have_level, overlap};
+use crate::filter::{check_filter, check_topic, matches, may_have_level, overlap};
 use crate::id::check_name;
 use crate::limits::{
     AGE_MS_MAX, AGE_MS_MIN, ARTIFACT_BYTES_MAX, BACKOFF_MS_MAX, BUNDLE_BYTES_MAX, CONCURRENCY_MAX,
@@ -187,11 +187,11 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
     found.name(path, name);
     let function = manifest.functions.get(&trigger.function);
     if function.is_none() {
-        let text = format!("there is no function {:?} in this app", trigger.function);
-        found.add(&format!("{path}.function"), text);
+        found.add(&format!("{path}.function"), no_function(&trigger.function));
     }
     match &trigger.source {
         Source::Mqtt(source) => {
+            let filter_path = format!("{path}.source.mqtt.filter");
             let path = format!("{path}.source.mqtt.topics");
             if source.topics.is_empty() {
                 found.add(&path, "needs at least one topic filter");
@@ -203,6 +203,7 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
             if let (Some(function), false) = (function, source.allow_loop) {
                 own_loop(&path, &source.topics, &function.grants.publish, found);
             }
+            patterns(&filter_path, &source.filter, found);
         }
         Source::Schedule(source) => {
             if let Err(error) = Schedule::parse(&source.expression) {
@@ -212,6 +213,53 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
         }
     }
     retry(&format!("{path}.retry"), &trigger.retry, found);
+    for (key, told) in [("on_success", &trigger.on_success), ("on_failure", &trigger.on_failure)] {
+        if let Some(told) = told {
+            destination(&format!("{path}.{key}"), told, function, manifest, found);
+        }
+    }
+}
+
+fn destination(
+    path: &str,
+    told: &Destination,
+    function: Option<&Function>,
+    manifest: &Manifest,
+    found: &mut Findings,
+) {
+    let Destination { topic, function: other, cloud } = told;
+    if topic.is_none() && other.is_none() && !cloud {
+        found.add(path, "names no destination: give topic, function or cloud = true");
+    }
+    if let Some(name) = other.as_ref().filter(|name| !manifest.functions.contains_key(*name)) {
+        found.add(&format!("{path}.function"), no_function(name));
+    }
+    let Some(topic) = topic else { return };
+    let path = format!("{path}.topic");
+    if let Err(error) = check_topic(topic) {
+        found.add(&path, format!("topic {topic:?} {error}"));
+    } else if let Some(function) = function
+        && !function.grants.publish.iter().any(|grant| matches(grant, topic))
+    {
+        let text = "is not granted to the trigger's function: add it to grants.publish";
+        found.add(&path, format!("{topic:?} {text}"));
+    }
+}
+
+fn no_function(name: &str) -> String {
+    format!("there is no function {name:?} in this app")
+}
+
+fn patterns(path: &str, patterns: &[serde_json::Value], found: &mut Findings) {
+    if patterns.is_empty() {
+        return;
+    }
+    for PatternProblem { pattern, path: field, text } in
+        EventFilter::compile(patterns).err().into_iter().flatten()
+    {
+        let dot = if field.is_empty() { "" } else { "." };
+        found.add(&format!("{path}[{pattern}]{dot}{field}"), text);
+    }
 }
 
 /// Messages that can never have the level that the function is ordered by are a mistake.

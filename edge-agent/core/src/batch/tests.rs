@@ -30,6 +30,7 @@ fn job(id: u64) -> Box<Job> {
         event: event.into(),
         admitted_at: Millis(0),
         progress: Progress::default(),
+        admitted_wall: WallTime::default(),
     })
 }
 

@@ -17,8 +17,8 @@ use crate::release::{ProbationPolicy, Release, TriggerSource};
 use crate::turn::Turn;
 
 use super::Core;
-use super::admit::too_old_at;
 use super::apps::Trial;
+use super::backoff::too_old_at;
 
 impl Core {
     pub(super) fn activate(
@@ -38,6 +38,7 @@ impl Core {
             }
         }
         self.routes.insert(release);
+        self.filtered.keep(&self.routes);
         for trigger in &release.triggers {
             if let TriggerSource::Schedule { schedule, missed } = &trigger.source {
                 self.slots.add(&trigger.id, schedule.clone(), *missed);
@@ -77,6 +78,7 @@ impl Core {
         if self.apps.remove(app) {
             turn.op(CoreOp::DeleteProbation { app: app.to_owned() }, Pace::Prompt);
         }
+        self.filtered.keep(&self.routes);
         turn.event(CoreEvent::Deactivated { app: app.to_owned() });
         self.lay_holds();
     }
@@ -149,7 +151,7 @@ impl Core {
         let Some(job) = self.queue.get(id) else { return };
         match self.trigger(&job.event.trigger) {
             Some(trigger) => {
-                let at = too_old_at(&trigger, job.admitted_at);
+                let at = too_old_at(&trigger, job, turn.now);
                 self.queue.set_too_old_at(id, at);
             }
             None => self.give_up(id, DeadReason::FunctionGone, None, turn),

@@ -7,6 +7,7 @@
 //!   of functions that are not paused: the backlog of a paused function takes no acks from
 //!   others. Whatever cannot wait is shed to the dead letters.
 //! - More than `hops_max` functions in a row are a loop: a dead letter.
+//! - An event that its trigger's filter does not want has no job and takes no room.
 //! - A message without any match is acked as well; sessions may have got it in the same batch.
 
 use std::sync::Arc;
@@ -21,9 +22,10 @@ use crate::op::{CoreOp, DeadReason, Event, Job, Progress};
 use crate::order::Subject;
 use crate::queue::Room;
 use crate::release::{Durability, TriggerSpec, WhenFull};
-use crate::time::Millis;
+use crate::routes::Routed;
 use crate::turn::Turn;
 
+use super::letters::QUEUE_FULL;
 use super::{Core, Phase};
 use crate::dedupe::Seen;
 
@@ -39,6 +41,8 @@ pub(super) enum Cause<'a> {
     Free,
     /// An outcome of this function.
     Outcome(&'a FunctionId),
+    /// The end of another event, told here.
+    Destination,
 }
 
 type Targets = Vec<Arc<TriggerSpec>>;
@@ -66,15 +70,16 @@ impl Core {
                 return;
             }
         }
-        let targets = self.routes.targets(&message.topic);
-        let lanes = self.ordered_lanes(&targets, &message);
+        let routed = self.routes.route(&message);
+        let targets = &routed.targets;
+        let lanes = self.ordered_lanes(targets, &message);
         if patience == Patience::Holdable
-            && self.blocked(&targets, &lanes, &message, None).is_some()
+            && self.blocked(targets, &lanes, &message, None).is_some()
             && let Some(oldest) = self.holds.oldest_if_full()
         {
             self.release(oldest, turn);
         }
-        let blocked = self.blocked(&targets, &lanes, &message, None);
+        let blocked = self.blocked(targets, &lanes, &message, None);
         match blocked.filter(|_| patience == Patience::Holdable) {
             Some(blocked) => {
                 if let Blocked::Function(on) | Blocked::Common(on) | Blocked::Lane(on) = &blocked {
@@ -83,19 +88,17 @@ impl Core {
                 let until = turn.at() + self.settings.limits.hold_ms_max;
                 self.holds.add(delivery, message, lanes, blocked, until);
             }
-            None => self.admit(delivery, &message, &targets, false, turn),
+            None => self.admit(delivery, &message, &routed, false, turn),
         }
     }
 
     pub(super) fn admit_will(&mut self, message: &Message, turn: &mut Turn<'_>) {
-        let targets = self.routes.targets(&message.topic);
-        for trigger in &targets {
+        let routed = self.routes.route(message);
+        for trigger in &routed.targets {
             let event = self.event_of(trigger, message, None, false);
             self.place(trigger, event, Cause::Free, pace_of(trigger), turn);
         }
-        if targets.is_empty() {
-            turn.event(CoreEvent::Unrouted { topic: message.topic.clone() });
-        }
+        self.tell_unwanted(message, &routed, turn);
     }
 
     /// Looks again at held deliveries that may have room now.
@@ -107,7 +110,7 @@ impl Core {
             let Some(no) = self.holds.pop_again() else { return };
             let Some(held) = self.holds.get(no) else { continue };
             let message = held.message.clone();
-            let targets = self.routes.targets(&message.topic);
+            let targets = self.routes.route(&message).targets;
             let lanes = self.holds.lanes(no);
             match self.blocked(&targets, lanes, &message, Some(no)) {
                 Some(blocked) => self.holds.blocked_by(no, &blocked),
@@ -119,8 +122,8 @@ impl Core {
     /// Admits a held delivery now, with room or without.
     pub(super) fn release(&mut self, no: HoldNo, turn: &mut Turn<'_>) {
         let Some(held) = self.holds.take(no) else { return };
-        let targets = self.routes.targets(&held.message.topic);
-        self.admit(held.delivery, &held.message, &targets, true, turn);
+        let routed = self.routes.route(&held.message);
+        self.admit(held.delivery, &held.message, &routed, true, turn);
         for copy in held.copies {
             if let Some(id) = held.id.clone() {
                 turn.event(CoreEvent::Repeat { id });
@@ -133,7 +136,7 @@ impl Core {
     /// again at the end of the turn.
     pub(super) fn lay_holds(&mut self) {
         for (no, held) in self.holds.take_all() {
-            let targets = self.routes.targets(&held.message.topic);
+            let targets = self.routes.route(&held.message).targets;
             let lanes = self.ordered_lanes(&targets, &held.message);
             self.holds.put_back(no, held, lanes);
         }
@@ -187,10 +190,11 @@ impl Core {
         &mut self,
         delivery: DeliveryId,
         message: &Message,
-        targets: &Targets,
+        routed: &Routed,
         held: bool,
         turn: &mut Turn<'_>,
     ) {
+        let targets = &routed.targets;
         let pace = pace_of_all(targets);
         let id = message.message_id();
         let maybe_repeat = id.as_ref().is_some_and(|id| self.note_id(id, pace, turn));
@@ -203,9 +207,7 @@ impl Core {
                 shed += 1;
             }
         }
-        if targets.is_empty() {
-            turn.event(CoreEvent::Unrouted { topic: message.topic.clone() });
-        }
+        self.tell_unwanted(message, routed, turn);
         let verdict =
             if shed == 0 { Verdict::Accepted { jobs } } else { Verdict::Shed { jobs, shed } };
         turn.settle(delivery, verdict, pace);
@@ -252,21 +254,29 @@ impl Core {
         turn: &mut Turn<'_>,
     ) -> bool {
         let event = Arc::new(event);
+        let is_told = !matches!(cause, Cause::Destination);
         if event.hops > self.settings.limits.hops_max {
             let error = format!("more than {} functions in a row", event.hops - 1);
-            self.bury(&trigger.function, event, DeadReason::Loop, error, 0, turn);
+            let reason = DeadReason::Loop;
+            self.bury(&trigger.function, event.clone(), reason, error.clone(), 0, turn);
+            if is_told {
+                self.tell_failure(&event, reason, &error, 0, turn);
+            }
             return false;
         }
         let bytes = event.cost_bytes() as u64;
         let mut beyond = false;
-        if !self.make_room(trigger, &event, bytes, turn) {
+        let mut shed = Vec::new();
+        if !self.make_room(trigger, &event, bytes, &mut shed, turn) {
             beyond = matches!(cause, Cause::Outcome(_))
                 && self.queue.policy(&trigger.function) == WhenFull::Hold
                 && self.queue.may_exceed(&trigger.function, turn.at());
             if !beyond {
                 let held = matches!(cause, Cause::Delivery { held: true });
                 let reason = if held { ShedReason::HeldTooLong } else { ShedReason::Newest };
-                self.shed(&trigger.function, event, reason, turn);
+                self.shed(&trigger.function, event.clone(), reason, turn);
+                shed.push(event);
+                self.tell_shed(shed.iter().filter(|_| is_told), turn);
                 return false;
             }
         }
@@ -277,7 +287,15 @@ impl Core {
             let (function, on) = (from.clone(), trigger.function.clone());
             turn.event(CoreEvent::FunctionChoked { function, on });
         }
+        // Only now: what is told may need room as well.
+        self.tell_shed(shed.iter().filter(|_| is_told), turn);
         true
+    }
+
+    fn tell_shed<'e>(&mut self, shed: impl Iterator<Item = &'e Arc<Event>>, turn: &mut Turn<'_>) {
+        for event in shed {
+            self.tell_failure(event, DeadReason::Shed, QUEUE_FULL, 0, turn);
+        }
     }
 
     pub(super) fn admit_job(
@@ -300,6 +318,7 @@ impl Core {
             event,
             admitted_at: turn.at(),
             progress,
+            admitted_wall: turn.now.wall,
         };
         turn.op(CoreOp::AdmitJob(Box::new(job.clone())), pace);
         turn.event(CoreEvent::Admitted {
@@ -316,12 +335,14 @@ impl Core {
         id
     }
 
-    /// Whether the function has room, after its policy has made some if it makes any.
+    /// Whether the function has room, after its policy has made some if it makes any. What became a
+    /// dead letter for that is added to `shed`.
     fn make_room(
         &mut self,
         trigger: &TriggerSpec,
         event: &Event,
         bytes: u64,
+        shed: &mut Vec<Arc<Event>>,
         turn: &mut Turn<'_>,
     ) -> bool {
         let function = &trigger.function;
@@ -335,7 +356,10 @@ impl Core {
                 }
             };
             let Some(victim) = victim else { return false };
-            self.shed_job(victim, reason, turn);
+            let victim = self.shed_job(victim, reason, turn);
+            if reason != ShedReason::Replaced {
+                shed.push(victim);
+            }
         }
         true
     }
@@ -350,9 +374,4 @@ pub(super) fn pace_of(trigger: &TriggerSpec) -> Pace {
 fn pace_of_all(targets: &Targets) -> Pace {
     let thrifty = |trigger: &Arc<TriggerSpec>| trigger.durability == Durability::Thrifty;
     if !targets.is_empty() && targets.iter().all(thrifty) { Pace::Thrifty } else { Pace::Prompt }
-}
-
-/// When an event that was admitted then is too old.
-pub(super) fn too_old_at(trigger: &TriggerSpec, admitted_at: Millis) -> Millis {
-    admitted_at + trigger.retry.age_max
 }

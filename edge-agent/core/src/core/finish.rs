@@ -14,20 +14,21 @@
 
 use std::sync::Arc;
 
-use crate::effect::{Effect, Pace};
+use crate::effect::Pace;
 use crate::event::CoreEvent;
 use crate::id::{AttemptId, FunctionId, JobId, StreamId};
 use crate::input::Crumb;
 use crate::message::{Message, Origin};
 use crate::op::{CoreOp, DeadReason, Job, Progress, RecordBody, StateKey};
 use crate::outcome::{Fault, FaultKind, Outcome, Outputs, Publish};
-use crate::release::{RetryPolicy, StateScope};
-use crate::time::Millis;
+use crate::release::StateScope;
 use crate::turn::Turn;
 
 use super::Core;
 use super::admit::{Cause, pace_of};
 use super::apps::Trial;
+use super::backoff::wait;
+use super::destinations::made;
 
 impl Core {
     pub(super) fn finished(
@@ -69,7 +70,9 @@ impl Core {
         let job = self.queue.end(id, turn.at());
         let trigger = self.trigger(&job.event.trigger);
         let pace = trigger.as_deref().map_or(Pace::Prompt, pace_of);
-        let silent = outputs == Outputs::default();
+        let is_told = trigger.as_ref().is_some_and(|trigger| trigger.on_success.is_some());
+        let silent = outputs == Outputs::default() && !is_told;
+        let made = made(&outputs);
         turn.op(CoreOp::FinishJob { job: id }, if silent { Pace::Lazy } else { pace });
         for change in outputs.state {
             let key = StateKey {
@@ -104,6 +107,9 @@ impl Core {
         for publish in outputs.publishes {
             self.publish(&job, publish, pace, turn);
         }
+        if let Some(trigger) = trigger {
+            self.tell_success(&trigger, &job, made, pace, turn);
+        }
     }
 
     /// Routes a publish to triggers, as new jobs of this batch, and hands it to the broker.
@@ -121,11 +127,7 @@ impl Core {
             at: turn.at(),
             wall: turn.now.wall,
         });
-        for trigger in self.routes.targets(&message.topic) {
-            let event = self.event_of(&trigger, &message, None, false);
-            self.place(&trigger, event, Cause::Outcome(&job.function), pace, turn);
-        }
-        turn.effect(Effect::Publish(message, pace));
+        self.spread(message, Cause::Outcome(&job.function), pace, turn);
     }
 
     fn faulted(&mut self, id: JobId, fault: &Fault, turn: &mut Turn<'_>) {
@@ -156,14 +158,14 @@ impl Core {
     fn retry_or_give_up(&mut self, id: JobId, error: String, turn: &mut Turn<'_>) {
         let Some(job) = self.queue.get(id) else { return };
         let (function, mut progress) = (job.function.clone(), job.progress.clone());
-        let admitted_at = job.admitted_at;
         let retry = self.trigger(&job.event.trigger).map(|t| t.retry.clone()).unwrap_or_default();
         if progress.attempts > retry.retries_max {
             self.give_up(id, DeadReason::AttemptsExhausted, Some(error), turn);
-        } else if admitted_at + retry.age_max <= turn.at() {
+        } else if self.queue.is_too_old(id, turn.at()) {
             self.give_up(id, DeadReason::TooOld, Some(error), turn);
         } else {
-            progress.not_before = turn.at() + backoff(&retry, progress.attempts);
+            let run = (self.settings.epoch, id, self.queue.runs(id));
+            progress.not_before = turn.at() + wait(&retry, progress.attempts, run);
             progress.last_error = Some(error.clone());
             progress.runs = self.queue.runs(id);
             let not_before = progress.not_before;
@@ -225,11 +227,4 @@ fn checked(outcome: Outcome, scope: StateScope) -> Outcome {
         }
         other => other,
     }
-}
-
-/// Wait before the next attempt, after so many that counted. One that did not count (on
-/// probation) waits like the first.
-fn backoff(retry: &RetryPolicy, attempts: u8) -> Millis {
-    let index = usize::from(attempts.saturating_sub(1));
-    retry.backoff.get(index).or(retry.backoff.last()).copied().unwrap_or_default()
 }

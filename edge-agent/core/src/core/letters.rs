@@ -13,10 +13,13 @@ use crate::event::{CoreEvent, RedriveRefusal, ShedReason};
 use crate::id::{EventId, FunctionId, JobId};
 use crate::op::{CoreOp, DeadLetter, DeadReason, Event, Job};
 use crate::queue::Room;
+use crate::release::TriggerSpec;
 use crate::turn::Turn;
 
-use super::admit::pace_of;
 use super::{Core, Phase};
+
+/// Error of an event that was shed.
+pub(super) const QUEUE_FULL: &str = "its function's queue was full";
 
 impl Core {
     /// Ends a job that cannot be done.
@@ -31,7 +34,8 @@ impl Core {
         turn.op(CoreOp::FinishJob { job: id }, Pace::Prompt);
         let Job { function, event, progress, .. } = job;
         let error = error.or(progress.last_error).unwrap_or_default();
-        self.bury(&function, event, reason, error, progress.attempts, turn);
+        self.bury(&function, event.clone(), reason, error.clone(), progress.attempts, turn);
+        self.tell_failure(&event, reason, &error, progress.attempts, turn);
     }
 
     /// Makes an event a dead letter.
@@ -83,16 +87,21 @@ impl Core {
             reason,
         });
         if reason != ShedReason::Replaced {
-            let error = "its function's queue was full".to_owned();
-            self.bury(function, event, DeadReason::Shed, error, 0, turn);
+            self.bury(function, event, DeadReason::Shed, QUEUE_FULL.to_owned(), 0, turn);
         }
     }
 
     /// A waiting job loses its place to a newer event.
-    pub(super) fn shed_job(&mut self, id: JobId, reason: ShedReason, turn: &mut Turn<'_>) {
+    pub(super) fn shed_job(
+        &mut self,
+        id: JobId,
+        reason: ShedReason,
+        turn: &mut Turn<'_>,
+    ) -> Arc<Event> {
         let job = self.queue.end(id, turn.at());
         turn.op(CoreOp::FinishJob { job: id }, Pace::Prompt);
-        self.shed(&job.function, job.event, reason, turn);
+        self.shed(&job.function, job.event.clone(), reason, turn);
+        job.event
     }
 
     /// Gives up all jobs of a function that is no longer deployed, and forgets it.
@@ -104,30 +113,43 @@ impl Core {
         self.forget_pause(function, turn);
     }
 
+    /// Why a dead letter would not be taken up again now; `None`: it would.
+    #[must_use]
+    pub fn redrive_refusal(&self, letter: &DeadLetter) -> Option<RedriveRefusal> {
+        self.redrive_target(letter).err()
+    }
+
+    fn redrive_target(&self, letter: &DeadLetter) -> Result<Arc<TriggerSpec>, RedriveRefusal> {
+        let function = &letter.function;
+        if self.phase == Phase::Stopping {
+            return Err(RedriveRefusal::Stopping);
+        }
+        if !self.letters.contains(function, letter.event.id) {
+            return Err(RedriveRefusal::Unknown);
+        }
+        let trigger = self.trigger(&letter.event.trigger);
+        let trigger = trigger.filter(|trigger| trigger.function == *function);
+        let trigger = trigger.ok_or(RedriveRefusal::FunctionGone)?;
+        let bytes = letter.event.cost_bytes() as u64;
+        match self.queue.room(function, 1, bytes) {
+            Room::Enough => Ok(trigger),
+            Room::ShareFull | Room::CommonFull => Err(RedriveRefusal::Full),
+        }
+    }
+
     pub(super) fn redrive(&mut self, letter: &DeadLetter, turn: &mut Turn<'_>) {
         let (function, event) = (letter.function.clone(), letter.event.id);
-        let trigger = self.trigger(&letter.event.trigger);
-        let trigger = trigger.filter(|trigger| trigger.function == function);
-        let bytes = letter.event.cost_bytes() as u64;
-        let refusal = if self.phase == Phase::Stopping {
-            RedriveRefusal::Stopping
-        } else if !self.letters.contains(&function, event) {
-            RedriveRefusal::Unknown
-        } else if let Some(trigger) = trigger {
-            if self.queue.room(&function, 1, bytes) == Room::Enough {
+        match self.redrive_target(letter) {
+            Ok(trigger) => {
                 self.letters.remove(&function, event);
                 let op = CoreOp::DeleteDeadLetter { function: function.clone(), event };
                 turn.op(op, Pace::Prompt);
-                let pace = pace_of(&trigger);
-                let job = self.admit_job(&trigger, letter.event.clone(), pace, turn);
+                // Who asked waits for it, whatever the trigger says.
+                let job = self.admit_job(&trigger, letter.event.clone(), Pace::Prompt, turn);
                 turn.event(CoreEvent::Redriven { job, function, event });
-                return;
             }
-            RedriveRefusal::Full
-        } else {
-            RedriveRefusal::FunctionGone
-        };
-        turn.event(CoreEvent::RedriveRefused { function, event, reason: refusal });
+            Err(reason) => turn.event(CoreEvent::RedriveRefused { function, event, reason }),
+        }
     }
 
     pub(super) fn purge(&mut self, function: FunctionId, event: EventId, turn: &mut Turn<'_>) {

@@ -21,7 +21,10 @@ use crate::time::{ClockQuality, WallTime};
 use crate::topic::{Topic, TopicFilter};
 
 mod admission;
+mod ages;
 mod bounds;
+mod destinations;
+mod filters;
 mod lanes;
 mod outcomes;
 mod pauses;
@@ -276,6 +279,9 @@ fn trigger(name: &str, function: &str, filter: &str) -> TriggerSpec {
         id: TriggerId::new(name),
         function: FunctionId::new(function),
         source: TriggerSource::Mqtt { filters: vec![TopicFilter::new(filter).unwrap()] },
+        filter: None,
+        on_success: None,
+        on_failure: None,
         retry: RetryPolicy::default(),
         durability: Durability::Prompt,
     }

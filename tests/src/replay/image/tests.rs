@@ -4,7 +4,7 @@ use super::super::log::tests::made;
 use super::super::points::Aim;
 use super::*;
 
-const DISK_BYTES: usize = 256 << 10;
+const DISK_BYTES: usize = 64 << 10;
 
 fn sectors(value: u8, count: usize) -> Vec<u8> {
     vec![value; count * SECTOR_BYTES]
@@ -42,7 +42,8 @@ fn after(at: usize, seed: u64) -> Vec<u8> {
 fn what_was_flushed_is_there_whatever_the_seed() {
     for seed in 0..200 {
         let disk = after(3, seed);
-        assert_eq!((disk[0], disk[8 * SECTOR_BYTES], disk[9 * SECTOR_BYTES]), (1, 2, 2));
+        assert_eq!((disk[8 * SECTOR_BYTES], disk[9 * SECTOR_BYTES]), (2, 2));
+        assert!([1, 3].contains(&disk[0]), "the next write may be there, {}", disk[0]);
         let disk = after(8, seed);
         assert_eq!((disk[0], disk[8 * SECTOR_BYTES], disk[9 * SECTOR_BYTES]), (3, 5, 4));
         assert!(disk[100 * SECTOR_BYTES..108 * SECTOR_BYTES].iter().all(|byte| *byte == 6));

@@ -1,4 +1,4 @@
-use cold_chain_model::Smoothed;
+use cold_chain_model::{Change, Smoothed};
 
 use super::*;
 use crate::crash::Point;
@@ -77,7 +77,10 @@ fn every_wrong_row_is_found() {
             found.devices[0].for_alarm.pop();
         }),
         ("state of `alarm`", |found, _| found.devices[0].alarm.as_mut().unwrap().judged += 1),
-        ("the retained alarm", |found, _| found.devices[0].change = None),
+        ("the retained alarm", |found, _| {
+            let device = "press-1".to_owned();
+            found.devices[0].change = Some(Change { device, seq: 3, on: true, score: 9.0 });
+        }),
         ("records differ", |found, _| found.devices[0].points[7].smoothed.mean += 1e-9),
         ("left the gateway", |_, witness| witness.0[0].heard_smooth = 26),
         ("left the gateway", |_, witness| witness.0[0].heard_raw = 33),

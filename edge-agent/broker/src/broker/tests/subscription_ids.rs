@@ -75,5 +75,5 @@ fn they_survive_with_the_session_and_its_queue() {
     assert_eq!(ids(&mut rig, conn), [[5], [5]]);
     rig.drop_conn(conn);
     let (conn, _) = rig.connect(keep(Version::V311, "c"));
-    assert_eq!(ids(&mut rig, conn), [vec![], vec![]], "3.1.1 has none");
+    assert_eq!(ids(&mut rig, conn), [Vec::<u32>::new(), Vec::new()], "3.1.1 has none");
 }

@@ -280,6 +280,37 @@ fn functions_take_turns_and_none_has_more_than_its_part_of_the_workers() {
 }
 
 #[test]
+fn a_letter_that_cannot_be_taken_up_again_says_why() {
+    use crate::event::RedriveRefusal;
+    let mut world = World::with(settings(), &[&simple()]);
+    world.deliver(message("in/x", "d", "1"));
+    world.finish_the_job(Outcome::Reject { reason: "no".into() });
+    let letter = world.applied.letters.values().next().unwrap().clone();
+    assert_eq!(world.core.redrive_refusal(&letter), None);
+    let share = world.settings.limits.share_jobs();
+    for n in 0..share {
+        world.deliver(message("in/x", "d", &n.to_string()));
+    }
+    assert_eq!(world.core.redrive_refusal(&letter), Some(RedriveRefusal::Full));
+    world.tell(Input::Redrive { letter: Box::new(letter.clone()) });
+    assert_eq!(world.letters().len(), 1, "it stays");
+    let mut unknown = letter.clone();
+    unknown.function = FunctionId::new("a/g");
+    assert_eq!(world.core.redrive_refusal(&unknown), Some(RedriveRefusal::Unknown));
+    let renamed = release(2, vec![function("a/f")], vec![trigger("a/other", "a/f", "in/#")]);
+    let (job, attempt) = world.running.iter().map(|(job, a)| (*job, a.attempt)).next().unwrap();
+    world.tell(Input::Finished { job, attempt, outcome: done(), ran_us: 0 });
+    world.tell(Input::Quiesce { app: "a".into() });
+    while let Some((job, attempt)) = world.running.iter().map(|(job, a)| (*job, a.attempt)).next() {
+        world.tell(Input::Finished { job, attempt, outcome: done(), ran_us: 0 });
+    }
+    world.tell(Input::Activate { release: renamed, probation: None });
+    assert_eq!(world.core.redrive_refusal(&letter), Some(RedriveRefusal::FunctionGone));
+    world.tell(Input::Stop);
+    assert_eq!(world.core.redrive_refusal(&letter), Some(RedriveRefusal::Stopping));
+}
+
+#[test]
 fn a_dead_letter_is_taken_up_again_or_forgotten() {
     let mut world = World::with(settings(), &[&simple()]);
     for n in 0..2 {

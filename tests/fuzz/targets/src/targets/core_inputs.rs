@@ -21,7 +21,7 @@ use edge_core::message::{Message, Origin, PROPERTY_BOOT_ID, PROPERTY_SEQUENCE, P
 use edge_core::op::CoreOp;
 use edge_core::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
 use edge_core::release::{
-    Durability, FunctionSpec, ProbationPolicy, Release, RetryPolicy, StateScope, TriggerSource,
+    Durability, FunctionSpec, PausePolicy, ProbationPolicy, Release, RetryPolicy, StateScope, TriggerSource,
     TriggerSpec, WhenFull,
 };
 use edge_core::time::{Millis, Now, WallTime};
@@ -61,8 +61,7 @@ fn limits() -> Limits {
         dead_letters_max: 4,
         devices_max: 2,
         outbox_bytes_max: 4 << 10,
-        pause_after_faults: 3,
-        ..Limits::default()
+            ..Limits::default()
     }
 }
 
@@ -151,14 +150,15 @@ impl World {
         let Some((&id, _)) = self.running.iter().nth(nth % usize::from(SLOTS)) else {
             // Nobody runs under these numbers: nothing of it may count.
             let (job, attempt) = (JobId(nth as u64), AttemptId(u64::MAX));
-            let effects = self.handle(Input::Finished { job, attempt, outcome });
+            let effects = self.handle(Input::Finished { job, attempt, outcome, ran_us: 1 });
             let writes = effects.iter().any(|effect| {
                 matches!(effect, Effect::Op(CoreOp::PutState { .. } | CoreOp::FinishJob { .. }, _))
             });
             return assert!(!writes, "an outcome of nobody counted");
         };
         let attempt = self.running.remove(&id).expect("it was just there");
-        self.tell(Input::Finished { job: attempt.job, attempt: id, outcome });
+        let ran_us = u64::from(reader.u16());
+        self.tell(Input::Finished { job: attempt.job, attempt: id, outcome, ran_us });
     }
 
     /// Another revision goes live; the app is quiet.
@@ -271,11 +271,17 @@ fn release(revision: u8) -> Release {
         state_version: 1,
         concurrency: 2,
         when_full: policies[(usize::from(revision) + at) % 4],
+        ordered: (revision & 0x40 != 0).then(|| "topic".parse().expect("an order")),
+        reserved: u16::from(revision & 0x20 != 0),
+        pause: PausePolicy { after: 3, ..PausePolicy::default() },
     };
     let trigger = |name: &str, function: &str, filter: &str| TriggerSpec {
         id: TriggerId::new(name),
         function: FunctionId::new(function),
         source: TriggerSource::Mqtt { filters: vec![TopicFilter::new(filter).expect("a filter")] },
+        filter: None,
+        on_success: None,
+        on_failure: None,
         retry: RetryPolicy::default(),
         durability: Durability::Prompt,
     };

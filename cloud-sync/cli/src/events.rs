@@ -6,15 +6,15 @@ use edge_agent::runtime::EventFile;
 use serde_json::Value;
 
 use crate::app::inside;
-use crate::args::Invoke;
+use crate::args::Events;
 use crate::failure::{Done, Failure};
 
 /// Events of an app to try it with.
-const FILE_NAME: &str = "event.json";
+pub const FILE_NAME: &str = "event.json";
 const EVENTS_BYTES_MAX: u64 = 256 << 20;
 /// What `holm sub --json` and `holm dead-letters show --json` print beside the words of an event
 /// file.
-const FOREIGN_KEYS: [&str; 10] = [
+const FOREIGN_KEYS: [&str; 11] = [
     "qos",
     "retain",
     "event",
@@ -25,10 +25,14 @@ const FOREIGN_KEYS: [&str; 10] = [
     "attempts",
     "unix_ms",
     "payload_bytes",
+    "age_ms",
 ];
 
 /// All events that were given; without any, those of [`FILE_NAME`] in the app's folder `dir`.
-pub(super) fn read(args: &Invoke, dir: &Path) -> Done<Vec<EventFile>> {
+///
+/// # Errors
+/// A file cannot be read, or holds something else.
+pub fn read(args: &Events, dir: &Path) -> Done<Vec<EventFile>> {
     let mut events = match (&args.event, &args.topic) {
         (Some(path), _) => of_file(path)?,
         (None, Some(topic)) => vec![single(topic, args.payload.as_deref())?],

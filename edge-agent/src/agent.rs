@@ -20,6 +20,7 @@ mod link;
 mod lives;
 mod notices;
 mod order;
+mod outbox;
 mod pages;
 mod plant;
 mod prepare;

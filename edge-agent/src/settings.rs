@@ -13,6 +13,7 @@ use sync_protocol::revision::AuthorKey;
 
 use crate::auth::password::is_hash;
 use crate::toml_reader::{At, Problem, Problems, Section};
+use crate::uplink::rate::Rate;
 
 /// Ends of the process in a row after which no function runs.
 const SAFE_MODE_AFTER_DEFAULT: u32 = 5;
@@ -125,6 +126,8 @@ pub struct Limits {
     pub will_after_restart_ms_min: u64,
     /// Sessions that outlive their connection.
     pub sessions_max: usize,
+    /// How fast records may leave for the control plane; `None`: as fast as they can.
+    pub drain: Option<Rate>,
 }
 
 impl Default for Limits {
@@ -144,6 +147,7 @@ impl Default for Limits {
             receive_max: 32,
             will_after_restart_ms_min: 60_000,
             sessions_max: 2_000,
+            drain: None,
         }
     }
 }
@@ -345,6 +349,21 @@ fn read_access(
     Access { publish: filters("publish"), subscribe: filters("subscribe") }
 }
 
+/// The least burst that is meant without `drain_burst`.
+const DRAIN_BURST_BYTES: u64 = 64 * KIB;
+
+fn read_drain(section: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Rate> {
+    let span = section.span_of("drain_burst");
+    let drain = section.bytes_within("drain", 128..=GIB, problems);
+    let burst = section.bytes_within("drain_burst", KIB..=GIB, problems);
+    if burst.is_some() && drain.is_none() {
+        problems.add(&span, "`drain_burst` goes with `drain`, the bytes a second on average");
+    }
+    let bytes_per_s = drain?;
+    let burst_bytes = burst.unwrap_or_else(|| bytes_per_s.max(DRAIN_BURST_BYTES));
+    Some(Rate { bytes_per_s, burst_bytes })
+}
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -402,6 +421,7 @@ fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Lim
             .duration_ms_within("will_after_restart", 0..=WILL_AFTER_RESTART_MS_MAX, problems)
             .unwrap_or(default.will_after_restart_ms_min),
         sessions_max: size(section.number("sessions", 1..=100_000, problems), default.sessions_max),
+        drain: read_drain(&mut section, problems),
     };
     section.finish(problems);
     limits

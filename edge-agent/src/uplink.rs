@@ -11,6 +11,8 @@
 pub mod backoff;
 pub mod convert;
 pub mod mqtt;
+pub mod order;
+pub mod rate;
 pub mod session;
 pub mod window;
 
@@ -25,6 +27,7 @@ use sync_protocol::wire::{Command, Desired, Health, Logs, Reply, StateReport};
 use tokio::sync::{mpsc, oneshot};
 
 use self::mqtt::Endpoint;
+use self::rate::Rate;
 
 /// Bytes of records in one message.
 pub const RUN_BYTES_MAX: usize = 128 << 10;
@@ -99,6 +102,21 @@ pub enum Heard {
         /// Position.
         seq: u64,
     },
+    /// The control plane holds other records at these positions: those of this store go again at
+    /// positions of their own.
+    Renumber {
+        /// Stream.
+        stream: u8,
+        /// Positions.
+        positions: Vec<u64>,
+    },
+    /// The control plane shows a gap up to a position that it had receipted.
+    Gap {
+        /// Stream.
+        stream: u8,
+        /// Position.
+        seq: u64,
+    },
     /// The control plane vouches for this time (milliseconds since 1970).
     Time(u64),
     /// What should run.
@@ -130,6 +148,8 @@ pub struct Setup {
     pub partial_dir: PathBuf,
     /// Seed of the connection back-off.
     pub seed: u64,
+    /// How fast records may leave; `None`: as fast as they can.
+    pub rate: Option<Rate>,
 }
 
 /// Handle of the uplink thread.

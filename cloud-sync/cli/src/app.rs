@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use sync_protocol::manifest::{
-    self, Grants, Limits, Manifest, Ordered, Pause, StateScope, Trigger, WhenFull,
+    self, Grants, Limits, Manifest, Ordered, Pause, Series, StateScope, Trigger, WhenFull,
 };
 
 use crate::failure::{Done, Exit, Failure, read_file};
@@ -23,6 +23,7 @@ mod order;
 mod patterns;
 mod read;
 pub mod reference;
+mod series;
 mod values;
 mod version;
 
@@ -47,6 +48,8 @@ pub struct App {
     pub functions: BTreeMap<String, Function>,
     /// What wakes them, by name.
     pub triggers: BTreeMap<String, Trigger>,
+    /// Policies of record series, by name.
+    pub records: BTreeMap<String, Series>,
 }
 
 /// Where a function's code comes from.
@@ -185,6 +188,7 @@ impl App {
             floor: self.floor.map_or(0, Version::sequence),
             functions,
             triggers: self.triggers.clone(),
+            records: self.records.clone(),
         };
         let problems: Vec<_> = manifest.problems().iter().map(ToString::to_string).collect();
         if problems.is_empty() {

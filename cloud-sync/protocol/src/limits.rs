@@ -42,6 +42,12 @@ pub const FILTER_BYTES_MAX: usize = 1_024;
 pub const FILTER_LEVELS_MAX: usize = 32;
 /// Telemetry series granted to one function.
 pub const SERIES_MAX: usize = 64;
+/// Policies of record series in one app.
+pub const SERIES_POLICIES_MAX: usize = 256;
+/// Least time to live of a record.
+pub const TTL_MS_MIN: u64 = 1_000;
+/// Greatest time to live of a record: a year.
+pub const TTL_MS_MAX: u64 = 366 * 24 * 3_600_000;
 /// Keys of a function's configuration.
 pub const CONFIG_KEYS_MAX: usize = 64;
 /// One configuration value.

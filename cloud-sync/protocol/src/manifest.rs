@@ -57,6 +57,50 @@ pub struct Manifest {
     pub functions: BTreeMap<String, Function>,
     /// Triggers by name.
     pub triggers: BTreeMap<String, Trigger>,
+    /// Policies of record series by name; others have the defaults.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub records: BTreeMap<String, Series>,
+}
+
+/// What becomes of the records of a series while they wait for the control plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Series {
+    /// Who goes first, and who makes room for whom.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Gateway time after which a record is worth nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// Which records are dropped.
+    #[serde(default)]
+    pub drop: SeriesDrop,
+}
+
+/// Who goes first, and who makes room for whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    /// Before all others, beside alarms and dead letters.
+    Urgent,
+    /// In between.
+    #[default]
+    Normal,
+    /// After all others.
+    Bulk,
+}
+
+/// Which records of a series are dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeriesDrop {
+    /// When the outbox is full, the oldest.
+    #[default]
+    Oldest,
+    /// When the outbox is full, the new one.
+    Newest,
+    /// Whatever a newer record of the same series and device has overtaken, at any time.
+    LatestPerKey,
 }
 
 /// A function: a component with limits and capabilities.

@@ -230,8 +230,12 @@ pub enum DropReason {
     /// An operator asked.
     Purged,
     /// The stream went on after positions that the control plane held from another life of the
-    /// gateway's store.
+    /// gateway's store, or the record stands further on, at a position of its own.
     Skipped,
+    /// The record came last, found no room, and was not to make any.
+    Newest,
+    /// A newer value of its series and device took its place.
+    Replaced,
 }
 
 impl DropReason {
@@ -243,6 +247,8 @@ impl DropReason {
             Self::Expired => "expired",
             Self::Purged => "purged",
             Self::Skipped => "skipped",
+            Self::Newest => "newest",
+            Self::Replaced => "replaced",
         }
     }
 }

@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use down::{
-    AppTarget, Chunk, ChunkRefused, Command, Desired, Down, LetterAt, Receipt, Request, StateAt,
-    StreamMark, Welcome,
+    AppTarget, Chunk, ChunkRefused, Command, Conflicts, Desired, Down, LetterAt, Receipt, Request,
+    StateAt, StreamMark, Welcome,
 };
 pub use up::{
     AppState, ChunkRequest, Health, Hello, LogLevel, LogLine, Logs, Records, Reply, StateReport,

@@ -15,7 +15,7 @@ use crate::store::{GatewayId, Rows, StoreError};
 const PAGE: u32 = 256;
 
 /// What became of a run of records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// Highest contiguous position stored now.
     pub(crate) stored_to: u64,
@@ -23,8 +23,8 @@ pub(crate) struct Taken {
     pub(crate) new: u64,
     /// Records that were there already, the same.
     pub(crate) repeated: u64,
-    /// Records that contradict what is there.
-    pub(crate) conflicts: u64,
+    /// Positions of records that contradict what is there.
+    pub(crate) conflicts: Vec<u64>,
 }
 
 /// What is put where nothing stands.
@@ -166,14 +166,15 @@ impl<'r> Ledger<'r> {
         let (stream, seq) = (self.stream.stream, record.seq);
         let text = format!(
             "stream {stream}, position {seq}: a {} of process run {:016x} is stored, now came \
-             another record of run {:016x}; it is kept aside",
+             another record of run {:016x}; it is kept aside, and the gateway sends it again at a \
+             position of its own",
             place.kind.as_str(),
             place.epoch,
             record.epoch
         );
         self.alarm(alarm::RECORD_CONFLICT, &text)?;
         self.rows.add_conflict(self.gateway, stream, seq, bytes, self.now_ms)?;
-        self.taken.conflicts += 1;
+        self.taken.conflicts.push(seq);
         Ok(())
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use sync_protocol::InstanceId;
-use sync_protocol::wire::{AppState, Down, Hello, Receipt, StateReport, StreamMark, Up, Welcome};
+use sync_protocol::wire::{
+    AppState, Conflicts, Down, Hello, Receipt, StateReport, StreamMark, Up, Welcome,
+};
 
 use super::{Ledger, alarm};
 use crate::deployments;
@@ -25,7 +27,12 @@ pub(crate) fn take(
         Up::Records(run) => {
             let taken = Ledger::open(rows, gateway, run.stream, now_ms)?.take_run(run)?;
             tracing::trace!(?gateway, stream = run.stream, ?taken, "records");
-            Ok(vec![Down::Receipt(Receipt { stream: run.stream, seq: taken.stored_to })])
+            let (stream, seq, positions) = (run.stream, taken.stored_to, taken.conflicts);
+            Ok(vec![if positions.is_empty() {
+                Down::Receipt(Receipt { stream, seq })
+            } else {
+                Down::Conflicts(Conflicts { stream, seq, positions })
+            }])
         }
         Up::StateReport(report) => {
             take_state(rows, instance, gateway, report, now_ms)?;

@@ -7,7 +7,7 @@ use sync_protocol::record::{
     DropReason, Phase, Record, RecordBody, Report, Stamp, Telemetry, Tombstone,
 };
 use sync_protocol::wire::{
-    AppState, Down, Hello, Records, StateReport, StreamMark, StreamPosition, Up,
+    AppState, Conflicts, Down, Hello, Records, StateReport, StreamMark, StreamPosition, Up,
 };
 use sync_protocol::{Digest, EventId, InstanceId};
 
@@ -44,6 +44,7 @@ impl Cloud {
     fn send(&self, records: Vec<Record>) -> u64 {
         match self.take(&Up::Records(Records { stream: 1, records })).as_slice() {
             [Down::Receipt(receipt)] => receipt.seq,
+            [Down::Conflicts(conflicts)] => conflicts.seq,
             other => panic!("{other:?}"),
         }
     }
@@ -216,6 +217,16 @@ fn another_epoch_or_body_at_a_stored_position_is_an_alarm_and_kept() {
     let cloud = Cloud::new();
     cloud.send(run(1..=3));
     assert_eq!(cloud.send(vec![record_of(2, 8)]), 3, "nothing stalls");
+    let records = vec![record(1), record_of(2, 8), record_of(3, 8)];
+    let contradicting = Records { stream: 1, records };
+    let conflicts = Conflicts { stream: 1, seq: 3, positions: vec![2, 3] };
+    let told = Cloud::new();
+    told.send(run(1..=3));
+    assert_eq!(
+        told.take(&Up::Records(contradicting)),
+        [Down::Conflicts(conflicts)],
+        "what to send again"
+    );
     assert_eq!(cloud.alarms(), [alarm::RECORD_CONFLICT]);
     assert_eq!(cloud.conflicts(), 1);
     let mut other = record(3);

@@ -28,6 +28,7 @@ fn bundle(key: &SigningKey, sequence: u64) -> (Vec<u8>, Digest) {
         floor: 0,
         functions: [("smooth".to_owned(), serde_json::from_value(function).unwrap())].into(),
         triggers: BTreeMap::new(),
+        records: BTreeMap::new(),
     };
     let signed = SignedManifest::sign(&manifest, key).unwrap();
     let artifacts = [(Digest::of(&wasm), wasm)].into();

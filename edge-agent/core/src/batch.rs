@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::effect::Pace;
-use crate::id::{DeviceId, FunctionId, JobId, StreamId, TriggerId};
+use crate::id::{DeviceId, FunctionId, JobId, RecordSeq, StreamId, TriggerId};
 use crate::op::{CoreOp, StateKey};
 use crate::time::Millis;
 
@@ -48,6 +48,8 @@ pub enum Place {
     Probation(String),
     /// The pause of a function.
     Pause(FunctionId),
+    /// A run of the outbox.
+    Run(StreamId, RecordSeq),
     /// A row that the shell keeps beside the core's, by its key.
     Row(Vec<u8>),
 }
@@ -85,6 +87,8 @@ impl BatchOp for CoreOp {
             Self::DeleteProbation { app } => Some(Place::Probation(app.clone())),
             Self::PutPause(row) => Some(Place::Pause(row.function.clone())),
             Self::DeletePause { function } => Some(Place::Pause(function.clone())),
+            Self::PutOutboxChunk { stream, chunk } => Some(Place::Run(*stream, chunk.first)),
+            Self::DeleteOutboxChunk { stream, first } => Some(Place::Run(*stream, *first)),
             _ => None,
         }
     }

@@ -45,7 +45,7 @@ use crate::input::Input;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::op::{DedupeRow, Job, OutboxChunk, PauseRow, ProbationMark};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, RecordSummary};
 use crate::queue::Queue;
 use crate::release::TriggerSpec;
 use crate::routes::Routes;
@@ -113,8 +113,8 @@ pub struct OutboxRows {
     pub stored_to: RecordSeq,
     /// Rows of `PutOutboxChunk`.
     pub chunks: Vec<OutboxChunk>,
-    /// Position and cost of each record above the last chunk (at most a few hundred).
-    pub tail: Vec<(RecordSeq, u64)>,
+    /// Each row above the last chunk (at most a few hundred; of last values all that there are).
+    pub tail: Vec<RecordSummary>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,8 @@ pub struct Core {
     filtered: FilteredCounts,
     /// Whether the wall clock was synced at the last input.
     synced: bool,
+    /// The store has no room: nothing new is to be made.
+    full: bool,
 }
 
 impl Core {
@@ -185,6 +187,7 @@ impl Core {
             strays: BTreeSet::new(),
             filtered: FilteredCounts::default(),
             synced: false,
+            full: false,
             settings,
         }
     }
@@ -205,12 +208,13 @@ impl Core {
     /// When to call `handle` with [`Input::Tick`] at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        let slots = self.slots.next_deadline().filter(|_| self.phase == Phase::Running);
+        let slots = self.slots.next_deadline().filter(|_| self.fires());
         let acting = !self.settings.safe_mode;
         let times = [
             self.queue.next_deadline(),
             self.holds.next_deadline().filter(|_| acting),
             self.apps.next_deadline().filter(|_| acting),
+            self.outbox.next_deadline(),
             slots,
         ];
         times.into_iter().flatten().min()
@@ -252,6 +256,7 @@ impl Core {
             counters: self.counters,
             safe_mode: self.settings.safe_mode,
             triggers: self.filtered.status(&self.routes),
+            outbox_drops: self.outbox.drops(),
         }
     }
 
@@ -275,12 +280,25 @@ impl Core {
             Input::LeaveSafeMode => self.leave_safe_mode(turn),
             Input::Receipt { stream, seq } => self.outbox.receipt(stream, seq, turn),
             Input::GoOnAfter { stream, seq } => self.outbox.go_on_after(stream, seq, turn),
+            Input::RunRead { stream, first, rows } => {
+                self.outbox.run_read(stream, first, &rows, turn);
+            }
+            Input::Renumber { records } => {
+                records.into_iter().for_each(|record| self.outbox.renumber(record, turn));
+            }
             Input::Report { stream, body } => self.outbox.append_report(stream, body, turn),
             Input::Redrive { letter } => self.redrive(&letter, turn),
             Input::PurgeDeadLetter { function, event } => self.purge(function, event, turn),
+            Input::Room { full } => self.full = full,
             Input::Stop => self.stop(turn),
             Input::Tick => {}
         }
+    }
+
+    /// Whether schedules make events. What comes due without room is missed like a slot without
+    /// power: forgotten, or made up for once.
+    fn fires(&self) -> bool {
+        self.phase == Phase::Running && !self.full
     }
 
     fn started(&mut self, turn: &mut Turn<'_>) {

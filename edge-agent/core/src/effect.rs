@@ -81,6 +81,16 @@ pub enum Effect {
         /// Its newest position; readable once the open batch is durable.
         newest: RecordSeq,
     },
+    /// Tell what stands at these positions, with
+    /// [`Input::RunRead`](crate::input::Input::RunRead): some of it has outlived its time to live.
+    ReadRun {
+        /// Stream.
+        stream: StreamId,
+        /// First position; names the run.
+        first: RecordSeq,
+        /// Last position.
+        last: RecordSeq,
+    },
     /// After [`Input::Stop`](crate::input::Input::Stop): no attempt is running.
     Idle,
     /// For logs, metrics and the tests' oracles.

@@ -98,9 +98,12 @@ pub enum CoreEvent {
         stream: StreamId,
         from: RecordSeq,
         to: RecordSeq,
+        records: u64,
         bytes: u64,
         reason: DropReason,
     },
+    /// A record goes again at another position: the control plane holds another one at its own.
+    Renumbered { stream: StreamId, from: RecordSeq, to: RecordSeq },
     /// A receipt freed records.
     ReceiptTaken { stream: StreamId, seq: RecordSeq },
     /// A receipt for what was never written.

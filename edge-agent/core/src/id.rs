@@ -185,8 +185,18 @@ impl StreamId {
     pub const NORMAL: Self = Self(1);
     /// Logs and whatever may wait.
     pub const BULK: Self = Self(2);
+    /// Last values: series of which only the newest record of a device counts.
+    pub const LATEST: Self = Self(3);
     /// All classes, most urgent first.
-    pub const ALL: [Self; 3] = [Self::URGENT, Self::NORMAL, Self::BULK];
+    pub const ALL: [Self; 4] = [Self::URGENT, Self::LATEST, Self::NORMAL, Self::BULK];
+
+    /// Place in the order of urgency, 0 the most urgent. One that nobody knows counts as the least
+    /// urgent one.
+    #[must_use]
+    pub fn rank(self) -> usize {
+        let known = Self::ALL.iter().position(|stream| *stream == self);
+        known.unwrap_or(Self::ALL.len() - 1)
+    }
 }
 
 /// Position of a record in its stream, from 1, never reused.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::id::{AttemptId, DeliveryId, EventId, FunctionId, JobId, RecordSeq, StreamId};
 use crate::message::Message;
-use crate::op::DeadLetter;
+use crate::op::{DeadLetter, OutboxRecord};
+use crate::outbox::RecordSummary;
 use crate::outcome::Outcome;
 use crate::release::{ProbationPolicy, Release};
 
@@ -118,6 +119,22 @@ pub enum Input {
         /// Highest position stored there.
         seq: RecordSeq,
     },
+    /// Answer to [`Effect::ReadRun`](crate::effect::Effect): the rows as they are applied. Where
+    /// the store cannot be read there is none; the core asks again.
+    RunRead {
+        /// Stream.
+        stream: StreamId,
+        /// First position of the run.
+        first: RecordSeq,
+        /// Its rows, in order; those that are receipted may be missing.
+        rows: Vec<RecordSummary>,
+    },
+    /// The control plane holds other records at the positions of these: they go again at positions
+    /// of their own. The loop reads them from the store, as they are applied.
+    Renumber {
+        /// The records.
+        records: Vec<OutboxRecord>,
+    },
     /// The gateway itself has something to tell the control plane.
     Report {
         /// Priority class.
@@ -136,6 +153,12 @@ pub enum Input {
         function: FunctionId,
         /// Its event.
         event: EventId,
+    },
+    /// The store has no room any more, or has some again: until then schedules make no events.
+    /// (Deliveries wait in the loop.)
+    Room {
+        /// Whether there is none.
+        full: bool,
     },
     /// Take nothing more and start nothing more: deliveries are refused from now on, and
     /// [`Effect::Idle`](crate::effect::Effect) follows when no attempt is running.

@@ -5,7 +5,8 @@
 //! | jobs of one function | [`Limits::share_jobs`], [`Limits::share_bytes`] | its `when_full` |
 //! | jobs in all | `queue_jobs_max`, `queue_bytes_max` | the same; see below |
 //! | deliveries held for room | `held_max`, each `hold_ms_max` long | the oldest is shed where it has no room |
-//! | outbox, live bytes | `outbox_bytes_max` | the oldest of the least urgent stream is dropped |
+//! | outbox, live bytes | `outbox_bytes_max` | by the series' policy, least urgent first ([`crate::outbox`]) |
+//! | last values in the outbox | [`crate::outbox::LATEST_KEYS_MAX`] | the oldest is dropped |
 //! | dead letters | `dead_letters_max` | the oldest is pushed out |
 //! | key of a lane | [`LANE_KEY_BYTES_MAX`], from a body of at most [`LANE_BODY_BYTES_MAX`] | the lane of the events without key |
 //! | attempts of one function at once | its concurrency, at most [`function_slots_max`] | its events wait |

@@ -92,6 +92,8 @@ pub struct OutboxRecord {
     pub body: RecordBody,
     /// Wall label of the commit.
     pub time: WallTime,
+    /// Gateway time at which it outlives its time to live, where it has one.
+    pub expires: Option<Millis>,
 }
 
 /// What an outbox record without contents (a tombstone) counts for: keys and framing.
@@ -102,16 +104,7 @@ impl OutboxRecord {
     /// [`RECORD_OVERHEAD_BYTES`].
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {
-        let body = match &self.body {
-            RecordBody::Telemetry { function, device, name, payload, content_type, .. } => {
-                let device = device.as_ref().map_or(0, |device| device.as_str().len());
-                function.as_str().len() + device + name.len() + payload.len() + content_type.len()
-            }
-            RecordBody::DeadLetter(letter) => letter.event.cost_bytes() + letter.error.len(),
-            RecordBody::Report(body) => body.len(),
-            RecordBody::Tombstone { .. } => 0,
-        };
-        body as u64 + RECORD_OVERHEAD_BYTES
+        self.body.cost_bytes()
     }
 }
 
@@ -173,6 +166,23 @@ pub enum RecordBody {
     },
 }
 
+impl RecordBody {
+    /// See [`OutboxRecord::cost_bytes`].
+    #[must_use]
+    pub fn cost_bytes(&self) -> u64 {
+        let body = match self {
+            RecordBody::Telemetry { function, device, name, payload, content_type, .. } => {
+                let device = device.as_ref().map_or(0, |device| device.as_str().len());
+                function.as_str().len() + device + name.len() + payload.len() + content_type.len()
+            }
+            RecordBody::DeadLetter(letter) => letter.event.cost_bytes() + letter.error.len(),
+            RecordBody::Report(body) => body.len(),
+            RecordBody::Tombstone { .. } => 0,
+        };
+        body as u64 + RECORD_OVERHEAD_BYTES
+    }
+}
+
 /// Why records of the outbox were given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DropReason {
@@ -183,8 +193,13 @@ pub enum DropReason {
     /// An operator asked.
     Purged,
     /// Nothing was there: the control plane holds these positions from another life of this
-    /// store, and the stream goes on after them.
+    /// store, and the stream goes on after them; or the record stands further on, at a position
+    /// of its own.
     Skipped,
+    /// It came last, found no room, and was not to make any.
+    Newest,
+    /// A newer value of its series and device took its place (`latest-per-key`).
+    Replaced,
 }
 
 /// Why a job ended without being done.
@@ -242,7 +257,7 @@ pub struct DedupeRow {
 }
 
 /// A run of consecutive outbox records of one stream: what must be known of them to drop them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxChunk {
     /// First position; part of the row's key.
     pub first: RecordSeq,
@@ -250,8 +265,26 @@ pub struct OutboxChunk {
     pub last: RecordSeq,
     /// What its live records cost ([`OutboxRecord::cost_bytes`]).
     pub bytes: u64,
-    /// Its records are gone; the tombstone at `last` stands for all of them.
-    pub dropped: bool,
+    /// Why its records are gone, where they are; the tombstone at `last` stands for all of them.
+    pub dropped: Option<DropReason>,
+    /// Positions of which the record is gone, while others of the run are live: first and last of
+    /// each range, ascending.
+    pub gone: Vec<(RecordSeq, RecordSeq)>,
+    /// Where records have a time to live.
+    pub expiry: Option<RunExpiry>,
+    /// Its records, those that are stored by now included, by what they are ([`crate::outbox::RecordSummary::label`]).
+    pub tally: Vec<(Arc<str>, u64)>,
+}
+
+/// When the records of a run outlive their time to live. All in gateway time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunExpiry {
+    /// When to look which of them have.
+    pub look_at: Millis,
+    /// How long an expired record may wait for others, so that one look finds many.
+    pub grace: Millis,
+    /// When all of them have; `None` where some never will.
+    pub all_at: Option<Millis>,
 }
 
 /// How a revision on probation does. Survives a crash of the process, which it may have caused.
@@ -411,5 +444,12 @@ pub enum CoreOp {
     DeletePause {
         /// Which.
         function: FunctionId,
+    },
+    /// One row of the outbox goes: another one, or a tombstone, stands for its position.
+    DeleteOutbox {
+        /// Stream.
+        stream: StreamId,
+        /// Position.
+        seq: RecordSeq,
     },
 }

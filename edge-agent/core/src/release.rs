@@ -1,11 +1,12 @@
 //! A revision of an app, resolved: what the core needs to route, queue and judge.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::destination::Destinations;
-use crate::id::{Digest, FunctionId, TriggerId};
+use crate::id::{Digest, FunctionId, StreamId, TriggerId};
 use crate::order::Ordered;
 use crate::pattern::EventFilter;
 use crate::time::Millis;
@@ -22,6 +23,36 @@ pub struct Release {
     pub functions: Vec<FunctionSpec>,
     /// Its triggers.
     pub triggers: Vec<TriggerSpec>,
+    /// Policies of its record series, by name; others have the default.
+    pub series: BTreeMap<String, SeriesPolicy>,
+}
+
+/// What becomes of the records of one series while they wait for the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesPolicy {
+    /// Priority; [`StreamId::LATEST`]: only the newest record of a device counts.
+    pub stream: StreamId,
+    /// Gateway time after which a record is worth nothing.
+    pub ttl: Option<Millis>,
+    /// What happens when the outbox is full.
+    pub when_full: SeriesFull,
+}
+
+impl Default for SeriesPolicy {
+    fn default() -> Self {
+        Self { stream: StreamId::NORMAL, ttl: None, when_full: SeriesFull::DropOldest }
+    }
+}
+
+/// What happens when the outbox is full. In either case less urgent records go first, and more
+/// urgent ones never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SeriesFull {
+    /// The oldest of the same priority go.
+    #[default]
+    DropOldest,
+    /// The new one goes.
+    DropNewest,
 }
 
 /// When a new revision is kept, and when it is taken back (DESIGN: deployments).

@@ -1,8 +1,11 @@
 //! A snapshot of the core for `edge-agent status`.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::id::{FunctionId, RecordSeq, StreamId, TriggerId};
+use crate::op::DropReason;
 use crate::time::Millis;
 
 /// The core at one moment. Durations in milliseconds.
@@ -28,6 +31,8 @@ pub struct Status {
     pub devices: u32,
     /// What was counted since the start of the process.
     pub counters: Counters,
+    /// Outbox records dropped since the start of the process, by reason and label.
+    pub outbox_drops: Vec<DropStatus>,
     /// The process kept dying: no attempt starts.
     pub safe_mode: bool,
     /// By trigger, those that filter.
@@ -96,10 +101,21 @@ pub struct StreamStatus {
     pub stored_to: RecordSeq,
     /// Newest position, or the last one used if the stream is empty.
     pub newest: RecordSeq,
-    /// Live records; a dropped run counts as one.
+    /// Live records; a run of which all is dropped counts as one.
     pub records: u64,
     /// Live bytes.
     pub bytes: u64,
+}
+
+/// Records of the outbox that were given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DropStatus {
+    /// Why.
+    pub reason: DropReason,
+    /// What they were ([`crate::outbox::RecordSummary::label`]).
+    pub label: Arc<str>,
+    /// How many.
+    pub records: u64,
 }
 
 /// Counts since the start of the process. What they count is in the store too (dead letters,
@@ -134,7 +150,7 @@ pub struct Counters {
     pub shed_held: u64,
     /// Dead letters pushed out by newer ones.
     pub dead_letters_pushed_out: u64,
-    /// Outbox positions dropped to make room.
+    /// Outbox records dropped to make room.
     pub outbox_dropped: u64,
     /// Outbox positions passed over because the control plane holds them from another life of
     /// this store.
@@ -151,4 +167,12 @@ pub struct Counters {
     pub filtered: u64,
     /// Events whose payload could not be read as JSON, which a pattern of their trigger asks for.
     pub filtered_not_json: u64,
+    /// Outbox records that outlived their time to live.
+    pub outbox_expired: u64,
+    /// Records that came last and found no room in the outbox.
+    pub outbox_newest: u64,
+    /// Outbox records replaced by a newer value.
+    pub outbox_replaced: u64,
+    /// Outbox records that went again at a position of their own.
+    pub outbox_renumbered: u64,
 }

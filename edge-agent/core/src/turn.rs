@@ -67,15 +67,16 @@ impl Counters {
                 ShedReason::Replaced => self.shed_replaced += 1,
                 ShedReason::HeldTooLong => self.shed_held += 1,
             },
-            CoreEvent::OutboxDropped { from, to, reason, .. } => {
-                let count = to.0.saturating_sub(from.0) + 1;
-                match reason {
-                    DropReason::Full | DropReason::Expired | DropReason::Purged => {
-                        self.outbox_dropped += count;
-                    }
-                    DropReason::Skipped => self.outbox_skipped += count,
+            CoreEvent::OutboxDropped { from, to, records, reason, .. } => match reason {
+                DropReason::Full | DropReason::Purged => self.outbox_dropped += records,
+                DropReason::Expired => self.outbox_expired += records,
+                DropReason::Newest => self.outbox_newest += records,
+                DropReason::Replaced => self.outbox_replaced += records,
+                DropReason::Skipped => {
+                    self.outbox_skipped += to.0.saturating_sub(from.0) + 1;
                 }
-            }
+            },
+            CoreEvent::Renumbered { .. } => self.outbox_renumbered += 1,
             CoreEvent::ReceiptRefused { .. } => self.receipts_refused += 1,
             CoreEvent::StaleOutcome { .. } => self.stale_outcomes += 1,
             CoreEvent::SlotsMissed { .. } => self.slots_missed += 1,

@@ -82,6 +82,8 @@ impl Gateway {
                 stream: edge_core::id::StreamId(stream),
                 seq: edge_core::id::RecordSeq(seq),
             }),
+            Heard::Renumber { stream, positions } => self.renumber(stream, &positions),
+            Heard::Gap { stream, seq } => self.link.gap(stream, seq),
             Heard::Time(unix_ms) => {
                 self.time_floor.vouch(unix_ms / 1_000);
                 self.link.clock_error_ms = self.clock.vouched(unix_ms);

@@ -92,6 +92,7 @@ impl Gateway {
             Effect::OutboxGrew { stream, newest } => {
                 self.grown.push_back((self.commit.open(), stream.0, newest.0));
             }
+            Effect::ReadRun { stream, first, last } => self.read_run(stream, first, last),
             Effect::Idle => self.idle = true,
             Effect::Event(event) => {
                 self.telemetry.core(&event, self.now);

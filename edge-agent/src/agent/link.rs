@@ -1,5 +1,7 @@
 //! What is known of the link to the control plane.
 
+use std::collections::BTreeMap;
+
 use edge_core::time::Millis;
 use serde_json::{Value, json};
 
@@ -13,6 +15,8 @@ pub(super) struct LinkState {
     /// The system clock's difference from the control plane's, where it is large.
     pub clock_error_ms: Option<i64>,
     last_contact: Option<Millis>,
+    /// By stream: the control plane shows a gap up to here, which it had receipted.
+    gaps: BTreeMap<u8, u64>,
 }
 
 impl LinkState {
@@ -30,15 +34,28 @@ impl LinkState {
         self.last_contact = Some(now);
     }
 
+    /// The control plane has lost what it had receipted: a copy of it was put back.
+    pub(super) fn gap(&mut self, stream: u8, seq: u64) {
+        tracing::warn!(
+            stream,
+            seq,
+            "the control plane has lost records that it had receipted up to here: was an old copy \
+             of it restored?"
+        );
+        self.gaps.insert(stream, seq);
+    }
+
     /// For `status`.
     #[must_use]
     pub(super) fn json(&self, now: Millis, enrolled: bool) -> Value {
+        let gap = |(stream, seq): (&u8, &u64)| json!({ "stream": stream, "to": seq });
         let contact = if self.up { Some(now) } else { self.last_contact };
         json!({
             "enrolled": enrolled,
             "up": self.up,
             "reason": self.reason,
             "last_contact_age_ms": contact.map(|at| now.since(at).0),
+            "gaps": self.gaps.iter().map(gap).collect::<Vec<_>>(),
         })
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use edge_core::id::{Digest, FunctionId, TriggerId};
+use edge_core::id::{Digest, FunctionId, StreamId, TriggerId};
 use edge_core::pattern::EventFilter;
 use edge_core::release as core;
 use edge_core::time::Millis;
 use edge_core::topic::TopicFilter;
 use sync_protocol::manifest::{
-    Durability, Function, Jitter, Manifest, MissedSlots, Source, StateScope, Trigger, WhenFull,
+    Durability, Function, Jitter, Manifest, MissedSlots, Priority, Series, SeriesDrop, Source,
+    StateScope, Trigger, WhenFull,
 };
 use sync_protocol::revision::VerifiedRevision;
 
@@ -38,6 +39,7 @@ pub(super) fn resolve(revision: &VerifiedRevision) -> Result<core::Release, Stri
         revision: Digest(revision.digest().0),
         functions: functions.collect::<Result<_, _>>()?,
         triggers,
+        series: manifest.records.iter().map(|(name, at)| (name.clone(), series(at))).collect(),
     })
 }
 
@@ -64,6 +66,23 @@ fn function_spec(app: &str, name: &str, function: &Function) -> Result<core::Fun
             ms_max: Millis(function.pause.ms_max),
         },
     })
+}
+
+fn series(series: &Series) -> core::SeriesPolicy {
+    let (latest, newest) = match series.drop {
+        SeriesDrop::Oldest => (false, false),
+        SeriesDrop::Newest => (false, true),
+        SeriesDrop::LatestPerKey => (true, false),
+    };
+    let stream = match series.priority {
+        _ if latest => StreamId::LATEST,
+        Priority::Urgent => StreamId::URGENT,
+        Priority::Normal => StreamId::NORMAL,
+        Priority::Bulk => StreamId::BULK,
+    };
+    let when_full =
+        if newest { core::SeriesFull::DropNewest } else { core::SeriesFull::DropOldest };
+    core::SeriesPolicy { stream, ttl: series.ttl_ms.map(Millis), when_full }
 }
 
 fn trigger_spec(
@@ -193,6 +212,7 @@ mod tests {
             floor: 0,
             functions: Default::default(),
             triggers: Default::default(),
+            records: Default::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - Without room nothing new is admitted: QoS 1 and 2 wait here unacked, in order, and their
-//!   devices keep them. Outcomes of what was admitted, receipts and deletes go on.
+//!   devices keep them; slots of schedules are missed. Outcomes of what was admitted, receipts and deletes go on.
 //! - QoS 0 that would have to be stored is refused (the broker counts it as dropped); what only
 //!   passes through to live sessions goes on.
 //! - Bounded by the broker's ingress budget, in which a delivery counts until it is settled: over
@@ -81,6 +81,7 @@ impl Gateway {
         let full = self.reader.headroom_bytes() == 0;
         if full != self.room.full {
             self.room.full = full;
+            self.with_core(Input::Room { full });
             let waiting = self.room.waiting.len();
             if full {
                 tracing::warn!("the store is full: nothing new is acked until there is room");

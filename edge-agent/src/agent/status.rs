@@ -3,7 +3,8 @@
 //! The fields are described in `docs/status-fields.md`; a test compares that page with the document.
 
 use edge_broker::broker::DropReason as BrokerDrop;
-use edge_core::status::{Counters, Status, StreamStatus};
+use edge_core::op::DropReason;
+use edge_core::status::{Counters, DropStatus, Status, StreamStatus};
 use edge_core::time::{ClockQuality, Millis, WallTime};
 use serde_json::{Map, Value, json};
 use sync_protocol::wire::Health;
@@ -36,7 +37,7 @@ impl Gateway {
             },
             "queue": queue(&core),
             "filters": core.triggers,
-            "outbox": self.outbox(&core.outbox),
+            "outbox": self.outbox(&core),
             "drops": drops(&core.counters, |reason| {
                 self.broker.counters().dropped.get(&reason).copied().unwrap_or_default()
             }),
@@ -50,7 +51,8 @@ impl Gateway {
     }
 
     /// Depth and age of what has yet to leave the gateway.
-    fn outbox(&self, streams: &[StreamStatus]) -> Value {
+    fn outbox(&self, core: &Status) -> Value {
+        let streams = &core.outbox;
         let ages: Vec<_> = streams.iter().map(|stream| self.oldest_age(stream)).collect();
         let by_stream = streams.iter().zip(&ages).map(|(stream, age)| {
             json!({
@@ -67,6 +69,8 @@ impl Gateway {
             "bytes": streams.iter().map(|stream| stream.bytes).sum::<u64>(),
             "oldest_age_ms": ages.iter().flatten().max(),
             "streams": by_stream.collect::<Vec<_>>(),
+            "dropped": core.outbox_drops.iter().map(dropped).collect::<Vec<_>>(),
+            "renumbered": core.counters.outbox_renumbered,
         })
     }
 
@@ -144,6 +148,18 @@ impl Gateway {
     }
 }
 
+fn dropped(row: &DropStatus) -> Value {
+    let reason = match row.reason {
+        DropReason::Full => "full",
+        DropReason::Expired => "expired",
+        DropReason::Purged => "purged",
+        DropReason::Skipped => "skipped",
+        DropReason::Newest => "newest",
+        DropReason::Replaced => "replaced",
+    };
+    json!({ "reason": reason, "series": row.label, "records": row.records })
+}
+
 /// The wall clock's distance; `None` where it was set back meanwhile.
 fn age(written: WallTime, now: WallTime) -> Option<Millis> {
     now.unix_ms.checked_sub(written.unix_ms).map(Millis)
@@ -198,6 +214,9 @@ fn drops(core: &Counters, broker: impl Fn(BrokerDrop) -> u64) -> Value {
         ("queue_held_too_long", core.shed_held),
         ("dead_letters_pushed_out", core.dead_letters_pushed_out),
         ("outbox_full", core.outbox_dropped),
+        ("outbox_newest", core.outbox_newest),
+        ("outbox_expired", core.outbox_expired),
+        ("outbox_replaced", core.outbox_replaced),
         ("outbox_skipped", core.outbox_skipped),
     ];
     let clients = [

@@ -182,3 +182,19 @@ fn the_reference_names_the_defaults() {
         assert!(row(key).contains(&wanted), "{}: {wanted}", row(key));
     }
 }
+
+#[test]
+fn a_drain_has_a_burst_and_a_burst_needs_a_drain() {
+    let drain = |lines: &str| {
+        let text = format!("name = \"a\"\n[limits]\n{lines}\n");
+        Settings::parse(&text).map(|settings| settings.limits.drain)
+    };
+    assert_eq!(drain(""), Ok(None));
+    let rate = |bytes_per_s, burst_bytes| Ok(Some(Rate { bytes_per_s, burst_bytes }));
+    assert_eq!(drain("drain = \"2 KiB\""), rate(2_048, 65_536));
+    assert_eq!(drain("drain = \"1 MiB\""), rate(1 << 20, 1 << 20));
+    assert_eq!(drain("drain = \"2 KiB\"\ndrain_burst = \"4 KiB\""), rate(2_048, 4_096));
+    let problems = drain("drain_burst = \"4 KiB\"").expect_err("half a setting");
+    assert!(problems[0].message.contains("goes with `drain`"), "{problems:?}");
+    assert!(drain("drain = \"1 B\"").is_err());
+}

@@ -183,7 +183,8 @@ fn core_changes(op: &CoreOp, positions: &mut Positions, out: &mut Vec<Change>) {
         | CoreOp::AckOutboxTo { .. }
         | CoreOp::DropOutbox { .. }
         | CoreOp::PutOutboxChunk { .. }
-        | CoreOp::DeleteOutboxChunk { .. } => outbox_changes(op, positions, out),
+        | CoreOp::DeleteOutboxChunk { .. }
+        | CoreOp::DeleteOutbox { .. } => outbox_changes(op, positions, out),
         CoreOp::PutDedupe(row) => {
             let key = KeyBuf::new().text(row.device.as_str()).u64(row.boot).u64(row.block);
             out.push(put(Table::Dedupe, key.key(), encode(row)));
@@ -257,6 +258,9 @@ fn outbox_changes(op: &CoreOp, positions: &mut Positions, out: &mut Vec<Change>)
                 table: Table::OutboxChunk,
                 key: outbox_key(*stream, *first),
             });
+        }
+        CoreOp::DeleteOutbox { stream, seq } => {
+            out.push(Change::Delete { table: Table::Outbox, key: outbox_key(*stream, *seq) });
         }
         _ => unreachable!("invariant: only called with the operations above"),
     }

@@ -5,6 +5,7 @@ use edge_broker::broker::op::BrokerOp;
 use edge_core::core::{DeadLetterKey, OutboxRows, Rows};
 use edge_core::id::{EventId, FunctionId, LaneKey, RecordSeq, StreamId, TriggerId};
 use edge_core::op::{DeadLetter, Job, OutboxChunk, OutboxRecord, Progress};
+use edge_core::outbox::RecordSummary;
 use serde::de::DeserializeOwned;
 
 use super::error::ReadError;
@@ -195,13 +196,45 @@ impl Reader {
         let indexed = chunks.iter().map(|chunk| chunk.last).max().unwrap_or_default();
         let from = indexed.max(row.acked).next();
         let span = Span { table: Table::Outbox, start: op::outbox_key(stream, from), end };
-        let mut tail: Vec<(RecordSeq, u64)> = Vec::new();
-        self.shared.each(&span, View::Applied, |_, value| {
+        let tail = self.summaries(&span)?;
+        Ok(OutboxRows { stream, stored_to: row.acked, chunks, tail })
+    }
+
+    /// What stands at the positions `from..=to` of a stream, as applied.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn outbox_summaries(
+        &self,
+        stream: StreamId,
+        from: RecordSeq,
+        to: RecordSeq,
+    ) -> Result<Vec<RecordSummary>, ReadError> {
+        let (start, end) = (op::outbox_key(stream, from), successor(&op::outbox_key(stream, to)));
+        self.summaries(&Span { table: Table::Outbox, start, end })
+    }
+
+    /// The record or tombstone at a position, as applied.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn outbox_record(
+        &self,
+        stream: StreamId,
+        seq: RecordSeq,
+    ) -> Result<Option<OutboxRecord>, ReadError> {
+        let row = self.shared.get(Table::Outbox, &op::outbox_key(stream, seq))?;
+        row.map(|row| decode(Table::Outbox, &row)).transpose()
+    }
+
+    fn summaries(&self, span: &Span) -> Result<Vec<RecordSummary>, ReadError> {
+        let mut rows = Vec::new();
+        self.shared.each(span, View::Applied, |_, value| {
             let record: OutboxRecord = decode(Table::Outbox, value)?;
-            tail.push((record.seq, record.cost_bytes()));
+            rows.push(RecordSummary::of(&record));
             Ok(())
         })?;
-        Ok(OutboxRows { stream, stored_to: row.acked, chunks, tail })
+        Ok(rows)
     }
 }
 

@@ -148,7 +148,8 @@ fn finish(id: u64) -> Op {
 
 fn record(stream: StreamId, seq: u64, bytes: usize) -> OutboxRecord {
     let body = RecordBody::Report(Bytes::from(vec![byte(seq); bytes]));
-    OutboxRecord { stream, seq: RecordSeq(seq), epoch: Epoch(1), body, time: WallTime::default() }
+    let (seq, epoch, time) = (RecordSeq(seq), Epoch(1), WallTime::default());
+    OutboxRecord { stream, seq, epoch, body, time, expires: None }
 }
 
 fn append(stream: StreamId, seq: u64, bytes: usize) -> Op {

@@ -38,6 +38,8 @@ pub fn record(record: OutboxRecord) -> wire::Record {
                         DropReason::Expired => wire::DropReason::Expired,
                         DropReason::Purged => wire::DropReason::Purged,
                         DropReason::Skipped => wire::DropReason::Skipped,
+                        DropReason::Newest => wire::DropReason::Newest,
+                        DropReason::Replaced => wire::DropReason::Replaced,
                     },
                 })
             }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::backoff::Backoff;
 use super::mqtt::{self, Receiver, Report, Sender};
 use super::session::{Effect, Input, Session};
-use super::{Heard, Outbox, RUN_BYTES_MAX, Say, Setup, convert};
+use super::{Heard, Outbox, Say, Setup, convert};
 
 /// How long a stop waits for the client to say goodbye.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ pub(super) async fn run(
     let (sender, mut receiver, polling) = mqtt::connect(setup.endpoint, Backoff::new(setup.seed));
     let polling = tokio::spawn(polling);
     let mut driver = Driver {
-        session: Session::new(setup.streams.iter().map(|(stream, ..)| *stream)),
+        session: Session::new(setup.streams.iter().map(|(stream, ..)| *stream), setup.rate),
         sender,
         outbox,
         heard,
@@ -176,6 +176,10 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
                 self.session.handle(Input::Compared { stream, ours }, self.now(), more);
             }
             Effect::GoOnAfter { stream, seq } => (self.heard)(Heard::GoOnAfter { stream, seq }),
+            Effect::Renumber { stream, positions } => {
+                (self.heard)(Heard::Renumber { stream, positions });
+            }
+            Effect::Gap { stream, seq } => (self.heard)(Heard::Gap { stream, seq }),
             Effect::GiveUp(why) => self.sender.give_up(why),
             Effect::Receipt { stream, seq } => (self.heard)(Heard::Receipt { stream, seq }),
             Effect::Time(unix_ms) => (self.heard)(Heard::Time(unix_ms)),
@@ -192,11 +196,14 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
     }
 
     async fn send_run(&mut self, stream: u8, from: u64, to: u64, more: &mut Vec<Effect>) {
-        let last = match self.outbox.read(stream, from, to, RUN_BYTES_MAX) {
+        let bytes_max = self.session.run_bytes_max(self.now());
+        let last = match self.outbox.read(stream, from, to, bytes_max) {
             Ok(records) => {
                 let records: Vec<_> = records.into_iter().map(convert::record).collect();
                 let last = records.last().map(|record| record.seq);
                 if last.is_some() {
+                    let bytes = records.iter().map(sync_protocol::record::Record::wire_bytes).sum();
+                    self.session.spent(bytes);
                     self.publish(&Up::Records(Records { stream, records })).await;
                 }
                 last

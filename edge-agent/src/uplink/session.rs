@@ -10,8 +10,11 @@ use std::collections::BTreeMap;
 use edge_core::time::Millis;
 use sync_protocol::fetch::{Arrived, Fetch};
 use sync_protocol::id::Digest;
-use sync_protocol::wire::{ChunkRequest, Command, Desired, Down, StreamMark, Up};
+use sync_protocol::wire::{ChunkRequest, Command, Conflicts, Desired, Down, StreamMark, Up};
 
+use super::RUN_BYTES_MAX;
+use super::order::Order;
+use super::rate::{Bucket, Rate};
 use super::window::Window;
 
 /// Time without a `Welcome` after which `Hello` is said again.
@@ -94,6 +97,21 @@ pub enum Effect {
         /// Position.
         seq: u64,
     },
+    /// The control plane holds other records at these positions: those of this store go again at
+    /// positions of their own. Comes before the receipt for them.
+    Renumber {
+        /// Stream.
+        stream: u8,
+        /// Positions.
+        positions: Vec<u64>,
+    },
+    /// The control plane shows a gap up to a position that it had receipted.
+    Gap {
+        /// Stream.
+        stream: u8,
+        /// Position.
+        seq: u64,
+    },
     /// Give this connection up and make a new one; the text says why.
     GiveUp(&'static str),
     /// Publish.
@@ -144,14 +162,23 @@ pub struct Session {
     /// A run was asked for ([`Effect::SendRun`]) and not answered yet ([`Session::sent`]).
     run_is_open: bool,
     fetch: Option<Fetch>,
+    order: Order,
+    bucket: Option<Bucket>,
 }
 
 impl Session {
     /// A session over these streams.
     #[must_use]
-    pub fn new(streams: impl IntoIterator<Item = u8>) -> Self {
+    pub fn new(streams: impl IntoIterator<Item = u8>, rate: Option<Rate>) -> Self {
         let windows = streams.into_iter().map(|stream| (stream, Window::default())).collect();
-        Self { link: Link::Down, windows, run_is_open: false, fetch: None }
+        Self {
+            link: Link::Down,
+            windows,
+            run_is_open: false,
+            fetch: None,
+            order: Order::default(),
+            bucket: rate.map(Bucket::new),
+        }
     }
 
     /// Whether records flow.
@@ -192,7 +219,7 @@ impl Session {
             Input::CancelFetch => self.fetch = None,
             Input::Tick => self.tick(now, effects),
         }
-        self.pump(effects);
+        self.pump(now, effects);
     }
 
     /// A run was handed to the transport; `last` is its last position, `None` when nothing of it
@@ -204,14 +231,29 @@ impl Session {
             Some(last) => window.sent(last, now),
             None => window.nothing_left(),
         }
-        self.pump(effects);
+        self.pump(now, effects);
     }
 
     /// The store could not be read for a run that was asked for: it is asked for again later.
     pub fn not_read(&mut self, stream: u8, now: Millis, effects: &mut Vec<Effect>) {
         self.run_is_open = false;
         self.windows.entry(stream).or_default().not_read(now);
-        self.pump(effects);
+        self.pump(now, effects);
+    }
+
+    /// Bytes that the run that was asked for may have; at least one record goes in any case.
+    pub fn run_bytes_max(&mut self, now: Millis) -> usize {
+        let left = self.bucket.as_mut().and_then(|bucket| bucket.available(now));
+        left.map_or(RUN_BYTES_MAX, |left| {
+            usize::try_from(left).unwrap_or(usize::MAX).min(RUN_BYTES_MAX)
+        })
+    }
+
+    /// A message with records of so many bytes was handed to the transport.
+    pub fn spent(&mut self, bytes: usize) {
+        if let Some(bucket) = &mut self.bucket {
+            bucket.spent(bytes as u64);
+        }
     }
 
     /// When [`Input::Tick`] is due.
@@ -222,9 +264,18 @@ impl Session {
             Link::Hello { said_at } => Some(said_at + HELLO_AGAIN_AFTER),
             Link::Up => {
                 let windows = self.windows.values().filter_map(Window::deadline);
-                windows.chain(self.fetch.as_ref().map(Fetch::deadline)).min()
+                windows
+                    .chain(self.fetch.as_ref().map(Fetch::deadline))
+                    .chain(self.held_until())
+                    .min()
             }
         }
+    }
+
+    /// When the rate lets a record go that waits for nothing else.
+    fn held_until(&self) -> Option<Millis> {
+        let waits = !self.run_is_open && self.windows.values().any(|w| w.next_from().is_some());
+        self.bucket.as_ref().filter(|_| waits).map(Bucket::ready_at)
     }
 
     fn rewind(&mut self, now: Millis) {
@@ -266,6 +317,10 @@ impl Session {
                 self.link = Link::Up;
             }
             Down::Receipt(receipt) => self.receipt(receipt.stream, receipt.seq, now, effects),
+            Down::Conflicts(Conflicts { stream, seq, positions }) => {
+                effects.push(Effect::Renumber { stream, positions });
+                self.receipt(stream, seq, now, effects);
+            }
             Down::Desired(desired) => effects.push(Effect::Desired(desired)),
             Down::Chunk(chunk) => {
                 let Some(fetch) = &mut self.fetch else { return };
@@ -304,6 +359,9 @@ impl Session {
     fn claimed(&mut self, mark: StreamMark, effects: &mut Vec<Effect>) {
         let StreamMark { stream, seq, epoch } = mark;
         let Some(window) = self.windows.get_mut(&stream) else { return };
+        if epoch == 0 && seq > 0 && seq == window.stored_to() {
+            effects.push(Effect::Gap { stream, seq });
+        }
         if window.claimed(seq) {
             effects.push(Effect::Compare { stream, seq, epoch });
             if seq > window.durable_to() {
@@ -324,17 +382,15 @@ impl Session {
         effects.extend(receipted.map(|seq| Effect::Receipt { stream, seq }));
     }
 
-    fn pump(&mut self, effects: &mut Vec<Effect>) {
+    fn pump(&mut self, now: Millis, effects: &mut Vec<Effect>) {
         if self.link != Link::Up {
             return;
         }
         // One run at a time: the next is asked for when this one was handed over. None before it is
         // known of every stream what the control plane holds: urgent ones go first.
-        if !self.run_is_open && !self.windows.values().any(Window::is_being_compared) {
-            let next = self.windows.iter().find_map(|(stream, window)| {
-                let from = window.next_from()?;
-                Some(Effect::SendRun { stream: *stream, from, to: window.durable_to() })
-            });
+        let held = self.bucket.as_mut().is_some_and(|bucket| bucket.available(now).is_none());
+        if !self.run_is_open && !held && !self.windows.values().any(Window::is_being_compared) {
+            let next = self.next_run();
             self.run_is_open = next.is_some();
             effects.extend(next);
         }
@@ -344,6 +400,14 @@ impl Session {
                 requests.map(|request: ChunkRequest| Effect::Publish(Up::ChunkRequest(request))),
             );
         }
+    }
+
+    fn next_run(&mut self) -> Option<Effect> {
+        let waiting = self.windows.iter().filter(|(_, window)| window.next_from().is_some());
+        let waiting: Vec<u8> = waiting.map(|(stream, _)| *stream).collect();
+        let stream = self.order.choose(&waiting)?;
+        let window = &self.windows[&stream];
+        Some(Effect::SendRun { stream, from: window.next_from()?, to: window.durable_to() })
     }
 }
 

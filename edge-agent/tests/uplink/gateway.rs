@@ -71,6 +71,7 @@ impl Gateway {
             state: StateReport::default(),
             partial_dir: partial.path().to_owned(),
             seed: 1,
+            rate: None,
         };
         let uplink = Uplink::spawn(setup, TestOutbox(Arc::clone(&rows)), move |said| {
             // A test that has seen enough hears no more.
@@ -99,6 +100,7 @@ impl Gateway {
                 content_type: String::new(),
             },
             time: WallTime::default(),
+            expires: None,
         };
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).insert(seq, record);
         self.uplink.say(Say::Durable { stream: STREAM, seq });

@@ -12,6 +12,7 @@ mod fleet;
 mod functions;
 mod gateway;
 mod hostile;
+mod outbox;
 mod protocol;
 mod reopen;
 mod replay;

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use system_tests::cloud::Cloud;
+use system_tests::gateway::{Gateway, Setup};
+use system_tests::process::wait_for;
 
-use crate::support::{managed_gateway, publish, wait_drained};
+use crate::support::{PATIENCE, managed_gateway, publish, wait_drained};
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
@@ -58,7 +60,7 @@ fn a_gateway_with_an_older_store_goes_on_after_what_is_stored() -> Result<()> {
     cloud.link.cut();
     gateway.start()?;
     publish(&gateway, 3, 5)?;
-    gateway.wait_idle(crate::support::PATIENCE)?;
+    gateway.wait_idle(PATIENCE)?;
     cloud.link.mend();
     wait_drained(&gateway)?;
     publish(&gateway, 4, 5)?;
@@ -66,12 +68,14 @@ fn a_gateway_with_an_older_store_goes_on_after_what_is_stored() -> Result<()> {
 
     let status = gateway.status()?;
     assert_eq!(status["drops"]["outbox_skipped"], 15, "26 to 40 were passed over");
+    assert_eq!(status["outbox"]["renumbered"], 5, "what it wrote at 21 to 25 went again");
     assert_eq!(alarms(&cloud)?, ["gateway-behind", "record-conflict"]);
     let rows = ledger(&cloud, "revenant")?;
     let seqs: Vec<u64> = rows.iter().map(|(_, seq, _)| *seq).collect();
-    assert_eq!(seqs, (1..=45).collect::<Vec<_>>(), "no gap, and nothing twice");
+    assert_eq!(seqs, (1..=50).collect::<Vec<_>>(), "no gap");
+    assert!(rows.iter().all(|(_, _, kind)| kind == "telemetry"), "of both lives, all: {rows:?}");
     let shown = cloud.get("/v1/gateways/revenant")?;
-    assert_eq!(shown["conflicts"], 5, "what it wrote at stored positions is kept aside: {shown:#}");
+    assert_eq!(shown["conflicts"], 5, "what came at stored positions is kept aside: {shown:#}");
     gateway.stop()
 }
 
@@ -98,5 +102,42 @@ fn a_control_plane_with_an_older_store_shows_the_gap() -> Result<()> {
     assert_eq!(rows[20], (21, 40, "gap".to_owned()));
     let after: Vec<u64> = rows[21..].iter().map(|(_, seq, _)| *seq).collect();
     assert_eq!(after, [41, 42, 43, 44, 45]);
+    let gaps = &gateway.status()?["uplink"]["gaps"];
+    assert_eq!(*gaps, json!([{ "stream": 1, "to": 40 }]), "the gateway shows it as well");
     gateway.stop()
+}
+
+/// The whole machine was copied, and both are started: two with one identity. Both go on, all
+/// that both wrote arrives, and an alarm names it.
+#[test]
+fn a_cloned_card_loses_nothing_and_is_named() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (cloud, mut gateway) = managed_gateway(dir.path(), "twin")?;
+    publish(&gateway, 1, 20)?;
+    wait_drained(&gateway)?;
+    gateway.stop()?;
+    let mut clone = Gateway::new(&dir.path().join("clone"), &Setup::open("twin"))?;
+    copy(&gateway.data_dir(), &clone.data_dir())?;
+    gateway.start()?;
+    clone.start()?;
+    for boot in [2, 3] {
+        publish(&gateway, boot, 5)?;
+        publish(&clone, boot, 7)?;
+        wait_both_drained(&gateway, &clone)?;
+    }
+    wait_for(PATIENCE, "the alarm", || {
+        Ok(alarms(&cloud)?.iter().any(|code| code == "two-gateways").then_some(()))
+    })?;
+    let rows = ledger(&cloud, "twin")?;
+    let records = rows.iter().filter(|(_, _, kind)| kind == "telemetry").count();
+    assert_eq!(records, 20 + 2 * (5 + 7), "{rows:?}");
+    assert!(rows.iter().all(|(_, _, kind)| kind != "gap"), "{rows:?}");
+    gateway.stop()?;
+    clone.stop()
+}
+
+/// They push each other off the link, so each has it for a while only.
+fn wait_both_drained(one: &Gateway, other: &Gateway) -> Result<()> {
+    wait_drained(one)?;
+    wait_drained(other)
 }

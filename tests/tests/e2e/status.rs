@@ -53,7 +53,7 @@ fn the_document_is_what_its_page_says() -> Result<()> {
     assert_eq!(status["clock"]["synced"], true, "the control plane vouched for it");
     assert_eq!(status["queue"]["jobs"], 0);
     assert_eq!(status["queue"]["oldest_age_ms"], Value::Null);
-    assert_eq!(status["outbox"]["streams"].as_array().map(Vec::len), Some(3));
+    assert_eq!(status["outbox"]["streams"].as_array().map(Vec::len), Some(4));
     let app = &status["deployments"]["apps"][0];
     assert_eq!((&app["app"], &app["revision"]), (&"counter".into(), &app["running"]));
     for rate in ["written_bytes", "written_bytes_per_day", "life_written_bytes", "syncs"] {

@@ -66,10 +66,15 @@ pub(crate) fn wait_live(gateway: &Gateway, app: &str) -> Result<()> {
 /// An open gateway of a control plane, with the app `counter`. Its author knows no other control
 /// plane: tests may run beside each other.
 pub(crate) fn managed_gateway(dir: &Path, name: &str) -> Result<(Cloud, Gateway)> {
+    managed_gateway_with(dir, &Setup::open(name))
+}
+
+/// The same with a setup of its own.
+pub(crate) fn managed_gateway_with(dir: &Path, setup: &Setup) -> Result<(Cloud, Gateway)> {
     let author = Author::new(&dir.join("author"))?;
     let cloud = Cloud::start(&dir.join("cloud"), &author)?;
-    let mut gateway = Gateway::new(&dir.join("gateway"), &Setup::open(name))?;
-    let token = author.holm(&["gateway", "add", name])?;
+    let mut gateway = Gateway::new(&dir.join("gateway"), setup)?;
+    let token = author.holm(&["gateway", "add", &setup.name])?;
     gateway.enroll(token.trim())?;
     gateway.start()?;
     let app = fixture("apps").join("counter");

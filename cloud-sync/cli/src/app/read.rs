@@ -26,11 +26,12 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     let head = read_head(&mut root, &mut problems);
     let functions = read_functions(&mut root, &mut problems);
     let triggers = read_triggers(&mut root, &functions, &mut problems);
+    let records = super::series::read(&mut root, &functions, &mut problems);
     root.finish(&mut problems);
     match head {
         Some((name, version, floor)) if problems.is_empty() => {
             let functions = functions.into_iter().map(|(name, at)| (name, at.value)).collect();
-            Ok(App { name, version, floor, functions, triggers })
+            Ok(App { name, version, floor, functions, triggers, records })
         }
         Some(_) | None => Err(problems.into_sorted()),
     }

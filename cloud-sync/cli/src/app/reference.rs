@@ -211,6 +211,43 @@ pub const FUNCTION: Table = Table {
     ],
 };
 
+/// `[records.NAME]`
+pub const RECORDS: Table = Table {
+    title: "[records.NAME]",
+    about: "What becomes of the records of the series NAME on the gateway until the control plane \
+            has stored them, above all where the outbox is full (`outbox` in `agent.toml`). Less \
+            urgent records make room for more urgent ones, never the other way round. Whatever is \
+            dropped is counted by reason and series, and the control plane is told which positions \
+            and why. A series without this table has the defaults.",
+    keys: &[
+        key(
+            "priority",
+            "\"urgent\", \"normal\" or \"bulk\"",
+            "\"normal\"",
+            "Which records are sent first, and which make room for which. `urgent` ones stand \
+             beside alarms and dead letters. However many urgent records there are, the others get \
+             at least one of eight messages to the control plane.",
+        ),
+        key(
+            "ttl",
+            "duration",
+            "none",
+            "Time to live, {ttl} of the gateway's own time: time without power ages nothing. \
+             Records that are older are dropped, at the latest a sixteenth of it (1 s to 5 min) \
+             later.",
+        ),
+        key(
+            "drop",
+            "\"oldest\", \"newest\" or \"latest-per-key\"",
+            "\"oldest\"",
+            "Who goes in a full outbox where nothing less urgent is left: the oldest records of \
+             the priority, or the new record itself. `latest-per-key`: whenever a newer record of \
+             the same function, series and device comes, the older one goes; such records have a \
+             place of their own behind the urgent ones, for 10,000 series and devices.",
+        ),
+    ],
+};
+
 /// `[[triggers]]`
 pub const TRIGGER: Table = Table {
     title: "[[triggers]]",
@@ -342,12 +379,13 @@ fn with_limits(text: &str) -> String {
         ("{pattern_bytes}", pattern::PATTERN_BYTES_MAX.to_string()),
         ("{depth}", pattern::DEPTH_MAX.to_string()),
         ("{tests}", pattern::TESTS_MAX.to_string()),
+        ("{ttl}", times(limits::TTL_MS_MIN, limits::TTL_MS_MAX)),
     ];
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
 /// All tables, in the order of the page.
-pub const TABLES: [Table; 3] = [APP, FUNCTION, TRIGGER];
+pub const TABLES: [Table; 4] = [APP, FUNCTION, RECORDS, TRIGGER];
 
 /// The grammar of event filters.
 const FILTERS: &str = include_str!("filters.md");

@@ -45,6 +45,8 @@ fn defaults_are_the_designs() {
     assert_eq!(app.functions["alarm"].state, StateScope::Device);
     assert_eq!(app.functions["smooth"].limits.memory_bytes, 4 << 20);
     assert_eq!(app.functions["smooth"].config["window"], "12");
+    let smoothed = Series { ttl_ms: Some(7 * 86_400_000), ..Series::default() };
+    assert_eq!(app.records["smoothed"], smoothed);
     assert_eq!(app.triggers["smooth"].retry, manifest::Retry::default());
     assert_eq!(app.triggers["alarm"].retry.backoff_ms, [1_000, 10_000, 60_000]);
 }
@@ -66,8 +68,10 @@ fn the_manifest_has_what_the_file_says() {
 #[test]
 fn the_reference_lists_the_keys_the_parser_asks_for() {
     let unlike = "zzzzzzzzzzzzzzzzzzzz";
-    let text =
-        format!("[app]\n{unlike} = 1\n[functions.a]\n{unlike} = 1\n[[triggers]]\n{unlike} = 1\n");
+    let text = format!(
+        "[app]\n{unlike} = 1\n[functions.a]\n{unlike} = 1\n[records.a]\n{unlike} = 1\n\
+         [[triggers]]\n{unlike} = 1\n"
+    );
     let problems = App::parse(&text).unwrap_err();
     for table in TABLES {
         let title = table.title.replace("NAME", "a");
@@ -100,17 +104,20 @@ fn the_reference_tells_the_true_defaults() {
             })
             .collect()
     };
-    let file = |function: &str, trigger: &str| {
+    let file = |function: &str, records: &str, trigger: &str| {
         App::parse(&format!(
-            "[app]\nname = \"a\"\nversion = \"1.0.0\"\n[functions.a]\n{function}\
+            "[app]\nname = \"a\"\nversion = \"1.0.0\"\n[functions.a]\nrecord = [\"*\"]\n{function}\
+             [records.a]\n{records}\
              [[triggers]]\nfunction = \"a\"\nmqtt = [\"t\"]\n{trigger}"
         ))
         .unwrap()
     };
-    let function = states(&reference::FUNCTION, &[]);
+    let function = states(&reference::FUNCTION, &["record"]);
+    let records = states(&reference::RECORDS, &[]);
     let trigger = states(&reference::TRIGGER, &["name", "missed"]);
     assert!(function.contains("time = \"3 s\"") && trigger.contains("retries = 2"));
-    assert_eq!(file(&function, &trigger), file("", ""));
+    assert!(records.contains("drop = \"oldest\""));
+    assert_eq!(file(&function, &records, &trigger), file("", "", ""));
 }
 
 #[test]

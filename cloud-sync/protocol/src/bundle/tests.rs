@@ -23,6 +23,7 @@ fn fixture() -> Fixture {
         floor: 0,
         functions: [("f".to_owned(), function(b"one")), ("g".to_owned(), function(b"two"))].into(),
         triggers: BTreeMap::new(),
+        records: BTreeMap::new(),
     };
     let key = SigningKey::generate().unwrap();
     let signed = SignedManifest::sign(&manifest, &key).unwrap();

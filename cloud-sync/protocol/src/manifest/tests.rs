@@ -52,6 +52,7 @@ fn good() -> Manifest {
             ("often".to_owned(), trigger("alarm", Source::Schedule(every))),
         ]
         .into(),
+        records: BTreeMap::new(),
     }
 }
 
@@ -207,6 +208,24 @@ fn a_function_must_not_wake_itself_unless_it_says_so() {
     };
     source.allow_loop = true;
     assert_eq!(manifest.problems(), []);
+}
+
+#[test]
+fn policies_of_series_are_checked_and_left_out_where_there_are_none() {
+    let mut manifest = good();
+    assert!(!String::from_utf8(manifest.to_bytes()).unwrap().contains("records\":{}"));
+    let series = Series { ttl_ms: Some(5_000), drop: SeriesDrop::Newest, ..Series::default() };
+    manifest.records = [("celsius".to_owned(), series)].into();
+    assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest.clone()));
+    let latest =
+        Series { priority: Priority::Bulk, ttl_ms: Some(1), drop: SeriesDrop::LatestPerKey };
+    manifest.records = [("celsius".to_owned(), latest)].into();
+    assert_eq!(paths(&manifest), ["records.celsius.ttl_ms", "records.celsius.priority"]);
+    for function in manifest.functions.values_mut() {
+        function.grants.record = vec!["kelvin".into()];
+    }
+    manifest.records = [("celsius".to_owned(), series)].into();
+    assert_eq!(paths(&manifest), ["records.celsius"], "nobody records it");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::{
     Destination, EventFilter, FORMAT, Function, Limits, Manifest, Ordered, PatternProblem, Pause,
-    Problem, Retry, Schedule, Source, StateScope, Trigger,
+    Priority, Problem, Retry, Schedule, Series, SeriesDrop, Source, StateScope, Trigger,
 };
 use crate::filter::{check_filter, check_topic, matches, may_have_level, overlap};
 use crate::id::check_name;
@@ -14,8 +14,9 @@ use crate::limits::{
     CONFIG_KEYS_MAX, CONFIG_VALUE_BYTES_MAX, FILTERS_MAX, FUNCTIONS_MAX, LABEL_BYTES_MAX,
     LOG_BYTES_MAX, MANIFEST_BYTES_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, PAUSE_AFTER_MAX,
     PAUSE_MS_LEAST, PAUSE_MS_MOST, POSITION_MAX, PUBLISH_BYTES_MAX, PUBLISHES_MAX,
-    RECORD_BYTES_MAX, RECORDS_MAX, RETRIES_MAX, SERIES_MAX, STACK_BYTES_MAX, STACK_BYTES_MIN,
-    STATE_BYTES_MAX, STATE_WRITE_BYTES_MAX, TIME_MS_MAX, TRIGGERS_MAX,
+    RECORD_BYTES_MAX, RECORDS_MAX, RETRIES_MAX, SERIES_MAX, SERIES_POLICIES_MAX, STACK_BYTES_MAX,
+    STACK_BYTES_MIN, STATE_BYTES_MAX, STATE_WRITE_BYTES_MAX, TIME_MS_MAX, TRIGGERS_MAX, TTL_MS_MAX,
+    TTL_MS_MIN,
 };
 
 /// What was found so far.
@@ -60,6 +61,10 @@ pub(super) fn problems(manifest: &Manifest) -> Vec<Problem> {
     head(manifest, &mut found);
     for (name, function) in &manifest.functions {
         self::function(&format!("functions.{name}"), name, function, &mut found);
+    }
+    found.range("records", manifest.records.len(), 0..=SERIES_POLICIES_MAX);
+    for (name, series) in &manifest.records {
+        policy(&format!("records.{name}"), name, series, manifest, &mut found);
     }
     for (name, trigger) in &manifest.triggers {
         self::trigger(&format!("triggers.{name}"), name, trigger, manifest, &mut found);
@@ -153,6 +158,20 @@ fn series(path: &str, names: &[String], found: &mut Findings) {
             let text = format!("series {name:?} needs 1 to {LABEL_BYTES_MAX} printable bytes");
             found.add(path, text);
         }
+    }
+}
+
+fn policy(path: &str, name: &str, series: &Series, manifest: &Manifest, found: &mut Findings) {
+    let grants = || manifest.functions.values().flat_map(|function| &function.grants.record);
+    if !grants().any(|grant| grant == name || grant == "*") {
+        found.add(path, format!("no function may record the series {name:?}"));
+    }
+    if let Some(ttl_ms) = series.ttl_ms {
+        found.range(&format!("{path}.ttl_ms"), ttl_ms, TTL_MS_MIN..=TTL_MS_MAX);
+    }
+    if series.drop == SeriesDrop::LatestPerKey && series.priority != Priority::Normal {
+        let text = "drop = \"latest-per-key\" has a place of its own, behind urgent records";
+        found.add(&format!("{path}.priority"), text);
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn manifest(artifact: &[u8]) -> Manifest {
         floor: 2,
         functions: [("f".to_owned(), function)].into(),
         triggers: std::collections::BTreeMap::new(),
+        records: std::collections::BTreeMap::new(),
     }
 }
 

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{Message, WireError};
 use crate::id::{Digest, EventId, InstanceId};
 use crate::limits::{
-    APPS_MAX, CHUNK_BYTES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, STREAMS_MAX, TEXT_BYTES_MAX,
+    APPS_MAX, CHUNK_BYTES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, RECORDS_PER_MESSAGE_MAX,
+    STREAMS_MAX, TEXT_BYTES_MAX,
 };
 
 /// A message from the control plane to a gateway. Variants are only ever added at the end.
@@ -23,6 +24,8 @@ pub enum Down {
     ChunkRefused(ChunkRefused),
     /// An operator asks something.
     Command(Command),
+    /// Records are stored, but for some that contradict what is there.
+    Conflicts(Conflicts),
 }
 
 /// Answer to `Hello`.
@@ -56,6 +59,19 @@ pub struct Receipt {
     pub stream: u8,
     /// Up to here.
     pub seq: u64,
+}
+
+/// A receipt that names what was not taken: other records, of another life of the gateway's store,
+/// stand at these positions. The gateway sends its own again at positions of their own, and only
+/// then forgets them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflicts {
+    /// Which stream.
+    pub stream: u8,
+    /// Everything up to here is stored durably, or shown as a gap.
+    pub seq: u64,
+    /// What was not taken of one message, ascending.
+    pub positions: Vec<u64>,
 }
 
 /// What should run on the gateway: the whole statement. An app that is not named goes.
@@ -262,6 +278,12 @@ impl Message for Down {
                 WireError::at_most("reason", refused.reason.len(), TEXT_BYTES_MAX)
             }
             Self::Command(command) => command.request.check(),
+            Self::Conflicts(conflicts) => {
+                let stream = usize::from(conflicts.stream);
+                WireError::at_most("stream number", stream, STREAMS_MAX - 1)?;
+                let positions = conflicts.positions.len();
+                WireError::at_most("positions", positions, RECORDS_PER_MESSAGE_MAX)
+            }
         }
     }
 }

@@ -123,6 +123,8 @@ fn golden_down() {
         "0100abababababababababababababababab010200050001ac028202"
     );
     assert_eq!(hex_of(&Down::Receipt(Receipt { stream: 1, seq: 128 })), "0101018001");
+    let conflicts = Conflicts { stream: 1, seq: 128, positions: vec![3] };
+    assert_eq!(hex_of(&Down::Conflicts(conflicts)), "01060180010103");
     let apps = vec![AppTarget { app: "a".into(), revision: Digest([1; 32]) }];
     assert_eq!(
         hex_of(&Down::Desired(Desired { instance, generation: 3, apps })),

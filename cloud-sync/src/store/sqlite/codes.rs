@@ -42,6 +42,8 @@ codes! { Kind:
     5 = (Kind::Tombstone(DropReason::Expired)),
     6 = (Kind::Tombstone(DropReason::Purged)),
     7 = (Kind::Tombstone(DropReason::Skipped)),
+    8 = (Kind::Tombstone(DropReason::Newest)),
+    9 = (Kind::Tombstone(DropReason::Replaced)),
 }
 
 codes! { DeadReason:

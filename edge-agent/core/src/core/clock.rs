@@ -13,9 +13,9 @@ use crate::slots::SlotDue;
 use crate::time::{ClockQuality, WallTime};
 use crate::turn::Turn;
 
+use super::Core;
 use super::admit::{Cause, pace_of};
 use super::apps::Trial;
-use super::{Core, Phase};
 
 impl Core {
     /// Does what is due. Each call of the core begins and ends with this.
@@ -30,12 +30,13 @@ impl Core {
         while acting && let Some(app) = self.apps.pop_due(turn.at()) {
             self.tell_probation(&app, Trial::Passed, turn);
         }
+        self.outbox.expire(turn);
         // Room that came with the above goes to those that waited in time.
         self.retry_held(turn);
         while acting && let Some(no) = self.holds.pop_due(turn.at()) {
             self.release(no, turn);
         }
-        if self.phase == Phase::Running {
+        if self.fires() {
             while let Some(due) = self.slots.due(turn.now) {
                 self.slot(due, turn);
             }

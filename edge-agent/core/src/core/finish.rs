@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::effect::Pace;
 use crate::event::CoreEvent;
-use crate::id::{AttemptId, FunctionId, JobId, StreamId};
+use crate::id::{AttemptId, FunctionId, JobId};
 use crate::input::Crumb;
 use crate::message::{Message, Origin};
 use crate::op::{CoreOp, DeadReason, Job, Progress, RecordBody, StateKey};
@@ -87,7 +87,10 @@ impl Core {
             };
             turn.op(op, pace);
         }
+        let release = self.apps.release(job.function.app());
         for record in outputs.records {
+            let policy = release.as_ref().and_then(|release| release.series.get(&record.name));
+            let policy = policy.copied().unwrap_or_default();
             let body = RecordBody::Telemetry {
                 function: job.function.clone(),
                 event: job.event.id,
@@ -96,7 +99,7 @@ impl Core {
                 payload: record.payload,
                 content_type: record.content_type,
             };
-            self.outbox.append(StreamId::NORMAL, body, pace, turn);
+            self.outbox.append_series(policy, body, pace, turn);
         }
         turn.event(CoreEvent::Done {
             job: id,

@@ -289,7 +289,8 @@ fn trigger(name: &str, function: &str, filter: &str) -> TriggerSpec {
 
 fn release(revision: u8, functions: Vec<FunctionSpec>, triggers: Vec<TriggerSpec>) -> Arc<Release> {
     let app = functions[0].id.app().to_owned();
-    Arc::new(Release { app, revision: Digest([revision; 32]), functions, triggers })
+    let (revision, series) = (Digest([revision; 32]), BTreeMap::new());
+    Arc::new(Release { app, revision, functions, triggers, series })
 }
 
 /// One function `a/f` on `in/#` that is paused after so many events that fault.

@@ -166,6 +166,7 @@ impl Agent {
             state: report::state(&gateway.deployments.reconciler),
             partial_dir: self.settings.data_dir.join("partial"),
             seed,
+            rate: self.settings.limits.drain,
         };
         let outlet = self.outlet.clone();
         let outbox = StoreOutbox(gateway.reader.clone());

@@ -107,7 +107,10 @@ fn a_start_reads_runs_and_the_records_behind_them() {
         first: RecordSeq(first),
         last: RecordSeq(last),
         bytes: 7,
-        dropped: false,
+        dropped: None,
+        gone: Vec::new(),
+        expiry: None,
+        tally: Vec::new(),
     };
     let put_chunk = |chunk| Op::Core(CoreOp::PutOutboxChunk { stream: S, chunk });
     rig.commit((1..=10).map(|seq| append(S, seq, 10)).collect());
@@ -121,7 +124,8 @@ fn a_start_reads_runs_and_the_records_behind_them() {
     let cost = record(S, 1, 10).cost_bytes();
     assert_eq!((rows[0].stream, rows[0].stored_to), (S, RecordSeq(5)));
     assert_eq!(rows[0].chunks, [chunk(5, 8)]);
-    assert_eq!(rows[0].tail, [(RecordSeq(9), cost), (RecordSeq(10), cost)]);
+    let tail: Vec<_> = rows[0].tail.iter().map(|row| (row.seq.0, row.cost_bytes)).collect();
+    assert_eq!(tail, [(9, cost), (10, cost)]);
 
     // All receipted: the position outlives the records.
     rig.commit(vec![ack(S, 10)]);
@@ -176,4 +180,49 @@ fn a_batch_of_thousands_of_rows_moves_in_steps() {
     check(&rig);
     drop(rig);
     check(&Rig::with(dir.path(), settings));
+}
+
+/// The bound of the outbox counts what records cost; this is what that means on the disk: over many
+/// times its size the checkpoint file stays within twice the bound, and beside it stand the journal
+/// and the ballast, whose sizes are fixed.
+#[test]
+fn the_files_stay_within_a_bound_of_what_is_live() {
+    const BOUND: u64 = 4 << 20;
+    const RUN: u64 = 256;
+    /// Where the checkpoint thread is behind, deleted rows still lie in the file.
+    const UNPURGED: u64 = 1 << 20;
+    for bytes in [60, 400, 3_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Rig::open(dir.path());
+        let fixed = dir_bytes(dir.path()) - file_bytes(dir.path());
+        let cost = record(S, 1, bytes).cost_bytes();
+        let (mut written, mut dropped, mut most) = (0, 0, 0);
+        while written * cost < 10 * BOUND {
+            let mut ops: Vec<Op> =
+                (written + 1..=written + RUN).map(|n| append(S, n, bytes)).collect();
+            written += RUN;
+            if (written - dropped) * cost > BOUND {
+                // As the core does: the oldest run and the tombstone before it become one.
+                let from = if dropped == 0 { 1 } else { dropped };
+                dropped += RUN;
+                ops.extend(drop_run(from, dropped));
+            }
+            rig.commit(ops);
+            rig.store.checkpoint().unwrap();
+            most = most.max(file_bytes(dir.path()));
+        }
+        let times = most * 100 / BOUND;
+        assert!(most <= 2 * BOUND + UNPURGED, "{bytes}: {times} % of the bound");
+        assert_eq!(dir_bytes(dir.path()) - file_bytes(dir.path()), fixed, "journal and ballast");
+    }
+}
+
+fn dir_bytes(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+/// The checkpoint's file.
+fn file_bytes(dir: &Path) -> u64 {
+    std::fs::metadata(dir.join(super::super::base::FILE)).unwrap().len()
 }

@@ -1,5 +1,5 @@
 use sync_protocol::id::InstanceId;
-use sync_protocol::wire::{Receipt, StreamMark, Welcome};
+use sync_protocol::wire::{Conflicts, Receipt, StreamMark, Welcome};
 
 use super::*;
 
@@ -28,7 +28,7 @@ fn compare(stream: u8, seq: u64) -> Effect {
 
 #[test]
 fn records_wait_for_the_welcome_and_urgent_streams_go_first() {
-    let mut session = Session::new([0, 1]);
+    let mut session = Session::new([0, 1], None);
     assert!(handle(&mut session, Input::Durable { stream: 1, seq: 9 }).is_empty());
     assert_eq!(handle(&mut session, Input::Connected), [Effect::SayHello]);
     assert!(handle(&mut session, Input::Durable { stream: 0, seq: 3 }).is_empty());
@@ -45,7 +45,7 @@ fn records_wait_for_the_welcome_and_urgent_streams_go_first() {
 /// A claim that is settled while a run of another stream is open asks for no second one.
 #[test]
 fn one_run_at_a_time() {
-    let mut session = Session::new([0, 1]);
+    let mut session = Session::new([0, 1], None);
     handle(&mut session, Input::Durable { stream: 0, seq: 3 });
     handle(&mut session, Input::Durable { stream: 1, seq: 9 });
     handle(&mut session, Input::Connected);
@@ -63,7 +63,7 @@ fn one_run_at_a_time() {
 /// A store that cannot be read says nothing of what is left in it.
 #[test]
 fn a_run_that_cannot_be_read_is_asked_for_again() {
-    let mut session = Session::new([1]);
+    let mut session = Session::new([1], None);
     handle(&mut session, Input::Durable { stream: 1, seq: 9 });
     handle(&mut session, Input::Connected);
     let run = || Effect::SendRun { stream: 1, from: 1, to: 9 };
@@ -78,7 +78,7 @@ fn a_run_that_cannot_be_read_is_asked_for_again() {
 
 #[test]
 fn a_new_connection_sends_everything_unreceipted_again() {
-    let mut session = Session::new([1]);
+    let mut session = Session::new([1], None);
     handle(&mut session, Input::Durable { stream: 1, seq: 9 });
     handle(&mut session, Input::Connected);
     handle(&mut session, welcome(&[]));
@@ -96,7 +96,7 @@ fn a_new_connection_sends_everything_unreceipted_again() {
 /// The store is an older copy: the control plane holds 1 to 7, here are 3 to 5.
 #[test]
 fn positions_of_another_life_are_sent_one_by_one_and_then_gone_on_after() {
-    let mut session = Session::new([1]);
+    let mut session = Session::new([1], None);
     handle(&mut session, Input::Stored { stream: 1, seq: 2 });
     handle(&mut session, Input::Durable { stream: 1, seq: 5 });
     handle(&mut session, Input::Connected);
@@ -121,7 +121,7 @@ fn positions_of_another_life_are_sent_one_by_one_and_then_gone_on_after() {
 
 #[test]
 fn hello_is_repeated_until_it_is_answered() {
-    let mut session = Session::new([1]);
+    let mut session = Session::new([1], None);
     handle(&mut session, Input::Connected);
     let mut effects = Vec::new();
     let due = session.deadline().expect("waiting");
@@ -132,8 +132,57 @@ fn hello_is_repeated_until_it_is_answered() {
 
 #[test]
 fn a_stream_nobody_named_is_ignored() {
-    let mut session = Session::new([1]);
+    let mut session = Session::new([1], None);
     handle(&mut session, Input::Connected);
     let effects = handle(&mut session, welcome(&[(7, 100)]));
     assert_eq!(effects, [Effect::Time(5)]);
+}
+
+/// A rate holds back records and nothing else; what waits goes without help once it may.
+#[test]
+fn a_rate_holds_back_records_only() {
+    let rate = Rate { bytes_per_s: 1_000, burst_bytes: 2_000 };
+    let mut session = Session::new([0, 1], Some(rate));
+    handle(&mut session, Input::Durable { stream: 1, seq: 9 });
+    handle(&mut session, Input::Connected);
+    let run = |from| Effect::SendRun { stream: 1, from, to: 9 };
+    assert_eq!(handle(&mut session, welcome(&[])), [Effect::Time(5), run(1)]);
+    assert_eq!(session.run_bytes_max(Millis(0)), 2_000);
+    session.spent(2_500);
+    let mut effects = Vec::new();
+    session.sent(1, Some(4), Millis(0), &mut effects);
+    assert_eq!(effects, [], "the burst is used up");
+    let fetch = Input::Fetch { digest: Digest([7; 32]), have: 0, bytes_max: 100 };
+    assert!(matches!(handle(&mut session, fetch)[..], [Effect::Publish(Up::ChunkRequest(_))]));
+    handle(&mut session, Input::CancelFetch);
+    let due = session.deadline().expect("it goes on by itself");
+    assert_eq!(due, Millis(2_500));
+    session.handle(Input::Tick, due, &mut effects);
+    assert_eq!(effects, [run(5)]);
+}
+
+/// What the control plane did not take goes again before its receipt deletes it here.
+#[test]
+fn what_conflicts_is_renumbered_before_it_is_receipted() {
+    let mut session = Session::new([1], None);
+    handle(&mut session, Input::Durable { stream: 1, seq: 5 });
+    handle(&mut session, Input::Connected);
+    handle(&mut session, welcome(&[]));
+    session.sent(1, Some(5), Millis(0), &mut Vec::new());
+    let conflicts = Conflicts { stream: 1, seq: 5, positions: vec![2, 4] };
+    let effects = handle(&mut session, Input::Down(Box::new(Down::Conflicts(conflicts))));
+    let renumber = Effect::Renumber { stream: 1, positions: vec![2, 4] };
+    assert_eq!(effects, [renumber, Effect::Receipt { stream: 1, seq: 5 }]);
+}
+
+#[test]
+fn a_gap_where_there_was_a_receipt_is_told() {
+    let mut session = Session::new([1, 2], None);
+    handle(&mut session, Input::Stored { stream: 1, seq: 40 });
+    handle(&mut session, Input::Connected);
+    let mark = |stream, seq| StreamMark { stream, seq, epoch: 0 };
+    let stored = vec![mark(1, 40), mark(2, 0)];
+    let welcome = Welcome { instance: InstanceId([1; 16]), unix_ms: 5, stored };
+    let effects = handle(&mut session, Input::Down(Box::new(Down::Welcome(welcome))));
+    assert_eq!(effects, [Effect::Time(5), Effect::Gap { stream: 1, seq: 40 }]);
 }

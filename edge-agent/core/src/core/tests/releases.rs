@@ -269,3 +269,36 @@ fn a_rate_fires_without_a_synced_clock_and_goes_on_over_a_restart() {
     assert_eq!(world.saw(|event| matches!(event, CoreEvent::SlotsMissed { .. })), 0);
     assert!(fired.iter().all(|(_, time)| time.quality == ClockQuality::Unsynced), "{fired:?}");
 }
+
+/// A full store is not filled further: slots are missed as if there was no power.
+#[test]
+fn without_room_no_slot_makes_an_event() {
+    let hourly = |missed| {
+        let schedule = Schedule::parse("rate(1 hour)").unwrap();
+        let source = TriggerSource::Schedule { schedule, missed };
+        TriggerSpec { source, ..trigger("a/t", "a/f", "in/#") }
+    };
+    for (missed, expected) in [(MissedSlots::Skip, 2), (MissedSlots::Once, 3)] {
+        let release = release(1, vec![function("a/f")], vec![hourly(missed)]);
+        let mut world = World::with(settings(), &[&release]);
+        let pass = |world: &mut World, half_hours: u64| {
+            for _ in 0..half_hours {
+                world.at += 30 * 60_000;
+                world.tell(Input::Tick);
+                while let Some(attempt) = world.running.values().next().cloned() {
+                    world.finish(attempt.job, Outcome::Done(Outputs::default()));
+                }
+            }
+        };
+        let fired = |world: &World| world.saw(|e| matches!(e, CoreEvent::SlotFired { .. }));
+        pass(&mut world, 2);
+        assert_eq!(fired(&world), 1);
+        world.tell(Input::Room { full: true });
+        pass(&mut world, 61);
+        assert_eq!(fired(&world), 1, "no room");
+        assert_eq!(world.core.next_deadline(), None, "nobody is woken for that");
+        world.tell(Input::Room { full: false });
+        pass(&mut world, 1);
+        assert_eq!(fired(&world), expected, "{missed:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Crashes of the process, and what is known after them.
 
 use super::*;
-use crate::op::DeadReason;
+use crate::op::{DeadReason, DropReason};
 
 fn restart(world: &mut World) {
     world.crash();
@@ -222,9 +222,12 @@ fn odd_rows_are_no_trouble() {
             first: RecordSeq(5),
             last: RecordSeq(1),
             bytes: u64::MAX,
-            dropped: true,
+            dropped: Some(DropReason::Full),
+            gone: Vec::new(),
+            expiry: None,
+            tally: Vec::new(),
         }],
-        tail: vec![(RecordSeq(0), 7)],
+        tail: Vec::new(),
     });
     let mut core = Core::restore(settings(), rows);
     let mut out = Vec::new();

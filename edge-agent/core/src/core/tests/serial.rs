@@ -114,7 +114,8 @@ impl Life {
             held_max: 6,
             dead_letters_max: 5,
             devices_max: 3,
-            outbox_bytes_max: 20_000,
+            // No record is dropped: they tell the reference what was done.
+            outbox_bytes_max: 1_000_000,
             ..Limits::default()
         };
         settings.worker_slots = 8;
@@ -259,7 +260,7 @@ impl Life {
     fn receipt(&mut self, stream: StreamId, percent: u64) {
         self.commit(); // what is not durable has not left the gateway
         let status = self.world.core.status(self.world.now());
-        let newest = status.outbox[usize::from(stream.0)].newest.0;
+        let newest = status.outbox[stream.rank()].newest.0;
         self.world.tell(Input::Receipt { stream, seq: RecordSeq(newest * percent / 100) });
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::op::{DedupeRow, RecordBody};
+use crate::outbox::RecordSummary;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Store {
@@ -40,8 +41,12 @@ impl Store {
                 .state
                 .retain(|key, _| key.function != function || key.state_version != state_version),
             CoreOp::AppendOutbox(record) => {
+                let stone = matches!(record.body, RecordBody::Tombstone { .. });
                 let twice = self.records.insert((record.stream, record.seq), *record);
-                assert!(twice.is_none(), "a position is used once");
+                assert!(twice.is_none() || stone, "a position is used once");
+            }
+            CoreOp::DeleteOutbox { stream, seq } => {
+                self.records.remove(&(stream, seq));
             }
             CoreOp::AckOutboxTo { stream, seq } => {
                 self.stored_to.insert(stream, seq);
@@ -111,14 +116,18 @@ impl Store {
 
     fn outbox(&self, stream: StreamId) -> OutboxRows {
         let mine = |s: &StreamId| *s == stream;
-        let chunks: Vec<_> =
-            self.chunks.iter().filter(|((s, _), _)| mine(s)).map(|(_, chunk)| *chunk).collect();
+        let chunks: Vec<_> = self
+            .chunks
+            .iter()
+            .filter(|((s, _), _)| mine(s))
+            .map(|(_, chunk)| chunk.clone())
+            .collect();
         let above = chunks.iter().map(|chunk| chunk.last).max().unwrap_or_default();
         let tail = self.records.iter().filter(|((s, n), _)| mine(s) && *n > above);
         OutboxRows {
             stream,
             stored_to: self.stored_to.get(&stream).copied().unwrap_or_default(),
-            tail: tail.map(|((_, n), record)| (*n, record.cost_bytes())).collect(),
+            tail: tail.map(|(_, record)| RecordSummary::of(record)).collect(),
             chunks,
         }
     }

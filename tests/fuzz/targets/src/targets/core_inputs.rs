@@ -21,8 +21,8 @@ use edge_core::message::{Message, Origin, PROPERTY_BOOT_ID, PROPERTY_SEQUENCE, P
 use edge_core::op::CoreOp;
 use edge_core::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
 use edge_core::release::{
-    Durability, FunctionSpec, PausePolicy, ProbationPolicy, Release, RetryPolicy, StateScope, TriggerSource,
-    TriggerSpec, WhenFull,
+    Durability, FunctionSpec, PausePolicy, ProbationPolicy, Release, RetryPolicy, StateScope,
+    TriggerSource, TriggerSpec, WhenFull,
 };
 use edge_core::time::{Millis, Now, WallTime};
 use edge_core::topic::{Topic, TopicFilter};
@@ -61,7 +61,7 @@ fn limits() -> Limits {
         dead_letters_max: 4,
         devices_max: 2,
         outbox_bytes_max: 4 << 10,
-            ..Limits::default()
+        ..Limits::default()
     }
 }
 

@@ -59,22 +59,20 @@ impl Reference {
     /// Operations of one batch.
     pub(super) fn becomes_durable(&mut self, ops: &[CoreOp]) {
         for op in ops {
-            if let CoreOp::AppendOutbox(record) = op {
-                self.recorded(&record.body);
+            match op {
+                CoreOp::AppendOutbox(record) => self.recorded(&record.body),
+                CoreOp::PutDeadLetter(letter) => {
+                    let sent = sent_of(&letter.event.device, &letter.event.payload);
+                    self.ends_of(letter.function.as_str(), sent).dead += 1;
+                }
+                _ => {}
             }
         }
     }
 
     fn recorded(&mut self, body: &RecordBody) {
-        match body {
-            RecordBody::Telemetry { function, device, payload, .. } => {
-                self.ends_of(function.as_str(), sent_of(device, payload)).done += 1;
-            }
-            RecordBody::DeadLetter(letter) => {
-                let sent = sent_of(&letter.event.device, &letter.event.payload);
-                self.ends_of(letter.function.as_str(), sent).dead += 1;
-            }
-            RecordBody::Report(_) | RecordBody::Tombstone { .. } => {}
+        if let RecordBody::Telemetry { function, device, payload, .. } = body {
+            self.ends_of(function.as_str(), sent_of(device, payload)).done += 1;
         }
     }
 

@@ -28,6 +28,7 @@ mod release;
 mod report;
 mod reserve;
 mod room;
+mod stand_in;
 mod start;
 mod state;
 mod status;

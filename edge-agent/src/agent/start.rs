@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edge_broker::transport::{Listener, tls};
 use edge_core::effect::Pace;
@@ -43,6 +43,9 @@ const REOPEN_WAITS: [Duration; 4] = [
     Duration::from_secs(5),
     Duration::from_secs(15),
 ];
+
+/// After so long a failed store counts as the first failure.
+const LIVED_WELL: Duration = Duration::from_secs(60);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -226,8 +229,17 @@ impl Agent {
 
     fn live(&mut self, own: &tokio::runtime::Runtime) -> Result<(), RunError> {
         let mut failures = 0;
+        let mut stand_in = None;
         loop {
-            let built = self.build();
+            let opened = draw().and_then(|id| self.open_store(id));
+            // The stand-in gives the ports back; its sockets close beside this.
+            if opened.is_ok()
+                && stand_in.take().is_some()
+                && own.block_on(self.wait_or_stop(REOPEN_WAITS[0], "it is starting again"))
+            {
+                return Ok(());
+            }
+            let built = opened.and_then(|opened| self.build(opened));
             let (gateway, listeners) = match built {
                 Ok(built) => built,
                 Err(error) if failures == 0 => return Err(error),
@@ -235,12 +247,19 @@ impl Agent {
                     let wait = REOPEN_WAITS[failures.min(REOPEN_WAITS.len()) - 1];
                     tracing::error!(%error, ?wait, "cannot start again yet");
                     failures += 1;
-                    if own.block_on(self.wait_or_stop(wait, &error.to_string())) {
+                    let why = error.to_string();
+                    stand_in = stand_in.or_else(|| self.stand_in());
+                    let stopped = match &mut stand_in {
+                        Some(serving) => own.block_on(serving.serve(wait, &why, &mut self.inbox)),
+                        None => own.block_on(self.wait_or_stop(wait, &why)),
+                    };
+                    if stopped {
                         return Ok(());
                     }
                     continue;
                 }
             };
+            let began = Instant::now();
             let ended = own.block_on(gateway.run(&mut self.inbox));
             drop(listeners);
             match ended {
@@ -252,8 +271,10 @@ impl Agent {
                 Ended::StoreFailed { error, next_attempt, stopping: false } => {
                     tracing::error!(%error, "the store failed: everything is rebuilt from it");
                     self.next_attempt = next_attempt;
-                    failures = failures.max(1);
-                    if own.block_on(self.wait_or_stop(REOPEN_WAITS[0], &error.to_string())) {
+                    // One that opens and fails again at once must not be opened all the time.
+                    failures = if began.elapsed() < LIVED_WELL { failures + 1 } else { 1 };
+                    let wait = REOPEN_WAITS[failures.min(REOPEN_WAITS.len()) - 1];
+                    if own.block_on(self.wait_or_stop(wait, &error.to_string())) {
                         return Ok(());
                     }
                 }
@@ -281,15 +302,7 @@ impl Agent {
         tokio::time::timeout(wait, stopped).await.is_ok()
     }
 
-    fn build(&mut self) -> Result<(Gateway, Vec<Listener>), RunError> {
-        let random = SystemRandom::new();
-        let draw = || {
-            let mut bytes = [0; 8];
-            let filled = random.fill(&mut bytes);
-            filled.map_err(|_| io_error("randomness")(io::Error::other("none to be had")))?;
-            Ok::<_, RunError>(u64::from_le_bytes(bytes))
-        };
-        let opened = self.open_store(draw()?)?;
+    fn build(&mut self, opened: store::Opened) -> Result<(Gateway, Vec<Listener>), RunError> {
         let reader = opened.reader;
         let recovered = opened.recovered;
         tracing::info!(
@@ -411,6 +424,14 @@ impl Gateway {
         self.with_core(CoreInput::Started);
         self.carry_out();
     }
+}
+
+/// 64 random bits.
+fn draw() -> Result<u64, RunError> {
+    let mut bytes = [0; 8];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| io_error("randomness")(io::Error::other("none to be had")))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 fn author_keys(settings: &Settings, identity: Option<&Identity>) -> Result<AuthorKeys, RunError> {

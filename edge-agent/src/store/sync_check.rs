@@ -7,6 +7,9 @@
 //!
 //! From outside the process nobody knows batches. [`SyncLog::with_mark`] also notes which marked
 //! payloads were among the synced bytes, so that every PUBACK on a socket can be compared.
+//!
+//! The same disk can be made to fail ([`SyncLog::set_fault`]), as one that was remounted read-only
+//! or is about to die.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -34,6 +37,16 @@ struct Log {
     /// Ids in what was written to a file and not synced, by file.
     dirty_ids: BTreeMap<String, Vec<MarkedId>>,
     synced_ids: BTreeSet<MarkedId>,
+    fault: Option<DiskFault>,
+}
+
+/// How a disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// Nothing can be written, and no file can be opened to write.
+    ReadOnly,
+    /// What was written cannot be made durable (EIO).
+    SyncFails,
 }
 
 /// The bytes that follow a mark.
@@ -81,6 +94,25 @@ impl SyncLog {
         self.log().syncs
     }
 
+    /// The disk fails from now on, or is well again.
+    pub fn set_fault(&self, fault: Option<DiskFault>) {
+        self.log().fault = fault;
+    }
+
+    fn may_write(&self) -> io::Result<()> {
+        match self.log().fault {
+            Some(DiskFault::ReadOnly) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            Some(DiskFault::SyncFails) | None => Ok(()),
+        }
+    }
+
+    fn may_sync(&self) -> io::Result<()> {
+        match self.log().fault {
+            Some(_) => Err(rustix::io::Errno::IO.into()),
+            None => Ok(()),
+        }
+    }
+
     /// The disk, watched.
     #[must_use]
     pub fn watch_disk(&self, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
@@ -121,31 +153,34 @@ struct WatchedDisk {
 
 impl WatchedDisk {
     fn watch(&self, name: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        if !name.starts_with("journal-") {
-            return file;
-        }
-        Arc::new(WatchedFile { name: name.into(), file, log: self.log.clone() })
+        let is_journal = name.starts_with("journal-");
+        Arc::new(WatchedFile { name: name.into(), is_journal, file, log: self.log.clone() })
     }
 }
 
 impl Disk for WatchedDisk {
     fn open(&self, name: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        self.log.may_write()?;
         Ok(self.disk.open(name)?.map(|file| self.watch(name, file)))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.log.may_write()?;
         Ok(self.watch(name, self.disk.create(name)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.log.may_write()?;
         self.disk.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.log.may_write()?;
         self.disk.remove(name)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
+        self.log.may_sync()?;
         self.disk.sync_dir()
     }
 
@@ -157,6 +192,7 @@ impl Disk for WatchedDisk {
 #[derive(Debug)]
 struct WatchedFile {
     name: String,
+    is_journal: bool,
     file: Arc<dyn DiskFile>,
     log: SyncLog,
 }
@@ -171,7 +207,11 @@ impl DiskFile for WatchedFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.log.may_write()?;
         self.file.write_at(offset, data)?;
+        if !self.is_journal {
+            return Ok(());
+        }
         let mut log = self.log.log();
         let current = log.current;
         log.dirty.insert(self.name.clone(), current);
@@ -181,11 +221,16 @@ impl DiskFile for WatchedFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.log.may_write()?;
         self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.log.may_sync()?;
         self.file.sync_data()?;
+        if !self.is_journal {
+            return Ok(());
+        }
         let mut log = self.log.log();
         log.syncs += 1;
         if let Some(batch) = log.dirty.remove(&self.name) {

@@ -4,6 +4,7 @@
 mod cost;
 mod crash;
 mod damage;
+mod faults;
 mod full;
 mod model;
 mod outbox;

@@ -13,6 +13,7 @@ use edge_core::limits::Limits as CoreLimits;
 use edge_core::reconcile::Ledger;
 
 use super::{Agent, RunError, io_error};
+use crate::agent::access::Access;
 use crate::agent::deploy::{Deployments, LEDGER_ROW, foreign};
 use crate::agent::functions::Functions;
 use crate::agent::gateway::Gateway;
@@ -20,7 +21,9 @@ use crate::agent::inbox::Inbound;
 use crate::agent::library::Library;
 use crate::agent::prepare::{PreparedApp, Preparer, Worker};
 use crate::agent::report;
+use crate::agent::stand_in::StandIn;
 use crate::agent::state::State;
+use crate::auth::Accounts;
 use crate::runtime::Workers;
 use crate::settings::{Listener as ListenerSettings, Settings};
 use crate::store;
@@ -70,8 +73,34 @@ impl Agent {
         rows: Vec<edge_broker::broker::BrokerOp>,
         now: edge_core::time::Now,
     ) -> (Port, Transport, Broker, Vec<edge_broker::broker::Effect>) {
+        let limits = self.broker_limits();
+        let (transport, port) = transport(&limits);
+        let mut effects = Vec::new();
+        let mut turn = Turn { now, open: BatchSeq(1), effects: &mut effects };
+        let broker = Broker::restore(limits, seed, rows, &mut turn);
+        (port, transport, broker, effects)
+    }
+
+    /// What goes on while the store cannot be opened, if that can be had.
+    pub(super) fn stand_in(&self) -> Option<StandIn> {
+        let accounts = Accounts::new(&self.settings).ok()?;
+        let access = Access::start(accounts, self.outlet.clone()).ok()?;
+        let limits = self.broker_limits();
+        let (transport, port) = transport(&limits);
+        match self.listen(&transport) {
+            Ok(listeners) => {
+                Some(StandIn::new(&self.settings.name, limits, port, access, listeners))
+            }
+            Err(error) => {
+                tracing::error!(%error, "nobody is served until the store is back");
+                None
+            }
+        }
+    }
+
+    fn broker_limits(&self) -> BrokerLimits {
         let will_ms = self.settings.limits.will_after_restart_ms_min;
-        let limits = BrokerLimits {
+        BrokerLimits {
             message_bytes_max: self.settings.limits.message_bytes_max,
             connections_max: self.settings.limits.connections_max,
             receive_max: self.settings.limits.receive_max,
@@ -79,19 +108,7 @@ impl Agent {
             sessions_max: self.settings.limits.sessions_max,
             sessions_per_identity_max: self.settings.limits.sessions_max.div_ceil(2),
             ..BrokerLimits::default()
-        };
-        let transport_limits = TransportLimits {
-            connections_max: limits.connections_max,
-            packet_bytes_max: limits.packet_bytes_max(),
-            topic_alias_max: limits.topic_alias_max,
-            topic_alias_bytes_max: limits.topic_alias_bytes_max,
-            ..TransportLimits::default()
-        };
-        let (transport, port) = Transport::new(transport_limits);
-        let mut effects = Vec::new();
-        let mut turn = Turn { now, open: BatchSeq(1), effects: &mut effects };
-        let broker = Broker::restore(limits, seed, rows, &mut turn);
-        (port, transport, broker, effects)
+        }
     }
 
     pub(super) fn functions(&self, state: Arc<State>) -> Result<Functions, RunError> {
@@ -187,6 +204,16 @@ impl Agent {
         }
         Ok(listeners)
     }
+}
+
+fn transport(limits: &BrokerLimits) -> (Transport, Port) {
+    Transport::new(TransportLimits {
+        connections_max: limits.connections_max,
+        packet_bytes_max: limits.packet_bytes_max(),
+        topic_alias_max: limits.topic_alias_max,
+        topic_alias_bytes_max: limits.topic_alias_bytes_max,
+        ..TransportLimits::default()
+    })
 }
 
 /// Files of the library that the ledger's revisions need; those that are not ready, whose files are

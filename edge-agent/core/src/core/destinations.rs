@@ -110,7 +110,8 @@ impl Core {
                 payload: record.clone(),
                 content_type: CONTENT_TYPE.to_owned(),
             };
-            self.outbox.append(StreamId::NORMAL, body, pace, turn);
+            let policy = self.apps.series_policy(end.function.app(), series);
+            self.outbox.append_series(policy, body, pace, turn);
         }
         if end.condition == Condition::Failed(DeadReason::Loop) {
             return;

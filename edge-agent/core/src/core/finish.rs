@@ -87,10 +87,8 @@ impl Core {
             };
             turn.op(op, pace);
         }
-        let release = self.apps.release(job.function.app());
         for record in outputs.records {
-            let policy = release.as_ref().and_then(|release| release.series.get(&record.name));
-            let policy = policy.copied().unwrap_or_default();
+            let policy = self.apps.series_policy(job.function.app(), &record.name);
             let body = RecordBody::Telemetry {
                 function: job.function.clone(),
                 event: job.event.id,

@@ -58,6 +58,7 @@ mod tests {
             revision: Digest([0; 32]),
             functions: vec![spec],
             triggers: Vec::new(),
+            series: Default::default(),
         }
     }
 

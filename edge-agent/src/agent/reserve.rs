@@ -67,6 +67,7 @@ mod tests {
             revision: Digest([0; 32]),
             functions: reserved.iter().enumerate().map(spec).collect(),
             triggers: Vec::new(),
+            series: Default::default(),
         }
     }
 

@@ -57,13 +57,13 @@ pub(super) struct StandIn {
 
 /// The bounds of a broker that keeps nothing.
 #[must_use]
-fn limits(limits: BrokerLimits) -> BrokerLimits {
+fn limits(limits: &BrokerLimits) -> BrokerLimits {
     BrokerLimits {
         sessions_max: 0,
         sessions_per_identity_max: 0,
         will_bytes_max: 0,
         retained_messages_max: 0,
-        ..limits
+        ..limits.clone()
     }
 }
 
@@ -77,7 +77,7 @@ enum Taken {
 impl StandIn {
     pub(super) fn new(
         name: &str,
-        broker: BrokerLimits,
+        broker: &BrokerLimits,
         port: Port,
         access: Access,
         listeners: Vec<Listener>,
@@ -160,12 +160,12 @@ impl StandIn {
             self.unacked.len()
         );
         match request {
-            Request::Ask(Ask::Status) => Ok(self.status(trouble)),
+            Request::Ask(Ask::Status) => Ok(self.status(&trouble)),
             _ => Err(trouble),
         }
     }
 
-    fn status(&self, trouble: String) -> Value {
+    fn status(&self, trouble: &str) -> Value {
         json!({
             "gateway": self.name,
             "version": env!("CARGO_PKG_VERSION"),

@@ -117,7 +117,7 @@ fn check_positions(
     let index = rows.outbox.iter().find(|row| row.stream == stream);
     let runs = index.into_iter().flat_map(|row| &row.chunks);
     let runs = runs.map(|run| (run.last.0 + 1 - run.first.0, run.bytes));
-    let tail = index.into_iter().flat_map(|row| &row.tail).map(|(_, bytes)| (1, *bytes));
+    let tail = index.into_iter().flat_map(|row| &row.tail).map(|row| (1, row.cost_bytes));
     let indexed = runs.chain(tail).fold((0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1));
     let costs = records.iter().map(OutboxRecord::cost_bytes).sum::<u64>();
     if indexed != (records.len() as u64, costs) {

@@ -174,6 +174,7 @@ impl Sender<'_> {
             topic: Topic::new(&format!("sensors/{name}"))?,
             packet_id: Some(packet_id(seq)?),
             expiry_s: None,
+            subscription_ids: Vec::new(),
             properties,
             payload: Bytes::from(serde_json::to_vec(&payload)?),
         })

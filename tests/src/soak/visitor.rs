@@ -74,6 +74,7 @@ fn visit(login: &Login) -> Result<()> {
         topic: Topic::new("sensors/visit/note")?,
         packet_id: PacketId::new(1),
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Properties::default(),
         payload: Bytes::from_static(b"was here"),
     }));

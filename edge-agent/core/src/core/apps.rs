@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::deadline::Deadlines;
 use crate::id::Digest;
 use crate::op::ProbationMark;
-use crate::release::{ProbationPolicy, Release};
+use crate::release::{ProbationPolicy, Release, SeriesPolicy};
 use crate::status::AppStatus;
 use crate::time::Millis;
 
@@ -55,6 +55,12 @@ impl Apps {
 
     pub(super) fn release(&self, app: &str) -> Option<Arc<Release>> {
         self.apps.get(app).map(|app| app.release.clone())
+    }
+
+    /// What the live revision says of a record series.
+    pub(super) fn series_policy(&self, app: &str, series: &str) -> SeriesPolicy {
+        let release = self.apps.get(app).map(|app| &app.release);
+        release.and_then(|release| release.series.get(series)).copied().unwrap_or_default()
     }
 
     pub(super) fn mark(&self, app: &str) -> Option<&ProbationMark> {

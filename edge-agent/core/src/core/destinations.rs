@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::destination::{CONTENT_TYPE, Condition, Destinations, End, Made};
 use crate::effect::{Effect, Pace};
-use crate::id::{FunctionId, StreamId};
+use crate::id::FunctionId;
 use crate::message::{Message, Origin, Properties, QoS};
 use crate::op::{DeadReason, Event, Job, RecordBody};
 use crate::outcome::Outputs;

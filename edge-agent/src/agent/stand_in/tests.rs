@@ -68,6 +68,7 @@ fn publish(packet_id: u16, retain: bool) -> Packet {
         topic: Topic::new("ping").expect("a topic"),
         packet_id,
         expiry_s: None,
+        subscription_ids: Vec::new(),
         properties: Properties::default(),
         payload: Bytes::from_static(b"there"),
     })
@@ -87,7 +88,7 @@ fn it_acks_nothing_and_passes_on_what_needs_no_store() {
     let listener = transport.listen(ListenConfig { address, tls: None }).expect("a port");
     drop(entered);
     let address = listener.local_addr();
-    let mut stand_in = StandIn::new("barn", BrokerLimits::default(), port, access, vec![listener]);
+    let mut stand_in = StandIn::new("barn", &BrokerLimits::default(), port, access, vec![listener]);
     let serving = std::thread::spawn(move || {
         let own = tokio::runtime::Builder::new_current_thread().enable_time().build();
         own.expect("a runtime").block_on(stand_in.serve(PATIENCE * 6, "EIO", &mut told))

@@ -89,7 +89,7 @@ impl Agent {
         let (transport, port) = transport(&limits);
         match self.listen(&transport) {
             Ok(listeners) => {
-                Some(StandIn::new(&self.settings.name, limits, port, access, listeners))
+                Some(StandIn::new(&self.settings.name, &limits, port, access, listeners))
             }
             Err(error) => {
                 tracing::error!(%error, "nobody is served until the store is back");

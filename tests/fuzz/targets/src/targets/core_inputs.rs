@@ -289,6 +289,7 @@ fn release(revision: u8) -> Release {
         app: "a".to_owned(),
         revision: Digest([revision; 32]),
         functions: vec![function("a/one", 0), function("a/two", 1)],
+        series: std::collections::BTreeMap::new(),
         triggers: vec![
             trigger("a/t", "a/one", "in/#"),
             trigger("a/u", "a/two", "out"),

@@ -48,6 +48,18 @@ pub trait Outbox: Send + 'static {
     ) -> io::Result<Vec<OutboxRecord>>;
 }
 
+impl Outbox for Box<dyn Outbox> {
+    fn read(
+        &self,
+        stream: u8,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> io::Result<Vec<OutboxRecord>> {
+        (**self).read(stream, from, to, bytes_max)
+    }
+}
+
 /// What the loop says to the uplink.
 #[derive(Debug)]
 pub enum Say {

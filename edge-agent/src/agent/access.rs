@@ -1,6 +1,5 @@
 //! Joins accounts and the auth thread to the broker's question "who is this?".
 
-use std::io;
 use std::sync::Arc;
 
 use edge_broker::broker::{AuthRequest, ConnId, Principal};
@@ -8,8 +7,9 @@ use edge_broker::codec::ReasonCode;
 use edge_core::id::DeviceId;
 
 use super::inbox::{Inbound, Outlet};
+use super::seams::Passwords;
 use crate::auth::pending::{Joined, Pending};
-use crate::auth::thread::{AuthThread, Question};
+use crate::auth::thread::Question;
 use crate::auth::{Accounts, Claim, Identity, Proof, Verdict};
 
 /// The answer, if it is known at once.
@@ -21,25 +21,26 @@ pub(super) enum Judged {
     Later,
 }
 
-/// Accounts and the auth thread.
-#[derive(Debug)]
+/// Accounts, and who verifies passwords.
 pub(super) struct Access {
     accounts: Accounts,
     pending: Pending<ConnId>,
-    thread: AuthThread,
+    passwords: Box<dyn Passwords>,
 }
 
 impl Access {
-    /// Starts the auth thread.
-    ///
-    /// # Errors
-    /// The system refuses a thread.
-    pub(super) fn start(accounts: Accounts, outlet: Outlet) -> io::Result<Self> {
-        let thread = AuthThread::spawn(move |question, holds| {
+    /// Nobody is being judged.
+    #[must_use]
+    pub(super) fn new(accounts: Accounts, passwords: Box<dyn Passwords>) -> Self {
+        Self { accounts, pending: Pending::default(), passwords }
+    }
+
+    /// What tells the loop of judged passwords.
+    pub(super) fn answer(outlet: Outlet) -> Box<dyn Fn(Question, bool) + Send> {
+        Box::new(move |question, holds| {
             let Question { name, proof, .. } = question;
             outlet.tell(Inbound::Password { name, proof, holds });
-        })?;
-        Ok(Self { accounts, pending: Pending::default(), thread })
+        })
     }
 
     /// Judges a client.
@@ -63,7 +64,7 @@ impl Access {
                     Joined::Full => Judged::Now(Err(ReasonCode::ServerBusy)),
                     Joined::First => {
                         let password = claim.password.unwrap_or_default();
-                        match self.thread.ask(Question { proof, name, phc, password }) {
+                        match self.passwords.ask(Question { proof, name, phc, password }) {
                             Ok(()) => Judged::Later,
                             Err(question) => {
                                 self.pending.leave(&question.name, proof);
@@ -109,6 +110,7 @@ mod tests {
     use super::*;
     use crate::agent::inbox::inbox;
     use crate::auth::password::hash_password;
+    use crate::auth::thread::AuthThread;
     use crate::settings::Settings;
 
     fn request(password: &str) -> AuthRequest {
@@ -130,7 +132,8 @@ mod tests {
         );
         let accounts = Accounts::new(&Settings::parse(&text).unwrap()).unwrap();
         let (outlet, mut told) = inbox();
-        let mut access = Access::start(accounts, outlet).unwrap();
+        let thread = AuthThread::spawn(Access::answer(outlet)).unwrap();
+        let mut access = Access::new(accounts, Box::new(thread));
         for n in 1..=50 {
             assert!(matches!(access.judge(ConnId(n), &request("meadow")), Judged::Later));
         }

@@ -1,39 +1,35 @@
-//! The real clocks: gateway time from the monotonic clock, wall labels from the system clock.
+//! What time it is: gateway time from the monotonic clock, wall labels from the system clock.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use edge_core::time::{ClockQuality, GatewayClock, Millis, Now, WallTime};
 
-/// The system's time daemon says here that the clock is disciplined.
-const SYNCED_FLAG: &str = "/run/systemd/timesync/synchronized";
+use super::seams::Clocks;
+
 /// How often that is looked for while it is missing.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A system clock this close to the control plane's is as good as synced.
 const VOUCHED_MS_MAX: u64 = 10_000;
 
 /// What time it is.
-#[derive(Debug)]
 pub(super) struct Clock {
+    clocks: Box<dyn Clocks>,
     gateway: GatewayClock,
-    started: Instant,
+    /// On the monotonic clock.
+    started: Duration,
     quality: ClockQuality,
-    /// Where the time daemon says that the clock is disciplined, and when that was last looked for.
-    flag: PathBuf,
-    looked: Instant,
+    /// When it was last looked for whether the system's clock is disciplined.
+    looked: Duration,
 }
 
 impl Clock {
     /// Goes on from the last committed gateway time.
     #[must_use]
-    pub(super) fn start(committed: Millis) -> Self {
-        Self::with_flag(committed, PathBuf::from(SYNCED_FLAG), Instant::now())
-    }
-
-    fn with_flag(committed: Millis, flag: PathBuf, now: Instant) -> Self {
+    pub(super) fn start(committed: Millis, clocks: Box<dyn Clocks>) -> Self {
+        let started = clocks.mono();
         let gateway = GatewayClock::start(committed, 0);
         let quality = ClockQuality::Unsynced;
-        let mut clock = Self { gateway, started: now, quality, flag, looked: now };
+        let mut clock = Self { clocks, gateway, started, quality, looked: started };
         clock.look();
         clock
     }
@@ -41,11 +37,11 @@ impl Clock {
     /// Looks from time to time whether the clock was disciplined meanwhile: the time daemon often
     /// needs the network, which comes after the start. True where that is news.
     pub(super) fn look_again(&mut self) -> bool {
-        self.look_at(Instant::now())
-    }
-
-    fn look_at(&mut self, now: Instant) -> bool {
-        if self.quality == ClockQuality::Synced || now - self.looked < LOOK_EVERY {
+        if self.quality == ClockQuality::Synced {
+            return false;
+        }
+        let now = self.clocks.mono();
+        if now.saturating_sub(self.looked) < LOOK_EVERY {
             return false;
         }
         self.looked = now;
@@ -53,7 +49,7 @@ impl Clock {
     }
 
     fn look(&mut self) -> bool {
-        let synced = self.flag.exists();
+        let synced = self.clocks.is_disciplined();
         if synced {
             self.quality = ClockQuality::Synced;
         }
@@ -62,15 +58,25 @@ impl Clock {
 
     /// Now.
     pub(super) fn now(&mut self) -> Now {
-        let mono = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let wall = WallTime { unix_ms: system_unix_ms(), quality: self.quality };
+        let mono = u64::try_from(self.uptime().as_millis()).unwrap_or(u64::MAX);
+        let wall = WallTime { unix_ms: self.clocks.unix_ms(), quality: self.quality };
         Now { at: self.gateway.now(mono), wall }
+    }
+
+    /// On the monotonic clock: how far a turn has come.
+    #[must_use]
+    pub(super) fn mono(&self) -> Duration {
+        self.clocks.mono()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.clocks.mono().saturating_sub(self.started)
     }
 
     /// Seconds since the process started.
     #[must_use]
     pub(super) fn uptime_s(&self) -> u64 {
-        self.started.elapsed().as_secs()
+        self.uptime().as_secs()
     }
 
     /// How long until a gateway time.
@@ -80,7 +86,7 @@ impl Clock {
 
     /// The control plane says what time it is. Returns the system clock's error where it is large.
     pub(super) fn vouched(&mut self, unix_ms: u64) -> Option<i64> {
-        let own = system_unix_ms();
+        let own = self.clocks.unix_ms();
         if own.abs_diff(unix_ms) <= VOUCHED_MS_MAX {
             self.quality = ClockQuality::Synced;
             return None;
@@ -89,26 +95,44 @@ impl Clock {
     }
 }
 
-fn system_unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Fake(Rc<(Cell<Duration>, Cell<bool>)>);
+
+    impl Clocks for Fake {
+        fn mono(&self) -> Duration {
+            self.0.0.get()
+        }
+
+        fn unix_ms(&self) -> u64 {
+            7
+        }
+
+        fn is_disciplined(&self) -> bool {
+            self.0.1.get()
+        }
+    }
 
     #[test]
     fn a_clock_that_is_disciplined_later_is_found_out() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (flag, start) = (dir.path().join("synchronized"), Instant::now());
-        let mut clock = Clock::with_flag(Millis(5), flag.clone(), start);
+        let fake = Fake::default();
+        let mut clock = Clock::start(Millis(5), Box::new(fake.clone()));
+        let wait = |time: Duration| fake.0.0.set(fake.0.0.get() + time);
         assert_eq!(clock.now().wall.quality, ClockQuality::Unsynced);
-        assert!(!clock.look_at(start + LOOK_EVERY), "not yet");
-        std::fs::write(&flag, "").expect("a file");
-        assert!(!clock.look_at(start + LOOK_EVERY), "it is looked for now and then");
-        assert!(clock.look_at(start + 2 * LOOK_EVERY));
+        wait(LOOK_EVERY);
+        assert!(!clock.look_again(), "not yet");
+        fake.0.1.set(true);
+        assert!(!clock.look_again(), "it is looked for now and then");
+        wait(LOOK_EVERY);
+        assert!(clock.look_again());
         assert_eq!(clock.now().wall.quality, ClockQuality::Synced);
-        assert!(!clock.look_at(start + 3 * LOOK_EVERY), "that is no news any more");
+        wait(LOOK_EVERY);
+        assert!(!clock.look_again(), "that is no news any more");
     }
 }

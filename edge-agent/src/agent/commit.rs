@@ -17,7 +17,8 @@ use edge_core::op::CoreOp;
 use edge_core::time::Millis;
 
 use super::plant::{Moment, Plant};
-use crate::store::{Batch, NotTaken, Op, Overlay, StoreThread};
+use super::seams::Committer;
+use crate::store::{Batch, NotTaken, Op, Overlay};
 
 /// Bytes of the open batch over which the loop takes nothing more.
 pub(super) const OPEN_BYTES_MAX: u64 = 1 << 20;
@@ -48,8 +49,7 @@ impl BatchOp for Op {
     }
 }
 
-/// The open batch and the store thread.
-#[derive(Debug)]
+/// The open batch and who commits it.
 pub(super) struct Commit {
     batch: OpenBatch<Op>,
     open_bytes: u64,
@@ -58,14 +58,19 @@ pub(super) struct Commit {
     next_store_seq: BatchSeq,
     ask_again_at: Option<Millis>,
     overlay: Overlay,
-    thread: StoreThread,
+    committer: Box<dyn Committer>,
     plant: Plant,
 }
 
 impl Commit {
     /// Goes on after the store's last durable batch.
     #[must_use]
-    pub(super) fn new(last: BatchSeq, overlay: Overlay, thread: StoreThread, plant: Plant) -> Self {
+    pub(super) fn new(
+        last: BatchSeq,
+        overlay: Overlay,
+        committer: Box<dyn Committer>,
+        plant: Plant,
+    ) -> Self {
         Self {
             batch: OpenBatch::new(BatchLimits::default()),
             open_bytes: 0,
@@ -74,7 +79,7 @@ impl Commit {
             next_store_seq: last.next(),
             ask_again_at: None,
             overlay,
-            thread,
+            committer,
             plant,
         }
     }
@@ -161,8 +166,8 @@ impl Commit {
         let seq = self.next_store_seq;
         self.next_store_seq = seq.next();
         self.at_store = Some(ticket);
-        // A thread that has ended has told of its failure, which is on its way to the loop.
-        let taken = self.thread.submit(Batch { seq, gateway_time: now, ops: sealed.ops });
+        // A committer that has ended has told of its failure, which is on its way to the loop.
+        let taken = self.committer.submit(Batch { seq, gateway_time: now, ops: sealed.ops });
         assert!(!matches!(taken, Err(NotTaken::Busy(_))), "one batch is at the store at a time");
         self.plant.reach(Moment::AfterSeal);
         None
@@ -177,7 +182,7 @@ impl Commit {
 impl Commit {
     /// Closes the store; everything given to it is durable or has failed.
     pub(super) fn stop(self) {
-        self.thread.stop();
+        self.committer.stop();
     }
 }
 

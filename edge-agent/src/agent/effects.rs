@@ -28,7 +28,7 @@ impl Gateway {
 
     fn broker_effect(&mut self, effect: broker::Effect) {
         // Sends, pauses and closes are the transport's.
-        let Some(effect) = self.port.apply(effect) else { return };
+        let Some(effect) = self.network.apply(effect) else { return };
         match effect {
             broker::Effect::Authenticate { conn, request } => {
                 if let Judged::Now(outcome) = self.access.judge(conn, &request) {

@@ -8,13 +8,13 @@ use edge_core::id::{Digest, FunctionId};
 use edge_core::outcome::{Fault, FaultKind, Outcome};
 
 use super::inbox::{Inbound, Outlet};
-use crate::runtime::{Completion, Invocation, Prepared, Runtime, StateView, Stats, Workers};
+use super::seams::Pool;
+use crate::runtime::{Completion, Invocation, Runnable, StateView, Stats};
 
 /// What is ready to run, by function and revision, and who runs it.
 pub(super) struct Functions {
-    prepared: BTreeMap<(FunctionId, Digest), Arc<Prepared>>,
-    runtime: Arc<Runtime>,
-    workers: Workers,
+    prepared: BTreeMap<(FunctionId, Digest), Arc<dyn Runnable>>,
+    pool: Box<dyn Pool>,
     state: Arc<dyn StateView>,
     outlet: Outlet,
     running: usize,
@@ -23,13 +23,8 @@ pub(super) struct Functions {
 impl Functions {
     /// Nothing is ready yet.
     #[must_use]
-    pub(super) fn new(
-        runtime: Arc<Runtime>,
-        workers: Workers,
-        state: Arc<dyn StateView>,
-        outlet: Outlet,
-    ) -> Self {
-        Self { prepared: BTreeMap::new(), runtime, workers, state, outlet, running: 0 }
+    pub(super) fn new(pool: Box<dyn Pool>, state: Arc<dyn StateView>, outlet: Outlet) -> Self {
+        Self { prepared: BTreeMap::new(), pool, state, outlet, running: 0 }
     }
 
     /// Attempts at once, at most.
@@ -39,7 +34,7 @@ impl Functions {
     }
 
     /// A function of a revision can be run.
-    pub(super) fn add(&mut self, prepared: Arc<Prepared>) {
+    pub(super) fn add(&mut self, prepared: Arc<dyn Runnable>) {
         let profile = prepared.profile();
         let key = (profile.function.clone(), profile.revision);
         self.prepared.insert(key, prepared);
@@ -52,7 +47,7 @@ impl Functions {
 
     /// The function of a revision, where it is ready.
     #[must_use]
-    pub(super) fn get(&self, function: &FunctionId, revision: Digest) -> Option<&Arc<Prepared>> {
+    fn get(&self, function: &FunctionId, revision: Digest) -> Option<&Arc<dyn Runnable>> {
         self.prepared.get(&(function.clone(), revision))
     }
 
@@ -73,7 +68,7 @@ impl Functions {
                     lane: attempt.lane,
                     state: Arc::clone(&self.state),
                 };
-                match self.workers.submit(invocation) {
+                match self.pool.submit(invocation) {
                     Ok(()) => return,
                     Err(_) => "no worker took it",
                 }
@@ -100,6 +95,6 @@ impl Functions {
     /// Ends the workers. An attempt that still runs is ended too; its job is in the store, and the
     /// run is not counted as a crash.
     pub(super) fn stop(self) {
-        self.workers.stop_now(&self.runtime);
+        self.pool.stop();
     }
 }

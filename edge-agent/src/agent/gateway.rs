@@ -10,11 +10,11 @@
 //! - Without room in the open batch no outcome is taken either: it waits, and its worker with it.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use edge_broker::broker::{self, Broker, Turn};
-use edge_broker::transport::Port;
 use edge_core::core::Core;
 use edge_core::effect::{Attempt, Effect as CoreEffect, Pace};
 use edge_core::id::{BatchSeq, Epoch};
@@ -34,6 +34,7 @@ use super::link::LinkState;
 use super::lives::Lives;
 use super::plant::{Moment, Plant};
 use super::room::Room;
+use super::seams::{Crumbs, Link, Network};
 use super::state::State;
 use super::telemetry::Telemetry;
 use super::turns::Turns;
@@ -41,7 +42,7 @@ use super::wear::Wear;
 use crate::runtime;
 use crate::store::{self, Reader};
 use crate::tls::TimeFloor;
-use crate::uplink::{Say, Uplink};
+use crate::uplink::Say;
 
 /// How long a turn takes inputs. The last one, a read of a connection, may take as long again.
 const TURN_MAX: Duration = Duration::from_millis(2);
@@ -70,8 +71,10 @@ pub(super) enum Ended {
 
 /// What a turn begins with.
 #[derive(Debug)]
-enum Taken {
+pub(super) enum Taken {
+    /// From the inbox.
     Inbound(Inbound),
+    /// From a client.
     Network(broker::Input),
     /// Nobody said anything until something was due.
     Time,
@@ -94,7 +97,7 @@ pub(super) struct Gateway {
     pub(super) now: Now,
     pub(super) broker: Broker,
     pub(super) core: Core,
-    pub(super) port: Port,
+    pub(super) network: Box<dyn Network>,
     pub(super) commit: Commit,
     pub(super) reader: Reader,
     pub(super) state: Arc<State>,
@@ -103,7 +106,7 @@ pub(super) struct Gateway {
     pub(super) functions: Functions,
     pub(super) deployments: Deployments,
     pub(super) access: Access,
-    pub(super) uplink: Option<Uplink>,
+    pub(super) uplink: Option<Box<dyn Link>>,
     pub(super) time_floor: Arc<TimeFloor>,
     pub(super) telemetry: Telemetry,
     pub(super) wear: Wear,
@@ -116,7 +119,7 @@ pub(super) struct Gateway {
     pub(super) finished: VecDeque<runtime::Completion>,
     /// An attempt that has the workers for itself, and begins once this ticket is durable.
     pub(super) alone: Option<(BatchSeq, Box<Attempt>)>,
-    pub(super) breadcrumbs: runtime::Breadcrumbs,
+    pub(super) crumbs: Box<dyn Crumbs>,
     /// The batch that counts the crashes of the last process; no attempt begins before it is
     /// durable.
     pub(super) counting: Option<BatchSeq>,
@@ -136,24 +139,34 @@ impl Gateway {
             let taken = tokio::select! {
                 biased;
                 Some(inbound) = inbox.recv() => Taken::Inbound(inbound),
-                Some(input) = self.port.recv(), if self.commit.has_room() => Taken::Network(input),
+                Some(input) = poll_fn(|context| self.network.poll_recv(context)),
+                    if self.commit.has_room() => Taken::Network(input),
                 () = tokio::time::sleep(wait) => Taken::Time,
             };
-            let begun = Instant::now();
-            self.turn(taken, begun, inbox);
-            self.finish_turn();
-            self.turns.took(begun.elapsed());
-            if let Some(error) = self.failed.take() {
-                let next_attempt = self.core.next_attempt();
-                let stopping = self.stop_by.is_some();
+            if let Some(ended) = self.take_turn(taken, inbox) {
                 self.tear_down();
-                return Ended::StoreFailed { error, next_attempt, stopping };
-            }
-            if self.is_ending() && self.commit.is_idle() {
-                self.tear_down();
-                return Ended::Stopped;
+                return ended;
             }
         }
+    }
+
+    /// One turn that begins with `taken`, and its end. `Some` at the end of this life; whoever
+    /// turns then tears down.
+    pub(super) fn take_turn(
+        &mut self,
+        taken: Taken,
+        inbox: &mut mpsc::UnboundedReceiver<Inbound>,
+    ) -> Option<Ended> {
+        let begun = self.clock.mono();
+        self.turn(taken, begun, inbox);
+        self.finish_turn();
+        self.turns.took(self.clock.mono().saturating_sub(begun));
+        if let Some(error) = self.failed.take() {
+            let next_attempt = self.core.next_attempt();
+            let stopping = self.stop_by.is_some();
+            return Some(Ended::StoreFailed { error, next_attempt, stopping });
+        }
+        (self.is_ending() && self.commit.is_idle()).then_some(Ended::Stopped)
     }
 
     /// Whether a stop was asked for, and nothing is in work or waited for any more.
@@ -161,7 +174,7 @@ impl Gateway {
         self.stop_by.is_some_and(|by| self.idle || by <= self.now.at)
     }
 
-    fn tear_down(self) {
+    pub(super) fn tear_down(self) {
         self.functions.stop();
         if let Some(uplink) = self.uplink {
             uplink.stop();
@@ -170,7 +183,7 @@ impl Gateway {
     }
 
     /// How long nothing is due.
-    fn wait(&mut self) -> Duration {
+    pub(super) fn wait(&mut self) -> Duration {
         const LONGEST: Millis = Millis(60_000);
         self.now = self.clock.now();
         let due = [
@@ -187,7 +200,12 @@ impl Gateway {
         self.clock.until(at.min(self.now.at + LONGEST))
     }
 
-    fn turn(&mut self, first: Taken, begun: Instant, inbox: &mut mpsc::UnboundedReceiver<Inbound>) {
+    fn turn(
+        &mut self,
+        first: Taken,
+        begun: Duration,
+        inbox: &mut mpsc::UnboundedReceiver<Inbound>,
+    ) {
         self.now = self.clock.now();
         self.look_for_room();
         // Whatever else there is to do: under load nobody would wait until time is up.
@@ -204,12 +222,22 @@ impl Gateway {
                 Taken::Time => {}
             }
             self.carry_out();
-            if !self.commit.has_room() || begun.elapsed() >= TURN_MAX {
+            let taken_for = self.clock.mono().saturating_sub(begun);
+            if !self.commit.has_room() || taken_for >= TURN_MAX {
                 break;
             }
             network_first = !network_first;
             next = self.next(network_first, inbox);
         }
+    }
+
+    /// What a turn begins with, where nobody waits for it.
+    pub(super) fn first(&mut self, inbox: &mut mpsc::UnboundedReceiver<Inbound>) -> Taken {
+        if let Ok(inbound) = inbox.try_recv() {
+            return Taken::Inbound(inbound);
+        }
+        let network = if self.commit.has_room() { self.network.try_recv() } else { None };
+        network.map_or(Taken::Time, Taken::Network)
     }
 
     fn next(
@@ -218,7 +246,7 @@ impl Gateway {
         inbox: &mut mpsc::UnboundedReceiver<Inbound>,
     ) -> Option<Taken> {
         let mut inbound = || inbox.try_recv().ok().map(Taken::Inbound);
-        let mut network = || self.port.try_recv().map(Taken::Network);
+        let mut network = || self.network.try_recv().map(Taken::Network);
         if network_first { network().or_else(inbound) } else { inbound().or_else(network) }
     }
 

@@ -42,7 +42,8 @@ struct Row {
 /// The count of one data directory.
 #[derive(Debug)]
 pub(super) struct Lives {
-    file: File,
+    /// `None`: nothing outlives the process, and nothing is counted.
+    file: Option<File>,
     row: Row,
     boot: String,
     /// Ends that lead to safe mode; 0: none do.
@@ -61,6 +62,13 @@ impl Lives {
         Self::open_under(dir, after, boot_id())
     }
 
+    /// For a process whose end nobody counts: it never begins in safe mode.
+    #[must_use]
+    pub(super) fn unkept() -> Self {
+        let (row, boot) = Default::default();
+        Self { file: None, row, boot, after: 0, safe_mode: false, well_at: None }
+    }
+
     fn open_under(dir: &Path, after: u32, boot: String) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -68,7 +76,7 @@ impl Lives {
         let mut bytes = Vec::new();
         (&file).take(slot::SLOT_BYTES as u64).read_to_end(&mut bytes)?;
         let row = slot::decode(&bytes).unwrap_or_default();
-        Ok(Self { file, row, boot, after, safe_mode: false, well_at: None })
+        Ok(Self { file: Some(file), row, boot, after, safe_mode: false, well_at: None })
     }
 
     /// A life begins.
@@ -135,9 +143,10 @@ impl Lives {
 
     /// In place: on a full disk, blocks that were given up would not come back.
     fn write(&self) {
+        let Some(file) = &self.file else { return };
         let written = slot::encode(&self.row)
-            .and_then(|bytes| self.file.write_all_at(&bytes, 0))
-            .and_then(|()| self.file.sync_data());
+            .and_then(|bytes| file.write_all_at(&bytes, 0))
+            .and_then(|()| file.sync_data());
         if let Err(error) = written {
             tracing::warn!(%error, "a crash loop may not be noticed");
         }

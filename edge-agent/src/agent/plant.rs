@@ -86,7 +86,12 @@ mod planted {
         /// What `HOLM_PLANT` names.
         #[must_use]
         pub(in crate::agent) fn from_environment() -> Self {
-            let text = std::env::var("HOLM_PLANT").unwrap_or_default();
+            Self::named(&std::env::var("HOLM_PLANT").unwrap_or_default())
+        }
+
+        /// What is planted, in the words of `HOLM_PLANT`.
+        #[must_use]
+        pub(in crate::agent) fn named(text: &str) -> Self {
             let mut words = text.splitn(3, ':');
             let word = words.next().unwrap_or_default();
             let kill = (word == "kill").then(|| {
@@ -96,7 +101,7 @@ mod planted {
                 Kill { moment, left: Arc::new(AtomicU64::new(nth)) }
             });
             let abort = text.strip_prefix("abort:").map(str::to_owned);
-            Self { bug: text.clone(), kill, abort, ..Self::default() }
+            Self { bug: text.to_owned(), kill, abort, ..Self::default() }
         }
 
         /// The process may end here.

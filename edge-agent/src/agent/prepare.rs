@@ -1,9 +1,7 @@
-//! Verifying and compiling revisions, and carrying state over: all that takes long, on one thread
-//! of its own. One thing at a time; the loop asks for the next when it has the answer.
+//! Verifying and compiling revisions, and carrying state over: all that takes long, off the loop.
+//! One thing at a time; the loop asks for the next when it has the answer.
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -18,11 +16,9 @@ use sync_protocol::revision::{AuthorKeys, SignedManifest, VerifiedRevision};
 use super::inbox::{Inbound, Outlet};
 use super::library::Library;
 use super::release;
+use super::seams::Executor;
 use super::state::State;
-use crate::runtime::{Prepared, Runtime};
-
-/// Stack of the thread: `migrate` runs functions on it.
-const STACK_BYTES: usize = 4 << 20;
+use crate::runtime::{Runnable, Toolchain};
 
 /// What is asked.
 pub(super) enum Prepare {
@@ -53,7 +49,7 @@ pub(super) enum Prepare {
         /// The app.
         app: String,
         /// The function, prepared at its new version.
-        prepared: Arc<Prepared>,
+        prepared: Arc<dyn Runnable>,
         /// The version to start from.
         from: u32,
     },
@@ -65,7 +61,7 @@ pub(super) struct PreparedApp {
     /// For the core.
     pub release: Arc<Release>,
     /// For the workers.
-    pub functions: Vec<Arc<Prepared>>,
+    pub functions: Vec<Arc<dyn Runnable>>,
     /// What was verified.
     pub revision: Arc<VerifiedRevision>,
 }
@@ -114,11 +110,33 @@ pub(super) enum PrepareDone {
     },
 }
 
-/// Handle of the thread. Once it is dropped the thread tells nothing more: an answer to the life
-/// before must not be taken for one to the next.
-#[derive(Debug)]
+/// A task for the executor.
+pub struct Task {
+    ask: Prepare,
+    worker: Arc<Worker>,
+    outlet: Outlet,
+    is_heard: Arc<Mutex<bool>>,
+}
+
+impl Task {
+    /// Executes it and tells the loop, unless the life that asked is over. May take minutes;
+    /// functions run on the calling thread.
+    pub fn run(self) {
+        let done = self.worker.answer(self.ask);
+        // Held while telling, so that what is told was told before the handle went.
+        let is_heard = self.is_heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_heard {
+            self.outlet.tell(Inbound::Prepared(Box::new(done)));
+        }
+    }
+}
+
+/// Makes tasks. Once it is dropped nothing more is told: an answer to the life before must not be
+/// taken for one to the next.
 pub(super) struct Preparer {
-    asks: Sender<Prepare>,
+    executor: Box<dyn Executor>,
+    worker: Arc<Worker>,
+    outlet: Outlet,
     is_heard: Arc<Mutex<bool>>,
 }
 
@@ -129,38 +147,27 @@ impl Drop for Preparer {
 }
 
 impl Preparer {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system refuses a thread.
-    pub(super) fn spawn(worker: Worker, outlet: Outlet) -> io::Result<Self> {
-        let (asks, asked) = channel();
-        let builder = std::thread::Builder::new().name("prepare".to_owned());
-        let is_heard = Arc::new(Mutex::new(true));
-        let heard = Arc::clone(&is_heard);
-        builder.stack_size(STACK_BYTES).spawn(move || {
-            while let Ok(ask) = asked.recv() {
-                let done = worker.answer(ask);
-                // Held while telling, so that what is told was told before the handle went.
-                let is_heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                if *is_heard {
-                    outlet.tell(Inbound::Prepared(Box::new(done)));
-                }
-            }
-        })?;
-        Ok(Self { asks, is_heard })
+    /// Nothing is asked yet.
+    #[must_use]
+    pub(super) fn new(executor: Box<dyn Executor>, worker: Worker, outlet: Outlet) -> Self {
+        Self { executor, worker: Arc::new(worker), outlet, is_heard: Arc::new(Mutex::new(true)) }
     }
 
     /// Asks; the answer comes through the inbox.
     pub(super) fn ask(&self, ask: Prepare) {
-        self.asks.send(ask).expect("invariant: the thread lives as long as its handle");
+        self.executor.submit(Task {
+            ask,
+            worker: Arc::clone(&self.worker),
+            outlet: self.outlet.clone(),
+            is_heard: Arc::clone(&self.is_heard),
+        });
     }
 }
 
-/// What the thread works with.
+/// What tasks work with.
 pub(super) struct Worker {
     /// Compiles.
-    pub runtime: Arc<Runtime>,
+    pub toolchain: Arc<dyn Toolchain>,
     /// Files by digest.
     pub library: Library,
     /// Who may sign.
@@ -188,18 +195,17 @@ impl Worker {
                 PrepareDone::Compiled { revision: digest, result: self.compile(&revision) }
             }
             Prepare::Migrate { app, prepared, from } => {
-                let result = self.migrate(&prepared, from);
+                let result = self.migrate(&*prepared, from);
                 PrepareDone::Migrated { app, result }
             }
         }
     }
 
     fn import(&self, digest: Digest, path: &Path) -> Result<(), String> {
-        let bytes = std::fs::read(path).map_err(|err| err.to_string())?;
+        // Whatever it is, it must not be taken for a good beginning at the next try.
+        let bytes = self.library.take_fetched(path).map_err(|err| err.to_string())?;
         let is_manifest =
             || SignedManifest::from_bytes(&bytes).is_ok_and(|manifest| manifest.digest() == digest);
-        // Whatever it is, it must not be taken for a good beginning at the next try.
-        std::fs::remove_file(path).map_err(|err| err.to_string())?;
         if Digest::of(&bytes) != digest && !is_manifest() {
             return Err(format!("what was fetched is not {digest}"));
         }
@@ -251,13 +257,17 @@ impl Worker {
             let checked = revision.check_artifact(function.artifact, &component);
             checked.map_err(|err| in_function(err.to_string()))?;
             let profile = release::profile(revision, name, function).map_err(in_function)?;
-            let prepared = self.runtime.prepare(&component, profile);
+            let prepared = self.toolchain.prepare(&component, profile);
             functions.push(prepared.map_err(|err| in_function(err.to_string()))?);
         }
         Ok(PreparedApp { release, functions, revision: Arc::clone(revision) })
     }
 
-    fn migrate(&self, prepared: &Prepared, from: u32) -> Result<Vec<(StateKey, Bytes)>, String> {
+    fn migrate(
+        &self,
+        prepared: &dyn Runnable,
+        from: u32,
+    ) -> Result<Vec<(StateKey, Bytes)>, String> {
         let profile = prepared.profile();
         if !prepared.can_migrate() {
             return Ok(Vec::new());

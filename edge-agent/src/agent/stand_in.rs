@@ -10,13 +10,14 @@
 //! - Nothing of it outlives it: its clients are disconnected when the gateway is back.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use edge_broker::broker::{
     AckToken, Broker, Delivery, Effect, Input, Limits as BrokerLimits, Settlement, Turn,
 };
 use edge_broker::codec::ReasonCode;
-use edge_broker::transport::{Listener, Port};
 use edge_core::id::BatchSeq;
 use edge_core::message::QoS;
 use edge_core::time::Millis;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 use super::access::{Access, Judged};
 use super::clock::Clock;
 use super::inbox::Inbound;
+use super::seams::Network;
 use crate::control::{Answer, Asked, Request};
 
 /// Makes the client ids that it assigns; nothing of it is kept, so they need not differ.
@@ -45,10 +47,8 @@ pub(super) struct StandIn {
     addresses: Vec<String>,
     clock: Clock,
     broker: Broker,
-    port: Port,
+    network: Box<dyn Network>,
     access: Access,
-    /// Closed with it.
-    _listeners: Vec<Listener>,
     open: BatchSeq,
     /// Acks that never come: the broker counts them against its budget.
     unacked: Vec<AckToken>,
@@ -78,20 +78,19 @@ impl StandIn {
     pub(super) fn new(
         name: &str,
         broker: &BrokerLimits,
-        port: Port,
+        network: Box<dyn Network>,
         access: Access,
-        listeners: Vec<Listener>,
+        clock: Clock,
+        addresses: &[SocketAddr],
     ) -> Self {
-        let addresses = listeners.iter().map(|one| one.local_addr().to_string()).collect();
         Self {
             name: name.to_owned(),
             why: String::new(),
-            addresses,
-            clock: Clock::start(Millis(0)),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            clock,
             broker: Broker::new(limits(broker), SEED),
-            port,
+            network,
             access,
-            _listeners: listeners,
             open: BatchSeq(1),
             unacked: Vec::new(),
             sweep_at: SWEEP_AT,
@@ -117,7 +116,7 @@ impl StandIn {
             let taken = tokio::select! {
                 biased;
                 Some(inbound) = inbox.recv() => Taken::Inbound(inbound),
-                Some(input) = self.port.recv() => Taken::Network(input),
+                Some(input) = poll_fn(|context| self.network.poll_recv(context)) => Taken::Network(input),
                 () = tokio::time::sleep(wait) => Taken::Time,
             };
             match taken {
@@ -213,7 +212,7 @@ impl StandIn {
 
     fn carry_out(&mut self, effect: Effect, work: &mut VecDeque<Effect>) {
         // Sends, pauses and closes are the transport's.
-        let Some(effect) = self.port.apply(effect) else { return };
+        let Some(effect) = self.network.apply(effect) else { return };
         match effect {
             Effect::Authenticate { conn, request } => {
                 if let Judged::Now(outcome) = self.access.judge(conn, &request) {

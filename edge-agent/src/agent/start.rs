@@ -1,40 +1,28 @@
-//! Opening everything, and the one way back after a failed store.
+//! The gateway process: everything that outlives a store failure, and the one way back after one.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use edge_broker::transport::{Listener, tls};
-use edge_core::effect::Pace;
-use edge_core::id::Epoch;
-use edge_core::input::{Crumb, Input as CoreInput};
-use ring::rand::{SecureRandom, SystemRandom};
+use edge_broker::transport::tls;
 use sync_protocol::revision::{AuthorKey, AuthorKeys};
 use tokio::sync::mpsc;
 
-use super::access::Access;
-use super::clock::Clock;
-use super::commit::Commit;
-use super::gateway::{Ended, Gateway, Work};
+use super::blueprint::Blueprint;
+use super::gateway::Ended;
 use super::inbox::{Inbound, Outlet, inbox};
 use super::lives::Lives;
+use super::machine::Machine;
 use super::plant::Plant;
-use super::prepare::PreparedApp;
-use super::state::State;
-use super::telemetry::Telemetry;
-use super::wear::Wear;
-use crate::auth::Accounts;
 use crate::control;
 use crate::identity::Identity;
-use crate::runtime::{Breadcrumbs, Compiler, Crashed, EngineSettings, Runtime, RuntimeError};
+use crate::runtime::RuntimeError;
 use crate::settings::Settings;
 use crate::store::sync_check::SyncLog;
-use crate::store::{self, OpenError, ReadError};
+use crate::store::{OpenError, ReadError};
 use crate::tls::TimeFloor;
-
-mod parts;
 
 /// Waits between attempts to open a store that failed.
 const REOPEN_WAITS: [Duration; 4] = [
@@ -90,27 +78,17 @@ pub enum RunError {
     },
 }
 
-fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
+pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
     let what = what.into();
     move |source| RunError::Io { what, source }
 }
 
 /// A gateway process.
 pub struct Agent {
-    settings: Settings,
-    identity: Option<Identity>,
-    authors: AuthorKeys,
-    runtime: Arc<Runtime>,
-    breadcrumbs: Breadcrumbs,
-    lives: Arc<Mutex<Lives>>,
-    time_floor: Arc<TimeFloor>,
-    outlet: Outlet,
+    blueprint: Blueprint,
+    machine: Machine,
     inbox: mpsc::UnboundedReceiver<Inbound>,
     io: tokio::runtime::Handle,
-    addresses: Vec<SocketAddr>,
-    next_attempt: u64,
-    plant: Plant,
-    sync_log: Option<SyncLog>,
 }
 
 /// Tells a running agent to stop.
@@ -145,58 +123,34 @@ impl Agent {
             return Err(RunError::OtherName { enrolled, configured });
         }
         let authors = author_keys(&settings, identity.as_ref())?;
-        let engine = EngineSettings {
-            function_memory_bytes_max: settings.limits.function_memory_bytes_max,
-            call_stack_bytes: settings.limits.call_stack_bytes,
-            ..EngineSettings::default()
-        };
-        let engine = match settings.limits.workers.and_then(|n| u32::try_from(n).ok()) {
-            Some(slots) => EngineSettings { slots, ..engine },
-            None => engine,
-        };
-        let cache = data_dir.join("compiled");
-        let compiler = Compiler::Child {
-            exe: compiler_exe,
-            memory_bytes_max: settings.limits.compile_memory_bytes_max,
-            time_max: Duration::from_millis(settings.limits.compile_time_ms_max),
-        };
-        let runtime = Runtime::new(engine, compiler, Some(&cache))?;
-        let breadcrumbs = Breadcrumbs::open(&data_dir).map_err(io_error("breadcrumbs"))?;
         let lives = Lives::open(&data_dir, settings.safe_mode_after);
         let lives = Arc::new(Mutex::new(lives.map_err(io_error("count of crashes"))?));
         let (outlet, inbox) = inbox();
-        Ok(Self {
-            settings,
+        let time_floor = TimeFloor::new(0);
+        let plant = Plant::from_environment();
+        let machine = Machine::new(
+            &settings,
+            compiler_exe,
             identity,
-            authors,
-            runtime: Arc::new(runtime),
-            breadcrumbs,
-            lives,
-            time_floor: TimeFloor::new(0),
-            outlet,
-            inbox,
-            io,
-            addresses: Vec::new(),
-            next_attempt: 1,
-            plant: Plant::from_environment(),
-            sync_log: None,
-        })
+            time_floor.clone(),
+            plant.attempt_hook(),
+            io.clone(),
+        )?;
+        let blueprint =
+            Blueprint { settings, authors, time_floor, outlet, next_attempt: 1, plant, lives };
+        Ok(Self { blueprint, machine, inbox, io })
     }
 
     /// For tests: what the store's disk was really asked to keep is noted in `log`, and a commit
     /// that returns without a sync fails.
     pub fn watch_syncs(&mut self, log: SyncLog) {
-        self.sync_log = Some(log);
-    }
-
-    fn lives(&self) -> MutexGuard<'_, Lives> {
-        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+        self.machine.watch_syncs(log);
     }
 
     /// Stops the agent from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.outlet.clone())
+        Stopper(self.blueprint.outlet.clone())
     }
 
     /// Runs on the calling thread until stopped.
@@ -204,14 +158,14 @@ impl Agent {
     /// # Errors
     /// It cannot start. Once it runs, a failed store is opened again until that works.
     pub fn run(mut self) -> Result<(), RunError> {
-        let socket = self.settings.control_socket.clone();
+        let socket = self.blueprint.settings.control_socket.clone();
         let what = format!("control socket {}", socket.display());
         let entered = self.io.enter();
         let listener = control::bind(&socket).map_err(io_error(what))?;
         drop(entered);
         // No other process answers there: this one is the next life of the data directory.
-        self.lives().begin();
-        let outlet = self.outlet.clone();
+        self.blueprint.lives().begin();
+        let outlet = self.blueprint.outlet.clone();
         let serving = self.io.spawn(control::serve(listener, move |asked| {
             outlet.tell(Inbound::Asked(asked));
         }));
@@ -220,7 +174,7 @@ impl Agent {
             .build()
             .map_err(io_error("loop"))?;
         let ended = self.live(&own);
-        self.lives().end();
+        self.blueprint.lives().end();
         serving.abort();
         // A leftover socket is replaced at the next start.
         let _ = std::fs::remove_file(&socket);
@@ -231,24 +185,25 @@ impl Agent {
         let mut failures = 0;
         let mut stand_in = None;
         loop {
-            let opened = draw().and_then(|id| self.open_store(id));
+            let opened = self.blueprint.open_store(&mut self.machine);
             // The stand-in gives the ports back; its sockets close beside this.
-            if opened.is_ok()
-                && stand_in.take().is_some()
-                && own.block_on(self.wait_or_stop(REOPEN_WAITS[0], "it is starting again"))
-            {
-                return Ok(());
+            if opened.is_ok() && stand_in.take().is_some() {
+                self.machine.close_listeners();
+                if own.block_on(self.wait_or_stop(REOPEN_WAITS[0], "it is starting again")) {
+                    return Ok(());
+                }
             }
-            let built = opened.and_then(|opened| self.build(opened));
-            let (gateway, listeners) = match built {
-                Ok(built) => built,
+            let built = opened.and_then(|opened| self.blueprint.build(&mut self.machine, opened));
+            let gateway = match built {
+                Ok(gateway) => gateway,
                 Err(error) if failures == 0 => return Err(error),
                 Err(error) => {
                     let wait = REOPEN_WAITS[failures.min(REOPEN_WAITS.len()) - 1];
                     tracing::error!(%error, ?wait, "cannot start again yet");
+                    self.machine.close_listeners();
                     failures += 1;
                     let why = error.to_string();
-                    stand_in = stand_in.or_else(|| self.stand_in());
+                    stand_in = stand_in.or_else(|| self.blueprint.stand_in(&mut self.machine));
                     let stopped = match &mut stand_in {
                         Some(serving) => own.block_on(serving.serve(wait, &why, &mut self.inbox)),
                         None => own.block_on(self.wait_or_stop(wait, &why)),
@@ -261,7 +216,7 @@ impl Agent {
             };
             let began = Instant::now();
             let ended = own.block_on(gateway.run(&mut self.inbox));
-            drop(listeners);
+            self.machine.close_listeners();
             match ended {
                 Ended::Stopped => return Ok(()),
                 Ended::StoreFailed { error, stopping: true, .. } => {
@@ -270,7 +225,7 @@ impl Agent {
                 }
                 Ended::StoreFailed { error, next_attempt, stopping: false } => {
                     tracing::error!(%error, "the store failed: everything is rebuilt from it");
-                    self.next_attempt = next_attempt;
+                    self.blueprint.next_attempt = next_attempt;
                     // One that opens and fails again at once must not be opened all the time.
                     failures = if began.elapsed() < LIVED_WELL { failures + 1 } else { 1 };
                     let wait = REOPEN_WAITS[failures.min(REOPEN_WAITS.len()) - 1];
@@ -301,137 +256,6 @@ impl Agent {
         };
         tokio::time::timeout(wait, stopped).await.is_ok()
     }
-
-    fn build(&mut self, opened: store::Opened) -> Result<(Gateway, Vec<Listener>), RunError> {
-        let reader = opened.reader;
-        let recovered = opened.recovered;
-        tracing::info!(
-            last = recovered.last.0,
-            replayed = recovered.replayed_batches,
-            torn_bytes = recovered.torn_bytes,
-            created = recovered.created,
-            "store is open"
-        );
-        let mut clock = Clock::start(recovered.gateway_time);
-        let now = clock.now();
-        let epoch = Epoch(draw()?);
-        let core = self.core(epoch, reader.core_rows()?);
-        let outlet = self.outlet.clone();
-        let complete = move |completion| outlet.tell(Inbound::Store(completion));
-        let thread = match &self.sync_log {
-            None => store::StoreThread::spawn(opened.store, complete),
-            Some(log) => store::StoreThread::spawn(log.watch_store(opened.store), complete),
-        };
-        let thread = thread.map_err(io_error("store thread"))?;
-        let (port, transport, broker, broker_effects) =
-            self.broker(draw()?, reader.broker_rows()?, now);
-        let wear = Wear::load(&reader, now.at)?;
-        let state = Arc::new(State::new(reader.clone()));
-        let functions = self.functions(Arc::clone(&state))?;
-        let (deployments, apps) = self.deployments(&reader, Arc::clone(&state))?;
-        let accounts = Accounts::new(&self.settings)
-            .map_err(|_| io_error("randomness")(io::Error::other("none to be had")))?;
-        let access =
-            Access::start(accounts, self.outlet.clone()).map_err(io_error("auth thread"))?;
-        let mut gateway = Gateway {
-            name: self.settings.name.clone(),
-            epoch,
-            listeners: Vec::new(),
-            link: Default::default(),
-            clock,
-            now,
-            broker,
-            core,
-            port,
-            commit: Commit::new(recovered.last, opened.overlay, thread, self.plant.clone()),
-            reader,
-            state,
-            deliveries: Default::default(),
-            room: Default::default(),
-            functions,
-            deployments,
-            access,
-            uplink: None,
-            time_floor: Arc::clone(&self.time_floor),
-            telemetry: Telemetry::default(),
-            wear,
-            work: broker_effects.into_iter().map(Work::Broker).collect(),
-            grown: Default::default(),
-            plant: self.plant.clone(),
-            finished: Default::default(),
-            alone: None,
-            breadcrumbs: self.breadcrumbs.clone(),
-            counting: None,
-            lives: Arc::clone(&self.lives),
-            answers: Default::default(),
-            turns: Default::default(),
-            stop_by: None,
-            idle: false,
-            failed: None,
-        };
-        gateway.begin(apps);
-        gateway.uplink = self.uplink(&gateway, draw()?)?;
-        gateway.resume_deployments();
-        gateway.carry_out();
-        let listeners = self.listen(&transport)?;
-        self.addresses = listeners.iter().map(Listener::local_addr).collect();
-        gateway.listeners = self.addresses.iter().map(ToString::to_string).collect();
-        tracing::info!(gateway = self.settings.name, listeners = ?gateway.listeners, "ready");
-        Ok((gateway, listeners))
-    }
-}
-
-impl Gateway {
-    /// Brings the core to where it may take inputs.
-    fn begin(&mut self, apps: Vec<PreparedApp>) {
-        let ledger = self.deployments.reconciler.ledger().clone();
-        for app in apps {
-            for prepared in &app.functions {
-                self.functions.add(Arc::clone(prepared));
-            }
-            let entry = ledger.apps.get(&app.release.app);
-            let is_live = |entry: &&edge_core::reconcile::AppLedger| {
-                entry.live.as_ref().is_some_and(|live| live.digest == app.release.revision)
-            };
-            let Some(entry) = entry.filter(is_live) else { continue };
-            let probation = entry.on_probation.then_some(super::deploy::PROBATION);
-            self.with_core(CoreInput::Activate { release: app.release, probation });
-        }
-        self.begin_life();
-        let crashed = self.breadcrumbs.left();
-        let (alone, none) = (crashed.len() == 1, crashed.is_empty());
-        for crash in crashed {
-            let Crashed { job, event, run, function, likeness, .. } = crash;
-            tracing::warn!(%function, %event, run, alone, "the process died during an attempt");
-            let crumb = Crumb { job, event, run, function, likeness, alone };
-            self.with_core(CoreInput::Crashed(crumb));
-        }
-        self.carry_out();
-        if none {
-            self.start_functions();
-        } else {
-            // What is known of the crash must not depend on the next one.
-            self.commit.awaited(Pace::Prompt, self.now.at);
-            self.counting = Some(self.commit.open());
-        }
-    }
-
-    /// The crashes before are counted, durably: attempts may start.
-    pub(super) fn start_functions(&mut self) {
-        if let Err(error) = self.breadcrumbs.settle() {
-            tracing::warn!(%error, "crashes may be counted once more");
-        }
-        self.with_core(CoreInput::Started);
-        self.carry_out();
-    }
-}
-
-/// 64 random bits.
-fn draw() -> Result<u64, RunError> {
-    let mut bytes = [0; 8];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| io_error("randomness")(io::Error::other("none to be had")))?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 fn author_keys(settings: &Settings, identity: Option<&Identity>) -> Result<AuthorKeys, RunError> {

@@ -10,6 +10,7 @@ use edge_core::time::{Millis, Now};
 use sync_protocol::wire::{LogLevel, LogLine};
 
 use super::feed::Feed;
+use super::seams::Watch;
 use crate::runtime::{self, Completion};
 
 /// Interval of health reports.
@@ -19,10 +20,11 @@ const HEALTH_EVERY: Millis = Millis(30_000);
 const DROPS_EVERY: Millis = Millis(1_000);
 
 /// What is told, to whom and when.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Telemetry {
     /// Lines for whoever follows.
     pub(super) feed: Feed,
+    watch: Option<Box<dyn Watch>>,
     health_at: Millis,
     /// Messages the broker has dropped and nobody was told of.
     untold_drops: BTreeMap<DropReason, u64>,
@@ -32,6 +34,12 @@ pub(super) struct Telemetry {
 }
 
 impl Telemetry {
+    /// Nothing was told yet; `watch` sees every event of the core.
+    #[must_use]
+    pub(super) fn new(watch: Option<Box<dyn Watch>>) -> Self {
+        Self { watch, ..Self::default() }
+    }
+
     /// When there is something to send, or drops are to be told.
     #[must_use]
     pub(super) fn next_deadline(&self) -> Option<Millis> {
@@ -77,6 +85,9 @@ impl Telemetry {
 
     /// Something happened in the core.
     pub(super) fn core(&mut self, event: &CoreEvent, now: Now) {
+        if let Some(watch) = &mut self.watch {
+            watch.core(event, now);
+        }
         if self.feed.is_followed(now.at)
             && let Some((level, source, text)) = told(event)
         {

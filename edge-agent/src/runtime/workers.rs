@@ -20,7 +20,8 @@ use edge_core::outcome::Outcome;
 use super::attempt::{Attempt, LogLine, Report, Stats};
 use super::breadcrumb::{Breadcrumbs, Crashed};
 use super::fault;
-use super::prepared::{Prepared, Runtime};
+use super::prepared::Runtime;
+use super::seam::Runnable;
 use super::state::StateView;
 
 mod queue;
@@ -45,7 +46,7 @@ pub struct Invocation {
     /// What the function is told: 1 for the first attempt that counts.
     pub tries: u32,
     /// The function.
-    pub prepared: Arc<Prepared>,
+    pub prepared: Arc<dyn Runnable>,
     /// The event.
     pub event: Arc<Event>,
     /// The lane that the job holds.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 
@@ -35,8 +36,12 @@ impl Port {
 
     /// The next input; `None` once the transport and all its tasks are gone. Cancel safe.
     pub async fn recv(&mut self) -> Option<Input> {
-        let arrival = self.arrivals.recv().await?;
-        Some(self.note(arrival))
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// The next input, or a wake-up of the task when there is one; `None` as with [`Port::recv`].
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Input>> {
+        self.arrivals.poll_recv(context).map(|arrival| arrival.map(|arrival| self.note(arrival)))
     }
 
     /// The next input, if one is there.

@@ -13,8 +13,10 @@ use edge_core::topic::Topic;
 use tokio::sync::oneshot;
 
 use super::super::inbox::inbox;
+use super::super::machine::SystemClocks;
 use super::*;
 use crate::auth::Accounts;
+use crate::auth::thread::AuthThread;
 use crate::settings::Settings;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,15 +83,19 @@ fn it_acks_nothing_and_passes_on_what_needs_no_store() {
     let settings = "name = \"barn\"\n[anonymous]\npublish = [\"#\"]\nsubscribe = [\"#\"]";
     let accounts = Accounts::new(&Settings::parse(settings).expect("settings")).expect("accounts");
     let (outlet, mut told) = inbox();
-    let access = Access::start(accounts, outlet.clone()).expect("a thread");
     let (transport, port) = Transport::new(TransportLimits::default());
     let address = "127.0.0.1:0".parse().expect("an address");
     let entered = io.enter();
     let listener = transport.listen(ListenConfig { address, tls: None }).expect("a port");
     drop(entered);
     let address = listener.local_addr();
-    let mut stand_in = StandIn::new("barn", &BrokerLimits::default(), port, access, vec![listener]);
+    let answers = outlet.clone();
     let serving = std::thread::spawn(move || {
+        let passwords = AuthThread::spawn(Access::answer(answers)).expect("a thread");
+        let access = Access::new(accounts, Box::new(passwords));
+        let clock = Clock::start(Millis(0), Box::new(SystemClocks::new()));
+        let (limits, network) = (BrokerLimits::default(), Box::new(port));
+        let mut stand_in = StandIn::new("barn", &limits, network, access, clock, &[address]);
         let own = tokio::runtime::Builder::new_current_thread().enable_time().build();
         own.expect("a runtime").block_on(stand_in.serve(PATIENCE * 6, "EIO", &mut told))
     });

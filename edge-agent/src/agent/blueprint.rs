@@ -211,7 +211,7 @@ impl Blueprint {
         let outlet = self.outlet.clone();
         let pool = world.pool(Box::new(move |done| outlet.tell(Inbound::Function(done))));
         let pool = pool.map_err(io_error("function workers"))?;
-        Ok(Functions::new(pool, state, self.outlet.clone()))
+        Ok(Functions::new(pool, world.slots(), state, self.outlet.clone()))
     }
 
     fn access(&self, world: &mut dyn World) -> Result<Access, RunError> {

@@ -7,7 +7,7 @@ use edge_broker::codec::ReasonCode;
 use edge_core::effect::{Attempt, Effect, Pace, Verdict};
 use edge_core::input::Input;
 use edge_core::message::Message;
-use edge_core::op::{CoreOp, RecordBody};
+use edge_core::op::CoreOp;
 
 use super::access::Judged;
 use super::gateway::{Gateway, Work};
@@ -116,9 +116,7 @@ impl Gateway {
     }
 
     pub(super) fn core_op(&mut self, op: CoreOp, pace: Pace) {
-        if is_telemetry(&op) && self.plant.drops_record() {
-            return;
-        }
+        let Some(op) = self.plant.bend(op, self.commit.open()) else { return };
         self.state.applied(&op);
         self.commit.push(Op::Core(op), pace, self.now.at);
     }
@@ -131,8 +129,4 @@ impl Gateway {
         let ran_us = stats.wall_us;
         self.with_core(Input::Finished { job, attempt, outcome, ran_us });
     }
-}
-
-fn is_telemetry(op: &CoreOp) -> bool {
-    matches!(op, CoreOp::AppendOutbox(record) if matches!(record.body, RecordBody::Telemetry { .. }))
 }

@@ -15,6 +15,7 @@ use crate::runtime::{Completion, Invocation, Runnable, StateView, Stats};
 pub(super) struct Functions {
     prepared: BTreeMap<(FunctionId, Digest), Arc<dyn Runnable>>,
     pool: Box<dyn Pool>,
+    workers: u16,
     state: Arc<dyn StateView>,
     outlet: Outlet,
     running: usize,
@@ -23,14 +24,19 @@ pub(super) struct Functions {
 impl Functions {
     /// Nothing is ready yet.
     #[must_use]
-    pub(super) fn new(pool: Box<dyn Pool>, state: Arc<dyn StateView>, outlet: Outlet) -> Self {
-        Self { prepared: BTreeMap::new(), pool, state, outlet, running: 0 }
+    pub(super) fn new(
+        pool: Box<dyn Pool>,
+        workers: u16,
+        state: Arc<dyn StateView>,
+        outlet: Outlet,
+    ) -> Self {
+        Self { prepared: BTreeMap::new(), pool, workers, state, outlet, running: 0 }
     }
 
     /// Attempts at once, at most.
     #[must_use]
     pub(super) fn workers(&self) -> u16 {
-        u16::try_from(self.runtime.settings().slots).unwrap_or(u16::MAX)
+        self.workers
     }
 
     /// A function of a revision can be run.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use edge_broker::broker::{self, Broker, Turn};
 use edge_core::core::Core;
 use edge_core::effect::{Attempt, Effect as CoreEffect, Pace};
-use edge_core::id::{BatchSeq, Epoch};
+use edge_core::id::{BatchSeq, Epoch, RecordSeq, StreamId};
 use edge_core::input::Input as CoreInput;
 use edge_core::time::{Millis, Now};
 use tokio::sync::mpsc;
@@ -273,6 +273,9 @@ impl Gateway {
             self.function_done(done);
             self.carry_out();
         }
+        for op in self.plant.take_late(self.commit.open()) {
+            self.commit.push(store::Op::Core(op), Pace::Lazy, self.now.at);
+        }
         // A batch with nothing to write is durable at once; what that releases may fill the next.
         for _ in 0..EMPTY_BATCHES_MAX {
             if let Some(waiting) = self.broker.waits_for()
@@ -352,6 +355,10 @@ impl Gateway {
         {
             self.grown.pop_front();
             self.say(Say::Durable { stream, seq });
+            if self.plant.deletes_early() {
+                let (stream, seq) = (StreamId(stream), RecordSeq(seq));
+                self.with_core(CoreInput::Receipt { stream, seq });
+            }
         }
         self.give_answers(ticket);
         self.carry_out();

@@ -4,11 +4,15 @@
 //! `HOLM_PLANT` names one:
 //! - `ack-before-commit`, `double-apply`, `drop-outbox`: a bug that whoever claims to check this
 //!   gateway must find (`cargo xtask demo --plant ...`).
+//! - `delete-before-receipt`, `late-state`, `dedupe-off-by-one`: bugs that the simulator must find,
+//!   beside the first one (`tests/sim/tests/mutations.rs`).
 //! - `kill:MOMENT:N`: the process gets a SIGKILL at its N-th passing of a [`Moment`], for example
 //!   `kill:before-sync:17` (`cargo xtask kill --points`).
 //! - `abort:TEXT`: an attempt whose event holds TEXT aborts the process, as broken native code
 //!   would.
 
+use edge_core::id::BatchSeq;
+use edge_core::op::CoreOp;
 use edge_core::time::Millis;
 
 use crate::runtime::AttemptHook;
@@ -54,9 +58,10 @@ mod planted {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
+    use edge_core::op::RecordBody;
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::{AttemptHook, Millis, Moment, store};
+    use super::{AttemptHook, BatchSeq, CoreOp, Millis, Moment, store};
 
     /// Every so-many-th time a planted bug strikes.
     const EVERY: u64 = 97;
@@ -74,6 +79,8 @@ mod planted {
         count: u64,
         sealed_at: Millis,
         acked: u64,
+        /// Operations kept out of their batch, with its ticket.
+        late: Vec<(BatchSeq, CoreOp)>,
     }
 
     #[derive(Clone, Debug)]
@@ -172,9 +179,36 @@ mod planted {
             self.bug == "double-apply" && self.strikes()
         }
 
-        /// This record never reaches the outbox.
-        pub(in crate::agent) fn drops_record(&mut self) -> bool {
-            self.bug == "drop-outbox" && self.strikes()
+        /// What a bug makes of an operation of the open batch; `None`: it is not in that batch.
+        pub(in crate::agent) fn bend(&mut self, mut op: CoreOp, open: BatchSeq) -> Option<CoreOp> {
+            match (&mut op, self.bug.as_str()) {
+                (CoreOp::AppendOutbox(record), "drop-outbox") => {
+                    let telemetry = matches!(record.body, RecordBody::Telemetry { .. });
+                    (!telemetry || !self.strikes()).then_some(op)
+                }
+                (CoreOp::PutState { .. }, "late-state") => {
+                    self.late.push((open, op));
+                    None
+                }
+                (CoreOp::PutDedupe(row), "dedupe-off-by-one") => {
+                    // The highest number is forgotten by the next start.
+                    row.bits &= !(1 << row.bits.ilog2());
+                    Some(op)
+                }
+                _ => Some(op),
+            }
+        }
+
+        /// Operations whose batch is closed, to be put into this one.
+        pub(in crate::agent) fn take_late(&mut self, open: BatchSeq) -> Vec<CoreOp> {
+            let late = self.late.extract_if(.., |(ticket, _)| *ticket < open);
+            late.map(|(_, op)| op).collect()
+        }
+
+        /// Records are deleted as soon as they are durable.
+        #[must_use]
+        pub(in crate::agent) fn deletes_early(&self) -> bool {
+            self.bug == "delete-before-receipt"
         }
 
         fn strikes(&mut self) -> bool {
@@ -257,8 +291,19 @@ impl Plant {
         false
     }
 
+    /// Nothing.
+    pub(super) fn bend(&mut self, op: CoreOp, _open: BatchSeq) -> Option<CoreOp> {
+        Some(op)
+    }
+
+    /// None.
+    pub(super) fn take_late(&mut self, _open: BatchSeq) -> Vec<CoreOp> {
+        Vec::new()
+    }
+
     /// Never.
-    pub(super) fn drops_record(&mut self) -> bool {
+    #[must_use]
+    pub(super) fn deletes_early(&self) -> bool {
         false
     }
 }

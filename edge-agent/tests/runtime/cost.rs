@@ -47,7 +47,7 @@ fn invoke_through_workers(prepared: &Arc<Prepared>, crumbs: Option<Breadcrumbs>)
                 attempt: AttemptId(n as u64),
                 run: 1,
                 tries: 1,
-                prepared: Arc::clone(prepared),
+                prepared: prepared.clone(),
                 event: Arc::new(event("t", &[1; 200])),
                 lane: lane(),
                 state: Arc::<MemoryState>::default(),

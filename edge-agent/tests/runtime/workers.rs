@@ -34,7 +34,7 @@ fn invocation(job: u64, prepared: &Arc<Prepared>, topic: &str) -> Invocation {
         attempt: AttemptId(job),
         run: 1,
         tries: 1,
-        prepared: Arc::clone(prepared),
+        prepared: prepared.clone(),
         event: Arc::new(event(topic, b"")),
         lane: lane(),
         state: Arc::<MemoryState>::default(),

@@ -7,6 +7,7 @@ mod fuzz;
 mod kill;
 mod replay;
 mod setup;
+mod sim;
 mod soak;
 mod test;
 
@@ -34,6 +35,8 @@ enum Task {
     CrashReplay(replay::ReplayArgs),
     /// Runs everything for a long time, with cuts and kills, and charts what it takes.
     Soak(soak::SoakArgs),
+    /// Simulates gateways by seeds and judges what must always hold.
+    Sim(sim::SimArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -59,6 +62,7 @@ fn run() -> anyhow::Result<()> {
         Task::Fuzz(args) => fuzz::run(&args),
         Task::CrashReplay(args) => replay::run(&args),
         Task::Soak(args) => soak::run(&args),
+        Task::Sim(args) => sim::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

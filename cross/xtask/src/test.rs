@@ -32,14 +32,16 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let without: Vec<_> = skipped.iter().map(|part| part.suite).collect();
     tests.env("HOLM_WITHOUT", without.join(","));
     run_command(tests)?;
-    // With its planted bugs: the check of syncs must find an early ack.
+    // With planted bugs: the check of syncs must find an early ack, the simulator each of them.
     run_command(cargo(&[
         "test",
         "--workspace",
         "--features",
-        "edge-agent/plant",
+        "simulator/plant",
         "--test",
         "sync",
+        "--test",
+        "mutations",
     ]))?;
     if let Some(why) = disk::why_no_small_disk() {
         // In CI the test itself fails.

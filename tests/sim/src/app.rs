@@ -1,0 +1,146 @@
+//! The revisions that the simulated control plane can ask for.
+
+use std::collections::BTreeMap;
+
+use sync_protocol::id::Digest;
+use sync_protocol::manifest::{
+    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Retry, Source, StateScope,
+    Trigger, WhenFull,
+};
+use sync_protocol::revision::{AuthorKeys, SignedManifest, SigningKey};
+
+use crate::function::{Component, SERIES};
+
+/// Name of the app.
+pub const APP: &str = "sim";
+/// Its functions.
+pub const FUNCTIONS: [&str; 3] = ["count", "note", "relay"];
+
+/// An author's key: fixed, so that every run signs alike, and worth nothing outside.
+const AUTHOR: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEIAMKERgfJi00O0JJUFdeZWxzeoGIj5adpKuyucDHztXc\n\
+    -----END PRIVATE KEY-----\n";
+/// A key that no gateway knows.
+const STRANGER: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEIAQLEhkgJy41PENKUVhfZm10e4KJkJeepayzusHIz9bd\n\
+    -----END PRIVATE KEY-----\n";
+
+/// What kind of revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Works.
+    Good,
+    /// Works on a copy of the state.
+    NewState,
+    /// Traps at every event.
+    Broken,
+    /// Does not compile.
+    Unusable,
+    /// Signed by nobody this gateway knows.
+    Forged,
+}
+
+/// All revisions and artifacts, by digest.
+#[derive(Debug, Default)]
+pub struct Apps {
+    files: BTreeMap<Digest, Vec<u8>>,
+    kinds: BTreeMap<Digest, Kind>,
+    sequence: u64,
+    state_version: u32,
+}
+
+fn key(pem: &str) -> SigningKey {
+    SigningKey::from_pem(pem).expect("invariant: a key written above")
+}
+
+/// Keys of the authors that the gateway knows.
+#[must_use]
+pub fn authors() -> AuthorKeys {
+    std::iter::once(key(AUTHOR).public()).collect()
+}
+
+impl Apps {
+    /// Builds a revision and keeps its files.
+    pub fn build(&mut self, kind: Kind) -> Digest {
+        self.sequence += 1;
+        let state_version = self.state_version.max(1) + u32::from(kind == Kind::NewState);
+        if kind == Kind::NewState {
+            self.state_version = state_version;
+        }
+        let component = match kind {
+            Kind::Good | Kind::NewState | Kind::Forged => Component::Good,
+            Kind::Broken => Component::Broken,
+            Kind::Unusable => Component::Unusable,
+        };
+        let mut functions = BTreeMap::new();
+        for name in FUNCTIONS {
+            let artifact = component.artifact(name, self.sequence);
+            functions.insert(name.to_owned(), function(name, &artifact, state_version));
+            self.files.insert(Digest::of(&artifact), artifact);
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            app: APP.to_owned(),
+            version: self.sequence.to_string(),
+            sequence: self.sequence,
+            floor: self.sequence.saturating_sub(2),
+            functions,
+            triggers: triggers(),
+        };
+        let signer = key(if kind == Kind::Forged { STRANGER } else { AUTHOR });
+        let signed = SignedManifest::sign(&manifest, &signer);
+        let signed = signed.unwrap_or_else(|error| panic!("invariant: a good manifest: {error}"));
+        let digest = signed.digest();
+        self.files.insert(digest, signed.to_bytes());
+        self.kinds.insert(digest, kind);
+        digest
+    }
+
+    /// Bytes of a manifest or an artifact.
+    #[must_use]
+    pub fn file(&self, digest: Digest) -> Option<&[u8]> {
+        self.files.get(&digest).map(Vec::as_slice)
+    }
+
+    /// What kind of revision it is.
+    #[must_use]
+    pub fn kind(&self, revision: Digest) -> Option<Kind> {
+        self.kinds.get(&revision).copied()
+    }
+}
+
+fn function(name: &str, artifact: &[u8], state_version: u32) -> Function {
+    let (state, when_full, publish, concurrency) = match name {
+        "count" => (StateScope::Device, WhenFull::Hold, vec!["echo/#".to_owned()], 3),
+        "relay" => (StateScope::Function, WhenFull::Hold, Vec::new(), 1),
+        _ => (StateScope::None, WhenFull::ShedNewest, Vec::new(), 2),
+    };
+    Function {
+        artifact: Digest::of(artifact),
+        size: artifact.len() as u64,
+        limits: Limits { concurrency, ..Limits::default() },
+        state,
+        state_version: if name == "note" { 1 } else { state_version },
+        when_full,
+        grants: Grants { publish, record: vec![SERIES.to_owned()] },
+        config: BTreeMap::new(),
+    }
+}
+
+fn triggers() -> BTreeMap<String, Trigger> {
+    let trigger = |function: &str, topic: &str, durability| {
+        let source = Source::Mqtt(MqttSource {
+            topics: vec![topic.to_owned()],
+            durability,
+            allow_loop: false,
+        });
+        let backoff_ms = vec![1_000, 2_000];
+        let retry = Retry { backoff_ms, ..Retry::default() };
+        (function.to_owned(), Trigger { function: function.to_owned(), source, retry })
+    };
+    BTreeMap::from([
+        trigger("count", "in/#", Durability::Prompt),
+        trigger("note", "note/#", Durability::Thrifty),
+        trigger("relay", "echo/#", Durability::Prompt),
+    ])
+}

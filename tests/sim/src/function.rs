@@ -1,0 +1,214 @@
+//! Scripted functions: what a component would do, as plain code behind the runtime's seam.
+//!
+//! `count` and `relay` keep one state value, a chain over the numbers of all messages they worked
+//! on in the lane; `note` keeps none. Each records what it worked on, `count` publishes it again.
+//! So state, records and publishes can be held against each other.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use edge_agent::runtime::{
+    Attempt, FunctionProfile, PrepareError, Report, Runnable, StateDomain, Stats, Toolchain,
+};
+use edge_core::id::DeviceId;
+use edge_core::message::{Properties, QoS};
+use edge_core::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
+use edge_core::release::StateScope;
+use edge_core::topic::Topic;
+
+use crate::payload::{self, MARK, MessageNo, Wish};
+
+/// Key of the one state value.
+pub const CHAIN: &str = "chain";
+/// Series of the records.
+pub const SERIES: &str = "seen";
+
+/// State of a lane: how many messages, and a number over all of them in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Messages worked on.
+    pub count: u64,
+    /// Depends on each of them and on their order.
+    pub sum: u64,
+    /// The last one.
+    pub last: MessageNo,
+}
+
+impl Chain {
+    /// The chain after one more message.
+    #[must_use]
+    pub fn and(self, no: MessageNo) -> Self {
+        let sum = (self.sum ^ no).wrapping_mul(0x100_0000_01b3).rotate_left(17);
+        Self { count: self.count + 1, sum, last: no }
+    }
+
+    /// As it is stored; with the mark, so that the disk knows its last message.
+    #[must_use]
+    pub fn to_bytes(self) -> Bytes {
+        let parts = [self.last.to_be_bytes(), self.count.to_be_bytes(), self.sum.to_be_bytes()];
+        [MARK, parts.concat().as_slice()].concat().into()
+    }
+
+    /// Reads what [`Chain::to_bytes`] wrote.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(MARK)?;
+        let (last, rest) = rest.split_first_chunk()?;
+        let (count, rest) = rest.split_first_chunk()?;
+        let sum = rest.try_into().ok()?;
+        Some(Self {
+            last: u64::from_be_bytes(*last),
+            count: u64::from_be_bytes(*count),
+            sum: u64::from_be_bytes(sum),
+        })
+    }
+}
+
+/// A component as the simulation writes it: what it does in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// Works.
+    Good,
+    /// Traps at every event.
+    Broken,
+    /// Is refused by the toolchain.
+    Unusable,
+}
+
+impl Component {
+    /// The bytes of the artifact of one function.
+    #[must_use]
+    pub fn artifact(self, function: &str, version: u64) -> Vec<u8> {
+        // Long enough to be fetched in several chunks.
+        let mut bytes = format!("simulated {self:?} {function} {version} ").into_bytes();
+        bytes.resize(150_000, b'.');
+        bytes
+    }
+
+    fn of(artifact: &[u8]) -> Option<Self> {
+        [Self::Good, Self::Broken, Self::Unusable]
+            .into_iter()
+            .find(|kind| artifact.starts_with(format!("simulated {kind:?} ").as_bytes()))
+    }
+}
+
+/// Makes scripted functions.
+#[derive(Clone, Copy, Debug)]
+pub struct Scripts;
+
+impl Toolchain for Scripts {
+    fn prepare(
+        &self,
+        component: &[u8],
+        profile: FunctionProfile,
+    ) -> Result<Arc<dyn Runnable>, PrepareError> {
+        match Component::of(component) {
+            Some(Component::Unusable) | None => Err(PrepareError::NoHandler),
+            Some(kind) => Ok(Arc::new(Script { profile: Arc::new(profile), kind })),
+        }
+    }
+}
+
+struct Script {
+    profile: Arc<FunctionProfile>,
+    kind: Component,
+}
+
+impl Runnable for Script {
+    fn profile(&self) -> &Arc<FunctionProfile> {
+        &self.profile
+    }
+
+    fn can_migrate(&self) -> bool {
+        true
+    }
+
+    fn run(&self, attempt: &Attempt) -> Report {
+        Report { outcome: self.outcome(attempt), logs: Vec::new(), stats: Stats::default() }
+    }
+
+    fn migrate(
+        &self,
+        _from_version: u32,
+        _device: Option<&DeviceId>,
+        entries: Vec<(String, Bytes)>,
+    ) -> Result<Vec<(String, Bytes)>, Fault> {
+        Ok(entries)
+    }
+}
+
+fn fault(kind: FaultKind, message: String) -> Outcome {
+    Outcome::Fault(Fault { kind, message })
+}
+
+impl Script {
+    fn outcome(&self, attempt: &Attempt) -> Outcome {
+        let Some((no, wish)) = payload::decode(&attempt.event.payload) else {
+            return Outcome::Reject { reason: "no message of the simulation".to_owned() };
+        };
+        if self.kind == Component::Broken {
+            return fault(FaultKind::Trap, format!("broken at {no}"));
+        }
+        // Only the first function of a chain does as wished: the wish travels on.
+        let wish = if attempt.event.hops == 0 { wish } else { Wish::Work };
+        match wish {
+            Wish::Retry(times) if attempt.number <= u32::from(times) => {
+                Outcome::Retry { reason: format!("{no} is not ready") }
+            }
+            Wish::Reject => Outcome::Reject { reason: format!("{no} is not wanted") },
+            Wish::Trap(times) if attempt.number <= u32::from(times) => {
+                fault(FaultKind::Trap, format!("trapped at {no}"))
+            }
+            Wish::Work | Wish::Retry(_) | Wish::Trap(_) | Wish::Linger => self.work(no, attempt),
+        }
+    }
+
+    fn work(&self, no: MessageNo, attempt: &Attempt) -> Outcome {
+        let state = match self.next_state(no, attempt) {
+            Ok(state) => state,
+            Err(error) => return fault(FaultKind::Host, error.to_string()),
+        };
+        let payload = payload::encode(no, Wish::Work, 0);
+        let publishes = attempt.event.device.as_ref().filter(|_| self.is("count"));
+        let publishes = publishes.into_iter().filter_map(|device| {
+            Some(Publish {
+                topic: Topic::new(&format!("echo/{device}")).ok()?,
+                payload: payload.clone(),
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                properties: Properties::default(),
+            })
+        });
+        Outcome::Done(Outputs {
+            publishes: publishes.collect(),
+            state,
+            records: vec![Record {
+                name: SERIES.to_owned(),
+                payload: payload.clone(),
+                content_type: String::new(),
+            }],
+        })
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.profile.function.as_str().ends_with(&format!("/{name}"))
+    }
+
+    fn next_state(&self, no: MessageNo, attempt: &Attempt) -> std::io::Result<Vec<StateChange>> {
+        if self.profile.grants.state == StateScope::None {
+            return Ok(Vec::new());
+        }
+        let domain = StateDomain {
+            function: self.profile.function.clone(),
+            state_version: self.profile.state_version,
+            lane: attempt.lane.clone(),
+        };
+        let value = attempt.state.get(&domain.key(CHAIN))?;
+        let chain = match value {
+            Some(bytes) => Chain::of(&bytes).ok_or(std::io::ErrorKind::InvalidData)?,
+            None => Chain::default(),
+        };
+        let value = Some(chain.and(no).to_bytes());
+        Ok(vec![StateChange { key: CHAIN.to_owned(), value }])
+    }
+}

@@ -1,0 +1,123 @@
+//! A3: what an attempt did stands in one batch, and once; a start finds exactly the rows of the
+//! durable batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edge_agent::store::{Batch, Op};
+use edge_core::id::{BatchSeq, EventId, FunctionId, JobId};
+use edge_core::op::{CoreOp, RecordBody};
+
+use super::rows::Rows;
+use super::{Oracle, hold};
+use crate::payload::{self, MessageNo};
+use crate::seen::{Promise, Seen};
+
+#[derive(Default)]
+pub(super) struct A3 {
+    rows: Rows,
+    last: BatchSeq,
+    promises: BTreeMap<MessageNo, Promise>,
+    events: BTreeSet<(FunctionId, EventId)>,
+    done: BTreeSet<(FunctionId, MessageNo)>,
+}
+
+impl Oracle for A3 {
+    fn name(&self) -> &'static str {
+        "a3"
+    }
+
+    fn see(&mut self, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Published(sent) => {
+                self.promises.insert(sent.no, sent.promise);
+                Ok(())
+            }
+            Seen::Durable(batch) => {
+                let judged = self.batch(batch);
+                self.rows.apply(batch);
+                self.last = batch.seq;
+                judged
+            }
+            Seen::Opened { found, last } => {
+                hold(*last == self.last, || {
+                    format!("a start found batch {last:?}, durable is {:?}", self.last)
+                })?;
+                match self.rows.difference(found) {
+                    Some(difference) => Err(format!("a start found other rows: {difference}")),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl A3 {
+    fn batch(&mut self, batch: &Batch) -> Result<(), String> {
+        let parts = Parts::of(batch);
+        for (function, event, no) in &parts.records {
+            hold(self.events.insert((function.clone(), *event)), || {
+                format!("{function} has done event {event} twice (message {no})")
+            })?;
+            let is_first = self.done.insert((function.clone(), *no));
+            let promise = self.promises.get(no).copied();
+            hold(is_first || promise != Some(Promise::Once), || {
+                format!("{function} has worked on message {no} twice")
+            })?;
+            let job = self
+                .rows
+                .jobs
+                .iter()
+                .find(|(_, (owner, job))| owner == function && job.id == *event);
+            hold(job.is_none_or(|(job, _)| parts.finished.contains(job)), || {
+                format!("{function} has done event {event}, and its job is not finished")
+            })?;
+            let is_count = function.as_str().ends_with("/count");
+            hold(!is_count || parts.went_on.contains(no), || {
+                format!("message {no} is done, and what it caused is not in the same batch")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What a batch says.
+#[derive(Default)]
+struct Parts {
+    records: Vec<(FunctionId, EventId, MessageNo)>,
+    finished: BTreeSet<JobId>,
+    /// Messages that the second function of the chain has: as a job, done, or dead.
+    went_on: BTreeSet<MessageNo>,
+}
+
+impl Parts {
+    fn of(batch: &Batch) -> Self {
+        let mut parts = Self::default();
+        for op in &batch.ops {
+            let Op::Core(op) = op else { continue };
+            let (function, body) = match op {
+                CoreOp::FinishJob { job } => {
+                    parts.finished.insert(*job);
+                    continue;
+                }
+                CoreOp::AdmitJob(job) => (&job.function, &job.event.payload),
+                CoreOp::PutDeadLetter(letter) => (&letter.function, &letter.event.payload),
+                CoreOp::AppendOutbox(record) => {
+                    let RecordBody::Telemetry { function, event, payload, .. } = &record.body
+                    else {
+                        continue;
+                    };
+                    if let Some(no) = payload::number(payload) {
+                        parts.records.push((function.clone(), *event, no));
+                    }
+                    (function, payload)
+                }
+                _ => continue,
+            };
+            if function.as_str().ends_with("/relay") {
+                parts.went_on.extend(payload::number(body));
+            }
+        }
+        parts
+    }
+}

@@ -75,6 +75,9 @@ impl Blueprint {
         let now = clock.now();
         let epoch = Epoch(draw(world)?);
         let core = self.core(&*world, epoch, reader.core_rows()?);
+        // Before the core goes on: what it writes at the start is not durable yet, and the link is
+        // told of it, as of everything later, when it is.
+        let streams = streams(&core, now);
         let outlet = self.outlet.clone();
         let done = Box::new(move |completion| outlet.tell(Inbound::Store(completion)));
         let committer = world.committer(opened.store, done).map_err(io_error("store thread"))?;
@@ -124,7 +127,7 @@ impl Blueprint {
             failed: None,
         };
         gateway.begin(apps);
-        gateway.uplink = self.link(world, &gateway)?;
+        gateway.uplink = self.link(world, &gateway, streams)?;
         gateway.resume_deployments();
         gateway.carry_out();
         gateway.listeners = world.listen()?.iter().map(SocketAddr::to_string).collect();
@@ -267,16 +270,12 @@ impl Blueprint {
         &self,
         world: &mut dyn World,
         gateway: &Gateway,
+        streams: Vec<(u8, u64, u64)>,
     ) -> Result<Option<Box<dyn Link>>, RunError> {
-        let status = gateway.core.status(gateway.now);
-        let streams = StreamId::ALL.iter().map(|stream| {
-            let known = status.outbox.iter().find(|row| row.stream == *stream);
-            (stream.0, known.map_or(0, |row| row.stored_to.0), known.map_or(0, |row| row.newest.0))
-        });
         let outlet = self.outlet.clone();
         let start = LinkStart {
             epoch: gateway.epoch.0,
-            streams: streams.collect(),
+            streams,
             state: report::state(&gateway.deployments.reconciler),
             outbox: Box::new(StoreOutbox(gateway.reader.clone())),
             heard: Box::new(move |heard| outlet.tell(Inbound::Uplink(heard))),
@@ -284,6 +283,16 @@ impl Blueprint {
         };
         world.link(start).map_err(io_error("uplink"))
     }
+}
+
+/// Per stream: number, last position stored by the control plane, last position.
+fn streams(core: &Core, now: Now) -> Vec<(u8, u64, u64)> {
+    let status = core.status(now);
+    let streams = StreamId::ALL.iter().map(|stream| {
+        let known = status.outbox.iter().find(|row| row.stream == *stream);
+        (stream.0, known.map_or(0, |row| row.stored_to.0), known.map_or(0, |row| row.newest.0))
+    });
+    streams.collect()
 }
 
 fn draw(world: &mut dyn World) -> Result<u64, RunError> {

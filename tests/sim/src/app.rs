@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sync_protocol::id::Digest;
 use sync_protocol::manifest::{
-    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Retry, Source, StateScope,
+    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Retry, Source, StateScope,
     Trigger, WhenFull,
 };
 use sync_protocol::revision::{AuthorKeys, SignedManifest, SigningKey};
@@ -85,6 +85,7 @@ impl Apps {
             sequence: self.sequence,
             floor: self.sequence.saturating_sub(2),
             functions,
+            records: BTreeMap::new(),
             triggers: triggers(),
         };
         let signer = key(if kind == Kind::Forged { STRANGER } else { AUTHOR });
@@ -124,6 +125,8 @@ fn function(name: &str, artifact: &[u8], state_version: u32) -> Function {
         when_full,
         grants: Grants { publish, record: vec![SERIES.to_owned()] },
         config: BTreeMap::new(),
+        ordered: None,
+        pause: Pause::default(),
     }
 }
 
@@ -133,10 +136,13 @@ fn triggers() -> BTreeMap<String, Trigger> {
             topics: vec![topic.to_owned()],
             durability,
             allow_loop: false,
+            filter: Vec::new(),
         });
         let backoff_ms = vec![1_000, 2_000];
         let retry = Retry { backoff_ms, ..Retry::default() };
-        (function.to_owned(), Trigger { function: function.to_owned(), source, retry })
+        let (on_success, on_failure) = (None, None);
+        let function = function.to_owned();
+        (function.clone(), Trigger { function, source, retry, on_success, on_failure })
     };
     BTreeMap::from([
         trigger("count", "in/#", Durability::Prompt),

@@ -355,6 +355,7 @@ impl Device {
             topic: Topic::new(&message.topic).expect("invariant: a topic of the simulation"),
             packet_id: message.packet_id,
             expiry_s: None,
+            subscription_ids: Vec::new(),
             properties,
             payload: message.payload.clone(),
         }

@@ -41,7 +41,7 @@ impl SimLink {
     #[must_use]
     pub fn new(start: LinkStart, now_us: u64) -> Self {
         let mut link = Self {
-            session: Session::new(start.streams.iter().map(|(stream, ..)| *stream)),
+            session: Session::new(start.streams.iter().map(|(stream, ..)| *stream), None),
             epoch: start.epoch,
             state: start.state,
             outbox: start.outbox,
@@ -169,6 +169,10 @@ impl SimLink {
                 self.session.handle(Input::Compared { stream, ours }, now, more);
             }
             Effect::GoOnAfter { stream, seq } => (self.heard)(Heard::GoOnAfter { stream, seq }),
+            Effect::Renumber { stream, positions } => {
+                (self.heard)(Heard::Renumber { stream, positions });
+            }
+            Effect::Gap { stream, seq } => (self.heard)(Heard::Gap { stream, seq }),
             Effect::GiveUp(_) => self.gives_up = true,
             Effect::Receipt { stream, seq } => (self.heard)(Heard::Receipt { stream, seq }),
             Effect::Time(unix_ms) => (self.heard)(Heard::Time(unix_ms)),

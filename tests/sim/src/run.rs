@@ -129,6 +129,12 @@ pub fn run_with(seed: u64, bug: &str) -> Report {
     finish(Sim::new(Plan::new(seed), bug))
 }
 
+/// Simulates a plan that was made by hand.
+#[must_use]
+pub fn run_plan(plan: Plan) -> Report {
+    finish(Sim::new(plan, ""))
+}
+
 /// Simulates a seed and prints every event.
 #[must_use]
 pub fn trace(seed: u64, bug: &str) -> Report {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use edge_agent::agent::RunError;
 use edge_agent::agent::stepped::{
-    Clocks, Committer, Executor, Link, LinkStart, Network, Passwords, Pool, Shelf, Task, Watch,
+    Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords, Pool, Shelf, Task, Watch,
     World,
 };
 use edge_agent::auth::thread::Question;
@@ -216,8 +216,8 @@ impl World for SimWorld {
         Ok(Box::new(Part(self.clone())))
     }
 
-    fn crashed(&mut self) -> Vec<Crashed> {
-        std::mem::take(&mut *self.crashed.borrow_mut())
+    fn crumbs(&self) -> Box<dyn Crumbs> {
+        Box::new(Part(self.clone()))
     }
 
     fn toolchain(&self) -> Arc<dyn Toolchain> {
@@ -276,6 +276,17 @@ impl Committer for Part {
     fn stop(self: Box<Self>) {
         let store = self.0.life.borrow_mut().store.take();
         drop(store);
+    }
+}
+
+impl Crumbs for Part {
+    fn left(&self) -> Vec<Crashed> {
+        self.0.crashed.borrow().clone()
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        self.0.crashed.borrow_mut().clear();
+        Ok(())
     }
 }
 

@@ -77,7 +77,12 @@ impl Rows {
             CoreOp::DeleteDeadLetter { function, event } => {
                 self.letters.remove(&(function.clone(), *event));
             }
+            CoreOp::DeleteOutbox { stream, seq } => {
+                self.outbox.remove(&(*stream, *seq));
+            }
             CoreOp::UpdateJob { .. }
+            | CoreOp::PutPause(_)
+            | CoreOp::DeletePause { .. }
             | CoreOp::PutOutboxChunk { .. }
             | CoreOp::DeleteOutboxChunk { .. }
             | CoreOp::PutDedupe(_)

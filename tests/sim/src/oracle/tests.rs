@@ -58,6 +58,7 @@ fn job(id: u64, function: &str, no: u64) -> CoreOp {
             maybe_repeat: false,
         }),
         admitted_at: Millis(0),
+        admitted_wall: WallTime::default(),
         progress: Progress::default(),
     }))
 }
@@ -67,6 +68,7 @@ fn record(seq: u64, event: u64, no: u64) -> CoreOp {
         stream: StreamId::NORMAL,
         seq: RecordSeq(seq),
         epoch: Epoch(1),
+        expires: None,
         body: RecordBody::Telemetry {
             function: FunctionId::new(COUNT),
             event: event_id(event),

@@ -57,6 +57,8 @@ pub enum Event {
     Checkpoint,
     /// Something goes wrong.
     Fault(Fault),
+    /// From now on the disk fails now and then.
+    Faulty,
     /// The disk has room again.
     Freed,
     /// From now on nothing goes wrong.

@@ -94,7 +94,6 @@ struct Sim {
     link_conn: Option<u64>,
     next_link_conn: u64,
     next_no: u64,
-    disk_faults_on: bool,
     is_quiet: bool,
     quiet_at: u64,
     is_over: bool,
@@ -219,7 +218,6 @@ impl Sim {
             link_conn: None,
             next_link_conn: 0,
             next_no: 0,
-            disk_faults_on: false,
             is_quiet: false,
             quiet_at: plan::WARM_UP_US + plan.faults_us,
             is_over: false,
@@ -244,6 +242,7 @@ impl Sim {
         }
         self.schedule_faults();
         self.heap.put(SECOND, Event::Checkpoint);
+        self.heap.put(plan::WARM_UP_US, Event::Faulty);
         self.heap.put(self.quiet_at, Event::Quiet);
     }
 
@@ -313,6 +312,7 @@ impl Sim {
             }
             Event::Fault(fault) => self.fault(fault),
             Event::Freed => self.disk.take(0),
+            Event::Faulty => self.disk.set_faults(self.plan.disk),
             Event::Quiet => self.quiet(),
             Event::Look => self.look(),
         }

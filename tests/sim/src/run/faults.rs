@@ -53,9 +53,6 @@ impl Sim {
         if self.is_quiet {
             return;
         }
-        if self.disk_faults_are_off() {
-            self.disk.set_faults(self.plan.disk);
-        }
         self.schedule(fault, self.time.now());
         match fault {
             Fault::Cut => self.cut(),
@@ -71,11 +68,12 @@ impl Sim {
             Fault::Clock => self.jump(),
             Fault::Desire => self.desire_something(),
             Fault::Restore => {
-                self.count("cloud-restored");
                 if self.rng.chance(500_000) {
-                    self.cloud.restore()
+                    self.count("cloud-restored");
+                    self.cloud.restore();
                 } else {
-                    self.cloud.back_up()
+                    self.count("cloud-backed-up");
+                    self.cloud.back_up();
                 }
                 self.cut_link();
             }
@@ -87,11 +85,6 @@ impl Sim {
                 }
             }
         }
-    }
-
-    /// They begin with the first fault of another kind.
-    fn disk_faults_are_off(&mut self) -> bool {
-        !std::mem::replace(&mut self.disk_faults_on, true)
     }
 
     fn fill_disk(&mut self) {

@@ -62,7 +62,6 @@ fn limits(limits: &BrokerLimits) -> BrokerLimits {
         sessions_max: 0,
         sessions_per_identity_max: 0,
         will_bytes_max: 0,
-        retained_messages_max: 0,
         ..limits.clone()
     }
 }

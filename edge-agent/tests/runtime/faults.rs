@@ -65,7 +65,7 @@ fn what_is_not_granted_is_refused_with_the_grant_to_add() {
         check(&rogue, how, "", FaultKind::Denied, &[words]);
     }
     let stateless = prepare_with("rogue", |profile| profile.grants.state = StateScope::None);
-    let words = "set `state` to \"device\" or \"function\" in [functions.rogue]";
+    let words = "set `state` to \"device\", \"function\" or \"lane\" in [functions.rogue]";
     check(&stateless, "state", "", FaultKind::Denied, &[words]);
 }
 

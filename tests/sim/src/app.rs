@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use sync_protocol::id::Digest;
 use sync_protocol::manifest::{
-    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Retry, Source, StateScope,
-    Trigger, WhenFull,
+    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Retry, Source,
+    StateScope, Trigger, WhenFull,
 };
 use sync_protocol::revision::{AuthorKeys, SignedManifest, SigningKey};
 

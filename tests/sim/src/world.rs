@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use edge_agent::agent::RunError;
 use edge_agent::agent::stepped::{
-    Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords, Pool, Shelf, Task, Watch,
-    World,
+    Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords, Pool, Shelf, Task,
+    Watch, World,
 };
 use edge_agent::auth::thread::Question;
 use edge_agent::runtime::{Completion, Crashed, Invocation, Toolchain};

@@ -11,7 +11,7 @@ use system_tests::gateway::{Gateway, Setup};
 use system_tests::process::wait_for;
 
 use crate::functions::Device;
-use crate::support::{PATIENCE, author};
+use crate::support::{PATIENCE, author, records_of};
 
 /// The function `counter`, whose ends are told to a topic, to the function `echo` and to the
 /// control plane.
@@ -89,8 +89,11 @@ fn the_end_of_an_event_is_told_to_topic_function_and_control_plane() -> Result<(
     let (topic, echoed) = next(&mut echo)?;
     assert_eq!((topic.as_str(), &echoed), ("echo/", &record), "one record, everywhere the same");
     let status = gateway.wait_idle(PATIENCE)?;
-    let records = |stream: usize| status["outbox"]["streams"][stream]["records"].clone();
-    assert_eq!((records(0), records(1)), (json!(1), json!(1)), "the letter and the record");
+    assert_eq!(
+        (records_of(&status, 0), records_of(&status, 1)),
+        (json!(1), json!(1)),
+        "the letter and the record"
+    );
 
     press.publish("sensors/press", "{\"n\": 1}")?;
     let (topic, record) = next(&mut ends)?;

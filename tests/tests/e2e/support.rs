@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::Value;
 use system_tests::author::{Author, fixture};
 use system_tests::cloud::Cloud;
 use system_tests::device::{self, Plan};
@@ -103,6 +104,13 @@ pub(crate) fn publish(gateway: &Gateway, boot: u64, count: usize) -> Result<()> 
 pub(crate) fn acked(path: &Path) -> Result<usize> {
     let facts = ledger::read(path)?;
     Ok(facts.iter().filter(|fact| matches!(fact, Fact::Acked { .. })).count())
+}
+
+/// Live records of a stream of the outbox.
+pub(crate) fn records_of(status: &Value, stream: u64) -> Value {
+    let mut streams = status["outbox"]["streams"].as_array().into_iter().flatten();
+    let found = streams.find(|row| row["stream"] == stream);
+    found.map_or(Value::Null, |row| row["records"].clone())
 }
 
 /// Waits until the control plane has receipted everything.

@@ -94,7 +94,7 @@ pub(super) fn malformed_when_connected() -> Vec<Malformed> {
         ("a topic with NUL", packet(0x30, &topic(b"a\0")), R::MalformedPacket),
         ("a topic with a surrogate", packet(0x30, &topic(b"\xed\xa0\x80")), R::MalformedPacket),
         ("a topic with a wildcard", packet(0x30, &topic(b"a/#")), R::TopicNameInvalid),
-        ("an empty topic", packet(0x30, &topic(b"")), R::TopicNameInvalid),
+        ("an empty topic", packet(0x30, &topic(b"")), R::ProtocolError),
         ("an oversized topic", packet(0x30, &topic(&[b'x'; 1_025])), R::TopicNameInvalid),
         ("a topic longer than its packet", packet(0x30, &[0, 9, b'a']), R::MalformedPacket),
         ("QoS 3", packet(0x36, &[0, 1, b'a', 0, 1, 0]), R::MalformedPacket),

@@ -200,10 +200,12 @@ impl Agent {
                 Err(error) => {
                     let wait = REOPEN_WAITS[failures.min(REOPEN_WAITS.len()) - 1];
                     tracing::error!(%error, ?wait, "cannot start again yet");
-                    self.machine.close_listeners();
                     failures += 1;
                     let why = error.to_string();
-                    stand_in = stand_in.or_else(|| self.blueprint.stand_in(&mut self.machine));
+                    if stand_in.is_none() {
+                        self.machine.close_listeners();
+                        stand_in = self.blueprint.stand_in(&mut self.machine);
+                    }
                     let stopped = match &mut stand_in {
                         Some(serving) => own.block_on(serving.serve(wait, &why, &mut self.inbox)),
                         None => own.block_on(self.wait_or_stop(wait, &why)),

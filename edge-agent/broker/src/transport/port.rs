@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::mailbox::Mailbox;
 use crate::broker::{ConnId, Effect, Input};
@@ -101,5 +102,26 @@ impl Port {
             }
             Arrival::Other(input) => input,
         }
+    }
+}
+
+impl Drop for Port {
+    /// Nobody answers any more: every connection ends, also one that the owner has not heard of.
+    fn drop(&mut self) {
+        // A task that has its permit already sends at once: it is waited for, but not for ever.
+        const YIELDS_MAX: usize = 1_000;
+        self.arrivals.close();
+        let mut yields = 0;
+        while yields < YIELDS_MAX {
+            match self.arrivals.try_recv() {
+                Ok(arrival) => drop(self.note(arrival)),
+                Err(TryRecvError::Empty) => {
+                    yields += 1;
+                    std::thread::yield_now();
+                }
+                Err(TryRecvError::Disconnected) => break,
+            }
+        }
+        self.boxes.drain().for_each(|(_, mailbox)| mailbox.close());
     }
 }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use edge_broker::Limits;
 use edge_broker::codec::{Connect, Packet, ReasonCode, Version};
-use edge_broker::transport::TransportLimits;
+use edge_broker::transport::{ListenConfig, Transport, TransportLimits};
+use edge_broker::{Input, Limits};
 use edge_core::message::QoS;
 use tokio::io::AsyncReadExt;
 
@@ -252,4 +252,22 @@ async fn large_packets_that_never_end_hold_up_only_large_packets_and_not_for_lon
         assert_eq!(raw.recv().await, None, "it had its time");
     }
     server.stop().await;
+}
+
+/// An owner that goes answers nobody any more: a client that waits for its CONNACK must not wait for
+/// ever, whether the owner had heard of it or not.
+#[tokio::test]
+async fn connections_end_with_their_owner() {
+    let (transport, mut port) = Transport::new(TransportLimits::default());
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener = transport.listen(ListenConfig { address, tls: None }).unwrap();
+    let connect = || Packet::Connect(Box::new(Connect::new(Version::V5, "waits")));
+    let mut heard = Raw::open(listener.local_addr(), Version::V5).await;
+    heard.send(&[connect()]).await;
+    assert!(matches!(port.recv().await, Some(Input::Opened { .. })));
+    assert!(matches!(port.recv().await, Some(Input::Packets { .. })));
+    let mut unheard = Raw::open(listener.local_addr(), Version::V5).await;
+    unheard.send(&[connect()]).await;
+    drop((port, listener));
+    assert_eq!((heard.recv().await, unheard.recv().await), (None, None));
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: every target of `tests/fuzz` under libFuzzer, each for some minutes.
 //!
 //! What the runs find new goes to `target/fuzz/corpus`; `--keep` minimises that into the small
-//! corpora of the repository, which every test run replays (`tests/fuzz/targets/tests/smoke.rs`).
+//! corpora of the repository, which every test run replays (`tests/fuzz-targets/tests/smoke.rs`).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

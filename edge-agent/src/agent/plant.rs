@@ -96,6 +96,12 @@ mod planted {
             Self::named(&std::env::var("HOLM_PLANT").unwrap_or_default())
         }
 
+        /// Nothing is planted yet.
+        #[must_use]
+        pub(in crate::agent) fn nothing() -> Self {
+            Self::default()
+        }
+
         /// What is planted, in the words of `HOLM_PLANT`.
         #[must_use]
         pub(in crate::agent) fn named(text: &str) -> Self {
@@ -246,6 +252,12 @@ impl Plant {
     /// Nothing.
     #[must_use]
     pub(super) fn from_environment() -> Self {
+        Self
+    }
+
+    /// Nothing.
+    #[must_use]
+    pub(super) fn nothing() -> Self {
         Self
     }
 

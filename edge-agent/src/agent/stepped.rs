@@ -61,7 +61,7 @@ impl Process {
             time_floor: TimeFloor::new(0),
             outlet,
             next_attempt: 1,
-            plant: Plant::default(),
+            plant: Plant::nothing(),
             lives: Arc::new(Mutex::new(Lives::unkept())),
         };
         Self { blueprint, inbox, gateway: None }

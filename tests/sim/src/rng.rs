@@ -13,11 +13,11 @@ impl Rng {
 
     /// A generator of its own, so that what one part draws does not shift what another gets.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.draw())
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,7 +27,7 @@ impl Rng {
 
     /// A number below `n`; 0 where `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next().checked_rem(n).unwrap_or(0)
+        self.draw().checked_rem(n).unwrap_or(0)
     }
 
     /// A number of `low..=high`.
@@ -54,7 +54,7 @@ mod tests {
     fn a_seed_is_a_sequence() {
         let draw = |seed| {
             let mut rng = Rng::new(seed);
-            (0..4).map(|_| rng.next()).collect::<Vec<_>>()
+            (0..4).map(|_| rng.draw()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));

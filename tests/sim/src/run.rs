@@ -293,7 +293,7 @@ impl Sim {
             Event::ToGateway(conn, bytes) => {
                 self.network.receive(conn, &bytes);
             }
-            Event::ToDevice(device, conn, bytes) => self.to_device(device, conn, &bytes),
+            Event::ToDevice(device, conn, bytes) => self.hand_to_device(device, conn, &bytes),
             Event::Closed(device, conn) => self.closed(device, conn),
             Event::Connect(device) => self.connect(device),
             Event::Publish(device) => self.publish(device),

@@ -51,10 +51,13 @@ pub struct Handed {
     pub calls: u32,
 }
 
+/// Tells the gateway what came of a batch.
+type CommitDone = Box<dyn FnMut(store::Completion) + Send>;
+
 /// The parts that one life of the gateway has.
 #[derive(Default)]
 pub struct Life {
-    store: Option<(JournalStore, Box<dyn FnMut(store::Completion) + Send>)>,
+    store: Option<(JournalStore, CommitDone)>,
     run_done: Option<Box<dyn Fn(Completion) + Send + Sync>>,
     /// The link as it begins, until the simulation takes it.
     pub link: Option<LinkStart>,
@@ -159,7 +162,7 @@ impl SimWorld {
 
 impl World for SimWorld {
     fn draw(&mut self) -> io::Result<u64> {
-        Ok(self.rng.borrow_mut().next())
+        Ok(self.rng.borrow_mut().draw())
     }
 
     fn clocks(&mut self) -> Box<dyn Clocks> {

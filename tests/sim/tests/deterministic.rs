@@ -1,6 +1,5 @@
 //! Goal: A10, the same seed is the same run, in this process and in another.
 //! Method: hashes over all events of whole runs are compared.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::process::Command;
 

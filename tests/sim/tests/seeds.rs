@@ -1,6 +1,5 @@
 //! Goal: whatever goes wrong in whatever order, the oracles A1 to A11 hold.
 //! Method: 200 seeds, and every seed that ever failed.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use simulator::campaign::run_range;
 use simulator::{known, run};

@@ -38,7 +38,7 @@ fn what_was_acked_survives_power_cuts() -> Result<()> {
     }
     let dir = tempfile::tempdir()?;
     let report = replay::run(&options(dir.path(), 30), &Interrupt::default(), &mut |line| {
-        println!("{line}")
+        println!("{line}");
     })?;
     println!("{}", report.table());
     assert_eq!(report.problems(), [] as [String; 0]);

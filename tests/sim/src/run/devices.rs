@@ -41,7 +41,7 @@ impl Sim {
             qos: if self.rng.chance(300_000) { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
         };
         let slow_us = if self.rng.chance(250_000) { self.plan.slow_us } else { 0 };
-        let boot = self.rng.next();
+        let boot = self.rng.draw();
         Slot { device: Device::new(format!("d{n}"), habits, boot), habits, slow_us }
     }
 
@@ -57,17 +57,17 @@ impl Sim {
         let decoder = Decoder::client(self.devices[n].habits.version, usize::MAX);
         self.conns.insert(conn, (n, decoder, BytesMut::new()));
         let bytes = self.devices[n].device.connect(conn);
-        self.to_gateway(conn, bytes);
+        self.hand_to_gateway(conn, bytes);
     }
 
-    fn to_gateway(&mut self, conn: ConnId, bytes: Vec<u8>) {
+    fn hand_to_gateway(&mut self, conn: ConnId, bytes: Vec<u8>) {
         if !bytes.is_empty() {
             let at = self.later(Row::ToGateway(conn), 200, 20 * MILLI);
             self.heap.put(at, Event::ToGateway(conn, bytes));
         }
     }
 
-    pub(super) fn to_device(&mut self, n: usize, conn: ConnId, bytes: &[u8]) {
+    pub(super) fn hand_to_device(&mut self, n: usize, conn: ConnId, bytes: &[u8]) {
         if self.devices[n].device.conn() != Some(conn) {
             return;
         }
@@ -85,7 +85,7 @@ impl Sim {
                 }
             }
         }
-        self.to_gateway(conn, answer);
+        self.hand_to_gateway(conn, answer);
     }
 
     /// The device learns that its connection is gone, and comes again.
@@ -138,7 +138,7 @@ impl Sim {
         }
         self.see(&Seen::Published(&sent));
         if let Some(conn) = conn {
-            self.to_gateway(conn, bytes);
+            self.hand_to_gateway(conn, bytes);
         }
     }
 
@@ -174,7 +174,7 @@ impl Sim {
         let conn = slot.device.conn();
         self.count("repeat-sent");
         if let Some(conn) = conn {
-            self.to_gateway(conn, bytes);
+            self.hand_to_gateway(conn, bytes);
         }
     }
 

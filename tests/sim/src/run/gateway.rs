@@ -25,7 +25,7 @@ impl Sim {
         let handed_calls = self.take_handed();
         for out in self.network.take_out() {
             match out {
-                Out::Bytes(conn, bytes) => self.from_gateway(conn, bytes),
+                Out::Bytes(conn, bytes) => self.take_from_gateway(conn, bytes),
                 Out::Close(conn) => self.gateway_closes(conn),
             }
         }
@@ -233,7 +233,7 @@ impl Sim {
     }
 
     /// Bytes leave the gateway for a client: acks among them are judged now.
-    fn from_gateway(&mut self, conn: ConnId, bytes: Vec<u8>) {
+    fn take_from_gateway(&mut self, conn: ConnId, bytes: Vec<u8>) {
         let Some((device, decoder, buffer)) = self.conns.get_mut(&conn) else { return };
         let device = *device;
         buffer.extend_from_slice(&bytes);

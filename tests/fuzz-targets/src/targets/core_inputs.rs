@@ -99,7 +99,7 @@ impl World {
             8 => {
                 let stream = StreamId(reader.byte() % 4);
                 let seq = RecordSeq(u64::from(reader.byte()));
-                self.tell(if reader.byte() % 8 == 0 {
+                self.tell(if reader.byte().is_multiple_of(8) {
                     Input::GoOnAfter { stream, seq }
                 } else {
                     Input::Receipt { stream, seq }
@@ -196,7 +196,7 @@ impl World {
             }
         }
         if quiet && self.running.is_empty() {
-            self.activate(self.revision % 2 == 0);
+            self.activate(self.revision.is_multiple_of(2));
         }
         effects
     }
@@ -242,11 +242,11 @@ fn outcome(reader: &mut BytesReader<'_>) -> Outcome {
                         topic: topic(reader.byte()),
                         payload,
                         qos: QoS::AtLeastOnce,
-                        retain: reader.byte() % 2 == 0,
+                        retain: reader.byte().is_multiple_of(2),
                         properties: Properties::default(),
                     }),
                     1 => {
-                        let value = (reader.byte() % 2 == 0).then_some(payload);
+                        let value = reader.byte().is_multiple_of(2).then_some(payload);
                         outputs.state.push(StateChange { key: text(reader), value });
                     }
                     _ => outputs.records.push(Record {

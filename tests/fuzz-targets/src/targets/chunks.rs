@@ -32,10 +32,11 @@ pub(super) fn run(bytes: &[u8]) {
                 }
             }
             1 => {
-                let offset = if reader.byte() % 2 == 0 { have } else { reader.u64() };
-                let total = if reader.byte() % 2 == 0 { bytes_max } else { reader.u64() };
+                let offset = if reader.byte().is_multiple_of(2) { have } else { reader.u64() };
+                let total = if reader.byte().is_multiple_of(2) { bytes_max } else { reader.u64() };
                 let len = usize::from(reader.byte());
-                let digest = if reader.byte() % 8 == 0 { Digest::of(b"other") } else { digest };
+                let digest =
+                    if reader.byte().is_multiple_of(8) { Digest::of(b"other") } else { digest };
                 let chunk = Chunk { digest, offset, total, bytes: reader.take(len).to_vec() };
                 match fetch.arrived(&chunk, now) {
                     Arrived::Ignored => {}

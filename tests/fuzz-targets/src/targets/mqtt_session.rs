@@ -195,7 +195,7 @@ impl World {
 
     fn settle(&mut self, how: u8) {
         let Some(Delivery { token, message, .. }) = self.held.pop_front() else { return };
-        if how % 8 == 0 {
+        if how.is_multiple_of(8) {
             let refused = Settlement::Refused(ReasonCode::QuotaExceeded);
             return self.act(|broker, turn| broker.settle(token, refused, turn));
         }
@@ -209,7 +209,7 @@ impl World {
     }
 
     fn seal_or_sync(&mut self, how: u8) {
-        if how % 2 == 0 {
+        if how.is_multiple_of(2) {
             self.sealed.push_back((self.open, std::mem::take(&mut self.batch)));
             self.open = self.open.next();
         }

@@ -10,7 +10,7 @@ use fuzz_targets::{TARGETS, Target};
 const MUTATIONS: u64 = 20_000;
 
 fn folder(kind: &str, target: &Target) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(kind).join(target.name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(kind).join(target.name)
 }
 
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
@@ -50,7 +50,8 @@ fn corpora_and_mutations_of_them_break_nothing() {
 
 #[test]
 fn every_target_has_its_program() {
-    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/Cargo.toml"));
     let manifest = manifest.expect("the manifest of the fuzzing programs");
     for target in TARGETS {
         assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{}", target.name);

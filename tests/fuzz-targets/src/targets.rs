@@ -2,6 +2,7 @@
 
 mod chunks;
 mod core_inputs;
+mod event_filter;
 mod manifest;
 mod mqtt_codec;
 mod mqtt_session;
@@ -23,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mqtt_codec", run: mqtt_codec::run },
     Target { name: "mqtt_session", run: mqtt_session::run },
     Target { name: "core_inputs", run: core_inputs::run },
+    Target { name: "event_filter", run: event_filter::run },
     Target { name: "sync_wire", run: sync_wire::run },
     Target { name: "manifest", run: manifest::run_manifest },
     Target { name: "bundle", run: manifest::run_bundle },

@@ -12,6 +12,8 @@ pub mod connections;
 pub mod crash;
 pub mod device;
 pub mod gateway;
+#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "the crash replay uses it"))]
+pub mod host;
 pub mod interrupt;
 pub mod ledger;
 pub mod link;
@@ -23,7 +25,9 @@ pub mod process;
 pub mod random;
 pub mod readings;
 pub mod reopen;
+#[cfg(feature = "store")]
 pub mod replay;
+pub mod replay_options;
 pub mod soak;
 pub mod story;
 pub mod swarm;

@@ -24,7 +24,6 @@
 //! covered by it where it was completed first. The agent orders nothing by such a race: it waits for
 //! each write before it syncs.
 
-pub mod host;
 mod image;
 mod inspect;
 mod judge;
@@ -45,6 +44,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::gateway::Gateway;
+use crate::host;
 use crate::interrupt::Interrupt;
 use crate::readings::{self, Reading};
 
@@ -56,33 +56,11 @@ use points::Cut;
 use record::Record;
 use witness::Witness;
 
+pub use crate::replay_options::Options;
 pub use report::{Point, Report};
 
 /// Room for the disk of one point.
 const MEMORY_BYTES: u64 = record::DATA_BYTES + (64 << 20);
-
-/// What is recorded and cut.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where everything is written; made if absent. One run at a time.
-    pub dir: PathBuf,
-    /// Chooses the points and what becomes of unflushed writes.
-    pub seed: u64,
-    /// How many cuts.
-    pub points: usize,
-    /// At every so-many-th point the whole agent is brought up and the clients come back.
-    pub whole_every: usize,
-    /// Messages of each device.
-    pub messages: u32,
-    /// The agent program.
-    pub agent: String,
-    /// A planted bug of a test-only agent.
-    pub plant: Option<String>,
-    /// The record of an earlier run is cut again; none is made.
-    pub again: bool,
-    /// The record stays in any case; without this only if something was found.
-    pub keep: bool,
-}
 
 /// Records, cuts and judges; `tell` is given a line now and then.
 ///

@@ -2,12 +2,13 @@
 //! had seen.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use system_tests::interrupt::Interrupt;
-use system_tests::replay::{self, Options, Report, host};
+use system_tests::host;
+use system_tests::replay_options::Options;
 
 use crate::command::{cargo, project_root, run as run_command};
 use crate::setup;
@@ -93,28 +94,18 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
         plant: args.plant.clone(),
         again: args.again,
         keep: args.keep,
+        json: args.json,
     };
-    let report = replay::run(&options, &Interrupt::watch()?, &mut |line| eprintln!("{line}"))?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("\n{}", report.table());
-    }
-    conclude(&report, args.plant.as_deref())
+    let file = options.dir.with_extension("json");
+    std::fs::create_dir_all(&options.dir)?;
+    std::fs::write(&file, serde_json::to_vec_pretty(&options)?)?;
+    let mut command = Command::new(built("crash-replay")?);
+    command.arg(file);
+    run_command(command)
 }
 
-fn conclude(report: &Report, plant: Option<&str>) -> Result<()> {
-    let problems = report.problems();
-    match plant {
-        None if problems.is_empty() => {
-            eprintln!("OK: what was acked is there, whole and once, at every cut");
-            Ok(())
-        }
-        None => bail!("{} problem(s), listed above; seed {}", problems.len(), report.seed),
-        Some(bug) if report.lost() => {
-            eprintln!("OK: the planted bug {bug} was found");
-            Ok(())
-        }
-        Some(bug) => bail!("the planted bug {bug} was not found: the check is blind"),
-    }
+/// A program of this build: it lies beside this one.
+fn built(program: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("a program lies in a folder")?.join(program))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use system_tests::crash::disk;
-use system_tests::replay::host;
+use system_tests::host;
 
 use crate::command::{cargo, run as run_command};
 use crate::setup::{self, Part};

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
+use system_tests::host;
 use system_tests::interrupt::Interrupt;
-use system_tests::replay::{self, Options, host};
+use system_tests::replay::{self, Options};
 
 use crate::support::planted_agent;
 
@@ -27,6 +28,7 @@ fn options(dir: &Path, points: usize) -> Options {
         plant: None,
         again: false,
         keep: false,
+        json: false,
     }
 }
 

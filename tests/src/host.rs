@@ -39,7 +39,7 @@ pub fn why_not() -> Option<String> {
 }
 
 /// Runs a command to its end; returns what it printed.
-pub(super) fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("{command:?}"))?;
     if !output.status.success() {
@@ -50,14 +50,14 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
 
 /// A mounted file system. Dropping it unmounts it.
 #[derive(Debug)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
     dir: PathBuf,
 }
 
 impl Mount {
     /// Mounts `source`, a block device or an image file, which gets a loop device that goes with
     /// the mount.
-    pub(super) fn ext4(source: &Path, dir: &Path) -> Result<Self> {
+    pub(crate) fn ext4(source: &Path, dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let is_file = source.metadata()?.is_file();
         let mut mount = Command::new("mount");
@@ -67,7 +67,7 @@ impl Mount {
     }
 
     /// Memory as a file system of at most `bytes`.
-    pub(super) fn memory(dir: &Path, bytes: u64) -> Result<Self> {
+    pub(crate) fn memory(dir: &Path, bytes: u64) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let mut mount = Command::new("mount");
         run(mount.args(["-t", "tmpfs", "-o"]).arg(format!("size={bytes}")).arg("none").arg(dir))?;
@@ -75,12 +75,12 @@ impl Mount {
     }
 
     /// Where it is mounted.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Unmounts it, and says so if that is not possible.
-    pub(super) fn unmount(self) -> Result<()> {
+    pub(crate) fn unmount(self) -> Result<()> {
         let result = unmount(&self.dir);
         if result.is_ok() {
             std::mem::forget(self);
@@ -119,20 +119,20 @@ fn unmount(dir: &Path) -> Result<()> {
 /// time. With direct I/O several are under way at once, and the daemon of QEMU before 10.1 then
 /// mixes up their data.
 #[derive(Debug)]
-pub(super) struct Loop {
+pub(crate) struct Loop {
     device: PathBuf,
 }
 
 impl Loop {
     /// The first `bytes` of `file`.
-    pub(super) fn over(file: &Path, bytes: u64) -> Result<Self> {
+    pub(crate) fn over(file: &Path, bytes: u64) -> Result<Self> {
         let mut losetup = Command::new("losetup");
         losetup.args(["--find", "--show", "--sizelimit", &bytes.to_string()]);
         Ok(Self { device: run(losetup.arg(file))?.into() })
     }
 
     /// Its block device.
-    pub(super) fn device(&self) -> &Path {
+    pub(crate) fn device(&self) -> &Path {
         &self.device
     }
 }
@@ -150,7 +150,7 @@ impl Drop for Loop {
 ///
 /// # Errors
 /// It cannot be ended; the message says what was tried.
-pub(super) fn clean(dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn clean(dir: &Path) -> Result<Vec<String>> {
     let mut left = end_processes(dir, &["edge-agent", "edge-agent-planted"], "KILL")?;
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts")?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
@@ -199,7 +199,7 @@ fn end_processes(dir: &Path, programs: &[&str], signal: &str) -> Result<Vec<Stri
 
 /// Makes an ext4 file system in the first `bytes` of the file `image`. Everything is written now:
 /// what the kernel would initialise later would only lengthen the log.
-pub(super) fn mkfs(image: &Path, bytes: u64) -> Result<()> {
+pub(crate) fn mkfs(image: &Path, bytes: u64) -> Result<()> {
     ensure!(bytes.is_multiple_of(1024), "a file system has whole KiB");
     let mut mkfs = Command::new("mkfs.ext4");
     mkfs.args(["-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4"]);

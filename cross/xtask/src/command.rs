@@ -26,6 +26,12 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// A program of this build: it lies beside this one, wherever the build folder is.
+pub(crate) fn built(program: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("a program lies in a folder")?.join(program))
+}
+
 /// Runs a command to its end, inheriting the terminal.
 pub(crate) fn run(mut command: Command) -> Result<()> {
     let shown = show(&command);

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use system_tests::host;
 use system_tests::replay_options::Options;
 
-use crate::command::{cargo, project_root, run as run_command};
+use crate::command::{built, cargo, project_root, run as run_command};
 use crate::setup;
 
 const EXAMPLES: &str = "\
@@ -102,10 +102,4 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
     let mut command = Command::new(built("crash-replay")?);
     command.arg(file);
     run_command(command)
-}
-
-/// A program of this build: it lies beside this one.
-fn built(program: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    Ok(own.parent().context("a program lies in a folder")?.join(program))
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
-use crate::command::{cargo, project_root, run as run_command};
+use crate::command::{built, cargo, run as run_command};
 
 const EXAMPLES: &str = "\
 The gateway's own loop and store on a simulated disk, network and cloud, in virtual time: power cuts,
@@ -47,7 +47,7 @@ pub(crate) struct SimArgs {
 pub(crate) fn run(args: &SimArgs) -> Result<()> {
     // As a part of the workspace: alone it would need other features of its dependencies.
     run_command(cargo(&["build", "--workspace", "--bin", "sim"]))?;
-    let mut command = Command::new(project_root().join("target/debug/sim"));
+    let mut command = Command::new(built("sim")?);
     command.arg("--threads").arg(args.threads.to_string());
     for (name, value) in
         [("--seeds", args.seeds), ("--seed", args.seed), ("--minutes", args.minutes)]

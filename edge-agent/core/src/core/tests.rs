@@ -22,7 +22,6 @@ use crate::topic::{Topic, TopicFilter};
 
 mod admission;
 mod ages;
-mod bounds;
 mod destinations;
 mod filters;
 mod lanes;

@@ -1,15 +1,14 @@
 //! `cargo xtask demo` and `cargo xtask verify`.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use system_tests::story::{Options, Story};
 use system_tests::{readings, verify};
 
-use crate::command::{cargo, project_root, run as run_command};
-use crate::setup;
+use crate::command::project_root;
+use crate::setup::{self, Agent};
 
 /// A bug planted into a test-only build of the agent.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -53,19 +52,9 @@ pub(crate) struct DemoArgs {
 
 /// Runs the demonstration.
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
-    println!("building first: about 10 minutes on 2 cores the first time, seconds afterwards");
-    setup::wasm_target()?;
-    run_command(cargo(&["build", "--workspace", "--bins"]))?;
-    if args.plant.is_some() {
-        run_command(cargo(setup::PLANTED))?;
-    }
-    let seed = args.seed.unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
-    });
-    let dir = project_root().join(&args.dir);
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
+    setup::programs(Agent::planted_if(args.plant.is_some()))?;
+    let seed = setup::seed(args.seed);
+    let dir = setup::empty_dir(&args.dir)?;
     if args.times == 1 {
         return tell(args, seed, &dir);
     }
@@ -89,7 +78,7 @@ fn tell(args: &DemoArgs, seed: u64, dir: &Path) -> Result<()> {
         readings: args.readings,
         data: args.data.clone().unwrap_or_else(readings::excerpt),
         ids: !args.plain_qos1,
-        agent: if plant.is_some() { "edge-agent-planted" } else { "edge-agent" }.to_owned(),
+        agent: Agent::planted_if(plant.is_some()).program().to_owned(),
         plant: plant.map(|plant| plant.get_name().to_owned()),
     })?;
     story.tell()?;

@@ -1,14 +1,13 @@
 //! `cargo xtask kill`: SIGKILL of a gateway under load, judged from the outside.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use system_tests::crash::{self, Campaign, Evidence, MOMENTS, Options, disk, full};
 
-use crate::command::{cargo, project_root, run as run_command};
-use crate::setup;
+use crate::setup::{self, Agent};
 
 const EXAMPLES: &str = "\
 A control plane, one gateway with two chained functions that keep state, five devices (one of them
@@ -64,18 +63,10 @@ pub(crate) fn run(args: &KillArgs) -> Result<()> {
     if let Some(why) = disk::why_no_small_disk().filter(|_| args.full_disk) {
         bail!("--full-disk: {why}");
     }
-    setup::wasm_target()?;
-    run_command(cargo(&["build", "--workspace", "--bins"]))?;
-    if args.points {
-        run_command(cargo(setup::PLANTED))?;
-    }
-    let seed = args.seed.unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
-    });
-    let dir = project_root().join(&args.dir);
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
+    let agent = Agent::planted_if(args.points);
+    setup::programs(agent)?;
+    let seed = setup::seed(args.seed);
+    let dir = setup::empty_dir(&args.dir)?;
     println!("seed {seed}; ledgers and logs in {}", dir.display());
     let begun = Instant::now();
     let options = Options {
@@ -83,7 +74,7 @@ pub(crate) fn run(args: &KillArgs) -> Result<()> {
         seed,
         devices: DEVICES,
         rate_per_s: rate,
-        agent: if args.points { "edge-agent-planted" } else { "edge-agent" }.to_owned(),
+        agent: agent.program().to_owned(),
     };
     let evidence = if args.full_disk { full_disk(options)? } else { kill(options, args)? };
     let verdict = crash::judge(&evidence);

@@ -3,15 +3,14 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use system_tests::host;
 use system_tests::replay_options::Options;
 
-use crate::command::{built, cargo, project_root, run as run_command};
-use crate::setup;
+use crate::command::{built, project_root, run as run_command};
+use crate::setup::{self, Agent};
 
 const EXAMPLES: &str = "\
 An agent with two chained functions that keep state, four devices with message ids, one with QoS 2
@@ -74,14 +73,9 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
         }
         return Ok(());
     }
-    setup::wasm_target()?;
-    run_command(cargo(&["build", "--workspace", "--bins"]))?;
-    if args.plant.is_some() {
-        run_command(cargo(setup::PLANTED))?;
-    }
-    let seed = args.seed.unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
-    });
+    let agent = Agent::planted_if(args.plant.is_some());
+    setup::programs(agent)?;
+    let seed = setup::seed(args.seed);
     let dir = project_root().join(&args.dir);
     eprintln!("seed {seed}; record and logs in {}", dir.display());
     let options = Options {
@@ -90,7 +84,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
         points: usize::try_from(args.points)?,
         whole_every: usize::try_from(args.whole_every)?,
         messages: args.messages,
-        agent: if args.plant.is_some() { "edge-agent-planted" } else { "edge-agent" }.to_owned(),
+        agent: agent.program().to_owned(),
         plant: args.plant.clone(),
         again: args.again,
         keep: args.keep,

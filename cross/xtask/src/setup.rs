@@ -1,18 +1,72 @@
 //! What the tasks need beyond rustup, git and a C compiler, and how it gets here.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use crate::command::{run, succeeds};
+use crate::command::{cargo, project_root, run, succeeds};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 /// Arguments of cargo that build the agent with planted bugs and ends. As a part of the workspace:
 /// on its own the package would need other features of its dependencies, and all of them would be
 /// built again.
-pub(crate) const PLANTED: &[&str] =
+const PLANTED: &[&str] =
     &["build", "--workspace", "--features", "edge-agent/plant", "--bin", "edge-agent-planted"];
+
+/// Which agent a task runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Agent {
+    /// The one that users get.
+    Shipped,
+    /// The test-only one with planted bugs and ends.
+    Planted,
+}
+
+impl Agent {
+    /// The planted one where it is wanted.
+    pub(crate) fn planted_if(planted: bool) -> Self {
+        if planted { Self::Planted } else { Self::Shipped }
+    }
+
+    /// Its program.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Shipped => "edge-agent",
+            Self::Planted => "edge-agent-planted",
+        }
+    }
+}
+
+/// Builds what real processes are made of, in the profile of the tests.
+pub(crate) fn programs(agent: Agent) -> Result<()> {
+    wasm_target()?;
+    eprintln!("building first: about 10 minutes on 2 cores the first time, seconds afterwards");
+    run(cargo(&["build", "--workspace", "--bins"]))?;
+    if agent == Agent::Planted {
+        run(cargo(PLANTED))?;
+    }
+    Ok(())
+}
+
+/// The seed that was asked for, or one by the clock.
+pub(crate) fn seed(asked: Option<u64>) -> u64 {
+    asked.unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
+    })
+}
+
+/// A folder below the root of the checkout, without what a run before left in it.
+pub(crate) fn empty_dir(dir: &Path) -> Result<PathBuf> {
+    let dir = project_root().join(dir);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    }
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    Ok(dir)
+}
 
 /// Installs the Rust target of functions where it is missing.
 pub(crate) fn wasm_target() -> Result<()> {

@@ -1,15 +1,14 @@
 //! `cargo xtask soak`: real processes for a long time, under everything that happens in the field.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use system_tests::interrupt::Interrupt;
 use system_tests::soak::{self, Options};
 
-use crate::command::{cargo, project_root, run as run_command};
-use crate::setup;
+use crate::setup::{self, Agent};
 
 const EXAMPLES: &str = "\
 One control plane, two gateways, eight devices that never stop sending, visitors that come and go.
@@ -46,15 +45,9 @@ pub(crate) struct SoakArgs {
 /// Soaks and judges.
 pub(crate) fn run(args: &SoakArgs) -> Result<()> {
     ensure!((0.1..=1_000.0).contains(&args.rate), "--rate must be from 0.1 to 1000");
-    setup::wasm_target()?;
-    run_command(cargo(&["build", "--workspace", "--bins"]))?;
-    let seed = args.seed.unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
-    });
-    let dir = project_root().join(&args.dir);
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
+    setup::programs(Agent::Shipped)?;
+    let seed = setup::seed(args.seed);
+    let dir = setup::empty_dir(&args.dir)?;
     println!("seed {seed}; ledgers and logs in {}", dir.display());
     let length = Duration::from_secs(args.minutes * 60);
     let options = Options { dir: dir.clone(), seed, length, rate_per_s: args.rate };

@@ -6,7 +6,7 @@ use system_tests::crash::disk;
 use system_tests::host;
 
 use crate::command::{cargo, run as run_command};
-use crate::setup::{self, Part};
+use crate::setup::{self, Agent, Part};
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
@@ -23,11 +23,8 @@ pub(crate) fn run_line(skipped: &[&Part]) -> String {
 
 /// Runs everything.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    setup::wasm_target()?;
     let skipped = setup::offer(setup::PARTS, args.install)?;
-    println!("building (the first time about 10 minutes on 2 cores: the WASM compiler is large)");
-    run_command(cargo(&["build", "--workspace", "--bins"]))?;
-    run_command(cargo(setup::PLANTED))?;
+    setup::programs(Agent::Planted)?;
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     let without: Vec<_> = skipped.iter().map(|part| part.suite).collect();
     tests.env("HOLM_WITHOUT", without.join(","));

@@ -29,12 +29,19 @@ pub struct Stored {
 }
 
 impl Holm {
-    /// Starts an agent in `dir` and deploys `bundle`, signed by `author`.
+    /// Starts the agent `program` in `dir` and deploys `bundle`, signed by `author`.
     ///
     /// # Errors
     /// It does not come up, or refuses the bundle.
-    pub fn start(dir: &Path, author: String, bundle: &Path, in_flight: u16) -> Result<Self> {
+    pub fn start(
+        dir: &Path,
+        program: &Path,
+        author: String,
+        bundle: &Path,
+        in_flight: u16,
+    ) -> Result<Self> {
         let setup = Setup {
+            agent: program.to_str().context("the program's path is not UTF-8")?.to_owned(),
             author_keys: vec![author],
             more: format!("[limits]\nreceive_max = {in_flight}"),
             ..Setup::open("bench")

@@ -16,9 +16,14 @@ const PER_S: f64 = 10_000.0;
 const DISK_SHARE: f64 = 0.8;
 /// Wanted memory of an idle agent with one function.
 const IDLE_MIB: f64 = 10.0;
+/// Share of the throughput before a change that is to be left after it.
+const KEPT: f64 = 0.9;
 /// Wanted for 99 of 100 turns of the loop.
 const TURN_MS: f64 = 5.0;
 const DAY_S: f64 = 86_400.0;
+
+/// In the order of the table.
+const CONTENDERS: [Contender; 3] = [Contender::Holm, Contender::Before, Contender::Native];
 
 /// A figure of a row, where it has it.
 type Column = fn(&Row) -> Option<f64>;
@@ -40,7 +45,7 @@ impl Summary {
     pub fn new(file_system: String, seconds: u64, machines: Vec<Machine>, rows: Vec<Row>) -> Self {
         let mut summary = Self { file_system, seconds, machines, medians: BTreeMap::new(), rows };
         for load in [WIDE, NARROW, STEADY, QUIET] {
-            for contender in [Contender::Holm, Contender::Native] {
+            for contender in CONTENDERS {
                 let medians = summary.medians_of(contender, load);
                 let key = format!("{} {contender}", load.name);
                 summary.medians.extend((!medians.is_empty()).then_some((key, medians)));
@@ -106,7 +111,7 @@ impl Summary {
             self.machine(|machine| machine.syncs_per_s),
         );
         for load in [WIDE, NARROW, STEADY, QUIET] {
-            for contender in [Contender::Holm, Contender::Native] {
+            for contender in CONTENDERS {
                 if self.get(load, contender, "per_s").is_none() {
                     continue;
                 }
@@ -152,6 +157,7 @@ impl Summary {
         ];
         for load in [WIDE, NARROW] {
             verdicts.extend(self.throughput(load));
+            verdicts.extend(self.kept(load));
         }
         let idle = self.machine(|machine| mib(machine.idle_pss_kib));
         verdicts.push(format!(
@@ -180,6 +186,20 @@ impl Summary {
             "       mosquitto + native keeps nothing: a restart loses what it has acked".to_owned(),
         );
         verdicts
+    }
+
+    /// Against the build before a change, where one was measured.
+    fn kept(&self, load: Load) -> Option<String> {
+        let column = |name: &str| {
+            let now = self.get(load, Contender::Holm, name)?;
+            Some(now / self.get(load, Contender::Before, name)?)
+        };
+        let (share, cpu) = (column("per_s")?, column("cpu_ms_per_1000")?);
+        Some(format!(
+            "{} {}: {share:.2}x the throughput before (wanted: {KEPT}x), {cpu:.2}x the CPU per message",
+            word(share >= KEPT, "MISSED"),
+            load.name,
+        ))
     }
 
     fn throughput(&self, load: Load) -> Option<String> {

@@ -17,6 +17,8 @@ const LOST_NAMED: usize = 10;
 pub enum Contender {
     /// Holm, durable.
     Holm,
+    /// Another build of Holm, durable.
+    Before,
     /// Mosquitto with a native handler, volatile.
     Native,
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Holm => "holm (durable)",
+            Self::Before => "holm before (durable)",
             Self::Native => "mosquitto + native (volatile)",
         })
     }
@@ -86,9 +89,9 @@ pub struct Row {
     pub pss_kib: u64,
     /// Bytes per message that the kernel counts as written by the processes.
     pub kernel_bytes_per_message: f64,
-    /// Bytes per message that reach the device by the store's own count; Holm only.
+    /// Bytes per message that reach the device by the store's own count; gateways only.
     pub disk_bytes_per_message: Option<f64>,
-    /// Syncs during the load; Holm only.
+    /// Syncs during the load; gateways only.
     pub syncs: Option<u64>,
 }
 

@@ -15,6 +15,7 @@ use super::meter;
 use super::report::Summary;
 use super::row::{Contender, Machine, Row, mib};
 use crate::author::{Author, fixture};
+use crate::process::program;
 
 /// What is to be run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,9 +29,11 @@ pub struct Plan {
     pub seconds: u64,
     /// Where the summary is written too, as JSON.
     pub json: Option<PathBuf>,
+    /// Another build of the agent, measured beside this one: the state before a change.
+    pub before: Option<PathBuf>,
 }
 
-/// A load that both contenders get.
+/// A load that all contenders get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Its name in tables and rows.
@@ -106,15 +109,13 @@ struct Run<'a> {
 impl Run<'_> {
     fn round(&mut self, round: u32) -> Result<Machine> {
         let dir = self.plan.dir.join(format!("round-{round}"));
-        let holm_dir = dir.join("holm");
-        let holm = Holm::start(&holm_dir, self.key.clone(), &self.bundle, WIDE.in_flight)?;
-        let native = Native::start(&dir)?;
+        let field = self.start(&dir)?;
         std::thread::sleep(SETTLE);
         let mut machine = Machine {
             round,
             load_average: meter::load_average(),
             syncs_per_s: disk::syncs_per_s(&dir, PROBE)?,
-            idle_pss_kib: meter::pss_kib(&holm.pids()?)?,
+            idle_pss_kib: meter::pss_kib(&field.holm.pids()?)?,
             turn_p99_us: 0,
             turn_longest_us: 0,
         };
@@ -126,25 +127,36 @@ impl Run<'_> {
             mib(machine.idle_pss_kib)
         );
         for load in [WIDE, NARROW, STEADY] {
-            // In turning order, so that neither always follows the other.
-            let order = match round % 2 {
-                0 => [Contender::Native, Contender::Holm],
-                _ => [Contender::Holm, Contender::Native],
-            };
+            // In turning order, so that none always follows the same other.
+            let mut order = field.contenders();
+            if round % 2 == 0 {
+                order.reverse();
+            }
             for contender in order {
-                self.load(round, contender, load, self.plan.seconds, &holm, &native)?;
+                self.load(round, contender, load, self.plan.seconds, &field)?;
             }
         }
         if round == self.plan.rounds {
             let seconds = self.plan.seconds * QUIET_TIMES;
-            self.load(round, Contender::Holm, QUIET, seconds, &holm, &native)?;
+            self.load(round, Contender::Holm, QUIET, seconds, &field)?;
         }
-        (machine.turn_p99_us, machine.turn_longest_us) = holm.turns_us()?;
+        (machine.turn_p99_us, machine.turn_longest_us) = field.holm.turns_us()?;
         self.keep(&machine)?;
-        holm.stop()?;
-        drop(native);
-        remove_data(&holm_dir)?;
+        field.stop()?;
+        remove_data(&dir)?;
         Ok(machine)
+    }
+
+    fn start(&self, dir: &Path) -> Result<Field> {
+        let holm = |name: &str, program: &Path| {
+            let (key, in_flight) = (self.key.clone(), WIDE.in_flight);
+            Holm::start(&dir.join(name), program, key, &self.bundle, in_flight)
+        };
+        Ok(Field {
+            holm: holm("holm", &program("edge-agent")?)?,
+            before: self.plan.before.as_deref().map(|agent| holm("before", agent)).transpose()?,
+            native: Native::start(dir)?,
+        })
     }
 
     fn load(
@@ -153,12 +165,12 @@ impl Run<'_> {
         contender: Contender,
         load: Load,
         seconds: u64,
-        holm: &Holm,
-        native: &Native,
+        field: &Field,
     ) -> Result<()> {
-        let (address, pids) = match contender {
-            Contender::Holm => (holm.address(), holm.pids()?),
-            Contender::Native => (native.address(), native.pids()),
+        let holm = field.gateway(contender);
+        let (address, pids) = match holm {
+            Some(holm) => (holm.address(), holm.pids()?),
+            None => (field.native.address(), field.native.pids()),
         };
         let measured = Duration::from_secs(seconds);
         let plan = load::Plan {
@@ -170,12 +182,12 @@ impl Run<'_> {
             measured,
             pids: pids.clone(),
         };
-        let before = holm.stored()?;
+        let stored = || holm.map(Holm::stored).transpose();
+        let before = stored()?;
         let written = meter::used(&pids)?.write_bytes;
         let outcome = load::run(&plan);
         let outcome = outcome.with_context(|| format!("{contender}, {}", load.name))?;
-        let after = holm.stored()?;
-        let stored = (contender == Contender::Holm).then_some(Stored {
+        let stored = before.zip(stored()?).map(|(before, after)| Stored {
             syncs: after.syncs - before.syncs,
             disk_bytes: after.disk_bytes - before.disk_bytes,
         });
@@ -194,8 +206,40 @@ impl Run<'_> {
     }
 }
 
-/// The store of a round is large and says nothing afterwards; its log stays.
-fn remove_data(holm_dir: &Path) -> Result<()> {
-    let data = holm_dir.join("data");
-    std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())
+/// The contenders of a round.
+struct Field {
+    holm: Holm,
+    before: Option<Holm>,
+    native: Native,
+}
+
+impl Field {
+    fn contenders(&self) -> Vec<Contender> {
+        let before = self.before.as_ref().map(|_| Contender::Before);
+        [Contender::Holm].into_iter().chain(before).chain([Contender::Native]).collect()
+    }
+
+    /// The gateway that a contender is; `None` for the native handler.
+    fn gateway(&self, contender: Contender) -> Option<&Holm> {
+        match contender {
+            Contender::Holm => Some(&self.holm),
+            Contender::Before => self.before.as_ref(),
+            Contender::Native => None,
+        }
+    }
+
+    fn stop(self) -> Result<()> {
+        self.holm.stop()?;
+        self.before.map_or(Ok(()), Holm::stop)
+    }
+}
+
+/// The stores of a round are large and say nothing afterwards; the logs stay.
+fn remove_data(dir: &Path) -> Result<()> {
+    for data in ["holm/data", "before/data"].map(|data| dir.join(data)) {
+        if data.exists() {
+            std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
+        }
+    }
+    Ok(())
 }

@@ -8,8 +8,7 @@ use clap::Args;
 use system_tests::author::{Author, fixture};
 use system_tests::connections::{self, Bounds, Plan};
 
-use crate::command::{cargo, project_root, run as run_command};
-use crate::setup;
+use crate::setup::{self, Agent};
 
 /// Options of `cargo xtask bench connections`.
 #[derive(Args)]
@@ -48,13 +47,8 @@ pub(crate) struct ConnectionsArgs {
 
 /// Measures, prints, and fails where the figures are not as they have to be.
 pub(crate) fn run(args: &ConnectionsArgs) -> Result<()> {
-    eprintln!("building first: about 10 minutes on 2 cores the first time, seconds afterwards");
-    setup::wasm_target()?;
-    run_command(cargo(&["build", "--workspace", "--bins"]))?;
-    let dir = project_root().join(&args.dir);
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
+    setup::programs(Agent::Shipped)?;
+    let dir = setup::empty_dir(&args.dir)?;
     let author = Author::new(&dir.join("author"))?;
     let plan = Plan {
         dir,

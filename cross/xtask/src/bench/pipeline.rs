@@ -17,6 +17,8 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench pipeline --quick             1 round of 5 s: does it work at all?
   cargo xtask bench pipeline --rounds 5 --json result.json
   cargo xtask bench pipeline --dir /mnt/card/b   measure another disk
+  cargo xtask bench pipeline --before ../old/target/release/edge-agent
+                                                 what a change costs, in one run with the build before it
 
 It fails if a message is lost or no sync is seen. A target of speed that is not reached is printed
 as MISSED. Run it on a quiet machine: the load average of each round is printed.";
@@ -40,6 +42,9 @@ pub(crate) struct PipelineArgs {
     /// Where raw rounds, logs and data go; it must be on a disk [default: .holm/bench/pipeline-TIME]
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Another release build of the agent, measured beside this one.
+    #[arg(long, value_name = "AGENT")]
+    before: Option<PathBuf>,
     /// Install Mosquitto where it is missing (needs root; as root it is the default).
     #[arg(long)]
     install: bool,
@@ -53,6 +58,10 @@ pub(crate) fn run(args: &PipelineArgs) -> Result<()> {
     let dir = dir.unwrap_or_else(|| format!(".holm/bench/pipeline-{}", since.as_secs()).into());
     let dir = project_root().join(dir);
     std::fs::create_dir_all(&dir)?;
+    let before = args.before.as_ref().map(std::path::absolute).transpose()?;
+    if let Some(missing) = before.as_ref().filter(|agent| !agent.is_file()) {
+        bail!("--before: there is no program at {}", missing.display());
+    }
     // A folder in memory is refused now, not after the build.
     file_system(&dir)?;
     setup::wasm_target()?;
@@ -62,7 +71,7 @@ pub(crate) fn run(args: &PipelineArgs) -> Result<()> {
     let (rounds, seconds) = if args.quick { (1, 5) } else { (args.rounds, args.seconds) };
     let json = args.json.as_ref().map(std::path::absolute).transpose()?;
     let plan = dir.join("plan.json");
-    let words = serde_json::to_vec_pretty(&Plan { dir, rounds, seconds, json })?;
+    let words = serde_json::to_vec_pretty(&Plan { dir, rounds, seconds, json, before })?;
     std::fs::write(&plan, words)?;
     let mut command = Command::new(released("bench-pipeline")?);
     command.arg(plan);

@@ -1,14 +1,14 @@
 //! `cargo xtask bench reopen`: the first ack after a SIGKILL with a full outbox, on one core.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use system_tests::reopen;
 
-use crate::command::{cargo, project_root, run as run_command};
-use crate::setup;
+use crate::setup::{self, Agent};
 
 /// The promise.
 const FIRST_ACK_MAX: Duration = Duration::from_secs(5);
@@ -32,13 +32,8 @@ pub(crate) struct ReopenArgs {
 /// Measures, prints, and fails over 5 s.
 pub(crate) fn run(args: &ReopenArgs) -> Result<()> {
     ensure!((0.01..=8.0).contains(&args.gib), "--gib must be from 0.01 to 8");
-    setup::wasm_target()?;
-    run_command(cargo(&["build", "--workspace", "--bins"]))?;
-    let dir = project_root().join(".holm/reopen");
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
-    std::fs::create_dir_all(&dir)?;
+    setup::programs(Agent::Shipped)?;
+    let dir = setup::empty_dir(Path::new(".holm/reopen"))?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let bytes = (args.gib * f64::from(1 << 30)) as u64;
     let figures = reopen::measure(&dir, bytes, |there| {

@@ -50,6 +50,14 @@ fn targets_are_met_or_missed_by_their_figure() {
 }
 
 #[test]
+fn a_change_is_measured_against_the_build_before() {
+    let rows = |own| vec![row(Contender::Holm, WIDE, own), row(Contender::Before, WIDE, 10_000.0)];
+    let text = |own| summary(rows(own)).verdicts().join("\n");
+    assert!(text(9_100.0).contains("ok     100 x 50: 0.91x the throughput before"));
+    assert!(text(8_900.0).contains("MISSED 100 x 50: 0.89x the throughput before"));
+}
+
+#[test]
 fn a_slow_disk_lowers_what_is_wanted() {
     let mut summary =
         summary(vec![row(Contender::Holm, NARROW, 900.0), row(Contender::Native, NARROW, 1_000.0)]);

@@ -153,6 +153,7 @@ fn one(api: &Api, name: &str) -> Done<Page> {
             ));
         }
         text.push_str(&health(&gateway["health"], gateway["health_ms"].as_u64()));
+        text.push_str(&losses(&gateway["losses"]));
         text.push('\n');
         let mut rows = vec![["APP", "VERSION", "PHASE", "RUNNING"].map(str::to_owned).to_vec()];
         rows.extend(list(&gateway["apps"]).map(|app| {
@@ -197,6 +198,30 @@ fn health(health: &Value, at_ms: Option<u64>) -> String {
     )
 }
 
+/// Records that will not come, by reason.
+fn losses(losses: &Value) -> String {
+    let mut sums = BTreeMap::<&str, u64>::new();
+    for loss in list(losses) {
+        *sums.entry(str_of(&loss["reason"])).or_default() +=
+            loss["records"].as_u64().unwrap_or_default();
+    }
+    if sums.is_empty() {
+        return String::new();
+    }
+    let told: Vec<String> = sums
+        .iter()
+        .map(|(reason, records)| match *reason {
+            "gap" => format!("{records} lost on the gateway"),
+            "full" => format!("{records} dropped, the outbox was full"),
+            "newest" => format!("{records} not taken, the outbox was full"),
+            "expired" => format!("{records} dropped, they were too old"),
+            "replaced" => format!("{records} replaced by newer ones"),
+            other => format!("{records} {other}"),
+        })
+        .collect();
+    format!("records that will not come: {}\n", told.join("; "))
+}
+
 /// Versions of revisions by digest.
 fn versions(api: &Api) -> Done<BTreeMap<String, String>> {
     let page: Value = api.get("/v1/revisions?limit=1000")?;
@@ -218,4 +243,24 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 
 fn str_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_by_reason_over_all_streams() {
+        let value = json!([
+            {"stream": 1, "reason": "full", "records": 40},
+            {"stream": 2, "reason": "full", "records": 2},
+            {"stream": 2, "reason": "gap", "records": 7},
+        ]);
+        let told = losses(&value);
+        assert_eq!(
+            told,
+            "records that will not come: 42 dropped, the outbox was full; 7 lost on the gateway\n"
+        );
+        assert_eq!(losses(&Value::Null), "");
+    }
 }

@@ -115,12 +115,14 @@ async fn show(
             let id = row.id;
             let streams: Vec<Value> = rows.streams(id)?.iter().map(view::stream).collect();
             let alarms = rows.alarms(Some(id), ALARMS_SHOWN)?;
+            let losses = rows.losses(id)?;
             let conflicts = rows.conflict_count(id)?;
             let gateway = view::gateway(row, &rows.apps_of(id)?, online);
             let mut value = serde_json::to_value(gateway)
                 .map_err(|error| Failure::internal(error.to_string()))?;
             value["streams"] = streams.into();
             value["alarms"] = alarms.iter().map(view::alarm).collect();
+            value["losses"] = losses.iter().map(view::loss).collect();
             value["conflicts"] = conflicts.into();
             Ok(value)
         })

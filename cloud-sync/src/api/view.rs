@@ -12,7 +12,7 @@ use crate::deployments::GatewayProgress;
 use crate::mqtt::Online;
 use crate::store::deployments::{AppRow, DeploymentRow, StepRow, Target};
 use crate::store::fleet::{AlarmRow, GatewayRow};
-use crate::store::records::{Content, EntryRow, Found, StreamRow};
+use crate::store::records::{Content, EntryRow, Found, LossRow, StreamRow};
 use crate::store::revisions::RevisionRow;
 
 /// A page of a list; `next` goes on where it ends.
@@ -128,6 +128,16 @@ pub(super) fn stream(row: &StreamRow) -> Value {
         "top": row.top,
         "gateway_first": row.gateway_first,
         "gateway_last": row.gateway_last,
+    })
+}
+
+/// Records that will not come, of one stream and for one reason.
+pub(super) fn loss(row: &LossRow) -> Value {
+    json!({
+        "stream": row.stream,
+        "reason": row.kind.loss(),
+        "records": row.records,
+        "last_ms": row.last_ms,
     })
 }
 

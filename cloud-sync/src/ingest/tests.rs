@@ -85,6 +85,24 @@ impl Cloud {
         entries.iter().map(|e| (e.place.first, e.place.seq, e.place.kind.as_str())).collect()
     }
 
+    /// What the counters say is lost, by kind; what adding up all entries says must be the same.
+    fn losses(&self) -> Vec<(&'static str, u64)> {
+        let rows: Result<_, StoreError> =
+            store::read(&self.store, |rows| rows.losses(self.gateway));
+        let counted: Vec<_> = rows
+            .unwrap()
+            .iter()
+            .map(|row| (row.kind.loss().expect("only losses are counted"), row.records))
+            .collect();
+        for (reason, records) in &counted {
+            let entries = self.entries();
+            let of_reason = entries.iter().filter(|entry| entry.place.kind.loss() == Some(reason));
+            let sum: u64 = of_reason.map(|entry| entry.place.seq - entry.place.first + 1).sum();
+            assert_eq!(sum, *records, "{reason}");
+        }
+        counted
+    }
+
     fn alarms(&self) -> Vec<String> {
         let alarms: Result<_, StoreError> = store::read(&self.store, |rows| rows.alarms(None, 100));
         let mut codes: Vec<String> = alarms.unwrap().into_iter().map(|alarm| alarm.code).collect();
@@ -171,6 +189,7 @@ fn a_late_record_fills_its_place_in_a_gap() {
     assert_eq!(cloud.send(vec![record(1), record(6)]), 6);
     assert_eq!(cloud.send(vec![record(4)]), 6);
     let shape = cloud.shape();
+    assert_eq!(cloud.losses(), [("gap", 3)]);
     let expected = [(1, 1, "telemetry"), (2, 3, "gap"), (4, 4, "telemetry"), (5, 5, "gap")];
     assert_eq!(shape[..4], expected);
     cloud.send(vec![record(5)]);
@@ -207,8 +226,10 @@ fn a_tombstone_explains_a_gap() {
     let cloud = Cloud::new();
     cloud.hello(9, 11, 20);
     assert_eq!(cloud.shape(), [(1, 10, "gap")]);
+    assert_eq!(cloud.losses(), [("gap", 10)]);
     cloud.send(vec![tombstone(4, 6)]);
     assert_eq!(cloud.shape(), [(1, 3, "gap"), (4, 6, "tombstone"), (7, 10, "gap")]);
+    assert_eq!(cloud.losses(), [("gap", 7), ("full", 3)]);
     assert_eq!(cloud.send(run(11..=11)), 11);
 }
 
@@ -496,6 +517,8 @@ proptest! {
                 }
             }
             prop_assert_eq!(&positions, &model.0);
+            let lost = positions.values().filter(|kind| **kind != "telemetry").count() as u64;
+            prop_assert_eq!(cloud.losses().iter().map(|(_, records)| records).sum::<u64>(), lost);
         }
     }
 }

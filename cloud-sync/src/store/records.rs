@@ -53,6 +53,20 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Why records that once stood there will not come, as stable text; `None` where something
+    /// stands, or where the gateway skipped positions that it never used.
+    #[must_use]
+    pub(crate) const fn loss(self) -> Option<&'static str> {
+        match self {
+            Self::Gap => Some("gap"),
+            Self::Tombstone(DropReason::Skipped)
+            | Self::Telemetry
+            | Self::DeadLetter
+            | Self::Report => None,
+            Self::Tombstone(reason) => Some(reason.as_str()),
+        }
+    }
+
     /// Stable text.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
@@ -64,6 +78,19 @@ impl Kind {
             Self::Gap => "gap",
         }
     }
+}
+
+/// Records of a stream that will not come, counted by reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LossRow {
+    /// Which stream.
+    pub stream: u8,
+    /// Why: [`Kind::loss`] of it is a text.
+    pub kind: Kind,
+    /// How many positions.
+    pub records: u64,
+    /// When the last of them was learned of.
+    pub last_ms: u64,
 }
 
 /// What an entry says.
@@ -169,6 +196,12 @@ pub(crate) trait RecordRows {
         from: u64,
         limit: u32,
     ) -> Result<Vec<Place>, StoreError>;
+
+    /// Records that will not come, by stream and reason.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn losses(&self, gateway: GatewayId) -> Result<Vec<LossRow>, StoreError>;
 
     /// Adds an entry; the caller knows that its place is free.
     ///

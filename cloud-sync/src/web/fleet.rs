@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::mqtt::Online;
 use crate::store::deployments::AppRow;
 use crate::store::fleet::{AlarmRow, GatewayRow};
+use crate::store::records::LossRow;
 use crate::store::{Rows, StoreError};
 
 /// Gateways on the page; the API has them all.
@@ -20,8 +21,14 @@ const GATEWAYS_SHOWN: u32 = 500;
 /// Alarms on the page.
 const ALARMS_SHOWN: u32 = 20;
 
+struct Line {
+    row: GatewayRow,
+    apps: Vec<AppRow>,
+    losses: Vec<LossRow>,
+}
+
 struct Fleet {
-    gateways: Vec<(GatewayRow, Vec<AppRow>)>,
+    gateways: Vec<Line>,
     total: u64,
     alarms: Vec<AlarmRow>,
     versions: BTreeMap<Digest, String>,
@@ -55,14 +62,15 @@ fn load(rows: &dyn Rows) -> Result<Fleet, StoreError> {
                 place.insert(revision.version);
             }
         }
-        gateways.push((gateway, apps));
+        let losses = rows.losses(gateway.id)?;
+        gateways.push(Line { row: gateway, apps, losses });
     }
     let (total, alarms) = (rows.gateway_count()?, rows.alarms(None, ALARMS_SHOWN)?);
     Ok(Fleet { gateways, total, alarms, versions })
 }
 
 fn view(fleet: &Fleet, online: impl Fn(&str) -> Option<Online>, now_ms: u64) -> Markup {
-    let connected = fleet.gateways.iter().filter(|(row, _)| online(&row.name).is_some()).count();
+    let connected = fleet.gateways.iter().filter(|line| online(&line.row.name).is_some()).count();
     html! {
         @if !fleet.alarms.is_empty() {
             section.alarms {
@@ -96,8 +104,8 @@ fn view(fleet: &Fleet, online: impl Fn(&str) -> Option<Online>, now_ms: u64) -> 
                     }
                 }
                 tbody {
-                    @for (row, apps) in &fleet.gateways {
-                        (gateway(row, apps, online(&row.name), &fleet.versions, now_ms))
+                    @for line in &fleet.gateways {
+                        (gateway(line, online(&line.row.name), &fleet.versions, now_ms))
                     }
                 }
             } }
@@ -109,12 +117,12 @@ fn view(fleet: &Fleet, online: impl Fn(&str) -> Option<Online>, now_ms: u64) -> 
 }
 
 fn gateway(
-    row: &GatewayRow,
-    apps: &[AppRow],
+    line: &Line,
     online: Option<Online>,
     versions: &BTreeMap<Digest, String>,
     now_ms: u64,
 ) -> Markup {
+    let Line { row, apps, losses } = line;
     let health = row.health.as_ref().map(|(health, _)| health);
     html! {
         tr {
@@ -150,9 +158,32 @@ fn gateway(
                         " " span.quiet { (bytes(health.outbox_bytes)) }
                     }
                 }
+                @for (reason, records) in sums(losses) {
+                    p.reason { (records) " " (in_words(reason)) }
+                }
             }
             td { @if let Some(seen_ms) = row.last_seen_ms { (ago(seen_ms, now_ms)) } }
         }
+    }
+}
+
+/// Losses by reason, over all streams.
+fn sums(losses: &[LossRow]) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    for (row, reason) in losses.iter().filter_map(|row| Some((row, row.kind.loss()?))) {
+        *sums.entry(reason).or_default() += row.records;
+    }
+    sums
+}
+
+fn in_words(reason: &str) -> &str {
+    match reason {
+        "gap" => "lost on the gateway",
+        "full" => "dropped: outbox full",
+        "newest" => "not taken: outbox full",
+        "expired" => "dropped: too old",
+        "replaced" => "replaced by newer ones",
+        other => other,
     }
 }
 

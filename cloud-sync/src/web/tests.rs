@@ -2,7 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use sync_protocol::record::Phase;
+use sync_protocol::record::{DropReason, Phase, Stamp};
 use sync_protocol::{Digest, InstanceId};
 use tower::ServiceExt as _;
 
@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::store;
 use crate::store::access::OperatorRow;
 use crate::store::deployments::AppRow;
+use crate::store::records::{Content, EntryRow, Kind, Place};
 use crate::store::sqlite::SqliteStore;
 
 const TOKEN: &str = "holm-op-test";
@@ -161,4 +162,29 @@ async fn a_failed_app_tells_its_reason() {
     assert_eq!(text.matches("it trapped").count(), 1, "{text}");
     assert!(text.contains("the store is full") && text.contains("taken-back"), "{text}");
     assert!(text.contains("1 gateway, 0 online"), "{text}");
+}
+
+/// What will never come is told, summed over the streams of its gateway.
+#[tokio::test]
+async fn losses_stand_beside_the_outbox() {
+    let site = site();
+    let said: Result<(), Failure> = store::write(&*site.store, |rows| {
+        let gateway = rows.add_gateway("gw-a", 1)?;
+        let full = Kind::Tombstone(DropReason::Full);
+        let skipped = Kind::Tombstone(DropReason::Skipped);
+        for (stream, first, seq, kind) in
+            [(1, 1, 40, full), (2, 1, 2, full), (2, 3, 9, Kind::Gap), (2, 10, 99, skipped)]
+        {
+            let place = Place { first, seq, kind, epoch: 1, digest: Vec::new() };
+            let (time, content) = (Stamp { unix_ms: 1, synced: true }, Content::Nothing);
+            let entry = EntryRow { id: 0, place, time, stored_ms: 1, content };
+            rows.add_entry(gateway, stream, &entry)?;
+        }
+        Ok(())
+    });
+    said.unwrap();
+    let cookie = site.login(TOKEN).await.1.unwrap();
+    let (_, text) = site.get("/", cookie.split(';').next().unwrap()).await;
+    assert!(text.contains("42 dropped: outbox full"), "{text}");
+    assert!(text.contains("7 lost on the gateway") && !text.contains("skipped"), "{text}");
 }

@@ -9,7 +9,9 @@ use super::codes::Code as _;
 use super::query::Columns as _;
 use super::{SqliteRows, bits, failed, int};
 use crate::limits::{CONFLICTS_PER_GATEWAY_MAX, PAGE_BYTES_MAX};
-use crate::store::records::{Content, EntryRow, Filter, Found, Kind, Place, RecordRows, StreamRow};
+use crate::store::records::{
+    Content, EntryRow, Filter, Found, Kind, LossRow, Place, RecordRows, StreamRow,
+};
 use crate::store::{GatewayId, StoreError};
 
 /// An entry with the tables that hold more of it.
@@ -143,6 +145,29 @@ impl<'e> Cells<'e> {
 }
 
 impl SqliteRows<'_> {
+    /// Counts positions of which nothing will come.
+    fn add_loss(
+        &self,
+        gateway: GatewayId,
+        stream: u8,
+        place: &Place,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        self.change(
+            "INSERT INTO losses (gateway, stream, kind, records, last_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE
+             SET records = records + excluded.records, last_ms = excluded.last_ms",
+            params![
+                gateway.0,
+                stream,
+                place.kind.code(),
+                int(place.seq - place.first + 1),
+                int(now_ms)
+            ],
+        )?;
+        Ok(())
+    }
+
     fn add_dead_letter(&self, record: i64, letter: &DeadLetter) -> Result<(), StoreError> {
         self.change(
             "INSERT INTO dead_letters (record, trigger_name, topic, boot, sequence, reason, error,
@@ -300,6 +325,18 @@ impl RecordRows for SqliteRows<'_> {
         )
     }
 
+    fn losses(&self, gateway: GatewayId) -> Result<Vec<LossRow>, StoreError> {
+        let sql = "SELECT * FROM losses WHERE gateway = ?1 AND records > 0 ORDER BY stream, kind";
+        self.list(sql, [gateway.0], |row| {
+            Ok(LossRow {
+                stream: row.col("stream")?,
+                kind: Kind::from_code(row.col("kind")?)?,
+                records: row.uint("records")?,
+                last_ms: row.uint("last_ms")?,
+            })
+        })
+    }
+
     fn add_entry(
         &mut self,
         gateway: GatewayId,
@@ -332,6 +369,9 @@ impl RecordRows for SqliteRows<'_> {
             ],
         )?;
         let record = self.db.last_insert_rowid();
+        if place.kind.loss().is_some() {
+            self.add_loss(gateway, stream, place, entry.stored_ms)?;
+        }
         match &entry.content {
             Content::DeadLetter(letter) => self.add_dead_letter(record, letter),
             Content::Report(report) => self.add_report(record, report),
@@ -340,6 +380,14 @@ impl RecordRows for SqliteRows<'_> {
     }
 
     fn delete_gap(&mut self, gateway: GatewayId, stream: u8, seq: u64) -> Result<(), StoreError> {
+        self.change(
+            "UPDATE losses SET records = records - (SELECT seq - first + 1 FROM records
+             WHERE gateway = ?1 AND stream = ?2 AND seq = ?3 AND kind = ?4)
+             WHERE gateway = ?1 AND stream = ?2 AND kind = ?4
+             AND EXISTS (SELECT 1 FROM records
+             WHERE gateway = ?1 AND stream = ?2 AND seq = ?3 AND kind = ?4)",
+            params![gateway.0, stream, int(seq), Kind::Gap.code()],
+        )?;
         self.change(
             "DELETE FROM records WHERE gateway = ?1 AND stream = ?2 AND seq = ?3 AND kind = ?4",
             params![gateway.0, stream, int(seq), Kind::Gap.code()],

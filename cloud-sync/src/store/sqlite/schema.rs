@@ -6,11 +6,11 @@ use rusqlite::Connection;
 use super::failed;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 /// Times are milliseconds since the Unix epoch; digests are blobs; epochs are 64 bits kept in a
 /// signed column.
-const V1: &str = "
+pub(super) const V1: &str = "
 CREATE TABLE instance (
     id BLOB NOT NULL
 ) STRICT;
@@ -184,6 +184,22 @@ CREATE TABLE steps (
     gone INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX steps_gateway ON steps (gateway, id);
+";
+
+/// Losses are counted as they are learned of: to add up the entries of a gateway that drops much
+/// would take long.
+const V2: &str = "
+CREATE TABLE losses (
+    gateway INTEGER NOT NULL REFERENCES gateways(id),
+    stream INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    records INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    PRIMARY KEY (gateway, stream, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO losses
+    SELECT gateway, stream, kind, SUM(seq - first + 1), MAX(stored_ms) FROM records
+    WHERE kind IN (3, 4, 5, 6, 8, 9) GROUP BY gateway, stream, kind;
 ";
 
 /// Brings the schema up to date.

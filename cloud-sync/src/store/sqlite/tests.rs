@@ -60,10 +60,33 @@ fn a_later_schema_is_refused_and_an_older_one_is_brought_up() {
     drop(open(temp.path()).unwrap());
     let path = temp.path().join("cloud.db");
     let mut connection = Connection::open(&path).unwrap();
-    apply(&mut connection, &["", "CREATE TABLE later (x INTEGER) STRICT;"]).unwrap();
+    apply(&mut connection, &["", "", "CREATE TABLE later (x INTEGER) STRICT;"]).unwrap();
     drop(connection);
     let refused = open(temp.path());
-    assert!(matches!(refused, Err(StoreError::Schema { found: 2, known: 1, .. })));
+    assert!(matches!(refused, Err(StoreError::Schema { found: 3, known: 2, .. })));
+}
+
+#[test]
+fn losses_of_an_older_schema_are_counted() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("cloud.db");
+    let mut connection = Connection::open(&path).unwrap();
+    apply(&mut connection, &[super::schema::V1]).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO gateways (id, name, added_ms) VALUES (1, 'a', 0);
+             INSERT INTO records (gateway, stream, seq, first, kind, epoch, digest, time_ms, synced,
+             stored_ms) VALUES (1, 1, 9, 3, 3, 0, x'', 0, 0, 50), (1, 1, 12, 10, 4, 0, x'', 0, 0, 60),
+             (1, 1, 20, 13, 7, 0, x'', 0, 0, 70), (1, 1, 21, 21, 0, 0, x'', 0, 0, 80);",
+        )
+        .unwrap();
+    drop(connection);
+    let store = open(temp.path()).unwrap();
+    let losses: Result<_, StoreError> = read(&store, |rows| rows.losses(GatewayId(1)));
+    let losses = losses.unwrap();
+    let counted: Vec<_> =
+        losses.iter().map(|row| (row.kind.loss().unwrap(), row.records, row.last_ms)).collect();
+    assert_eq!(counted, [("gap", 7, 50), ("full", 3, 60)]);
 }
 
 #[test]

@@ -25,11 +25,14 @@ use crate::process::wait_for;
 use crate::random::Random;
 use crate::readings::{self, Reading};
 
+mod bad_disk;
 pub mod disk;
 mod evidence;
 pub mod full;
 mod judge;
+pub mod read_only;
 
+pub use bad_disk::Report;
 pub use evidence::{Dead, DeviceEvidence, Evidence, Point};
 pub(crate) use judge::judge_messages;
 pub use judge::{Verdict, judge, table};
@@ -128,7 +131,7 @@ impl Campaign {
         let cloud = Cloud::start(&dir.join("cloud"), &author)?;
         let names: Vec<String> =
             (1..=options.devices).map(|n| format!("press-{n}")).chain([PLAIN.to_owned()]).collect();
-        let accounts = names.iter().cloned().chain([full::WATCHER.to_owned()]);
+        let accounts = names.iter().cloned().chain([bad_disk::WATCHER.to_owned()]);
         let setup = Setup {
             name: GATEWAY.to_owned(),
             devices: accounts.map(|name| (name.clone(), token(&name))).collect(),
@@ -210,10 +213,16 @@ impl Campaign {
     pub fn kill_at_random(&mut self, life_max: Duration) -> Result<()> {
         let at = life_max.mul_f64(self.random.fraction());
         std::thread::sleep(at.saturating_sub(self.started.elapsed()));
+        self.kill_while(|| Ok(()))
+    }
+
+    /// Kills the gateway, does something, and starts it again.
+    fn kill_while(&mut self, act: impl FnOnce() -> Result<()>) -> Result<()> {
         let moment = format!("{} ms after its start", self.started.elapsed().as_millis());
         let ended_ms = wall_ms();
         self.gateway.kill()?;
         self.kills.push(Kill { moment, started_ms: self.started_ms, ended_ms });
+        act()?;
         self.spawn(None)
     }
 

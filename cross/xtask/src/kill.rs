@@ -102,7 +102,7 @@ fn kill(options: Options, args: &KillArgs) -> Result<Evidence> {
 
 fn full_disk(options: Options) -> Result<Evidence> {
     println!("filling a small disk under load; this takes a minute");
-    let full::Report { evidence, steps, degraded } = full::run(options)?;
+    let crash::Report { evidence, steps, degraded } = full::run(options)?;
     for (step, took) in steps {
         println!("  {step:<50} after {:>5.1} s", took.as_secs_f64());
     }

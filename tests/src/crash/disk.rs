@@ -1,4 +1,4 @@
-//! A small real file system that fills up: ext4 in a file, over a loop device. Needs root.
+//! A small real file system that fills up or breaks: ext4 in a file, over a loop device. Needs root.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 /// A mounted file system. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct SmallDisk {
+    image: PathBuf,
     dir: PathBuf,
 }
 
@@ -28,8 +29,42 @@ impl SmallDisk {
         std::fs::create_dir_all(dir)?;
         std::fs::File::create(image)?.set_len(bytes)?;
         run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image))?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(dir))?;
-        Ok(Self { dir: dir.to_owned() })
+        let disk = Self { image: image.to_owned(), dir: dir.to_owned() };
+        disk.attach()?;
+        Ok(disk)
+    }
+
+    fn attach(&self) -> Result<()> {
+        // As Raspberry Pi OS and Debian mount their root.
+        let options = ["-o", "loop,errors=remount-ro"];
+        run(Command::new("mount").args(options).arg(&self.image).arg(&self.dir))
+    }
+
+    /// The kernel finds an error on the disk: from now on nothing of it can be written.
+    ///
+    /// # Errors
+    /// The kernel cannot be told to (Linux before 5.1).
+    pub fn turn_read_only(&self) -> Result<()> {
+        let mut findmnt = Command::new("findmnt");
+        let output =
+            findmnt.args(["-n", "-o", "SOURCE"]).arg(&self.dir).output().context("findmnt")?;
+        let device = String::from_utf8_lossy(&output.stdout);
+        let name = device.trim().rsplit('/').next().unwrap_or_default();
+        let trigger = format!("/sys/fs/ext4/{name}/trigger_fs_error");
+        std::fs::write(&trigger, "1").with_context(|| trigger.clone())
+    }
+
+    /// Checks the disk and mounts it again. Nobody may have a file of it open.
+    ///
+    /// # Errors
+    /// It is in use, or cannot be mended.
+    pub fn repair(&self) -> Result<()> {
+        run(Command::new("umount").arg(&self.dir))?;
+        let mut check = Command::new("e2fsck");
+        let output = check.arg("-fy").arg(&self.image).output().context("e2fsck")?;
+        // 1: there were errors, and all are mended.
+        ensure!(output.status.code().is_some_and(|code| code <= 1), "e2fsck: {output:?}");
+        self.attach()
     }
 
     /// Bytes that can still be written.

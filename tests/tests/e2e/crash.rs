@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use system_tests::crash::{self, Campaign, MOMENTS, Options, disk, full};
+use system_tests::crash::{self, Campaign, MOMENTS, Options, Report, disk, full, read_only};
 use system_tests::device::{self, Plan};
 use system_tests::gateway::{Gateway, Setup};
 use system_tests::ledger::Ledger;
@@ -112,22 +112,39 @@ fn a_message_that_aborts_the_process_is_dead_lettered_after_two_tries() -> Resul
 /// A full disk stops acks, not the gateway; it heals through receipts alone, and when space returns.
 #[test]
 fn a_full_disk_stops_acks_and_heals() -> Result<()> {
+    let Some(report) = on_a_small_disk(300.0, full::run)? else { return Ok(()) };
+    assert!(report.degraded.contains("nothing new is acked"), "{}", report.degraded);
+    Ok(())
+}
+
+/// A disk that turns read-only stops acks, not the gateway; nothing acked before is lost.
+#[test]
+fn a_disk_that_turns_read_only_loses_nothing() -> Result<()> {
+    let Some(report) = on_a_small_disk(100.0, read_only::run)? else { return Ok(()) };
+    assert!(report.degraded.contains("Read-only file system"), "{}", report.degraded);
+    Ok(())
+}
+
+/// `None` where no small disk can be mounted.
+fn on_a_small_disk(
+    rate_per_s: f64,
+    run: impl FnOnce(Options) -> Result<Report>,
+) -> Result<Option<Report>> {
     if let Some(why) = disk::why_no_small_disk() {
         assert!(std::env::var_os("CI").is_none(), "{why}");
         eprintln!("skipped: {why}");
-        return Ok(());
+        return Ok(None);
     }
     let dir = tempfile::tempdir()?;
-    let report = full::run(Options {
+    let report = run(Options {
         dir: dir.path().to_owned(),
         seed: 1,
         devices: 3,
-        rate_per_s: 300.0,
+        rate_per_s,
         agent: "edge-agent".to_owned(),
     })?;
     let verdict = crash::judge(&report.evidence);
     println!("{}\n{:?}", crash::table(&report.evidence, &verdict), report.steps);
     assert_eq!(verdict.problems, [] as [String; 0]);
-    assert!(report.degraded.contains("nothing new is acked"), "{}", report.degraded);
-    Ok(())
+    Ok(Some(report))
 }

@@ -3,14 +3,15 @@
 //! Invariants:
 //! - A deployment is never changed: a newer one for the same app and gateway replaces it.
 //! - The generation of a gateway is the number of the newest deployment that is for it; so it
-//!   changes only when something changes for that gateway, and it only grows.
+//!   changes only when something changes for that gateway, and it only grows; after a restore from
+//!   a backup it goes on above what the gateway has taken ([`catch_up`]).
 
 mod progress;
 
 #[cfg(test)]
 mod tests;
 
-use sync_protocol::wire::{AppTarget, Desired};
+use sync_protocol::wire::{AppTarget, Desired, StateReport};
 use sync_protocol::{Digest, InstanceId};
 
 pub(crate) use progress::{GatewayProgress, Progress, progress};
@@ -36,6 +37,35 @@ pub(crate) fn desired<R: Rows + ?Sized>(
         .filter_map(|row| Some(AppTarget { app: row.app, revision: row.revision? }))
         .collect();
     Ok(Desired { instance, generation, apps })
+}
+
+/// Who restates what a gateway should run, as deployments name it.
+const RESTORED: &str = "(restored backup)";
+
+/// A gateway that has taken a generation which this control plane never stated knows it from before
+/// a backup was put back. It would take all that follows for old news; so the numbers go on above
+/// that generation, and what the gateway should run is stated again where it runs something else.
+/// True where that was necessary.
+pub(crate) fn catch_up(
+    rows: &mut dyn Rows,
+    gateway: GatewayId,
+    report: &StateReport,
+    now_ms: u64,
+) -> Result<bool, StoreError> {
+    let wanted = rows.desired(gateway)?;
+    let newest = wanted.iter().map(|row| row.deployment).max().unwrap_or_default();
+    if report.generation <= newest {
+        return Ok(false);
+    }
+    let mut is_behind = rows.skip_deployments_to(report.generation)?;
+    for row in &wanted {
+        let app = report.apps.iter().find(|app| app.app == row.app);
+        if app.and_then(|app| app.running) != row.revision {
+            rows.restate(gateway, row, RESTORED, now_ms)?;
+            is_behind = true;
+        }
+    }
+    Ok(is_behind)
 }
 
 /// Who makes a deployment, and when.

@@ -26,7 +26,8 @@ pub(crate) mod alarm {
     pub(crate) const TWO_GATEWAYS: &str = "two-gateways";
     /// The gateway lost positions that are stored here.
     pub(crate) const GATEWAY_BEHIND: &str = "gateway-behind";
-    /// The gateway deleted positions as stored that are not here.
+    /// The gateway deleted positions as stored that are not here, or has taken a generation that was
+    /// never stated here.
     pub(crate) const CLOUD_BEHIND: &str = "control-plane-behind";
     /// The gateway follows another control plane.
     pub(crate) const FOREIGN_INSTANCE: &str = "foreign-instance";

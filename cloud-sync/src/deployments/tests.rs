@@ -194,3 +194,32 @@ fn progress_follows_what_gateways_report() {
     cloud.report("gw-a", 0, vec![]);
     assert_eq!(cloud.progress(third)[0], pending("gw-a"), "its ledger was lost");
 }
+
+#[test]
+fn after_a_restore_from_a_backup_a_gateway_is_still_told_what_to_run() {
+    let cloud = Cloud::new();
+    let (one, two) = (cloud.revision("app", 1, 0), cloud.revision("app", 2, 0));
+    let first = cloud.deploy(one, None).unwrap();
+    // Deployments up to 9 were made after the backup: the gateways have taken them, and run
+    // another revision; what this control plane says now must be news to them.
+    let other = Digest([9; 32]);
+    cloud.report("gw-a", 9, vec![state(other, Phase::Live, "", Some(other))]);
+    let (generation, apps) = cloud.desired("gw-a");
+    assert!(generation > 9, "{generation}");
+    assert_eq!(apps, [("app".to_owned(), one)]);
+    assert_eq!(cloud.desired("gw-b").0, first, "it is told nothing new before it spoke");
+
+    // It takes it; nothing is stated again, and the next deployment goes on from there.
+    cloud.report("gw-a", generation, vec![state(one, Phase::Live, "", Some(one))]);
+    assert_eq!(cloud.desired("gw-a").0, generation);
+    assert!(cloud.deploy(two, None).unwrap() > generation);
+}
+
+#[test]
+fn a_restored_control_plane_that_knows_no_deployment_goes_on_above_the_gateways() {
+    let cloud = Cloud::new();
+    let one = cloud.revision("app", 1, 0);
+    cloud.report("gw-a", 5, vec![state(one, Phase::Live, "", Some(one))]);
+    assert_eq!(cloud.desired("gw-a"), (0, vec![]), "nothing is taken off for it");
+    assert_eq!(cloud.deploy(one, None).unwrap(), 6);
+}

@@ -113,6 +113,14 @@ fn take_state(
             rows.raise_alarm(gateway, alarm::FOREIGN_INSTANCE, &text, now_ms)?;
         }
         rows.set_reported(gateway, theirs, report.generation)?;
+        if theirs == instance && deployments::catch_up(rows, gateway, report, now_ms)? {
+            let text = format!(
+                "the gateway has taken generation {}, which this control plane never stated: was a \
+                 backup restored? What it should run is stated again",
+                report.generation
+            );
+            rows.raise_alarm(gateway, alarm::CLOUD_BEHIND, &text, now_ms)?;
+        }
     }
     let known = rows.apps_of(gateway)?;
     let named: BTreeSet<&str> = report.apps.iter().map(|app| app.app.as_str()).collect();

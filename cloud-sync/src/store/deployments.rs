@@ -120,6 +120,25 @@ pub(crate) trait DeploymentRows {
     /// [`StoreError`].
     fn add_deployment(&mut self, row: &DeploymentRow) -> Result<u64, StoreError>;
 
+    /// Deployments that are added from now on have numbers above this one. True where they would
+    /// not have had.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn skip_deployments_to(&mut self, number: u64) -> Result<bool, StoreError>;
+
+    /// Adds a deployment of its own for one gateway that says again what it should run of an app.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn restate(
+        &mut self,
+        gateway: GatewayId,
+        wanted: &DesiredRow,
+        by: &str,
+        now_ms: u64,
+    ) -> Result<(), StoreError>;
+
     /// What a gateway should run: for each app the newest deployment that is for it, in order of
     /// app.
     ///

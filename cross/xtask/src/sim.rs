@@ -1,5 +1,7 @@
-//! `cargo xtask sim`: seeded simulation of the gateway.
+//! `cargo xtask sim`: seeded simulation of the gateway. Its options are the program's own
+//! (`tests/sim/src/main.rs`).
 
+use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::Result;
@@ -7,40 +9,13 @@ use clap::Args;
 
 use crate::command::{built, cargo, run as run_command};
 
-const EXAMPLES: &str = "\
-The gateway's own loop and store on a simulated disk, network and cloud, in virtual time: power cuts,
-torn writes, failed syncs, full disks, kills, broken connections, bad revisions, restored clouds. One
-seed decides everything; oracles judge what must always hold. A seed that fails is added to
-tests/sim/failing-seeds.txt, which every test run runs again.
-
-Examples:
-  cargo xtask sim                              200 seeds
-  cargo xtask sim --seeds 1 --seed 77          one seed again
-  cargo xtask sim --minutes 30 --ledger        goes on where the ledger of this core ends
-";
-
-/// Options of `cargo xtask sim`.
+/// What is handed on to the simulator as it is.
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(disable_help_flag = true)]
 pub(crate) struct SimArgs {
-    /// How many seeds, at most [default: 200; with --minutes as many as fit].
-    #[arg(long)]
-    seeds: Option<u64>,
-    /// The first seed [default: 1; with --ledger behind the last one of this core].
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Stop after so many minutes.
-    #[arg(long)]
-    minutes: Option<u64>,
-    /// Threads; the outcome does not depend on it.
-    #[arg(long, default_value_t = 1)]
-    threads: u32,
-    /// Print every event of --seed.
-    #[arg(long, requires = "seed", conflicts_with_all = ["seeds", "minutes", "ledger"])]
-    trace: bool,
-    /// Add a line to docs/evidence/sim.jsonl: commit, range, hours, hash, failures.
-    #[arg(long)]
-    ledger: bool,
+    /// Options of the simulator; `--help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    options: Vec<OsString>,
 }
 
 /// Builds the simulator and starts it.
@@ -48,18 +23,6 @@ pub(crate) fn run(args: &SimArgs) -> Result<()> {
     // As a part of the workspace: alone it would need other features of its dependencies.
     run_command(cargo(&["build", "--workspace", "--bin", "sim"]))?;
     let mut command = Command::new(built("sim")?);
-    command.arg("--threads").arg(args.threads.to_string());
-    for (name, value) in
-        [("--seeds", args.seeds), ("--seed", args.seed), ("--minutes", args.minutes)]
-    {
-        if let Some(value) = value {
-            command.arg(name).arg(value.to_string());
-        }
-    }
-    for (name, is_set) in [("--ledger", args.ledger), ("--trace", args.trace)] {
-        if is_set {
-            command.arg(name);
-        }
-    }
+    command.args(&args.options);
     run_command(command)
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use sync_protocol::id::Digest;
 use sync_protocol::manifest::{
-    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Retry, Source,
-    StateScope, Trigger, WhenFull,
+    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Priority, Retry,
+    Series, Source, StateScope, Trigger, WhenFull,
 };
 use sync_protocol::revision::{AuthorKeys, SignedManifest, SigningKey};
 
-use crate::function::{Component, SERIES};
+use crate::function::{ALARMS, Component, SERIES};
 
 /// Name of the app.
 pub const APP: &str = "sim";
@@ -26,7 +27,8 @@ const STRANGER: &str = "-----BEGIN PRIVATE KEY-----\n\
     -----END PRIVATE KEY-----\n";
 
 /// What kind of revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Works.
     Good,
@@ -43,6 +45,8 @@ pub enum Kind {
 /// All revisions and artifacts, by digest.
 #[derive(Debug, Default)]
 pub struct Apps {
+    /// Policy of what is recorded, unless it is urgent.
+    pub series: Series,
     files: BTreeMap<Digest, Vec<u8>>,
     kinds: BTreeMap<Digest, Kind>,
     sequence: u64,
@@ -85,7 +89,7 @@ impl Apps {
             sequence: self.sequence,
             floor: self.sequence.saturating_sub(2),
             functions,
-            records: BTreeMap::new(),
+            records: self.records(),
             triggers: triggers(),
         };
         let signer = key(if kind == Kind::Forged { STRANGER } else { AUTHOR });
@@ -95,6 +99,11 @@ impl Apps {
         self.files.insert(digest, signed.to_bytes());
         self.kinds.insert(digest, kind);
         digest
+    }
+
+    fn records(&self) -> BTreeMap<String, Series> {
+        let urgent = Series { priority: Priority::Urgent, ..Series::default() };
+        BTreeMap::from([(SERIES.to_owned(), self.series), (ALARMS.to_owned(), urgent)])
     }
 
     /// Bytes of a manifest or an artifact.
@@ -123,7 +132,7 @@ fn function(name: &str, artifact: &[u8], state_version: u32) -> Function {
         state,
         state_version: if name == "note" { 1 } else { state_version },
         when_full,
-        grants: Grants { publish, record: vec![SERIES.to_owned()] },
+        grants: Grants { publish, record: vec![SERIES.to_owned(), ALARMS.to_owned()] },
         config: BTreeMap::new(),
         ordered: None,
         pause: Pause::default(),

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::figures::Figures;
 use crate::oracle::{self, Oracle};
 use crate::seen::Seen;
 
@@ -27,6 +28,7 @@ pub struct Failure {
 /// The record.
 pub struct Book {
     oracles: Vec<Box<dyn Oracle>>,
+    figures: Figures,
     recent: VecDeque<String>,
     hash: Hash,
     events: u64,
@@ -54,6 +56,7 @@ impl Default for Book {
     fn default() -> Self {
         Self {
             oracles: oracle::all(),
+            figures: Figures::default(),
             recent: VecDeque::new(),
             hash: Hash::EMPTY,
             events: 0,
@@ -78,6 +81,7 @@ impl Book {
         if let Some(text) = seen.text() {
             self.note(at_us, &text);
         }
+        self.figures.see(at_us, seen);
         for oracle in &mut self.oracles {
             if let Err(text) = oracle.see(seen) {
                 let oracle = oracle.name().to_owned();
@@ -110,6 +114,12 @@ impl Book {
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
+    }
+
+    /// What was seen, in figures.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// Hash over all that was seen, and how much that was.

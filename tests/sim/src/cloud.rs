@@ -1,14 +1,14 @@
 //! The scripted control plane: stores records, states what should run, and forgets as after a
 //! restore from a backup.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sync_protocol::id::{Digest, InstanceId};
 use sync_protocol::limits::CHUNK_BYTES_MAX;
 use sync_protocol::record::{Record, RecordBody};
 use sync_protocol::wire::{
-    AppTarget, Chunk, ChunkRefused, ChunkRequest, Desired, Down, Hello, Receipt, Records,
-    StateReport, StreamMark, Up, Welcome,
+    AppTarget, Chunk, ChunkRefused, ChunkRequest, Conflicts, Desired, Down, Hello, Receipt,
+    Records, StateReport, StreamMark, Up, Welcome,
 };
 
 use crate::app::{APP, Apps, Kind};
@@ -20,6 +20,14 @@ const INSTANCE: InstanceId = InstanceId([7; 16]);
 struct Mark {
     seq: u64,
     epoch: u64,
+}
+
+/// What a backup holds.
+#[derive(Debug, Default)]
+struct Backup {
+    marks: BTreeMap<u8, Mark>,
+    generation: u64,
+    desired: Option<Digest>,
 }
 
 /// A record that is stored for the first time.
@@ -43,9 +51,12 @@ pub struct Cloud {
     /// What it can offer.
     pub apps: Apps,
     marks: BTreeMap<u8, Mark>,
-    backup: BTreeMap<u8, Mark>,
     generation: u64,
     desired: Option<Digest>,
+    backup: Backup,
+    clones: u64,
+    /// Positions at which it holds records of a clone.
+    foreign: BTreeSet<(u8, u64)>,
     /// What the gateway said last of its deployments.
     pub reported: Option<StateReport>,
 }
@@ -89,12 +100,29 @@ impl Cloud {
 
     /// Keeps a backup of what is stored.
     pub fn back_up(&mut self) {
-        self.backup = self.marks.clone();
+        let (marks, generation, desired) = (self.marks.clone(), self.generation, self.desired);
+        self.backup = Backup { marks, generation, desired };
     }
 
     /// Goes back to the backup; what was stored since is lost here.
     pub fn restore(&mut self) {
-        self.marks = self.backup.clone();
+        let Backup { marks, generation, desired } = &self.backup;
+        (self.marks, self.generation, self.desired) = (marks.clone(), *generation, *desired);
+    }
+
+    /// Stores `count` records in each stream that another machine sent under this one's name.
+    /// Returns stream, first and last of them.
+    pub fn hear_clone(&mut self, count: u64) -> Vec<(u8, u64, u64)> {
+        self.clones += 1;
+        let epoch = u64::MAX - self.clones;
+        let mut stored = Vec::new();
+        for (stream, mark) in &mut self.marks {
+            let first = mark.seq + 1;
+            *mark = Mark { seq: mark.seq + count, epoch };
+            self.foreign.extend((first..=mark.seq).map(|seq| (*stream, seq)));
+            stored.push((*stream, first, mark.seq));
+        }
+        stored
     }
 
     /// Answers the gateway. `news` are the records stored for the first time.
@@ -103,7 +131,7 @@ impl Cloud {
             Up::Hello(hello) => self.hello(&hello, unix_ms),
             Up::Records(records) => vec![self.records(records, news)],
             Up::StateReport(report) => {
-                self.reported = Some(report);
+                self.report(report);
                 Vec::new()
             }
             Up::ChunkRequest(request) => vec![self.chunk(request)],
@@ -111,8 +139,18 @@ impl Cloud {
         }
     }
 
+    /// As the real one does: a gateway that has taken a generation which was never stated here
+    /// knows it from before a backup was put back; what it should run is stated above that. One
+    /// that knows of no app takes none off.
+    fn report(&mut self, report: StateReport) {
+        if report.generation > self.generation {
+            self.generation = report.generation + u64::from(self.desired.is_some());
+        }
+        self.reported = Some(report);
+    }
+
     fn hello(&mut self, hello: &Hello, unix_ms: u64) -> Vec<Down> {
-        self.reported = Some(hello.state.clone());
+        self.report(hello.state.clone());
         for position in &hello.streams {
             let mark = self.marks.entry(position.stream).or_default();
             // What the gateway no longer has is a gap, shown to people; nothing waits for it.
@@ -131,8 +169,13 @@ impl Cloud {
     fn records(&mut self, records: Records, news: &mut Vec<News>) -> Down {
         let stream = records.stream;
         let mark = self.marks.entry(stream).or_default();
+        let mut positions = Vec::new();
         for record in records.records {
+            let is_tombstone = matches!(record.body, RecordBody::Tombstone(_));
             if record.seq <= mark.seq {
+                if !is_tombstone && self.foreign.contains(&(stream, record.seq)) {
+                    positions.push(record.seq);
+                }
                 continue;
             }
             news.push(News {
@@ -140,11 +183,16 @@ impl Cloud {
                 first: first(&record),
                 seq: record.seq,
                 epoch: record.epoch,
-                is_tombstone: matches!(record.body, RecordBody::Tombstone(_)),
+                is_tombstone,
             });
             *mark = Mark { seq: record.seq, epoch: record.epoch };
         }
-        Down::Receipt(Receipt { stream, seq: mark.seq })
+        let seq = mark.seq;
+        if positions.is_empty() {
+            Down::Receipt(Receipt { stream, seq })
+        } else {
+            Down::Conflicts(Conflicts { stream, seq, positions })
+        }
     }
 
     fn chunk(&self, request: ChunkRequest) -> Down {

@@ -10,6 +10,7 @@
 //! - At the end of a process without a power cut everything written stays, as in a page cache.
 //! - After a failed sync what waited is kept or lost by the seed, and reads see what is left: the
 //!   system has marked the pages clean, and the store drops them from the cache.
+//! - A disk that is read-only refuses every change; a sync fails as above.
 //! - Handles of an ended process do nothing any more.
 
 use std::collections::BTreeMap;
@@ -49,6 +50,10 @@ pub struct DiskCounts {
     pub torn: u64,
     /// Syncs done.
     pub syncs: u64,
+    /// Operations refused because the disk was read-only.
+    pub sealed: u64,
+    /// Bytes of all files, at most.
+    pub most_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -72,6 +77,8 @@ struct State {
     capacity: u64,
     /// Bytes that something else on the disk takes.
     taken: u64,
+    /// It is read-only.
+    is_sealed: bool,
     faults: DiskFaults,
     counts: DiskCounts,
     rng: Rng,
@@ -95,6 +102,7 @@ impl SimDisk {
             dead: false,
             capacity,
             taken: 0,
+            is_sealed: false,
             faults: DiskFaults::default(),
             counts: DiskCounts::default(),
             rng,
@@ -124,6 +132,11 @@ impl SimDisk {
     /// Something else takes so many bytes of the disk.
     pub fn take(&self, bytes: u64) {
         self.state().taken = bytes;
+    }
+
+    /// From now on it is read-only, or no longer.
+    pub fn seal(&self, is_sealed: bool) {
+        self.state().is_sealed = is_sealed;
     }
 
     /// Bytes of all files.
@@ -225,6 +238,20 @@ impl State {
         }
     }
 
+    /// Every operation that changes something passes here first.
+    fn change(&mut self, life: u64) -> io::Result<()> {
+        self.operation(life)?;
+        self.unsealed()
+    }
+
+    fn unsealed(&mut self) -> io::Result<()> {
+        if self.is_sealed {
+            self.counts.sealed += 1;
+            return Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        }
+        Ok(())
+    }
+
     fn name_op(&mut self, op: NameOp) {
         apply(&mut self.names, &op);
         self.name_ops.push(op);
@@ -233,9 +260,13 @@ impl State {
     /// Refuses to grow a file beyond the disk.
     fn room(&mut self, file: usize, len: u64) -> io::Result<()> {
         let grows = len.saturating_sub(self.files[file].len());
-        if grows > 0 && self.used() + self.taken + grows > self.capacity {
-            self.counts.full += 1;
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        if grows > 0 {
+            let used = self.used() + grows;
+            if used + self.taken > self.capacity {
+                self.counts.full += 1;
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+            self.counts.most_bytes = self.counts.most_bytes.max(used);
         }
         Ok(())
     }
@@ -264,7 +295,7 @@ impl Disk for Mounted {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.disk.state();
-        state.operation(self.life)?;
+        state.change(self.life)?;
         let file = state.files.len();
         state.files.push(File::default());
         state.name_op(NameOp::Put(name.to_owned(), file));
@@ -274,21 +305,21 @@ impl Disk for Mounted {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operation(self.life)?;
+        state.change(self.life)?;
         state.name_op(NameOp::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operation(self.life)?;
+        state.change(self.life)?;
         state.name_op(NameOp::Remove(name.to_owned()));
         Ok(())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operation(self.life)?;
+        state.change(self.life)?;
         state.name_ops.clear();
         state.durable_names = state.names.clone();
         Ok(())
@@ -327,6 +358,7 @@ impl DiskFile for Handle {
             return Err(eio());
         }
         let dies = state.operation(self.life).is_err();
+        state.unsealed()?;
         state.room(self.file, offset + data.len() as u64)?;
         let fails = state.faults.write_fails;
         if !dies && !state.rng.chance(fails) {
@@ -342,7 +374,7 @@ impl DiskFile for Handle {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operation(self.life)?;
+        state.change(self.life)?;
         state.room(self.file, len)?;
         state.files[self.file].set_len(len);
         Ok(())
@@ -352,8 +384,8 @@ impl DiskFile for Handle {
         let mut state = self.disk.state();
         state.operation(self.life)?;
         let fails = state.faults.sync_fails;
-        let State { files, rng, counts, .. } = &mut *state;
-        if rng.chance(fails) {
+        let State { files, rng, counts, is_sealed, .. } = &mut *state;
+        if *is_sealed || rng.chance(fails) {
             counts.syncs_failed += 1;
             files[self.file].fail_sync(rng, counts);
             return Err(eio());

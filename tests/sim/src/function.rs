@@ -22,6 +22,8 @@ use crate::payload::{self, MARK, MessageNo, Wish};
 pub const CHAIN: &str = "chain";
 /// Series of the records.
 pub const SERIES: &str = "seen";
+/// Series of the urgent ones.
+pub const ALARMS: &str = "alarms";
 
 /// State of a lane: how many messages, and a number over all of them in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,11 +161,15 @@ impl Script {
             Wish::Trap(times) if attempt.number <= u32::from(times) => {
                 fault(FaultKind::Trap, format!("trapped at {no}"))
             }
-            Wish::Work | Wish::Retry(_) | Wish::Trap(_) | Wish::Linger => self.work(no, attempt),
+            Wish::Spin => fault(FaultKind::Timeout, format!("no end at {no}")),
+            Wish::Urgent => self.work(no, attempt, ALARMS),
+            Wish::Work | Wish::Retry(_) | Wish::Trap(_) | Wish::Linger | Wish::Kill => {
+                self.work(no, attempt, SERIES)
+            }
         }
     }
 
-    fn work(&self, no: MessageNo, attempt: &Attempt) -> Outcome {
+    fn work(&self, no: MessageNo, attempt: &Attempt, series: &str) -> Outcome {
         let state = match self.next_state(no, attempt) {
             Ok(state) => state,
             Err(error) => return fault(FaultKind::Host, error.to_string()),
@@ -183,7 +189,7 @@ impl Script {
             publishes: publishes.collect(),
             state,
             records: vec![Record {
-                name: SERIES.to_owned(),
+                name: series.to_owned(),
                 payload: payload.clone(),
                 content_type: String::new(),
             }],

@@ -7,6 +7,7 @@ use edge_agent::runtime::Invocation;
 use edge_broker::broker::ConnId;
 
 use crate::payload::MessageNo;
+use crate::timeline::Deed;
 
 /// Something to happen. What belongs to one life of the gateway, or to one connection, carries its
 /// number and is void in the next.
@@ -59,8 +60,10 @@ pub enum Event {
     Fault(Fault),
     /// From now on the disk fails now and then.
     Faulty,
-    /// The disk has room again.
-    Freed,
+    /// Something is done to the world, once.
+    Deed(Deed),
+    /// So is what stands at this index of the plan's timeline, once or again and again.
+    Entry(usize),
     /// From now on nothing goes wrong.
     Quiet,
     /// Has everything come to rest?
@@ -78,7 +81,7 @@ pub enum Fault {
     Power,
     /// The process or the power ends within a disk operation soon.
     Dies,
-    /// The disk fills up.
+    /// The disk fills up, or is read-only.
     Full,
     /// The wall clock jumps.
     Clock,

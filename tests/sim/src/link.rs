@@ -8,6 +8,7 @@ use edge_agent::uplink::session::{Effect, Input, Session};
 use edge_agent::uplink::{Heard, Outbox, RUN_BYTES_MAX, Say, convert};
 use edge_core::time::Millis;
 use sync_protocol::id::Digest;
+use sync_protocol::record::Phase;
 use sync_protocol::wire::{Down, Hello, Message, Records, StateReport, StreamPosition, Up};
 
 use crate::time::MILLI;
@@ -81,6 +82,12 @@ impl SimLink {
     #[must_use]
     pub fn take_gives_up(&mut self) -> bool {
         std::mem::take(&mut self.gives_up)
+    }
+
+    /// How far the gateway is with what it told of last.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        self.state.apps.first().map(|app| app.phase)
     }
 
     /// The connection is there.

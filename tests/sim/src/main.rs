@@ -7,17 +7,37 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use simulator::campaign::{Summary, run_range};
+use simulator::plan::Plan;
 use simulator::run::{self, Report};
+use simulator::scenario::{self, Played, Scenario};
 use simulator::{known, ledger};
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
+const EXAMPLES: &str = "\
+The gateway's own loop and store on a simulated disk, network and cloud, in virtual time: power cuts,
+torn writes, failed syncs, full disks, kills, broken connections, bad revisions, restored clouds. One
+seed decides everything; oracles judge what must always hold. A seed that fails is added to
+tests/sim/failing-seeds.txt, which every test run runs again. A scenario is a file that states what
+happens when, and what the run must come to: tests/sim/scenarios.
+
+Examples:
+  cargo xtask sim                                    200 seeds
+  cargo xtask sim --seeds 1 --seed 77                one seed again
+  cargo xtask sim --minutes 30 --ledger              goes on where the ledger of this core ends
+  cargo xtask sim --scenario all                     every scenario
+  cargo xtask sim --scenario boot-at-1970 --trace    every event of one
+";
+
 /// Simulates gateways: the same seed is the same run.
 #[derive(Parser)]
-#[command(name = "cargo xtask sim")]
+#[command(name = "cargo xtask sim", after_help = EXAMPLES)]
 struct Args {
-    /// How many seeds, at most [default: 200; with --minutes as many as fit].
+    /// Play a scenario of tests/sim/scenarios, or `all`.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["minutes", "ledger", "json"])]
+    scenario: Option<String>,
+    /// How many seeds, at most [default: 200; with --minutes as many as fit; as the scenario says].
     #[arg(long)]
     seeds: Option<u64>,
     /// The first seed [default: 1; with --ledger behind the last one of this core].
@@ -35,8 +55,8 @@ struct Args {
     /// Print one line of JSON instead of words.
     #[arg(long)]
     json: bool,
-    /// Print every event of --seed.
-    #[arg(long, requires = "seed", conflicts_with_all = ["seeds", "minutes", "ledger", "json"])]
+    /// Print every event of --seed, or of the scenario with it [default: 1].
+    #[arg(long, conflicts_with_all = ["seeds", "minutes", "ledger", "json"])]
     trace: bool,
     /// Plant a bug (needs a build with the feature `plant`); nothing is noted in files.
     #[arg(long, default_value = "")]
@@ -44,7 +64,12 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run_seeds(&Args::parse()) {
+    let args = Args::parse();
+    let held = match &args.scenario {
+        Some(name) => play(&args, name),
+        None => run_seeds(&args),
+    };
+    match held {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -61,8 +86,9 @@ fn root() -> PathBuf {
 
 /// Whether all seeds passed.
 fn run_seeds(args: &Args) -> Result<bool> {
-    if let Some(seed) = args.seed.filter(|_| args.trace) {
-        let report = run::trace(seed, &args.plant);
+    if args.trace {
+        let seed = args.seed.context("--trace needs --seed or --scenario")?;
+        let report = run::trace(Plan::new(seed), &args.plant);
         eprint!("{}", describe(&report));
         return Ok(report.failure.is_none());
     }
@@ -101,6 +127,54 @@ fn run_seeds(args: &Args) -> Result<bool> {
     }
     tell(args, &summary, &core, dirty, begun.elapsed());
     Ok(summary.failures.is_empty())
+}
+
+/// Plays scenarios. Whether all of them held.
+fn play(args: &Args, name: &str) -> Result<bool> {
+    let mut scenarios = Scenario::read_all(&scenario::folder()).map_err(anyhow::Error::msg)?;
+    if name != "all" {
+        let names: Vec<String> = scenarios.iter().map(|one| one.name.clone()).collect();
+        scenarios.retain(|one| one.name == name);
+        let known = names.join(", ");
+        anyhow::ensure!(!scenarios.is_empty(), "no scenario {name:?}; there are: all, {known}");
+    }
+    let from = args.seed.unwrap_or(1);
+    let begun = Instant::now();
+    let played = if args.trace {
+        let trace = |(n, one): (usize, &Scenario)| {
+            println!("{}", one.name);
+            let report = run::trace(one.plan(from), &args.plant);
+            Played { scenario: n, problems: one.problems(&report), report }
+        };
+        scenarios.iter().enumerate().map(trace).collect()
+    } else {
+        scenario::play(&scenarios, from, args.seeds, args.threads, &args.plant)
+    };
+    let mut hours = 0.0;
+    for one in &played {
+        hours += one.report.virtual_us as f64 / 3.6e9;
+        tell_played(&scenarios[one.scenario], &one.report, &one.problems);
+    }
+    let broken = played.iter().filter(|one| !one.problems.is_empty()).count();
+    println!(
+        "{} runs, {hours:.0} simulated hours in {:.1} s, {broken} failures",
+        played.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(broken == 0)
+}
+
+/// One run of a scenario: the figures that it is held to, and what is wrong.
+fn tell_played(scenario: &Scenario, report: &Report, problems: &[String]) {
+    let figures = report.figures.iter().filter(|(name, _)| scenario.holds.contains_key(**name));
+    let figures: Vec<String> = figures.map(|(name, value)| format!("{name} {value}")).collect();
+    println!("{} seed {}: {}", scenario.name, report.seed, figures.join(", "));
+    for problem in problems {
+        println!("  FAILS {problem}");
+    }
+    if let Some(failure) = &report.failure {
+        failure.recent.iter().for_each(|line| println!("    {line}"));
+    }
 }
 
 fn note(args: &Args, summary: &Summary, path: &Path, core: &str, dirty: bool) -> Result<()> {

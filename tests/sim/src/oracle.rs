@@ -26,6 +26,7 @@ mod a6;
 mod a7;
 mod a8;
 mod a9;
+mod moved;
 mod routing;
 mod rows;
 

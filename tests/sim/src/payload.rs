@@ -1,6 +1,7 @@
 //! What simulated devices publish: a mark, an id, and what the function is to do with it.
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 pub use crate::disk::MARK;
 
@@ -8,7 +9,8 @@ pub use crate::disk::MARK;
 pub type MessageNo = u64;
 
 /// What a message makes its function do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Wish {
     /// Work.
     Work,
@@ -20,6 +22,12 @@ pub enum Wish {
     Trap(u8),
     /// Run for almost as long as it may, then work.
     Linger,
+    /// Work, and record it as urgent.
+    Urgent,
+    /// Never come to an end: it is stopped at its time limit.
+    Spin,
+    /// End the whole process, whenever it is tried.
+    Kill,
 }
 
 impl Wish {
@@ -30,6 +38,9 @@ impl Wish {
             Self::Reject => [2, 0],
             Self::Trap(times) => [3, times],
             Self::Linger => [4, 0],
+            Self::Urgent => [5, 0],
+            Self::Spin => [6, 0],
+            Self::Kill => [7, 0],
         }
     }
 
@@ -40,6 +51,9 @@ impl Wish {
             2 => Self::Reject,
             3 => Self::Trap(bytes[1]),
             4 => Self::Linger,
+            5 => Self::Urgent,
+            6 => Self::Spin,
+            7 => Self::Kill,
             _ => return None,
         })
     }

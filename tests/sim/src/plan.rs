@@ -1,28 +1,28 @@
-//! What a seed makes of a simulation: its shape and how often what goes wrong. Bounds are small, so
-//! that they are met.
+//! What a simulation is: its cast, its bounds, and what goes wrong when or how often. A seed draws
+//! one; a scenario's file ([`crate::scenario`]) states one.
+
+use serde::Deserialize;
+use sync_protocol::manifest::Series;
 
 use crate::disk::DiskFaults;
+use crate::payload::Wish;
 use crate::rng::Rng;
 use crate::time::SECOND;
+use crate::timeline::Entry;
 
-/// Jobs in the queue.
-pub const QUEUE_JOBS_MAX: u32 = 48;
 /// Attempts in work at once.
 pub const WORKERS: u16 = 8;
-/// Live bytes of the outbox: the least that a configuration may say.
-pub const OUTBOX_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a journal segment.
 pub const SEGMENT_BYTES: u32 = 64 << 10;
 /// Segments of the journal.
 pub const SEGMENTS: u16 = 4;
-/// Size of the disk.
-pub const DISK_BYTES: u64 = 24 << 20;
 /// Bytes kept back for deletes.
 pub const BALLAST_BYTES: u64 = 256 << 10;
 
 /// How long nothing goes wrong at first, so that a revision proves itself.
 pub const WARM_UP_US: u64 = 70 * SECOND;
-/// Virtual time within which everything must come to rest after the last fault.
+/// Virtual time within which everything must come to rest after the last fault, unless a plan says
+/// otherwise.
 pub const REST_US_MAX: u64 = 20 * 60 * SECOND;
 
 /// A simulation.
@@ -30,12 +30,16 @@ pub const REST_US_MAX: u64 = 20 * 60 * SECOND;
 pub struct Plan {
     /// Its seed.
     pub seed: u64,
-    /// Devices.
-    pub devices: usize,
+    /// Sizes of the gateway.
+    pub bounds: Bounds,
+    /// Policy of what functions record, unless it is urgent.
+    pub series: Series,
+    /// Devices, by what they do.
+    pub groups: Vec<Group>,
     /// How long things go wrong.
     pub faults_us: u64,
-    /// Mean time between two publishes of a device, in microseconds.
-    pub publish_us: u64,
+    /// Within which everything must come to rest after that.
+    pub rest_us_max: u64,
     /// Ratios, per million events of their kind.
     pub ratios: Ratios,
     /// What the disk does.
@@ -44,10 +48,65 @@ pub struct Plan {
     pub every: Every,
     /// Slowest device.
     pub slow_us: u64,
+    /// What happens at its time.
+    pub timeline: Vec<Entry>,
+    /// The wall clock shows 1970 whenever the machine starts.
+    pub boots_at_1970: bool,
+    /// The link breaks at each new phase of a deployment that the gateway tells, once for each.
+    pub cuts_at_phases: bool,
+}
+
+/// Sizes of the gateway. They are small, so that they are met.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Size of the disk.
+    pub disk_bytes: u64,
+    /// Live bytes of the outbox.
+    pub outbox_bytes_max: u64,
+    /// Jobs in the queue.
+    pub queue_jobs_max: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        // The outbox is the least that a configuration may say.
+        Self { disk_bytes: 24 << 20, outbox_bytes_max: 64 << 10, queue_jobs_max: 48 }
+    }
+}
+
+/// Devices that do the same.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// How many.
+    pub devices: usize,
+    /// Mean time between two publishes of one of them, in microseconds.
+    pub publish_us: u64,
+    /// Where they publish.
+    pub topics: Topics,
+    /// What they ask of the function; `None`: by the plan's ratios.
+    pub wish: Option<Wish>,
+    /// When they begin to publish.
+    pub from_us: u64,
+    /// When they cease to.
+    pub until_us: u64,
+}
+
+/// Which function hears of a message first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topics {
+    /// Mostly `count`, now and then `note`.
+    #[default]
+    Mixed,
+    /// `count`: state of a device, publishes, held at a full queue.
+    Count,
+    /// `note`: no state, sheds at a full queue.
+    Note,
 }
 
 /// Per million.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Ratios {
     /// Of messages: their function asks for another attempt.
     pub retry: u32,
@@ -78,7 +137,7 @@ pub struct Every {
     pub power_us: u64,
     /// The process or the power ends within a disk operation.
     pub dies_us: u64,
-    /// The disk fills up for a while.
+    /// The disk fills up or is read-only, for a while.
     pub full_us: u64,
     /// The wall clock jumps.
     pub clock_us: u64,
@@ -88,6 +147,19 @@ pub struct Every {
     pub restore_us: u64,
     /// A graceful stop and start.
     pub stop_us: u64,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            devices: 1,
+            publish_us: SECOND,
+            topics: Topics::Mixed,
+            wish: None,
+            from_us: 0,
+            until_us: u64::MAX,
+        }
+    }
 }
 
 impl Plan {
@@ -127,15 +199,41 @@ impl Plan {
             sync_fails: ratio(some(&mut rng, 500, 10_000)),
             write_fails: ratio(some(&mut rng, 200, 4_000)),
         };
+        let devices = usize::try_from(rng.within(1, 4)).unwrap_or(1);
+        let faults_us = rng.within(60, 180) * SECOND;
+        let publish_us = rng.within(100_000, 2 * SECOND);
         Self {
-            seed,
-            devices: usize::try_from(rng.within(1, 4)).unwrap_or(1),
-            faults_us: rng.within(60, 180) * SECOND,
-            publish_us: rng.within(100_000, 2 * SECOND),
             ratios,
             disk,
             every,
             slow_us: some(&mut rng, SECOND, 20 * SECOND),
+            groups: vec![Group { devices, publish_us, ..Group::default() }],
+            ..Self::calm(seed, faults_us)
         }
+    }
+
+    /// A plan without devices in which nothing goes wrong.
+    #[must_use]
+    pub fn calm(seed: u64, faults_us: u64) -> Self {
+        Self {
+            seed,
+            bounds: Bounds::default(),
+            series: Series::default(),
+            groups: Vec::new(),
+            faults_us,
+            rest_us_max: REST_US_MAX,
+            ratios: Ratios::default(),
+            disk: DiskFaults::default(),
+            every: Every::default(),
+            slow_us: 0,
+            timeline: Vec::new(),
+            boots_at_1970: false,
+            cuts_at_phases: false,
+        }
+    }
+
+    /// The group of each device, in the devices' order.
+    pub fn cast(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().flat_map(|group| std::iter::repeat_n(group, group.devices))
     }
 }

@@ -7,7 +7,7 @@
 //!    everything comes to rest, and the oracles judge the end.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::BytesMut;
@@ -19,6 +19,7 @@ use edge_broker::broker::ConnId;
 use edge_broker::codec::Decoder;
 use edge_core::id::AttemptId;
 use sync_protocol::id::Digest;
+use sync_protocol::record::Phase;
 
 use crate::app::{self, Kind};
 use crate::book::{Book, Failure, Hash};
@@ -28,12 +29,13 @@ use crate::disk::{DiskCounts, SimDisk};
 use crate::heap::{Event, Fault, Heap};
 use crate::link::SimLink;
 use crate::network::SimNetwork;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Group, Plan};
 use crate::rng::Rng;
 use crate::seen::Seen;
 use crate::time::{MILLI, SECOND, Time};
 use crate::world::SimWorld;
 
+mod deeds;
 mod devices;
 mod faults;
 mod gateway;
@@ -58,6 +60,8 @@ pub struct Report {
     pub events: u64,
     /// Faults that were injected, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// What it came to, by the names of [`crate::figures::NAMES`].
+    pub figures: BTreeMap<&'static str, u64>,
     /// What is wrong, if anything is.
     pub failure: Option<Failure>,
 }
@@ -92,6 +96,10 @@ struct Sim {
     cloud: Cloud,
     link: Option<SimLink>,
     link_conn: Option<u64>,
+    /// There is none to be had.
+    is_link_down: bool,
+    /// Generations and phases at which the link was cut.
+    cut_at: BTreeSet<(u64, Phase)>,
     next_link_conn: u64,
     next_no: u64,
     is_quiet: bool,
@@ -125,19 +133,22 @@ pub fn run(seed: u64) -> Report {
 /// Where a bug is named and the feature `plant` is not built in.
 #[must_use]
 pub fn run_with(seed: u64, bug: &str) -> Report {
-    finish(Sim::new(Plan::new(seed), bug))
+    run_plan(Plan::new(seed), bug)
 }
 
-/// Simulates a plan that was made by hand.
+/// Simulates a plan, with a planted bug or none.
+///
+/// # Panics
+/// As [`run_with`].
 #[must_use]
-pub fn run_plan(plan: Plan) -> Report {
-    finish(Sim::new(plan, ""))
+pub fn run_plan(plan: Plan, bug: &str) -> Report {
+    finish(Sim::new(plan, bug))
 }
 
-/// Simulates a seed and prints every event.
+/// Simulates a plan and prints every event.
 #[must_use]
-pub fn trace(seed: u64, bug: &str) -> Report {
-    let mut sim = Sim::new(Plan::new(seed), bug);
+pub fn trace(plan: Plan, bug: &str) -> Report {
+    let mut sim = Sim::new(plan, bug);
     sim.book.print();
     finish(sim)
 }
@@ -167,13 +178,13 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("no message").to_owned()
 }
 
-fn settings(devices: usize) -> Settings {
+fn settings(plan: &Plan) -> Settings {
     let mut text = format!(
         "name = \"simulated\"\n[limits]\nqueue_jobs = {}\noutbox = \"{} KiB\"\n",
-        plan::QUEUE_JOBS_MAX,
-        plan::OUTBOX_BYTES_MAX >> 10
+        plan.bounds.queue_jobs_max,
+        plan.bounds.outbox_bytes_max >> 10
     );
-    for n in 0..devices {
+    for n in 0..plan.cast().count() {
         let name = format!("d{n}");
         let hash = Digest::of(token(&name).as_bytes());
         text.push_str(&format!(
@@ -189,9 +200,10 @@ impl Sim {
     fn new(plan: Plan, bug: &str) -> Self {
         let mut rng = Rng::new(plan.seed ^ 0xface);
         let time = Time::new(rng.fork());
-        let disk = SimDisk::new(plan::DISK_BYTES, rng.fork());
+        let disk = SimDisk::new(plan.bounds.disk_bytes, rng.fork());
         let network = SimNetwork::default();
-        let world = SimWorld::new(time.clone(), disk.clone(), network.clone(), rng.fork());
+        let clocks = time.clone();
+        let world = SimWorld::new(plan.bounds, clocks, disk.clone(), network.clone(), rng.fork());
         let mut sim = Self {
             process: new_process(&plan, bug),
             rng,
@@ -216,6 +228,8 @@ impl Sim {
             cloud: Cloud::default(),
             link: None,
             link_conn: None,
+            is_link_down: false,
+            cut_at: BTreeSet::new(),
             next_link_conn: 0,
             next_no: 0,
             is_quiet: false,
@@ -226,19 +240,23 @@ impl Sim {
             publishes: BTreeMap::new(),
             plan,
         };
+        sim.cloud.apps.series = sim.plan.series;
         sim.desire(Kind::Good);
         sim.begin();
         sim
     }
 
     fn begin(&mut self) {
+        self.begin_timeline();
         self.heap.put(0, Event::Open);
-        for n in 0..self.plan.devices {
-            let slot = self.new_device(n);
+        let cast: Vec<Group> = self.plan.cast().cloned().collect();
+        for (n, group) in cast.into_iter().enumerate() {
+            let from = group.from_us;
+            let slot = self.new_device(n, group);
             self.devices.push(slot);
             let at = self.rng.within(SECOND, 3 * SECOND);
             self.heap.put(at, Event::Connect(n));
-            self.heap.put(at + 5 * SECOND, Event::Publish(n));
+            self.heap.put((at + 5 * SECOND).max(from), Event::Publish(n));
         }
         self.schedule_faults();
         self.heap.put(SECOND, Event::Checkpoint);
@@ -307,11 +325,14 @@ impl Sim {
             Event::LinkDown(conn, bytes) => self.link_down(conn, &bytes),
             Event::Checkpoint => {
                 self.world.checkpoint();
-                let at = self.time.now() + self.rng.within(SECOND, CHECKPOINT_US_MAX);
+                // Long plans are quiet ones: they need no look every few seconds.
+                let most = CHECKPOINT_US_MAX.max(self.plan.faults_us / 10_000);
+                let at = self.time.now() + self.rng.within(SECOND, most);
                 self.heap.put(at, Event::Checkpoint);
             }
             Event::Fault(fault) => self.fault(fault),
-            Event::Freed => self.disk.take(0),
+            Event::Deed(deed) => self.deed(deed),
+            Event::Entry(n) => self.entry(n),
             Event::Faulty => self.disk.set_faults(self.plan.disk),
             Event::Quiet => self.quiet(),
             Event::Look => self.look(),
@@ -342,24 +363,30 @@ impl Sim {
     }
 
     fn report(&self) -> Report {
-        let DiskCounts { syncs_failed, short_writes, full, lost, torn, .. } = self.disk.counts();
+        let disk = self.disk.counts();
+        let DiskCounts { syncs_failed, short_writes, full, lost, torn, sealed, .. } = disk;
         let mut faults = self.counts.clone();
         for (what, count) in [
             ("sync-failed", syncs_failed),
             ("write-cut-short", short_writes),
             ("disk-full", full),
+            ("disk-read-only", sealed),
             ("write-lost", lost),
             ("write-torn", torn),
         ] {
             faults.insert(what, count);
         }
         let (hash, events) = self.book.sum();
+        let mut more = faults.clone();
+        more.insert("disk-bytes-max", disk.most_bytes);
+        more.insert("rests-ms", self.time.now().saturating_sub(self.quiet_at) / MILLI);
         Report {
             seed: self.plan.seed,
             virtual_us: self.time.now(),
             hash,
             events,
             faults,
+            figures: self.book.figures().all(&more),
             failure: self.book.failure().cloned(),
         }
     }
@@ -367,7 +394,7 @@ impl Sim {
 
 fn new_process(plan: &Plan, bug: &str) -> Process {
     #[cfg_attr(not(feature = "plant"), expect(unused_mut, reason = "only a planted one changes"))]
-    let mut process = Process::new(settings(plan.devices), app::authors());
+    let mut process = Process::new(settings(plan), app::authors());
     #[cfg(feature = "plant")]
     process.plant(bug);
     #[cfg(not(feature = "plant"))]

@@ -8,6 +8,7 @@ use edge_core::status::Status;
 
 use crate::oracle::Rows;
 use crate::payload::MessageNo;
+use crate::plan::Bounds;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -86,6 +87,22 @@ pub enum Seen<'a> {
         /// It stands for records that were dropped.
         is_tombstone: bool,
     },
+    /// The control plane stored records of another machine with this one's identity.
+    Cloned {
+        /// Stream.
+        stream: u8,
+        /// First position.
+        first: u64,
+        /// Last position.
+        seq: u64,
+    },
+    /// The link to the control plane is there, or no longer.
+    Link {
+        /// Which.
+        is_up: bool,
+    },
+    /// The disk works again, or no longer.
+    Disk(DiskState),
     /// A turn of the loop is over.
     Turned {
         /// The core, counted.
@@ -94,6 +111,8 @@ pub enum Seen<'a> {
         broker: &'a broker::Status,
         /// Its bounds.
         limits: &'a broker::Limits,
+        /// What the gateway was told to keep to.
+        bounds: &'a Bounds,
         /// Turns in a row that nothing from outside began.
         idle_turns: u32,
         /// Calls over the seams in this turn.
@@ -101,6 +120,17 @@ pub enum Seen<'a> {
     },
     /// Faults are over and everybody was given the time to come to rest.
     Rest(&'a Rest),
+}
+
+/// What a disk takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskState {
+    /// Everything.
+    Good,
+    /// Little more.
+    Full,
+    /// Nothing.
+    ReadOnly,
 }
 
 /// A publish of a device.

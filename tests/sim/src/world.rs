@@ -30,7 +30,7 @@ use crate::disk::SimDisk;
 use crate::function::Scripts;
 use crate::network::SimNetwork;
 use crate::oracle::Rows;
-use crate::plan;
+use crate::plan::{self, Bounds};
 use crate::rng::Rng;
 use crate::time::Time;
 
@@ -68,6 +68,7 @@ pub struct Life {
 /// The world; clones are the same one.
 #[derive(Clone)]
 pub struct SimWorld {
+    bounds: Bounds,
     time: Time,
     rng: Rc<RefCell<Rng>>,
     disk: SimDisk,
@@ -81,8 +82,9 @@ pub struct SimWorld {
 impl SimWorld {
     /// A world around these.
     #[must_use]
-    pub fn new(time: Time, disk: SimDisk, network: SimNetwork, rng: Rng) -> Self {
+    pub fn new(bounds: Bounds, time: Time, disk: SimDisk, network: SimNetwork, rng: Rng) -> Self {
         Self {
+            bounds,
             time,
             rng: Rc::new(RefCell::new(rng)),
             disk,
@@ -190,7 +192,7 @@ impl World for SimWorld {
     }
 
     fn disk_bytes(&self) -> Option<u64> {
-        Some(plan::DISK_BYTES)
+        Some(self.bounds.disk_bytes)
     }
 
     fn committer(

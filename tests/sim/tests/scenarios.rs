@@ -1,25 +1,33 @@
-//! Goal: what a seed meets rarely holds as well.
-//! Method: plans made by hand, with one kind of fault again and again.
+//! Goal: what users of other runtimes complain about does not happen here, and what a seed meets
+//! rarely holds as well.
+//! Method: scenarios stated as files, each with several seeds (`tests/sim/scenarios`).
 
-use simulator::disk::DiskFaults;
-use simulator::plan::{Every, Plan, Ratios};
-use simulator::run;
-use simulator::time::SECOND;
+use simulator::scenario::{Scenario, folder, play};
 
-/// A process that dies during an attempt, again during the same one, and tells of the dead letter at
-/// its next start, while the link may be up before the first batch is durable.
 #[test]
-fn what_a_start_tells_the_cloud_is_sent_though_the_link_is_faster_than_the_disk() {
-    for seed in 1..=30 {
-        let plan = Plan {
-            faults_us: 120 * SECOND,
-            publish_us: SECOND,
-            ratios: Ratios { linger: 600_000, ..Ratios::default() },
-            disk: DiskFaults::default(),
-            every: Every { kill_us: 4 * SECOND, ..Every::default() },
-            ..Plan::new(seed)
-        };
-        let report = run::run_plan(plan);
-        assert_eq!(report.failure, None, "seed {seed}");
+fn every_scenario_holds() {
+    let scenarios = Scenario::read_all(&folder()).unwrap();
+    assert!(scenarios.len() >= 12, "{}", scenarios.len());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let played = play(&scenarios, 1, None, threads, "");
+    let broken: Vec<_> = played
+        .iter()
+        .filter(|one| !one.problems.is_empty())
+        .map(|one| (&scenarios[one.scenario].name, one.report.seed, &one.problems))
+        .collect();
+    assert!(broken.is_empty(), "again: `cargo xtask sim --scenario NAME --trace`: {broken:#?}");
+}
+
+#[test]
+fn every_scenario_is_in_the_table_of_complaints() {
+    let page = folder().join("../../../docs/reliability.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for scenario in Scenario::read_all(&folder()).unwrap() {
+        let name = format!("`{}`", scenario.name);
+        let row = page.lines().find(|line| line.starts_with('|') && line.contains(&name));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in docs/reliability.md"));
+        for issue in &scenario.issues {
+            assert!(row.contains(issue.as_str()), "{name}: {issue} is not in its row");
+        }
     }
 }

@@ -20,6 +20,7 @@ fn two_hundred_seeds_hold() {
         "write-torn",
         "sync-failed",
         "disk-full",
+        "disk-read-only",
         "connection-cut",
         "link-cut",
         "repeat",

@@ -91,3 +91,23 @@ fn ids_in_synced_bytes_are_known() {
     file.sync_data().unwrap();
     assert!(disk.has_durable(7) && disk.has_durable(9) && !disk.has_durable(8));
 }
+
+#[test]
+fn a_sealed_disk_takes_nothing_and_gives_back_what_it_has() {
+    let disk = disk();
+    let mounted = disk.mount();
+    let file = mounted.create("a").unwrap();
+    file.write_at(0, b"kept").unwrap();
+    file.sync_data().unwrap();
+    mounted.sync_dir().unwrap();
+    disk.seal(true);
+    assert!(file.write_at(0, b"lost").is_err());
+    assert!(file.set_len(0).is_err());
+    assert!(mounted.create("b").is_err());
+    assert!(mounted.rename("a", "b").is_err());
+    assert!(mounted.remove("a").is_err());
+    assert!(file.sync_data().is_err());
+    assert_eq!(read(&*disk.mount(), "a").unwrap(), b"kept");
+    disk.seal(false);
+    disk.mount().open("a").unwrap().unwrap().write_at(0, b"new!").unwrap();
+}

@@ -11,6 +11,7 @@ use edge_agent::store::{Batch, Op};
 use edge_core::id::{DeviceId, FunctionId, LaneKey};
 use edge_core::op::{CoreOp, RecordBody, StateKey};
 
+use super::moved::Moved;
 use super::rows::Rows;
 use super::{Oracle, hold};
 use crate::function::{CHAIN, Chain};
@@ -22,6 +23,7 @@ type Lane = (FunctionId, LaneKey);
 #[derive(Default)]
 pub(super) struct A11 {
     rows: Rows,
+    moved: Moved,
 }
 
 impl Oracle for A11 {
@@ -30,6 +32,7 @@ impl Oracle for A11 {
     }
 
     fn see(&mut self, seen: &Seen<'_>) -> Result<(), String> {
+        self.moved.see(seen);
         let Seen::Durable(batch) = seen else { return Ok(()) };
         self.batch(batch)
     }
@@ -37,7 +40,7 @@ impl Oracle for A11 {
 
 impl A11 {
     fn batch(&mut self, batch: &Batch) -> Result<(), String> {
-        let mut worked = worked_on(batch);
+        let mut worked = worked_on(batch, &self.moved);
         for op in &batch.ops {
             let Op::Core(op) = op else { continue };
             if let CoreOp::PutState { key, value } = op
@@ -89,10 +92,13 @@ fn steps(from: Chain, numbers: &[MessageNo], to: Chain) -> Option<usize> {
 }
 
 /// Messages that each lane with state worked on, in order.
-fn worked_on(batch: &Batch) -> BTreeMap<Lane, Vec<MessageNo>> {
+fn worked_on(batch: &Batch, moved: &Moved) -> BTreeMap<Lane, Vec<MessageNo>> {
     let mut worked: BTreeMap<Lane, Vec<MessageNo>> = BTreeMap::new();
     for op in &batch.ops {
         let Op::Core(CoreOp::AppendOutbox(record)) = op else { continue };
+        if moved.has(record) {
+            continue;
+        }
         let RecordBody::Telemetry { function, device, payload, .. } = &record.body else {
             continue;
         };

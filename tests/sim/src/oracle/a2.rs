@@ -52,11 +52,11 @@ impl Oracle for A2 {
                 let highest = self.receipted.entry(*stream).or_default();
                 *highest = (*highest).max(*seq);
             }
-            Seen::Stored { stream, first, seq, .. } => {
-                for at in *first..=*seq {
-                    self.owed.remove(&(*stream, at));
-                    self.stored.insert((*stream, at));
-                }
+            Seen::Stored { stream, first, seq, .. } => self.has_stored(*stream, *first, *seq),
+            // Positions that are taken: what stood there here goes again at others, which are owed.
+            Seen::Cloned { stream, first, seq } => {
+                self.has_stored(*stream, *first, *seq);
+                self.receipted.insert(*stream, *seq);
             }
             Seen::Rest(_) => return self.rest(),
             _ => {}
@@ -89,6 +89,13 @@ impl A2 {
             }
         }
         Ok(())
+    }
+
+    fn has_stored(&mut self, stream: u8, first: u64, seq: u64) {
+        for at in first..=seq {
+            self.owed.remove(&(stream, at));
+            self.stored.insert((stream, at));
+        }
     }
 
     fn record(&mut self, record: &OutboxRecord) {

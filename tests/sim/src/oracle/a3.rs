@@ -7,6 +7,7 @@ use edge_agent::store::{Batch, Op};
 use edge_core::id::{BatchSeq, EventId, FunctionId, JobId};
 use edge_core::op::{CoreOp, RecordBody};
 
+use super::moved::Moved;
 use super::rows::Rows;
 use super::{Oracle, hold};
 use crate::payload::{self, MessageNo};
@@ -15,6 +16,7 @@ use crate::seen::{Promise, Seen};
 #[derive(Default)]
 pub(super) struct A3 {
     rows: Rows,
+    moved: Moved,
     last: BatchSeq,
     promises: BTreeMap<MessageNo, Promise>,
     events: BTreeSet<(FunctionId, EventId)>,
@@ -27,6 +29,7 @@ impl Oracle for A3 {
     }
 
     fn see(&mut self, seen: &Seen<'_>) -> Result<(), String> {
+        self.moved.see(seen);
         match seen {
             Seen::Published(sent) => {
                 self.promises.insert(sent.no, sent.promise);
@@ -54,7 +57,7 @@ impl Oracle for A3 {
 
 impl A3 {
     fn batch(&mut self, batch: &Batch) -> Result<(), String> {
-        let parts = Parts::of(batch);
+        let parts = Parts::of(batch, &self.moved);
         for (function, event, no) in &parts.records {
             hold(self.events.insert((function.clone(), *event)), || {
                 format!("{function} has done event {event} twice (message {no})")
@@ -91,7 +94,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(batch: &Batch) -> Self {
+    fn of(batch: &Batch, moved: &Moved) -> Self {
         let mut parts = Self::default();
         for op in &batch.ops {
             let Op::Core(op) = op else { continue };
@@ -102,7 +105,7 @@ impl Parts {
                 }
                 CoreOp::AdmitJob(job) => (&job.function, &job.event.payload),
                 CoreOp::PutDeadLetter(letter) => (&letter.function, &letter.event.payload),
-                CoreOp::AppendOutbox(record) => {
+                CoreOp::AppendOutbox(record) if !moved.has(record) => {
                     let RecordBody::Telemetry { function, event, payload, .. } = &record.body
                     else {
                         continue;

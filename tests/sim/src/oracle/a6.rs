@@ -4,7 +4,7 @@ use edge_broker::broker::{Limits, Status as Broker};
 use edge_core::status::Status as Core;
 
 use super::{Oracle, hold};
-use crate::plan;
+use crate::plan::{self, Bounds};
 use crate::seen::Seen;
 
 /// Jobs that outcomes may cause beyond the queue: an outcome always commits (DESIGN, section 7).
@@ -19,22 +19,22 @@ impl Oracle for A6 {
     }
 
     fn see(&mut self, seen: &Seen<'_>) -> Result<(), String> {
-        let Seen::Turned { core, broker, limits, .. } = seen else { return Ok(()) };
-        core_bounds(core)?;
+        let Seen::Turned { core, broker, limits, bounds, .. } = seen else { return Ok(()) };
+        core_bounds(core, bounds)?;
         broker_bounds(broker, limits)
     }
 }
 
-fn core_bounds(core: &Core) -> Result<(), String> {
+fn core_bounds(core: &Core, bounds: &Bounds) -> Result<(), String> {
     let most = |what: &str, value: u64, most: u64| {
         hold(value <= most, || format!("{what}: {value}, at most {most}"))
     };
-    most("jobs", core.jobs.into(), (plan::QUEUE_JOBS_MAX + EXCESS_JOBS).into())?;
+    most("jobs", core.jobs.into(), (bounds.queue_jobs_max + EXCESS_JOBS).into())?;
     most("attempts in work", core.running.into(), plan::WORKERS.into())?;
     most("dead letters", core.dead_letters.into(), 1_000)?;
     most("devices", core.devices.into(), 1_000)?;
     let bytes = core.outbox.iter().map(|stream| stream.bytes).sum();
-    most("outbox bytes", bytes, plan::OUTBOX_BYTES_MAX)
+    most("outbox bytes", bytes, bounds.outbox_bytes_max)
 }
 
 fn broker_bounds(broker: &Broker, limits: &Limits) -> Result<(), String> {

@@ -17,6 +17,7 @@ use edge_core::time::{Millis, WallTime};
 use super::*;
 use crate::function::{CHAIN, Chain};
 use crate::payload::{self, Wish};
+use crate::plan::Bounds;
 use crate::seen::{Promise, Rest, Sent};
 
 const COUNT: &str = "sim/count";
@@ -173,10 +174,12 @@ fn a4_and_a5_want_the_live_attempt_and_the_order_of_the_lane() {
 #[test]
 fn a6_and_a9_want_their_bounds() {
     let (limits, broker) = (edge_broker::Limits::default(), edge_broker::Status::default());
+    let bounds = Bounds::default();
     let turned = |core, idle_turns, calls| Seen::Turned {
         core,
         broker: &broker,
         limits: &limits,
+        bounds: &bounds,
         idle_turns,
         calls,
     };

@@ -8,6 +8,7 @@ use edge_core::message::QoS;
 use super::{Event, MILLI, Row, SECOND, Seen, Sim};
 use crate::device::{Device, Habits, Noted};
 use crate::payload::{self, MessageNo, Wish};
+use crate::plan::{Group, Topics};
 use crate::seen::{Promise, Sent};
 
 /// Bytes of a large message beyond its head, at most.
@@ -17,6 +18,7 @@ const LARGE_MAX: u64 = 40 << 10;
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) device: Device,
+    group: Group,
     habits: Habits,
     /// How slowly it reads, in microseconds.
     pub(super) slow_us: u64,
@@ -31,7 +33,7 @@ pub(super) struct Published {
 }
 
 impl Sim {
-    pub(super) fn new_device(&mut self, n: usize) -> Slot {
+    pub(super) fn new_device(&mut self, n: usize, group: Group) -> Slot {
         let has_ids = self.rng.chance(600_000);
         let v5 = has_ids || self.rng.chance(500_000);
         let habits = Habits {
@@ -42,7 +44,7 @@ impl Sim {
         };
         let slow_us = if self.rng.chance(250_000) { self.plan.slow_us } else { 0 };
         let boot = self.rng.draw();
-        Slot { device: Device::new(format!("d{n}"), habits, boot), habits, slow_us }
+        Slot { device: Device::new(format!("d{n}"), habits, boot), group, habits, slow_us }
     }
 
     pub(super) fn connect(&mut self, n: usize) {
@@ -109,10 +111,10 @@ impl Sim {
     }
 
     pub(super) fn publish(&mut self, n: usize) {
-        if self.is_quiet {
+        let Group { publish_us: mean, topics, wish, until_us, .. } = self.devices[n].group;
+        if self.is_quiet || self.time.now() >= until_us {
             return;
         }
-        let mean = self.plan.publish_us;
         let at = self.time.now() + self.rng.within(mean / 4, mean * 2);
         self.heap.put(at, Event::Publish(n));
         if !self.devices[n].device.has_room() {
@@ -120,11 +122,16 @@ impl Sim {
         }
         self.next_no += 1;
         let no = self.next_no;
-        let (wish, filler) = self.contents();
+        let (drawn, filler) = self.contents();
+        let wish = wish.unwrap_or(drawn);
         let payload = payload::encode(no, wish, filler);
         let qos =
             if self.rng.chance(100_000) { QoS::AtMostOnce } else { self.devices[n].habits.qos };
-        let kind = if self.rng.chance(200_000) { "note" } else { "in" };
+        let kind = match topics {
+            Topics::Note => "note",
+            Topics::Mixed if self.rng.chance(200_000) => "note",
+            Topics::Mixed | Topics::Count => "in",
+        };
         let slot = &mut self.devices[n];
         let topic = format!("{kind}/{}/{no}", slot.device.name());
         let promise = slot.device.promise(qos);

@@ -1,9 +1,10 @@
-//! What goes wrong, and when that is over.
+//! What goes wrong at random: how often, and what exactly.
+
+use edge_core::id::Digest;
 
 use super::{Event, Fault, Kind, SECOND, Seen, Sim};
-use crate::disk::DiskFaults;
 use crate::plan::{self, Every};
-use edge_core::id::Digest;
+use crate::timeline::Deed;
 
 /// Longest time that the disk is full.
 const FULL_US_MAX: u64 = 15 * SECOND;
@@ -49,71 +50,46 @@ impl Sim {
         }
     }
 
+    /// What a fault of this kind does this time.
     pub(super) fn fault(&mut self, fault: Fault) {
         if self.is_quiet {
             return;
         }
         self.schedule(fault, self.time.now());
-        match fault {
-            Fault::Cut => self.cut(),
-            Fault::Kill => self.end_process(false),
-            Fault::Power => self.end_process(true),
-            Fault::Dies => {
-                self.dies_with_power = self.rng.chance(500_000);
-                let operations = self.rng.below(60);
-                self.disk.die_after(Some(operations));
-                self.count("dies-at-operation");
+        let deed = match fault {
+            Fault::Cut => Deed::CutDevice,
+            Fault::Kill => Deed::Kill,
+            Fault::Power => Deed::CutPower,
+            Fault::Dies => Deed::DieSoon,
+            Fault::Full => {
+                let at = self.time.now() + self.rng.within(SECOND, FULL_US_MAX);
+                self.heap.put(at, Event::Deed(Deed::FreeDisk));
+                if self.rng.chance(300_000) { Deed::SealDisk } else { Deed::FillDisk }
             }
-            Fault::Full => self.fill_disk(),
-            Fault::Clock => self.jump(),
-            Fault::Desire => self.desire_something(),
-            Fault::Restore => {
-                if self.rng.chance(500_000) {
-                    self.count("cloud-restored");
-                    self.cloud.restore();
-                } else {
-                    self.count("cloud-backed-up");
-                    self.cloud.back_up();
-                }
-                self.cut_link();
-            }
-            Fault::Stop => {
-                if self.process.is_open() && !self.stopping {
-                    self.count("graceful-stop");
-                    self.stopping = true;
-                    self.process.stop();
-                }
-            }
+            Fault::Clock => self.some_jump(),
+            Fault::Desire => self.some_wish(),
+            Fault::Restore if self.rng.chance(500_000) => Deed::RestoreCloud,
+            Fault::Restore => Deed::BackUpCloud,
+            Fault::Stop => Deed::Stop,
+        };
+        self.deed(deed);
+    }
+
+    fn some_jump(&mut self) -> Deed {
+        let day_ms = 86_400_000;
+        match self.rng.below(4) {
+            0 => Deed::ClockTo1970,
+            1 => Deed::ClockOffMs(self.rng.within(1, 30 * day_ms).cast_signed()),
+            2 => Deed::ClockOffMs(-self.rng.within(1, 30 * day_ms).cast_signed()),
+            _ if self.rng.chance(500_000) => Deed::ClockRight,
+            _ => Deed::ClockOffMs(0),
         }
     }
 
-    fn fill_disk(&mut self) {
-        self.count("disk-filled");
-        let left = self.rng.below(256 << 10);
-        let taken = plan::DISK_BYTES.saturating_sub(self.disk.used() + left);
-        self.disk.take(taken);
-        let at = self.time.now() + self.rng.within(SECOND, FULL_US_MAX);
-        self.heap.put(at, Event::Freed);
-    }
-
-    fn jump(&mut self) {
-        self.count("clock-jump");
-        let day_ms = 86_400_000;
-        let offset_ms = match self.rng.below(4) {
-            0 => self.time.to_1970_ms(),
-            1 => self.rng.within(1, 30 * day_ms).cast_signed(),
-            2 => -self.rng.within(1, 30 * day_ms).cast_signed(),
-            _ => 0,
-        };
-        let disciplined = offset_ms == 0 && self.rng.chance(500_000);
-        self.time.set_wall(offset_ms, disciplined);
-    }
-
-    fn desire_something(&mut self) {
+    fn some_wish(&mut self) -> Deed {
         let kinds =
             [Kind::Good, Kind::Good, Kind::NewState, Kind::Broken, Kind::Unusable, Kind::Forged];
-        let kind = kinds[self.rng.index(kinds.len())];
-        self.desire(kind);
+        Deed::Desire(kinds[self.rng.index(kinds.len())])
     }
 
     /// The control plane states a new revision.
@@ -125,20 +101,5 @@ impl Sim {
         self.see(&Seen::Built { revision: Digest(revision.0), is_signed });
         let desired = self.cloud.desired();
         self.cloud_says(&desired);
-    }
-
-    /// Faults are over: the last wish of the control plane is a good one.
-    pub(super) fn quiet(&mut self) {
-        self.is_quiet = true;
-        self.disk.set_faults(DiskFaults::default());
-        self.disk.die_after(None);
-        self.disk.take(0);
-        self.time.set_wall(0, true);
-        for slot in &mut self.devices {
-            slot.slow_us = 0;
-        }
-        self.book.note(self.time.now(), "quiet");
-        self.desire(Kind::Good);
-        self.heap.put(self.time.now() + 10 * SECOND, Event::Look);
     }
 }

@@ -10,8 +10,10 @@ use super::{Event, MILLI, Row, SECOND, Seen, Sim, SimLink, new_process};
 use crate::network::Out;
 use crate::payload::{self, Wish};
 
-/// Longest time a lingering function takes: just below its limit of 3 s.
+/// Longest time a lingering function takes: just below its limit.
 const LINGER_US: u64 = 2_900 * MILLI;
+/// A function that comes to no end is stopped then.
+const LIMIT_US: u64 = 3_000 * MILLI;
 
 impl Sim {
     /// The loop takes what has come.
@@ -31,8 +33,8 @@ impl Sim {
         }
         if let (Some(core), Some((broker, limits))) = (self.process.core(), self.process.broker()) {
             let (broker, idle_turns) = (&broker, self.idle_turns);
-            let calls = calls + handed_calls;
-            let seen = Seen::Turned { core: &core, broker, limits, idle_turns, calls };
+            let (calls, bounds) = (calls + handed_calls, &self.plan.bounds);
+            let seen = Seen::Turned { core: &core, broker, limits, bounds, idle_turns, calls };
             self.book.see(self.time.now(), &seen);
         }
         match turned {
@@ -79,6 +81,7 @@ impl Sim {
             handed.said.into_iter().for_each(|say| link.say(say, now));
         }
         self.flush_link();
+        self.cut_at_phase();
         handed.calls
     }
 
@@ -110,8 +113,11 @@ impl Sim {
         let (job, attempt, revision) = (*job, *attempt, profile.revision);
         self.see(&Seen::Run { job, attempt, function: &profile.function, lane, revision });
         self.running.insert(attempt, crashed);
-        let lingers = payload::decode(&event.payload).is_some_and(|(_, wish)| wish == Wish::Linger);
-        let wait = if lingers { LINGER_US } else { self.rng.within(300, 30 * MILLI) };
+        let wait = match payload::decode(&event.payload) {
+            Some((_, Wish::Linger)) => LINGER_US,
+            Some((_, Wish::Spin)) => LIMIT_US,
+            _ => self.rng.within(300, 30 * MILLI),
+        };
         let (life, invocation) = (self.life, Box::new(invocation));
         self.heap.put(self.time.now() + wait, Event::Attempt { life, invocation });
     }
@@ -119,6 +125,10 @@ impl Sim {
     /// An attempt is made, at its end: nothing that it reads changes while it holds its lane.
     pub(super) fn attempt(&mut self, invocation: Invocation) {
         let Invocation { job, attempt, tries, prepared, event, lane, state, .. } = invocation;
+        let kills = payload::decode(&event.payload).is_some_and(|(_, wish)| wish == Wish::Kill);
+        if kills && event.hops == 0 {
+            return self.end_process(false);
+        }
         let (function, event_id) = (prepared.profile().function.clone(), event.id);
         let report = prepared.run(&Attempt { event, number: tries, lane, state });
         if self.disk.is_dead() {
@@ -180,7 +190,8 @@ impl Sim {
                 let now = self.disk.counts();
                 let hindered = now.syncs_failed > before.syncs_failed
                     || now.short_writes > before.short_writes
-                    || now.full > before.full;
+                    || now.full > before.full
+                    || now.sealed > before.sealed;
                 self.book.note(self.time.now(), &format!("cannot open: {error}"));
                 self.end_life();
                 if !hindered {
@@ -219,6 +230,7 @@ impl Sim {
         self.book.note(self.time.now(), if power { "power cut" } else { "process ends" });
         if power {
             self.disk.cut_power();
+            self.boot_clock();
         } else {
             self.disk.end_process();
             let crashed = std::mem::take(&mut self.running);

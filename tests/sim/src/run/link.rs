@@ -1,18 +1,22 @@
 //! The link between gateway and control plane.
 
-use sync_protocol::wire::{Down, Message, Up};
+use sync_protocol::record::Phase;
+use sync_protocol::wire::{Conflicts, Down, Message, Up};
 
-use super::{Event, MILLI, Row, SECOND, Seen, Sim};
+use super::{Event, MILLI, Row, SECOND, Seen, Sim, SimLink};
 use crate::link::path;
 
 impl Sim {
     pub(super) fn link_connect(&mut self) {
         let now = self.time.now();
-        let Some(link) = self.link.as_mut().filter(|_| self.link_conn.is_none()) else { return };
+        let may = self.link_conn.is_none() && !self.is_link_down;
+        let Some(link) = self.link.as_mut().filter(|_| may) else { return };
         self.next_link_conn += 1;
         self.link_conn = Some(self.next_link_conn);
         link.connected(now);
+        self.see(&Seen::Link { is_up: true });
         self.flush_link();
+        self.cut_at_phase();
     }
 
     pub(super) fn link_tick(&mut self) {
@@ -54,8 +58,28 @@ impl Sim {
         if let Some(link) = &mut self.link {
             link.disconnected(now);
         }
+        self.see(&Seen::Link { is_up: false });
         let at = now + self.rng.within(500 * MILLI, 20 * SECOND);
         self.heap.put(at, Event::LinkConnect { life: self.life });
+    }
+
+    /// Where the plan says so, the connection breaks when a deployment has come to a new phase:
+    /// what tells of it is lost.
+    pub(super) fn cut_at_phase(&mut self) {
+        let is_cut = self.plan.cuts_at_phases && !self.is_quiet && self.link_conn.is_some();
+        let Some(phase) = self.link.as_ref().and_then(SimLink::phase) else { return };
+        if is_cut && self.cut_at.insert((self.cloud.generation(), phase)) {
+            self.count(match phase {
+                Phase::Fetching => "cut-in-fetching",
+                Phase::Verifying => "cut-in-verifying",
+                Phase::Preparing => "cut-in-preparing",
+                Phase::Probation => "cut-in-probation",
+                Phase::Live => "cut-in-live",
+                Phase::Failed => "cut-in-failed",
+                Phase::TakenBack => "cut-in-taken-back",
+            });
+            self.cut_link();
+        }
     }
 
     pub(super) fn link_up(&mut self, conn: u64, bytes: &[u8]) {
@@ -78,6 +102,9 @@ impl Sim {
             });
         }
         for answer in &answers {
+            if let Down::Conflicts(Conflicts { stream, seq, .. }) = answer {
+                self.see(&Seen::Receipted { stream: *stream, seq: *seq });
+            }
             if let Down::Receipt(receipt) = answer {
                 self.see(&Seen::Receipted { stream: receipt.stream, seq: receipt.seq });
                 if self.chance(self.plan.ratios.twice) {

@@ -3,7 +3,6 @@
 use sync_protocol::record::Phase;
 
 use super::{Event, SECOND, Seen, Sim};
-use crate::plan;
 use crate::seen::Rest;
 
 impl Sim {
@@ -13,7 +12,7 @@ impl Sim {
         let (generation, reported) = (self.cloud.generation(), self.reported());
         let converged =
             reported.as_ref().is_some_and(|(of, in_work)| *of == generation && in_work.is_empty());
-        let late = self.time.now() >= self.quiet_at + plan::REST_US_MAX;
+        let late = self.time.now() >= self.quiet_at + self.plan.rest_us_max;
         if (!restless.is_empty() || !converged) && !late {
             return self.heap.put(self.time.now() + 5 * SECOND, Event::Look);
         }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::failed;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 /// Times are milliseconds since the Unix epoch; digests are blobs; epochs are 64 bits kept in a
 /// signed column.
@@ -184,6 +184,22 @@ CREATE TABLE steps (
     gone INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX steps_gateway ON steps (gateway, id);
+";
+
+/// What time it was during process runs whose clock nobody had vouched for: stamps of such a run
+/// that are not synced are off by `true_ms - shown_ms`. They are corrected when they are read; the
+/// rows keep what the gateway said.
+const V2: &str = "
+CREATE TABLE clocks (
+    gateway INTEGER NOT NULL REFERENCES gateways(id),
+    epoch INTEGER NOT NULL,
+    shown_ms INTEGER NOT NULL,
+    true_ms INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE reports ADD COLUMN clock_epoch INTEGER;
+ALTER TABLE reports ADD COLUMN shown_ms INTEGER;
+ALTER TABLE reports ADD COLUMN true_ms INTEGER;
 ";
 
 /// Brings the schema up to date.

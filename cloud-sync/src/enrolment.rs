@@ -4,6 +4,7 @@
 //! - A token is kept as a hash, lives a day and gives one certificate. Only the very same request
 //!   gets the very same answer again, for some minutes, because replies can be lost.
 //! - A gateway's newest token replaces the older ones; certificates that were given stay good.
+//! - A gateway renews its certificate with the old one, also for a while after that has expired.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use sync_protocol::id::check_name;
 use sync_protocol::{Digest, InstanceId};
 
 use crate::failure::Failure;
-use crate::identity::{Authority, random};
+use crate::identity::{Authority, IssueError, random};
 use crate::limits::{ENROLL_REPLAY_MS, GATEWAYS_MAX, TOKEN_LIFE_MS};
 use crate::store::fleet::{EnrolmentRow, UsedRow};
 use crate::store::{self, Rows, Store, StoreError};
@@ -105,6 +106,24 @@ impl Office {
                 EnrollReply::Refused { reason: format!("{}; {}", failure.error, failure.hint) }
             }
         }
+    }
+
+    /// A new certificate for a gateway that its old one has authenticated.
+    pub(crate) fn renew(
+        &self,
+        store: &dyn Store,
+        gateway: &str,
+        request: &EnrollRequest,
+        now_ms: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let known = store::read(store, |rows| Ok::<_, Failure>(rows.gateway(gateway)?.is_some()));
+        if !known? {
+            let add = "`holm gateway add` adds it";
+            return Err(Failure::not_found(format!("there is no gateway {gateway:?}"), add));
+        }
+        let refused =
+            |error: IssueError| Failure::invalid(error.to_string(), "send a PKCS#10 request");
+        self.ca.issue_gateway(gateway, &request.csr, now_ms).map_err(refused)
     }
 
     fn certificate(

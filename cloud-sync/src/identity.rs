@@ -17,13 +17,14 @@
 mod ca;
 mod files;
 mod init;
+mod late;
 mod settings;
 mod tls;
 
 pub use init::{InitOptions, InitReport, init};
 pub use settings::Settings;
 
-pub(crate) use ca::Authority;
+pub(crate) use ca::{Authority, IssueError, is_gateway_worn};
 pub(crate) use files::sync_folder;
 pub(crate) use tls::TlsFiles;
 

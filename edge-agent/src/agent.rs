@@ -37,6 +37,7 @@ mod state;
 mod status;
 pub mod stepped;
 mod telemetry;
+mod timeline;
 mod turns;
 mod wear;
 

@@ -1,4 +1,5 @@
-//! The gateway's identity: made by enrolment, kept in one file of the data directory.
+//! The gateway's identity: made by enrolment, kept in one file of the data directory, renewed by
+//! [`crate::credentials`].
 //!
 //! The file is written at once and whole (temporary file, fsync, rename), readable by its owner
 //! only. It holds the private key; nothing else on the gateway does.
@@ -7,12 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use sync_protocol::enroll::Enrolled;
 use sync_protocol::topics;
 
-use crate::tls::{self, TimeFloor};
+use crate::tls;
 use crate::uplink::mqtt::{self, Endpoint};
 
 /// What enrolment left.
@@ -69,14 +69,24 @@ impl Identity {
         tls::write_secret(&Self::path(data_dir), &bytes)
     }
 
+    /// The private key, PKCS#8 DER.
+    #[must_use]
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The same with a new key and the certificate (DER) for it.
+    #[must_use]
+    pub(crate) fn renewed(&self, key: Vec<u8>, certificate: Vec<u8>) -> Self {
+        let enrolled = Enrolled { certificate, ..self.enrolled.clone() };
+        Self { gateway: self.gateway.clone(), key, enrolled }
+    }
+
     /// Where and how the uplink connects.
     ///
     /// # Errors
-    /// The identity does not hold what TLS needs.
-    pub fn endpoint(&self, time: Arc<TimeFloor>) -> io::Result<Endpoint> {
-        let ca = CertificateDer::from(self.enrolled.gateway_ca.clone());
-        let own = CertificateDer::from(self.enrolled.certificate.clone());
-        let key = PrivateKeyDer::Pkcs8(self.key.clone().into());
+    /// The address is none.
+    pub(crate) fn endpoint(&self, tls: Arc<rustls::ClientConfig>) -> io::Result<Endpoint> {
         let (host, port) = split_endpoint(&self.enrolled.endpoint)?;
         let offline = sync_protocol::wire::Message::encode(&sync_protocol::wire::Presence::Offline)
             .map_err(io::Error::other)?;
@@ -88,7 +98,7 @@ impl Identity {
             keep_alive: mqtt::KEEP_ALIVE,
             subscribe: topics::down(&self.gateway),
             will: Some((topics::presence(&self.gateway), offline)),
-            tls: tls::enrolled(ca, own, key, time)?,
+            tls,
         })
     }
 }

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod auth;
 pub mod control;
+pub mod credentials;
 pub mod enroll;
 pub mod identity;
 pub mod letters;
@@ -15,6 +16,7 @@ pub mod runtime;
 pub mod settings;
 mod slot;
 pub mod store;
+mod system_clock;
 pub mod tls;
 pub mod toml_reader;
 pub mod uplink;

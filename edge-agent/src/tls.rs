@@ -3,23 +3,30 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustls::client::WebPkiServerVerifier;
+use edge_broker::transport::doubt::{CertificateTime, judge_in_doubt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
-/// Time for certificates: max(system clock, build time, last vouched time). A gateway that boots
-/// in 1970 must still reach its control plane, and a clock set back must not revive old
-/// certificates.
+use crate::system_clock;
+
+/// Time for certificates. Where somebody vouched for the clock it is that time; else it is
+/// max(system clock, build time, last vouched time). A gateway that boots in 1970 must still reach
+/// its control plane, and a clock set back must not revive old certificates.
 #[derive(Debug)]
 pub struct TimeFloor {
     floor_unix_s: AtomicU64,
+    /// What time it certainly was, since 1970, at a moment.
+    known: Mutex<Option<(Instant, Duration)>>,
 }
 
 /// Unix seconds of a moment before this source was released.
@@ -30,20 +37,55 @@ impl TimeFloor {
     #[must_use]
     pub fn new(vouched_unix_s: u64) -> Arc<Self> {
         let floor = vouched_unix_s.max(BUILD_FLOOR_UNIX_S);
-        Arc::new(Self { floor_unix_s: AtomicU64::new(floor) })
+        Arc::new(Self { floor_unix_s: AtomicU64::new(floor), known: Mutex::new(None) })
     }
 
-    /// The control plane vouches for this time.
+    /// The control plane vouches for this time: it is not earlier any more.
     pub fn vouch(&self, unix_s: u64) {
         self.floor_unix_s.fetch_max(unix_s, Ordering::Relaxed);
+    }
+
+    /// The gateway's clock is synced, and shows this time now.
+    pub fn know(&self, unix_ms: u64) {
+        *self.known() = Some((Instant::now(), Duration::from_millis(unix_ms)));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<(Instant, Duration)>> {
+        // A pair is replaced whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While nobody vouched for the clock nothing is known but that it is not before the floor: a
+/// certificate that begins later may have begun, and one that ends after the floor may not have
+/// ended, whatever the system's clock shows.
+impl CertificateTime for TimeFloor {
+    fn doubt(&self, refusal: &rustls::Error) -> Option<UnixTime> {
+        let rustls::Error::InvalidCertificate(why) = refusal else { return None };
+        if self.known().is_some() {
+            return None;
+        }
+        let floor = Duration::from_secs(self.floor_unix_s.load(Ordering::Relaxed));
+        match why {
+            CertificateError::NotValidYetContext { not_before, .. } => Some(*not_before),
+            CertificateError::ExpiredContext { time, not_after }
+                if time.as_secs() > floor.as_secs() && not_after.as_secs() >= floor.as_secs() =>
+            {
+                Some(UnixTime::since_unix_epoch(floor))
+            }
+            _ => None,
+        }
     }
 }
 
 impl TimeProvider for TimeFloor {
     fn current_time(&self) -> Option<UnixTime> {
-        let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let floor = std::time::Duration::from_secs(self.floor_unix_s.load(Ordering::Relaxed));
-        Some(UnixTime::since_unix_epoch(system.max(floor)))
+        let floor = Duration::from_secs(self.floor_unix_s.load(Ordering::Relaxed));
+        let now = match *self.known() {
+            Some((at, unix)) => unix.saturating_add(at.elapsed()),
+            None => Duration::from_millis(system_clock::unix_ms()),
+        };
+        Some(UnixTime::since_unix_epoch(now.max(floor)))
     }
 }
 
@@ -58,21 +100,24 @@ fn other(err: impl std::fmt::Display) -> io::Error {
 /// Configuration of an enrolled gateway: its own certificate, and the gateway CA as the only root.
 ///
 /// # Errors
-/// The certificates or the key are not what they should be.
+/// The CA certificate is not what it should be.
 pub fn enrolled(
     ca: CertificateDer<'static>,
-    own: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    own: Arc<dyn ResolvesClientCert>,
     time: Arc<TimeFloor>,
 ) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(ca).map_err(other)?;
-    let config = ClientConfig::builder_with_details(provider(), time)
+    let trust = Trust::Root(verifier(roots).map_err(other)?);
+    let verifier = ControlPlane { trust, provider: provider(), time: Arc::clone(&time) };
+    let mut config = ClientConfig::builder_with_details(provider(), time)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(other)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![own], key)
-        .map_err(other)?;
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(own);
+    // A resumed session would go on under the certificate it began with, also after a renewal.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
@@ -82,7 +127,8 @@ pub fn enrolled(
 /// # Errors
 /// The TLS library refuses its own defaults.
 pub fn pinned(ca_sha256: [u8; 32], time: Arc<TimeFloor>) -> io::Result<Arc<ClientConfig>> {
-    let verifier = PinnedCa { ca_sha256, provider: provider() };
+    let trust = Trust::Pinned(ca_sha256);
+    let verifier = ControlPlane { trust, provider: provider(), time: Arc::clone(&time) };
     let config = ClientConfig::builder_with_details(provider(), time)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(other)?
@@ -92,14 +138,51 @@ pub fn pinned(ca_sha256: [u8; 32], time: Arc<TimeFloor>) -> io::Result<Arc<Clien
     Ok(Arc::new(config))
 }
 
-/// Finds the pinned CA in the chain, then verifies the chain as usual with it as the only root.
-#[derive(Debug)]
-struct PinnedCa {
-    ca_sha256: [u8; 32],
-    provider: Arc<CryptoProvider>,
+fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|err| rustls::Error::General(err.to_string()))
 }
 
-impl ServerCertVerifier for PinnedCa {
+/// Which root the control plane's chain must lead to.
+#[derive(Debug)]
+enum Trust {
+    /// The one that enrolment brought.
+    Root(Arc<WebPkiServerVerifier>),
+    /// The one in the chain itself with this SHA-256, which an enrolment token brings.
+    Pinned([u8; 32]),
+}
+
+/// Verifies the control plane's chain as usual, with one root, and by a time that may be in doubt.
+#[derive(Debug)]
+struct ControlPlane {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+    time: Arc<TimeFloor>,
+}
+
+impl Trust {
+    fn verifier(
+        &self,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+        let pin = match self {
+            Self::Root(verifier) => return Ok(Arc::clone(verifier)),
+            Self::Pinned(pin) => pin,
+        };
+        let is_pinned = |der: &&CertificateDer<'_>| {
+            ring::digest::digest(&ring::digest::SHA256, der).as_ref() == pin
+        };
+        let ca = chain.iter().find(is_pinned).ok_or_else(|| {
+            rustls::Error::General("the server's chain does not hold the token's CA".to_owned())
+        })?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        verifier(roots)
+    }
+}
+
+impl ServerCertVerifier for ControlPlane {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -108,20 +191,10 @@ impl ServerCertVerifier for PinnedCa {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let is_pinned = |der: &&CertificateDer<'_>| {
-            ring::digest::digest(&ring::digest::SHA256, der).as_ref() == self.ca_sha256
-        };
-        let ca = intermediates.iter().find(is_pinned).ok_or_else(|| {
-            rustls::Error::General("the server's chain does not hold the token's CA".to_owned())
-        })?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone().into_owned())?;
-        let builder = WebPkiServerVerifier::builder_with_provider(
-            Arc::new(roots),
-            Arc::clone(&self.provider),
-        );
-        let verifier = builder.build().map_err(|err| rustls::Error::General(err.to_string()))?;
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
+        let verifier = self.trust.verifier(intermediates)?;
+        judge_in_doubt(&*self.time, now, |at| {
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp, at)
+        })
     }
 
     fn verify_tls12_signature(
@@ -165,3 +238,6 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or_else(|| Path::new("."));
     fs::File::open(dir)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod driver;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use edge_core::op::OutboxRecord;
 use sync_protocol::id::Digest;
@@ -28,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::mqtt::Endpoint;
 use self::rate::Rate;
+use crate::credentials::Credentials;
 
 /// Bytes of records in one message.
 pub const RUN_BYTES_MAX: usize = 128 << 10;
@@ -152,6 +154,8 @@ pub struct Setup {
     pub epoch: u64,
     /// Where to connect.
     pub endpoint: Endpoint,
+    /// What is shown there, to be renewed when the control plane says so.
+    pub credentials: Option<Arc<Credentials>>,
     /// Per stream: number, last position stored by the control plane, last durable position.
     pub streams: Vec<(u8, u64, u64)>,
     /// Where the deployments stand at start.

@@ -150,6 +150,16 @@ pub enum Report {
         /// For people.
         text: String,
     },
+    /// What time it was during a process run whose clock nobody had vouched for. It corrects every
+    /// stamp of that run that is not `synced`, whether it is stored before or after this.
+    Clock {
+        /// The process run; not always the one that writes this.
+        epoch: u64,
+        /// Milliseconds since 1970 that its clock showed at a moment.
+        shown_ms: u64,
+        /// What it was at that moment.
+        true_ms: u64,
+    },
 }
 
 impl Report {
@@ -306,6 +316,7 @@ impl Record {
                 text("code", code, LABEL_BYTES_MAX)?;
                 text("text", words, TEXT_BYTES_MAX)
             }
+            RecordBody::Report(Report::Clock { .. }) => Ok(()),
             RecordBody::Tombstone(_) => Ok(()),
         }
     }

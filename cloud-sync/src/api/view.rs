@@ -162,8 +162,9 @@ pub(super) fn entry(row: &EntryRow) -> Value {
         "first": place.first,
         "kind": place.kind.as_str(),
         "epoch": hex64(place.epoch),
-        "time_ms": row.time.unix_ms,
-        "synced": row.time.synced,
+        "time_ms": row.written_ms(),
+        "synced": row.time.synced || row.corrected_ms.is_some(),
+        "label_ms": row.time.unix_ms,
         "stored_ms": row.stored_ms,
     });
     let more = match &row.content {
@@ -230,6 +231,12 @@ fn report(body: &Report) -> Value {
             "reason": reason,
         }),
         Report::Notice { code, text } => json!({"report": "notice", "code": code, "text": text}),
+        Report::Clock { epoch, shown_ms, true_ms } => json!({
+            "report": "clock",
+            "run": hex64(*epoch),
+            "shown_ms": shown_ms,
+            "true_ms": true_ms,
+        }),
     }
 }
 

@@ -122,3 +122,26 @@ fn bad_names_are_refused() {
         assert!(cloud.add(name).is_err(), "{name:?}");
     }
 }
+
+#[test]
+fn a_known_gateway_renews_its_certificate_without_a_token() {
+    let cloud = cloud();
+    cloud.add("gw-a").unwrap();
+    let old = cloud.enrol("gw-a", &csr(), NOW_MS).unwrap().certificate;
+    let year_ms = 365 * 86_400_000;
+    let validity = |der: &[u8]| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+        assert_eq!(certificate.subject().to_string(), "CN=gw-a");
+        certificate.validity().not_after.timestamp()
+    };
+    let is_worn = |der: &[u8], now_ms| crate::identity::is_gateway_worn(validity(der), now_ms);
+    assert!(!is_worn(&old, NOW_MS + year_ms / 2 - 1_000));
+    assert!(is_worn(&old, NOW_MS + year_ms / 2 + 1_000));
+    let late = NOW_MS + year_ms + 26 * 86_400_000;
+    assert!(is_worn(&old, late), "it has expired");
+    let renew = |name: &str, csr: &EnrollRequest| cloud.office.renew(&cloud.store, name, csr, late);
+    let new = renew("gw-a", &csr()).unwrap();
+    assert!(!is_worn(&new, late));
+    assert!(renew("gw-b", &csr()).is_err(), "nobody knows it");
+    assert!(renew("gw-a", &EnrollRequest { csr: b"junk".to_vec() }).is_err());
+}

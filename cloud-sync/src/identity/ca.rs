@@ -23,8 +23,8 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 const BACKDATE: Duration = DAY;
 /// An authority outlives the machines it signs.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3_600);
-/// Until gateways renew their certificates themselves, these must live as long as a gateway.
-const GATEWAY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+/// A gateway is told to renew its certificate when less than half of it is left.
+pub(super) const GATEWAY_LIFE: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Renewed at start when less than half of it is left.
 const SERVER_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3_600);
 
@@ -131,6 +131,13 @@ impl Authority {
             params.signed_by(&csr.public_key, &self.issuer).map_err(IssueError::Sign)?;
         Ok(certificate.der().to_vec())
     }
+}
+
+/// Whether a gateway's certificate that is valid until then is worn: less than half of its life is
+/// left, or it has expired.
+pub(crate) fn is_gateway_worn(not_after_unix_s: i64, now_ms: u64) -> bool {
+    let left_s = not_after_unix_s.saturating_sub(date(now_ms).unix_timestamp());
+    left_s < i64::try_from(GATEWAY_LIFE.as_secs() / 2).unwrap_or(i64::MAX)
 }
 
 /// Whether a server certificate is worn: its names changed or less than half its life is left.

@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::ca::{Authority, date, is_worn};
 use super::files::{PUBLIC, SECRET, read, replace};
+use super::late::LateClients;
 use super::{IdentityError, Settings};
 
 /// Certificates and keys of the server.
@@ -61,7 +62,7 @@ impl TlsFiles {
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(refused)?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(LateClients(verifier)))
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(refused)?;
         Ok(Arc::new(config))

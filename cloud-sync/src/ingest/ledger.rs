@@ -136,8 +136,12 @@ impl<'r> Ledger<'r> {
         }
         let entry = entry(record, digest, self.now_ms);
         self.add(&entry)?;
-        if let RecordBody::Report(Report::Notice { code, text }) = &record.body {
-            self.alarm(code, text)?;
+        match &record.body {
+            RecordBody::Report(Report::Notice { code, text }) => self.alarm(code, text)?,
+            RecordBody::Report(Report::Clock { epoch, shown_ms, true_ms }) => {
+                self.rows.put_clock(self.gateway, *epoch, *shown_ms, *true_ms)?;
+            }
+            _ => {}
         }
         self.taken.new += 1;
         Ok(())
@@ -247,7 +251,7 @@ impl<'r> Ledger<'r> {
         let Filling { kind, epoch, time } = *filling;
         let place = Place { first, seq, kind, epoch, digest: Vec::new() };
         let (id, stored_ms, content) = (0, self.now_ms, Content::Nothing);
-        self.add(&EntryRow { id, place, time, stored_ms, content })?;
+        self.add(&EntryRow { id, place, time, corrected_ms: None, stored_ms, content })?;
         Ok(true)
     }
 
@@ -292,5 +296,6 @@ fn entry(record: &Record, digest: Vec<u8>, now_ms: u64) -> EntryRow {
     };
     let (first, seq, epoch) = (record.first(), record.seq, record.epoch);
     let place = Place { first, seq, kind, epoch, digest };
-    EntryRow { id: 0, place, time: record.time, stored_ms: now_ms, content }
+    let (time, stored_ms) = (record.time, now_ms);
+    EntryRow { id: 0, place, time, corrected_ms: None, stored_ms, content }
 }

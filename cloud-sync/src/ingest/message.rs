@@ -42,7 +42,9 @@ pub(crate) fn take(
             rows.set_health(gateway, health, now_ms)?;
             Ok(Vec::new())
         }
-        Up::ChunkRequest(_) | Up::Reply(_) | Up::Logs(_) => Ok(Vec::new()),
+        Up::ChunkRequest(_) | Up::Reply(_) | Up::Logs(_) | Up::CertificateRequest(_) => {
+            Ok(Vec::new())
+        }
     }
 }
 

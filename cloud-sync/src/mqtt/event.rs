@@ -15,10 +15,26 @@ pub(super) const EVENTS_MAX: usize = 1_024;
 
 /// What other threads tell the loop.
 pub(super) enum Event {
-    Authenticated { conn: ConnId, outcome: Result<Arc<Principal>, ReasonCode> },
+    Authenticated {
+        conn: ConnId,
+        outcome: Result<Arc<Principal>, ReasonCode>,
+    },
     Answers(Vec<Answer<AckToken>>),
-    Enrolled { gateway: String, token: AckToken, reply: Box<EnrollReply> },
-    Tell { gateway: String, down: Box<Down> },
+    Enrolled {
+        gateway: String,
+        token: AckToken,
+        reply: Box<EnrollReply>,
+    },
+    /// A request for a new certificate was judged; a refused one is only acked.
+    Renewed {
+        gateway: String,
+        token: AckToken,
+        certificate: Option<Vec<u8>>,
+    },
+    Tell {
+        gateway: String,
+        down: Box<Down>,
+    },
 }
 
 /// Tells gateways something, if they are connected.

@@ -175,9 +175,12 @@ impl Hub {
             match self.port.apply(effect) {
                 Some(Effect::Authenticate { conn, request }) => {
                     let (store, clock) = (Arc::clone(&self.parts.store), self.parts.clock);
-                    let events = self.handle.0.clone();
+                    let (events, live) = (self.handle.0.clone(), Arc::clone(&self.parts.live));
                     tokio::task::spawn_blocking(move || {
                         let outcome = admit(&*store, &request, clock.now_ms());
+                        if let (Ok(_), Some(shown)) = (&outcome, &request.peer.certificate) {
+                            live.showed(&shown.common_name, shown.not_after_unix_s);
+                        }
                         drop(events.blocking_send(Event::Authenticated { conn, outcome }));
                     });
                 }

@@ -11,6 +11,7 @@ use sync_protocol::wire::{Logs, Reply};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::failure::{Failure, Kind};
+use crate::identity::is_gateway_worn;
 use crate::limits::{ALIVE_MS, COMMANDS_MAX, LOG_BUFFER_MAX, LOG_FOLLOWERS_MAX};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -38,9 +39,22 @@ pub(crate) struct Live {
     online: Mutex<BTreeMap<String, Online>>,
     /// Connections that were alive when another took their place: their process runs.
     replaced: Mutex<BTreeMap<String, u64>>,
+    /// The end of the certificate that a gateway last showed, in seconds since 1970.
+    certificates: Mutex<BTreeMap<String, i64>>,
 }
 
 impl Live {
+    /// A gateway showed a certificate that is valid until then, and was let in.
+    pub(super) fn showed(&self, gateway: &str, not_after_unix_s: i64) {
+        lock(&self.certificates).insert(gateway.to_owned(), not_after_unix_s);
+    }
+
+    /// Whether the certificate that a gateway last showed has to be renewed.
+    pub(super) fn is_worn(&self, gateway: &str, now_ms: u64) -> bool {
+        let shown = lock(&self.certificates).get(gateway).copied();
+        shown.is_some_and(|not_after_unix_s| is_gateway_worn(not_after_unix_s, now_ms))
+    }
+
     /// A gateway is connected.
     pub(super) fn connected(&self, gateway: &str, conn: ConnId, now_ms: u64, mono_ms: u64) {
         let replaced = lock(&self.replaced).remove(gateway);

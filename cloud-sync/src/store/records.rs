@@ -113,12 +113,23 @@ pub(crate) struct EntryRow {
     pub id: u64,
     /// Where.
     pub place: Place,
-    /// When the gateway wrote it.
+    /// When the gateway wrote it, by its own clock of that moment.
     pub time: Stamp,
+    /// When it was, where that clock was not synced and the gateway said later what time it was
+    /// ([`RecordRows::put_clock`]). Ignored when it is added.
+    pub corrected_ms: Option<u64>,
     /// When it was stored here.
     pub stored_ms: u64,
     /// What it says.
     pub content: Content,
+}
+
+impl EntryRow {
+    /// When the gateway wrote it, as far as it is known now, in milliseconds since 1970.
+    #[must_use]
+    pub(crate) fn written_ms(&self) -> u64 {
+        self.corrected_ms.unwrap_or(self.time.unix_ms)
+    }
 }
 
 /// An entry with the gateway and stream it is of.
@@ -212,6 +223,19 @@ pub(crate) trait RecordRows {
         gateway: GatewayId,
         stream: u8,
         entry: &EntryRow,
+    ) -> Result<(), StoreError>;
+
+    /// Stamps of a process run that are not synced are corrected from now on: at a moment its clock
+    /// showed `shown_ms` and it was `true_ms`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn put_clock(
+        &mut self,
+        gateway: GatewayId,
+        epoch: u64,
+        shown_ms: u64,
+        true_ms: u64,
     ) -> Result<(), StoreError>;
 
     /// Removes a gap, because it is filled or split.

@@ -153,7 +153,7 @@ fn series(found: &[Found]) -> (Vec<Series>, usize) {
             let dot = if field.is_empty() { "" } else { "." };
             let label = format!("{} {device} {}{dot}{field}", row.gateway, telemetry.name);
             if all.len() < SERIES_MAX || all.contains_key(&label) {
-                all.entry(label).or_default().push((row.entry.time.unix_ms, value));
+                all.entry(label).or_default().push((row.entry.written_ms(), value));
             } else {
                 left_out.insert(label);
             }
@@ -189,7 +189,7 @@ fn newest(found: &[Found], now_ms: u64) -> Markup {
                 @for row in found.iter().take(15) {
                     @if let Content::Telemetry(telemetry) = &row.entry.content {
                         tr {
-                            td.when { (ago(row.entry.time.unix_ms, now_ms)) }
+                            td.when { (ago(row.entry.written_ms(), now_ms)) }
                             td { (row.gateway) }
                             td { (telemetry.device.as_deref().unwrap_or("-")) }
                             td { (telemetry.name) }

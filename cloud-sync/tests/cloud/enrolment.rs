@@ -3,7 +3,7 @@
 use rumqttc::ConnectReturnCode;
 use sync_protocol::enroll::{EnrollReply, Token};
 use sync_protocol::topics;
-use sync_protocol::wire::{Message as _, Records, Up};
+use sync_protocol::wire::{Down, Message as _, Records, Up};
 
 use crate::gateway::{Refusal, connect, connect_as, enrol, exchange, record, request};
 use crate::harness::Cloud;
@@ -105,4 +105,31 @@ async fn two_machines_with_one_certificate_raise_an_alarm() {
     back.hello(1, 1, 0).await;
     let (_, alarms) = cloud.get("/v1/alarms").await;
     assert_eq!(alarms["rows"][0]["code"], "two-gateways", "the first run is back");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_renewed_within_its_connection() {
+    let cloud = Cloud::start().await;
+    let identity = enrol(&cloud, "gw-a").await;
+    let mut gateway = connect(&cloud, &identity.expired(&cloud, 26)).await;
+    gateway.say_hello(7, 1, 0).await;
+    let mut answers = Vec::new();
+    while answers.len() < 3 {
+        answers.push(gateway.next().await.expect("a connection"));
+    }
+    assert!(answers.contains(&Down::RenewCertificate), "{answers:?}");
+    gateway.send(vec![record(1)]).await;
+    assert_eq!(gateway.receipted(1).await, 1, "records flow meanwhile");
+    let (request, key) = request();
+    gateway.say(&Up::CertificateRequest(request)).await;
+    let certificate = match gateway.next().await {
+        Some(Down::Certificate(der)) => der,
+        other => panic!("{other:?}"),
+    };
+    drop(gateway);
+    let mut renewed = connect(&cloud, &identity.with(certificate, key)).await;
+    // Welcome comes first: nothing is to be renewed.
+    renewed.hello(8, 1, 1).await;
+    let lost = connect_as(&cloud, &identity.expired(&cloud, 400), "gw-a", "gw-a").await.err();
+    assert_eq!(lost, Some(Refusal::Lost), "the grace is over");
 }

@@ -31,6 +31,33 @@ pub(crate) struct Identity {
     key: Vec<u8>,
 }
 
+impl Identity {
+    /// The same with a certificate for its key that ended so many days ago.
+    pub(crate) fn expired(&self, cloud: &Cloud, days: i64) -> Self {
+        let read = |name: &str| {
+            std::fs::read_to_string(cloud.report.gateway_ca.with_file_name(name)).unwrap()
+        };
+        let ca = CertificateDer::from_pem_slice(read("gateway-ca.pem").as_bytes()).unwrap();
+        let ca_key = rcgen::KeyPair::from_pem(&read("gateway-ca.key")).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_der(&ca, ca_key).unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, self.name.as_str());
+        params.not_after = time::OffsetDateTime::now_utc() - time::Duration::days(days);
+        params.not_before = params.not_after - time::Duration::days(365);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let key = rcgen::KeyPair::try_from(self.key.clone()).unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap().der().to_vec();
+        self.with(certificate, self.key.clone())
+    }
+
+    /// The same with another certificate and its key.
+    pub(crate) fn with(&self, certificate: Vec<u8>, key: Vec<u8>) -> Self {
+        let enrolled = Enrolled { certificate, ..self.enrolled.clone() };
+        Self { name: self.name.clone(), enrolled, key }
+    }
+}
+
 /// Why a connection is not there.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -198,8 +225,7 @@ impl Gateway {
         tokio::time::timeout(PATIENCE, self.downs.recv()).await.expect("a message in time")
     }
 
-    /// Says hello and gives what is answered.
-    pub(crate) async fn hello(&mut self, epoch: u64, first: u64, last: u64) -> (Welcome, Desired) {
+    pub(crate) async fn say_hello(&self, epoch: u64, first: u64, last: u64) {
         let hello = Hello {
             agent_version: "0.1.0".into(),
             platform: "test".into(),
@@ -208,6 +234,11 @@ impl Gateway {
             state: StateReport::default(),
         };
         self.say(&Up::Hello(Box::new(hello))).await;
+    }
+
+    /// Says hello and gives what is answered.
+    pub(crate) async fn hello(&mut self, epoch: u64, first: u64, last: u64) -> (Welcome, Desired) {
+        self.say_hello(epoch, first, last).await;
         let welcome = match self.next().await {
             Some(Down::Welcome(welcome)) => welcome,
             other => panic!("{other:?}"),

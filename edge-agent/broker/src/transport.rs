@@ -31,6 +31,7 @@ use crate::broker::ConnId;
 
 mod accept;
 mod conn;
+pub mod doubt;
 mod mailbox;
 mod port;
 mod stream;

@@ -36,6 +36,7 @@ pub mod status;
 pub mod time;
 pub mod topic;
 mod turn;
+pub mod wall;
 
 pub use crate::core::{Core, DeadLetterKey, OutboxRows, Rows, Settings};
 pub use effect::{Attempt, Effect, Pace, Verdict};

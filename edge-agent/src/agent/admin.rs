@@ -6,7 +6,7 @@ use edge_core::input::Input as CoreInput;
 use edge_core::op::{CoreOp, DeadLetter, StateKey};
 use edge_core::order;
 use edge_core::reconcile::Input as Reconcile;
-use edge_core::time::Millis;
+use edge_core::time::{ClockQuality, Millis, WallTime};
 use serde_json::{Map, Value, json};
 use sync_protocol::id as wire;
 use sync_protocol::wire::{Command, LetterAt, Request as Ask, StateAt};
@@ -15,6 +15,7 @@ use super::answers::Asker;
 use super::gateway::Gateway;
 use super::pages::{self, Page};
 use super::plant::Moment;
+use super::timeline::Timeline;
 use crate::control::{Answer, Asked, Request};
 use crate::store::StateRow;
 use crate::uplink::Heard;
@@ -84,11 +85,7 @@ impl Gateway {
             }),
             Heard::Renumber { stream, positions } => self.renumber(stream, &positions),
             Heard::Gap { stream, seq } => self.link.gap(stream, seq),
-            Heard::Time(unix_ms) => {
-                self.time_floor.vouch(unix_ms / 1_000);
-                self.link.clock_error_ms = self.clock.vouched(unix_ms);
-                self.with_core(CoreInput::Tick);
-            }
+            Heard::Time(unix_ms) => self.told_time(unix_ms),
             Heard::Desired(desired) => self.desired(desired),
             Heard::Fetched { digest, result } => self.fetched(digest, result),
             Heard::Command(Command { id, request }) => self.ask_for(Asker::Cloud(id), &request),
@@ -180,7 +177,7 @@ impl Gateway {
         let taken = letters
             .iter()
             .take(limit)
-            .take_while(|letter| page.push(letter_json(letter, self.now.at)));
+            .take_while(|letter| page.push(letter_json(letter, self.now.at, &self.timeline)));
         let taken = taken.count();
         let next = (taken > 0 && taken < letters.len()).then(|| {
             let last = &letters[taken - 1];
@@ -306,7 +303,10 @@ fn own_event(event: wire::EventId) -> EventId {
     EventId { epoch: Epoch(event.epoch), n: event.n }
 }
 
-fn letter_json(letter: &DeadLetter, now: Millis) -> Value {
+fn letter_json(letter: &DeadLetter, now: Millis, timeline: &Timeline) -> Value {
+    let time = timeline.of_moment(letter.at, letter.time);
+    let event_time = timeline.of_run(letter.event.id.epoch, letter.event.time);
+    let is_synced = |time: WallTime| time.quality == ClockQuality::Synced;
     let mut row = Map::new();
     for (name, value) in [
         ("function", json!(letter.function.as_str())),
@@ -317,9 +317,11 @@ fn letter_json(letter: &DeadLetter, now: Millis) -> Value {
         ("reason", json!(kebab(&format!("{:?}", letter.reason)))),
         ("error", json!(letter.error)),
         ("attempts", json!(letter.attempts)),
-        ("unix_ms", json!(letter.time.unix_ms)),
+        ("unix_ms", json!(time.unix_ms)),
+        ("synced", json!(is_synced(time))),
         ("age_ms", json!(now.since(letter.at))),
-        ("time_unix_ms", json!(letter.event.time.unix_ms)),
+        ("time_unix_ms", json!(event_time.unix_ms)),
+        ("time_synced", json!(is_synced(event_time))),
     ] {
         row.insert(name.to_owned(), value);
     }

@@ -36,6 +36,7 @@ use super::stand_in::StandIn;
 use super::start::{RunError, io_error};
 use super::state::State;
 use super::telemetry::Telemetry;
+use super::timeline::Timeline;
 use super::wear::Wear;
 use crate::auth::Accounts;
 use crate::runtime::Crashed;
@@ -85,6 +86,8 @@ impl Blueprint {
         let network = world.network(transport_limits(&limits));
         let (broker, effects) = broker(limits, draw(world)?, reader.broker_rows()?, now);
         let wear = Wear::load(&reader, now.at)?;
+        let timeline = Timeline::load(&reader)?;
+        self.time_floor.vouch(timeline.vouched_unix_s());
         let state = Arc::new(State::new(reader.clone()));
         let functions = self.functions(world, Arc::clone(&state))?;
         let (deployments, apps) = self.deployments(world, &reader, Arc::clone(&state))?;
@@ -110,6 +113,7 @@ impl Blueprint {
             access,
             uplink: None,
             time_floor: Arc::clone(&self.time_floor),
+            timeline,
             telemetry: Telemetry::new(world.watch()),
             wear,
             work: effects.into_iter().map(Work::Broker).collect(),
@@ -126,6 +130,7 @@ impl Blueprint {
             idle: false,
             failed: None,
         };
+        gateway.begin_labels();
         gateway.begin(apps);
         gateway.uplink = self.link(world, &gateway, streams)?;
         gateway.resume_deployments();

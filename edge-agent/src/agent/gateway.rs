@@ -37,6 +37,7 @@ use super::room::Room;
 use super::seams::{Crumbs, Link, Network};
 use super::state::State;
 use super::telemetry::Telemetry;
+use super::timeline::Timeline;
 use super::turns::Turns;
 use super::wear::Wear;
 use crate::runtime;
@@ -108,6 +109,7 @@ pub(super) struct Gateway {
     pub(super) access: Access,
     pub(super) uplink: Option<Box<dyn Link>>,
     pub(super) time_floor: Arc<TimeFloor>,
+    pub(super) timeline: Timeline,
     pub(super) telemetry: Telemetry,
     pub(super) wear: Wear,
     pub(super) work: VecDeque<Work>,
@@ -255,9 +257,11 @@ impl Gateway {
         if self.broker.next_deadline().is_some_and(|at| at <= self.now.at) {
             self.with_broker(|broker, turn| broker.handle(broker::Input::Tick, turn));
         }
-        let clock_came = self.clock.look_again();
-        if clock_came || self.core.next_deadline().is_some_and(|at| at <= self.now.at) {
-            self.now = self.clock.now();
+        if let Some(moved) = self.clock.look_again() {
+            self.clock_moved(moved);
+        }
+        self.keep_floor();
+        if self.core.next_deadline().is_some_and(|at| at <= self.now.at) {
             self.with_core(CoreInput::Tick);
         }
         self.telemetry.tell_drops(self.now.at);

@@ -15,6 +15,8 @@ pub(super) struct LinkState {
     /// The system clock's difference from the control plane's, where it is large.
     pub clock_error_ms: Option<i64>,
     last_contact: Option<Millis>,
+    /// Time that the control plane vouched for (milliseconds since 1970), and when it did.
+    vouched: Option<(u64, Millis)>,
     /// By stream: the control plane shows a gap up to here, which it had receipted.
     gaps: BTreeMap<u8, u64>,
 }
@@ -27,6 +29,17 @@ impl LinkState {
         }
         self.up = up;
         self.reason = reason;
+    }
+
+    /// The control plane vouches for this time.
+    pub(super) fn vouched(&mut self, unix_ms: u64, now: Millis) {
+        self.vouched = Some((unix_ms, now));
+    }
+
+    /// What time it is by the control plane, in seconds since 1970; `None` before it said.
+    #[must_use]
+    pub(super) fn vouched_unix_s(&self, now: Millis) -> Option<u64> {
+        self.vouched.map(|(unix_ms, at)| unix_ms.saturating_add(now.since(at).0) / 1_000)
     }
 
     /// The control plane was heard.

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use edge_broker::transport::{ListenConfig, Listener, Transport, TransportLimits, tls};
 use edge_core::op::Event;
@@ -14,10 +14,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::library::{Folder, Shelf};
 use super::prepare::Task;
 use super::seams::{
-    Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords, Pool, World,
+    Boot, Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords, Pool, World,
 };
 use super::start::{RunError, io_error};
 use crate::auth::thread::{AuthThread, Question};
+use crate::credentials::Credentials;
 use crate::identity::Identity;
 use crate::runtime::{
     AttemptHook, Breadcrumbs, Compiler, Completion, EngineSettings, Invocation, Runtime, Toolchain,
@@ -27,12 +28,11 @@ use crate::settings::{Listener as ListenerSettings, Settings};
 use crate::store::disk::SystemDisk;
 use crate::store::sync_check::SyncLog;
 use crate::store::{self, JournalStore, OpenError, StoreThread};
+use crate::system_clock;
 use crate::tls::TimeFloor;
 use crate::uplink::rate::Rate;
 use crate::uplink::{self, Uplink};
 
-/// The system's time daemon says here that the clock is disciplined.
-const SYNCED_FLAG: &str = "/run/systemd/timesync/synchronized";
 /// Stack of the thread that prepares revisions: `migrate` runs functions on it.
 const PREPARE_STACK_BYTES: usize = 4 << 20;
 
@@ -41,7 +41,7 @@ pub(super) struct Machine {
     name: String,
     data_dir: PathBuf,
     listeners: Vec<ListenerSettings>,
-    identity: Option<Identity>,
+    credentials: Option<Arc<Credentials>>,
     time_floor: Arc<TimeFloor>,
     runtime: Arc<Runtime>,
     breadcrumbs: Breadcrumbs,
@@ -69,13 +69,15 @@ impl Machine {
         io: tokio::runtime::Handle,
     ) -> Result<Self, RunError> {
         let data_dir = settings.data_dir.clone();
+        let credentials = identity.map(|identity| Credentials::new(identity, &data_dir));
+        let credentials = credentials.transpose().map_err(io_error("identity"))?;
         let runtime = runtime(settings, compiler_exe)?;
         let breadcrumbs = Breadcrumbs::open(&data_dir).map_err(io_error("breadcrumbs"))?;
         Ok(Self {
             name: settings.name.clone(),
             data_dir,
             listeners: settings.listeners.clone(),
-            identity,
+            credentials,
             time_floor,
             runtime: Arc::new(runtime),
             breadcrumbs,
@@ -220,15 +222,16 @@ impl World for Machine {
     }
 
     fn is_managed(&self) -> bool {
-        self.identity.is_some()
+        self.credentials.is_some()
     }
 
     fn link(&mut self, start: LinkStart) -> io::Result<Option<Box<dyn Link>>> {
-        let Some(identity) = &self.identity else { return Ok(None) };
+        let Some(credentials) = &self.credentials else { return Ok(None) };
         let setup = uplink::Setup {
             gateway: self.name.clone(),
             epoch: start.epoch,
-            endpoint: identity.endpoint(Arc::clone(&self.time_floor))?,
+            endpoint: credentials.endpoint(Arc::clone(&self.time_floor))?,
+            credentials: Some(Arc::clone(credentials)),
             streams: start.streams,
             state: start.state,
             partial_dir: self.data_dir.join("partial"),
@@ -256,12 +259,22 @@ impl Clocks for SystemClocks {
     }
 
     fn unix_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        system_clock::unix_ms()
     }
 
-    fn is_disciplined(&self) -> bool {
-        Path::new(SYNCED_FLAG).exists()
+    fn disciplined(&self) -> Option<u64> {
+        system_clock::disciplined()
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let id = u64::from_str_radix(id.replace('-', "").get(..16)?, 16).ok()?;
+        // Seconds with two decimals; the time of a sleep counts.
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let (seconds, rest) = uptime.split_once('.')?;
+        let seconds: u64 = seconds.parse().ok()?;
+        let hundredths: u64 = rest.get(..2)?.parse().ok()?;
+        Some(Boot { id, since_ms: seconds * 1_000 + hundredths * 10 })
     }
 }
 

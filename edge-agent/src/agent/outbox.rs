@@ -23,7 +23,11 @@ impl Gateway {
         let mut records = Vec::new();
         for seq in positions.iter().take(RECORDS_PER_MESSAGE_MAX) {
             match self.reader.outbox_record(stream, RecordSeq(*seq)) {
-                Ok(record) => records.extend(record),
+                Ok(record) => records.extend(record.map(|mut record| {
+                    // From now on it stands under the epoch of this run.
+                    record.time = self.timeline.of_run(record.epoch, record.time);
+                    record
+                })),
                 // Not receipted, so the control plane says it again.
                 Err(error) => return tracing::error!(%error, "records cannot be read yet"),
             }

@@ -8,6 +8,7 @@
 //!   beside the first one (`tests/sim/tests/mutations.rs`).
 //! - `kill:MOMENT:N`: the process gets a SIGKILL at its N-th passing of a [`Moment`], for example
 //!   `kill:before-sync:17` (`cargo xtask kill --points`).
+//! - `clock:FILE`: the system's clock shows what FILE says (`crate::system_clock`).
 //! - `abort:TEXT`: an attempt whose event holds TEXT aborts the process, as broken native code
 //!   would.
 

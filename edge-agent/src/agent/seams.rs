@@ -40,8 +40,21 @@ pub trait Clocks {
     /// What the wall clock shows, in milliseconds since 1970; 0 before that.
     fn unix_ms(&self) -> u64;
 
-    /// Whether the system says that its wall clock is disciplined.
-    fn is_disciplined(&self) -> bool;
+    /// Set where the system says that its wall clock is disciplined; another number each time that
+    /// it was found right or set right.
+    fn disciplined(&self) -> Option<u64>;
+
+    /// How long this boot of the machine has lasted; `None` where that is not known.
+    fn boot(&self) -> Option<Boot>;
+}
+
+/// A boot of the machine. Processes of one boot know from each other how long ago something was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Which.
+    pub id: u64,
+    /// Milliseconds since it began.
+    pub since_ms: u64,
 }
 
 /// Connections of clients: what they sent comes out, what is to be sent goes in.

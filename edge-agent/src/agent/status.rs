@@ -82,7 +82,8 @@ impl Gateway {
         let StreamStatus { stream, stored_to, .. } = *stream;
         // A store that cannot be read tells so at its next commit.
         let oldest = self.reader.outbox_read(stream, stored_to.next(), 1, 1).ok()?;
-        age(oldest.first()?.time, self.now.wall)
+        let oldest = oldest.first()?;
+        age(self.timeline.of_run(oldest.epoch, oldest.time), self.now.wall)
     }
 
     /// Why this gateway is not well; empty where it is.
@@ -160,8 +161,12 @@ fn dropped(row: &DropStatus) -> Value {
     json!({ "reason": reason, "series": row.label, "records": row.records })
 }
 
-/// The wall clock's distance; `None` where it was set back meanwhile.
+/// The wall clock's distance; `None` where it was set back meanwhile, or where the one is a time
+/// and the other the label of a clock that nobody vouched for.
 fn age(written: WallTime, now: WallTime) -> Option<Millis> {
+    if written.quality != now.quality {
+        return None;
+    }
     now.unix_ms.checked_sub(written.unix_ms).map(Millis)
 }
 

@@ -29,7 +29,8 @@ use crate::tls::TimeFloor;
 pub use super::library::Shelf;
 pub use super::prepare::Task;
 pub use super::seams::{
-    Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords, Pool, Watch, World,
+    Boot, Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords, Pool, Watch,
+    World,
 };
 
 /// A gateway process that the caller steps.
@@ -137,6 +138,12 @@ impl Process {
     #[must_use]
     pub fn now(&self) -> Option<Now> {
         self.gateway.as_ref().map(|gateway| gateway.now)
+    }
+
+    /// The process run; `None` where it is not open.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.gateway.as_ref().map(|gateway| gateway.epoch.0)
     }
 
     /// The core, counted; `None` where it is not open.

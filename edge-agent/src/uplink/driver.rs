@@ -3,9 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use edge_core::time::Millis;
+use sync_protocol::enroll::EnrollRequest;
 use sync_protocol::id::Digest;
 use sync_protocol::topics;
 use sync_protocol::wire::{
@@ -18,6 +20,7 @@ use super::backoff::Backoff;
 use super::mqtt::{self, Receiver, Report, Sender};
 use super::session::{Effect, Input, Session};
 use super::{Heard, Outbox, Say, Setup, convert};
+use crate::credentials::Credentials;
 
 /// How long a stop waits for the client to say goodbye.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
@@ -28,6 +31,7 @@ struct Driver<O, H> {
     outbox: O,
     heard: H,
     gateway: String,
+    credentials: Option<Arc<Credentials>>,
     epoch: u64,
     state: StateReport,
     partial_dir: PathBuf,
@@ -50,6 +54,7 @@ pub(super) async fn run(
         outbox,
         heard,
         gateway: setup.gateway,
+        credentials: setup.credentials,
         epoch: setup.epoch,
         state: setup.state,
         partial_dir: setup.partial_dir,
@@ -185,6 +190,8 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
             Effect::Time(unix_ms) => (self.heard)(Heard::Time(unix_ms)),
             Effect::Desired(desired) => (self.heard)(Heard::Desired(desired)),
             Effect::Command(command) => (self.heard)(Heard::Command(command)),
+            Effect::RenewCertificate => self.renew_certificate().await,
+            Effect::Certificate(der) => self.take_certificate(der),
             Effect::Append { digest, bytes, complete } => {
                 self.append(digest, &bytes, complete, more);
             }
@@ -192,6 +199,23 @@ impl<O: Outbox, H: Fn(Heard)> Driver<O, H> {
                 self.partial = None;
                 (self.heard)(Heard::Fetched { digest, result: Err(reason) });
             }
+        }
+    }
+
+    /// Where this fails the control plane says it again at the next connection.
+    async fn renew_certificate(&self) {
+        let Some(credentials) = &self.credentials else { return };
+        match credentials.request() {
+            Ok(csr) => self.publish(&Up::CertificateRequest(EnrollRequest { csr })).await,
+            Err(err) => tracing::error!(%err, "no key can be made for a new certificate"),
+        }
+    }
+
+    fn take_certificate(&self, der: Vec<u8>) {
+        let Some(credentials) = &self.credentials else { return };
+        match credentials.take(der) {
+            Ok(()) => tracing::info!("the gateway's certificate is renewed"),
+            Err(err) => tracing::warn!(%err, "the new certificate is not taken, the old one stays"),
         }
     }
 

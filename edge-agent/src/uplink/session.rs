@@ -145,6 +145,10 @@ pub enum Effect {
     },
     /// An operator asks something.
     Command(Command),
+    /// Ask for a new certificate.
+    RenewCertificate,
+    /// Keep the new certificate (DER), and show it from the next connection on.
+    Certificate(Vec<u8>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,6 +351,8 @@ impl Session {
                 }
             }
             Down::Command(command) => effects.push(Effect::Command(command)),
+            Down::RenewCertificate => effects.push(Effect::RenewCertificate),
+            Down::Certificate(der) => effects.push(Effect::Certificate(der)),
         }
     }
 

@@ -67,6 +67,7 @@ impl Gateway {
             gateway: crate::peer::GATEWAY.to_owned(),
             epoch: EPOCH,
             endpoint: peer.endpoint(keep_alive),
+            credentials: None,
             streams: vec![(STREAM, 0, 0)],
             state: StateReport::default(),
             partial_dir: partial.path().to_owned(),

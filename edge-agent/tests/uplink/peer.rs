@@ -16,6 +16,7 @@ use edge_core::message::{Properties, QoS};
 use edge_core::topic::Topic;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sync_protocol::id::InstanceId;
 use sync_protocol::topics;
@@ -64,7 +65,10 @@ impl Peer {
     /// How a gateway connects here.
     pub(crate) fn endpoint(&self, keep_alive: Duration) -> Endpoint {
         let key = PrivateKeyDer::Pkcs8(self.key.clone().into());
-        let tls = enrolled(self.ca.clone(), self.own.clone(), key, TimeFloor::new(0));
+        let provider = rustls::crypto::ring::default_provider();
+        let own = CertifiedKey::from_der(vec![self.own.clone()], key, &provider);
+        let own = SingleCertAndKey::from(own.expect("they fit"));
+        let tls = enrolled(self.ca.clone(), Arc::new(own), TimeFloor::new(0));
         Endpoint {
             host: "127.0.0.1".to_owned(),
             port: self.listener.local_addr().expect("bound").port(),

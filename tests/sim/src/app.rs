@@ -6,7 +6,7 @@ use serde::Deserialize;
 use sync_protocol::id::Digest;
 use sync_protocol::manifest::{
     Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Priority, Retry,
-    Series, Source, StateScope, Trigger, WhenFull,
+    ScheduleSource, Series, Source, StateScope, Trigger, WhenFull,
 };
 use sync_protocol::revision::{AuthorKeys, SignedManifest, SigningKey};
 
@@ -14,6 +14,8 @@ use crate::function::{ALARMS, Component, SERIES};
 
 /// Name of the app.
 pub const APP: &str = "sim";
+/// Its trigger on wall time: it fires each minute. What it wakes has nothing to do.
+pub const CRON: &str = "sim/minutely";
 /// Its functions.
 pub const FUNCTIONS: [&str; 3] = ["count", "note", "relay"];
 
@@ -148,12 +150,23 @@ fn triggers() -> BTreeMap<String, Trigger> {
             filter: Vec::new(),
         });
         let backoff_ms = vec![1_000, 2_000];
-        let retry = Retry { backoff_ms, ..Retry::default() };
+        // Ages count by the wall clock too: one that jumps must make nothing old.
+        let retry = Retry { backoff_ms, age_by_wall: true, ..Retry::default() };
         let (on_success, on_failure) = (None, None);
         let function = function.to_owned();
         (function.clone(), Trigger { function, source, retry, on_success, on_failure })
     };
+    let expression = "cron(* * * * ? *)".to_owned();
+    let source = ScheduleSource { expression, missed: Default::default() };
+    let minutely = Trigger {
+        function: "note".to_owned(),
+        source: Source::Schedule(source),
+        retry: Retry::default(),
+        on_success: None,
+        on_failure: None,
+    };
     BTreeMap::from([
+        ("minutely".to_owned(), minutely),
         trigger("count", "in/#", Durability::Prompt),
         trigger("note", "note/#", Durability::Thrifty),
         trigger("relay", "echo/#", Durability::Prompt),

@@ -135,7 +135,7 @@ impl Cloud {
                 Vec::new()
             }
             Up::ChunkRequest(request) => vec![self.chunk(request)],
-            Up::Health(_) | Up::Reply(_) | Up::Logs(_) => Vec::new(),
+            Up::Health(_) | Up::Reply(_) | Up::Logs(_) | Up::CertificateRequest(_) => Vec::new(),
         }
     }
 

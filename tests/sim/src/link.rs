@@ -185,6 +185,8 @@ impl SimLink {
             Effect::Time(unix_ms) => (self.heard)(Heard::Time(unix_ms)),
             Effect::Desired(desired) => (self.heard)(Heard::Desired(desired)),
             Effect::Command(command) => (self.heard)(Heard::Command(command)),
+            // This control plane asks for none.
+            Effect::RenewCertificate | Effect::Certificate(_) => {}
             Effect::Append { digest, bytes, complete } => {
                 assert_eq!(self.fetching, Some(digest), "one artifact is fetched at a time");
                 self.partial.entry(digest).or_default().extend(bytes);

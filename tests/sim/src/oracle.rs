@@ -1,4 +1,4 @@
-//! Oracles A1 to A11 (DESIGN, section 10). Each is a small judge of its own; it is told what is
+//! Oracles A1 to A12 (DESIGN, section 10). Each is a small judge of its own; it is told what is
 //! [`Seen`] and says what is wrong.
 //!
 //! | oracle | what it holds to be true |
@@ -13,11 +13,13 @@
 //! | `a8` | nothing runs that no known author signed |
 //! | `a9` | no turn without end: calls of a turn and turns without a cause are bounded |
 //! | `a11` | the state of a lane is that of a serial run over its messages |
+//! | `a12` | wrong clocks: labels, corrections, retries, ages and cron are right by the true time |
 //!
 //! A10 (same seed, same events) is judged by comparing whole runs, see `tests/deterministic.rs`.
 
 mod a1;
 mod a11;
+mod a12;
 mod a2;
 mod a3;
 mod a4;
@@ -60,6 +62,7 @@ pub fn all() -> Vec<Box<dyn Oracle>> {
         Box::new(a8::A8::default()),
         Box::new(a9::A9),
         Box::new(a11::A11::default()),
+        Box::new(a12::A12::default()),
     ]
 }
 

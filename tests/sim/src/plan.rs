@@ -50,8 +50,8 @@ pub struct Plan {
     pub slow_us: u64,
     /// What happens at its time.
     pub timeline: Vec<Entry>,
-    /// The wall clock shows 1970 whenever the machine starts.
-    pub boots_at_1970: bool,
+    /// The clock stands in 1970 from the beginning, until it jumps or is set.
+    pub is_born_1970: bool,
     /// The link breaks at each new phase of a deployment that the gateway tells, once for each.
     pub cuts_at_phases: bool,
 }
@@ -124,6 +124,10 @@ pub struct Ratios {
     pub link_cut: u32,
     /// Of receipts: they are said twice.
     pub twice: u32,
+    /// Of boots after a power cut: the clock begins in 1970, as without a battery.
+    pub boots_1970: u32,
+    /// Of starts: the control plane is reached late, and until then nobody vouches for the clock.
+    pub late_contact: u32,
 }
 
 /// Mean times in microseconds.
@@ -173,6 +177,8 @@ impl Plan {
             let value = rng.within(low, high);
             if wanted { value } else { 0 }
         };
+        // Of its own, so that the rest of a seed's plan stays what it was.
+        let mut clocks = Rng::new(seed ^ 0xc10c);
         let ratio = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         let ratios = Ratios {
             retry: ratio(some(&mut rng, 10_000, 200_000)),
@@ -183,6 +189,8 @@ impl Plan {
             large: ratio(some(&mut rng, 10_000, 80_000)),
             link_cut: ratio(some(&mut rng, 5_000, 60_000)),
             twice: ratio(some(&mut rng, 50_000, 500_000)),
+            boots_1970: ratio(some(&mut clocks, 200_000, 800_000)),
+            late_contact: ratio(some(&mut clocks, 100_000, 500_000)),
         };
         let every = Every {
             cut_us: some(&mut rng, 2 * SECOND, 20 * SECOND),
@@ -207,6 +215,7 @@ impl Plan {
             disk,
             every,
             slow_us: some(&mut rng, SECOND, 20 * SECOND),
+            is_born_1970: clocks.chance(400_000),
             groups: vec![Group { devices, publish_us, ..Group::default() }],
             ..Self::calm(seed, faults_us)
         }
@@ -227,7 +236,7 @@ impl Plan {
             every: Every::default(),
             slow_us: 0,
             timeline: Vec::new(),
-            boots_at_1970: false,
+            is_born_1970: false,
             cuts_at_phases: false,
         }
     }

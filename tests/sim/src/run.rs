@@ -258,6 +258,10 @@ impl Sim {
             self.heap.put(at, Event::Connect(n));
             self.heap.put((at + 5 * SECOND).max(from), Event::Publish(n));
         }
+        if self.plan.is_born_1970 {
+            self.count("begins-in-1970");
+            self.time.set_wall(self.time.to_1970_ms(), false);
+        }
         self.schedule_faults();
         self.heap.put(SECOND, Event::Checkpoint);
         self.heap.put(plan::WARM_UP_US, Event::Faulty);

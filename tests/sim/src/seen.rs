@@ -5,6 +5,7 @@ use edge_broker::broker;
 use edge_core::event::CoreEvent;
 use edge_core::id::{AttemptId, BatchSeq, Digest, FunctionId, JobId, LaneKey};
 use edge_core::status::Status;
+use edge_core::time::Now;
 
 use crate::oracle::Rows;
 use crate::payload::MessageNo;
@@ -87,6 +88,8 @@ pub enum Seen<'a> {
         /// It stands for records that were dropped.
         is_tombstone: bool,
     },
+    /// What the loop takes the time to be, after a turn and before what the turn did is told.
+    Clock(Clock),
     /// The control plane stored records of another machine with this one's identity.
     Cloned {
         /// Stream.
@@ -133,6 +136,17 @@ pub enum DiskState {
     ReadOnly,
 }
 
+/// What a gateway takes the time to be, and what it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// The process run.
+    pub epoch: u64,
+    /// Gateway time and label.
+    pub now: Now,
+    /// Milliseconds since 1970.
+    pub true_ms: u64,
+}
+
 /// A publish of a device.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -173,7 +187,7 @@ impl Seen<'_> {
     #[must_use]
     pub fn text(&self) -> Option<String> {
         Some(match self {
-            Self::Turned { .. } => return None,
+            Self::Turned { .. } | Self::Clock(_) => return None,
             Self::Opened { found, last } => {
                 format!(
                     "Opened at {last:?}: {} jobs, {} records",

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use edge_agent::agent::stepped::Clocks;
+use edge_agent::agent::stepped::{Boot, Clocks};
 
 use crate::rng::Rng;
 
@@ -28,7 +28,11 @@ struct Inner {
     now: Cell<u64>,
     /// Added to the wall clock, in milliseconds.
     wall_offset_ms: Cell<i64>,
-    disciplined: Cell<bool>,
+    /// Set while the system vouches for the wall clock; another number each time.
+    disciplined: Cell<Option<u64>>,
+    settings: Cell<u64>,
+    /// Boots of the machine, and when the last one was.
+    boot: Cell<(u64, u64)>,
     rng: RefCell<Rng>,
 }
 
@@ -39,7 +43,9 @@ impl Time {
         Self(Rc::new(Inner {
             now: Cell::new(0),
             wall_offset_ms: Cell::new(0),
-            disciplined: Cell::new(false),
+            disciplined: Cell::new(None),
+            settings: Cell::new(0),
+            boot: Cell::new((1, 0)),
             rng: RefCell::new(rng),
         }))
     }
@@ -58,7 +64,13 @@ impl Time {
     /// Sets the wall clock off by so much, and whether the system vouches for it.
     pub fn set_wall(&self, offset_ms: i64, disciplined: bool) {
         self.0.wall_offset_ms.set(offset_ms);
-        self.0.disciplined.set(disciplined);
+        self.0.settings.set(self.0.settings.get() + 1);
+        self.0.disciplined.set(disciplined.then_some(self.0.settings.get()));
+    }
+
+    /// The machine boots.
+    pub fn boot_again(&self) {
+        self.0.boot.set((self.0.boot.get().0 + 1, self.now()));
     }
 
     /// The true wall clock in milliseconds since 1970: what a control plane shows.
@@ -85,7 +97,12 @@ impl Clocks for Time {
         self.true_wall_ms().saturating_add_signed(self.0.wall_offset_ms.get())
     }
 
-    fn is_disciplined(&self) -> bool {
+    fn disciplined(&self) -> Option<u64> {
         self.0.disciplined.get()
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        let (id, began) = self.0.boot.get();
+        Some(Boot { id, since_ms: (self.now() - began) / MILLI })
     }
 }

@@ -1,4 +1,4 @@
-//! Goal: whatever goes wrong in whatever order, the oracles A1 to A11 hold.
+//! Goal: whatever goes wrong in whatever order, the oracles A1 to A12 hold.
 //! Method: 200 seeds, and every seed that ever failed.
 
 use simulator::campaign::run_range;

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod certificates;
+mod clocks;
 mod command;
 mod conformance;
 mod connections;

@@ -68,14 +68,18 @@ fn a_gateway_with_an_older_store_goes_on_after_what_is_stored() -> Result<()> {
 
     let status = gateway.status()?;
     assert_eq!(status["drops"]["outbox_skipped"], 15, "26 to 40 were passed over");
-    assert_eq!(status["outbox"]["renumbered"], 5, "what it wrote at 21 to 25 went again");
+    // Where no time daemon vouches for the clock each run also tells, urgently, what time it was.
+    let urgent = cloud.stream("revenant", 0)?;
+    let told = urgent.iter().any(|row| row["report"] == "clock");
+    let again = 5 + u64::from(told);
+    assert_eq!(status["outbox"]["renumbered"], again, "what it wrote at 21 to 25 went again");
     assert_eq!(alarms(&cloud)?, ["gateway-behind", "record-conflict"]);
     let rows = ledger(&cloud, "revenant")?;
     let seqs: Vec<u64> = rows.iter().map(|(_, seq, _)| *seq).collect();
     assert_eq!(seqs, (1..=50).collect::<Vec<_>>(), "no gap");
     assert!(rows.iter().all(|(_, _, kind)| kind == "telemetry"), "of both lives, all: {rows:?}");
     let shown = cloud.get("/v1/gateways/revenant")?;
-    assert_eq!(shown["conflicts"], 5, "what came at stored positions is kept aside: {shown:#}");
+    assert_eq!(shown["conflicts"], again, "what came at stored positions is kept aside: {shown:#}");
     gateway.stop()
 }
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{Message, WireError};
 use crate::id::{Digest, EventId, InstanceId};
 use crate::limits::{
-    APPS_MAX, CHUNK_BYTES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, RECORDS_PER_MESSAGE_MAX,
-    STREAMS_MAX, TEXT_BYTES_MAX,
+    APPS_MAX, CERTIFICATE_BYTES_MAX, CHUNK_BYTES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX,
+    RECORDS_PER_MESSAGE_MAX, STREAMS_MAX, TEXT_BYTES_MAX,
 };
 
 /// A message from the control plane to a gateway. Variants are only ever added at the end.
@@ -26,6 +26,11 @@ pub enum Down {
     Command(Command),
     /// Records are stored, but for some that contradict what is there.
     Conflicts(Conflicts),
+    /// The certificate of this connection is worn or expired: the gateway asks for a new one
+    /// (`Up::CertificateRequest`). Said again at each connection until it has one.
+    RenewCertificate,
+    /// The new certificate (DER) for the key that was last asked for; the next connection uses it.
+    Certificate(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// Answer to `Hello`.
@@ -278,6 +283,10 @@ impl Message for Down {
                 WireError::at_most("reason", refused.reason.len(), TEXT_BYTES_MAX)
             }
             Self::Command(command) => command.request.check(),
+            Self::RenewCertificate => Ok(()),
+            Self::Certificate(der) => {
+                WireError::at_most("certificate", der.len(), CERTIFICATE_BYTES_MAX)
+            }
             Self::Conflicts(conflicts) => {
                 let stream = usize::from(conflicts.stream);
                 WireError::at_most("stream number", stream, STREAMS_MAX - 1)?;

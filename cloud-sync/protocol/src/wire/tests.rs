@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::enroll::EnrollRequest;
 use crate::id::{Digest, EventId, InstanceId};
 use crate::limits::{CHUNK_BYTES_MAX, POSITION_MAX, RECORD_PAYLOAD_BYTES_MAX};
 use crate::record::{
@@ -109,6 +110,13 @@ fn golden_up() {
         "01040909090909090909090909090909090909090909090909090909090909090909808004808004"
     );
     assert_eq!(hex_of(&Up::Reply(Reply { id: 300, result: Err("no".into()) })), "0105ac0201026e6f");
+    assert_eq!(hex_of(&Up::CertificateRequest(EnrollRequest { csr: vec![0x30] })), "01070130");
+    let report = Report::Clock { epoch: 300, shown_ms: 128, true_ms: 1_790_000_000_000 };
+    let report = Record { body: RecordBody::Report(report), ..telemetry(9) };
+    assert_eq!(
+        hex_of(&records(vec![report])),
+        "0101010109820280d095ffbc31010202ac02800180d8c1a28c34"
+    );
 }
 
 #[test]
@@ -125,6 +133,8 @@ fn golden_down() {
     assert_eq!(hex_of(&Down::Receipt(Receipt { stream: 1, seq: 128 })), "0101018001");
     let conflicts = Conflicts { stream: 1, seq: 128, positions: vec![3] };
     assert_eq!(hex_of(&Down::Conflicts(conflicts)), "01060180010103");
+    assert_eq!(hex_of(&Down::RenewCertificate), "0107");
+    assert_eq!(hex_of(&Down::Certificate(vec![0x30, 0x82])), "0108023082");
     let apps = vec![AppTarget { app: "a".into(), revision: Digest([1; 32]) }];
     assert_eq!(
         hex_of(&Down::Desired(Desired { instance, generation: 3, apps })),

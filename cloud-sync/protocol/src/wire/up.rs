@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Message, WireError};
+use crate::enroll::EnrollRequest;
 use crate::id::{Digest, EventId, InstanceId};
 use crate::limits::{
     APPS_MAX, CHUNK_BYTES_MAX, LABEL_BYTES_MAX, LOG_LINES_MAX, NAME_BYTES_MAX, POSITION_MAX,
@@ -27,6 +28,8 @@ pub enum Up {
     Reply(Reply),
     /// Log lines, while somebody follows them.
     Logs(Logs),
+    /// Answer to `Down::RenewCertificate`: a certificate for a new key is wanted.
+    CertificateRequest(EnrollRequest),
 }
 
 /// First message of each connection.
@@ -208,6 +211,7 @@ impl Message for Up {
                 };
                 WireError::at_most("reply", text.len(), REPLY_BYTES_MAX)
             }
+            Self::CertificateRequest(request) => request.check(),
             Self::Logs(logs) => {
                 WireError::at_most("log lines", logs.lines.len(), LOG_LINES_MAX)?;
                 logs.lines.iter().try_for_each(|line| {

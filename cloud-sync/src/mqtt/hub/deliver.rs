@@ -53,6 +53,27 @@ impl Hub {
         });
     }
 
+    /// As [`Hub::enrol`], with the old certificate in place of a token. A gateway that is refused for
+    /// being one too many is told again at its next connection.
+    fn renew(&mut self, gateway: String, request: EnrollRequest, token: AckToken, now: Now) {
+        let Ok(place) = Arc::clone(&self.enrolling).try_acquire_owned() else {
+            return self.settle(token, Settlement::Refused(ReasonCode::ServerBusy), now);
+        };
+        let (office, store) = (Arc::clone(&self.parts.office), Arc::clone(&self.parts.store));
+        let (events, now_ms) = (self.handle.0.clone(), now.wall.unix_ms);
+        tokio::task::spawn_blocking(move || {
+            let certificate = match office.renew(&*store, &gateway, &request, now_ms) {
+                Ok(certificate) => Some(certificate),
+                Err(failure) => {
+                    tracing::warn!(gateway, error = failure.error, "no certificate was renewed");
+                    None
+                }
+            };
+            drop(place);
+            drop(events.blocking_send(Event::Renewed { gateway, token, certificate }));
+        });
+    }
+
     fn take_up(&mut self, gateway: String, up: Up, token: AckToken, now: Now) {
         self.parts.live.heard(&gateway, now.at.0);
         let note = match up {
@@ -69,7 +90,13 @@ impl Hub {
                 self.parts.logs.publish(&gateway, logs);
                 return self.settle(token, Settlement::Accepted, now);
             }
-            Up::Hello(ref hello) => self.suspicion(&gateway, hello.epoch),
+            Up::CertificateRequest(request) => return self.renew(gateway, request, token, now),
+            Up::Hello(ref hello) => {
+                if self.parts.live.is_worn(&gateway, now.wall.unix_ms) {
+                    self.tell(&gateway, &Down::RenewCertificate, now);
+                }
+                self.suspicion(&gateway, hello.epoch)
+            }
             Up::Records(_) | Up::StateReport(_) | Up::Health(_) => None,
         };
         let inbound = Inbound { gateway, up: Box::new(up), note, ticket: token };
@@ -112,6 +139,13 @@ impl Hub {
                 match reply.encode() {
                     Ok(payload) => self.publish(&topics::enroll_reply(&gateway), payload, now),
                     Err(error) => tracing::error!(%error, gateway, "an enrolment reply"),
+                }
+            }
+            Event::Renewed { gateway, token, certificate } => {
+                self.settle(token, Settlement::Accepted, now);
+                if let Some(der) = certificate {
+                    tracing::info!(gateway, "a gateway has a new certificate");
+                    self.tell(&gateway, &Down::Certificate(der), now);
                 }
             }
             Event::Tell { gateway, down } => self.tell(&gateway, &down, now),

@@ -16,7 +16,10 @@ use crate::store::{GatewayId, StoreError};
 
 /// An entry with the tables that hold more of it.
 const ENTRY: &str = "r.*, d.trigger_name, d.topic, d.boot, d.sequence, d.reason, d.error,
-    d.attempts, d.payload_bytes, p.app, p.revision, p.generation, p.phase, p.code, p.text";
+    d.attempts, d.payload_bytes, p.app, p.revision, p.generation, p.phase, p.code, p.text,
+    p.clock_epoch, p.shown_ms, p.true_ms, CASE WHEN r.synced = 0 THEN
+    (SELECT c.true_ms - c.shown_ms FROM clocks c WHERE c.gateway = r.gateway AND c.epoch = r.epoch)
+    END AS off_ms";
 const TABLES: &str = "records r LEFT JOIN dead_letters d ON d.record = r.id
     LEFT JOIN reports p ON p.record = r.id";
 
@@ -65,6 +68,10 @@ fn dead_letter(row: &Row<'_>) -> Result<DeadLetter, StoreError> {
 }
 
 fn report(row: &Row<'_>) -> Result<Report, StoreError> {
+    if let Some(epoch) = row.col::<Option<i64>>("clock_epoch")? {
+        let (shown_ms, true_ms) = (row.uint("shown_ms")?, row.uint("true_ms")?);
+        return Ok(Report::Clock { epoch: super::from_bits(epoch), shown_ms, true_ms });
+    }
     match row.col::<Option<String>>("code")? {
         Some(code) => Ok(Report::Notice { code, text: row.col("text")? }),
         None => Ok(Report::Deployment {
@@ -93,8 +100,10 @@ fn entry(row: &Row<'_>) -> Result<EntryRow, StoreError> {
         Kind::Tombstone(_) | Kind::Gap => Content::Nothing,
     };
     let time = Stamp { unix_ms: row.uint("time_ms")?, synced: row.col("synced")? };
+    let off_ms: Option<i64> = row.col("off_ms")?;
+    let corrected_ms = off_ms.map(|off_ms| time.unix_ms.saturating_add_signed(off_ms));
     let stored_ms = row.uint("stored_ms")?;
-    Ok(EntryRow { id: row.uint("id")?, place, time, stored_ms, content })
+    Ok(EntryRow { id: row.uint("id")?, place, time, corrected_ms, stored_ms, content })
 }
 
 fn found(row: &Row<'_>) -> Result<Found, StoreError> {
@@ -191,6 +200,13 @@ impl SqliteRows<'_> {
         let sql = "INSERT INTO reports (record, app, revision, generation, phase, code, text)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         match report {
+            Report::Clock { epoch, shown_ms, true_ms } => {
+                self.change(
+                    "INSERT INTO reports (record, text, clock_epoch, shown_ms, true_ms)
+                     VALUES (?1, '', ?2, ?3, ?4)",
+                    params![record, bits(*epoch), int(*shown_ms), int(*true_ms)],
+                )?;
+            }
             Report::Deployment { app, revision, generation, phase, reason } => {
                 let phase = phase.code();
                 let none: Option<&str> = None;
@@ -377,6 +393,21 @@ impl RecordRows for SqliteRows<'_> {
             Content::Report(report) => self.add_report(record, report),
             Content::Telemetry(_) | Content::Nothing => Ok(()),
         }
+    }
+
+    fn put_clock(
+        &mut self,
+        gateway: GatewayId,
+        epoch: u64,
+        shown_ms: u64,
+        true_ms: u64,
+    ) -> Result<(), StoreError> {
+        self.change(
+            "INSERT OR REPLACE INTO clocks (gateway, epoch, shown_ms, true_ms)
+             VALUES (?1, ?2, ?3, ?4)",
+            params![gateway.0, bits(epoch), int(shown_ms), int(true_ms)],
+        )?;
+        Ok(())
     }
 
     fn delete_gap(&mut self, gateway: GatewayId, stream: u8, seq: u64) -> Result<(), StoreError> {

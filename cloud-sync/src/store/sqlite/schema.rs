@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::failed;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 /// Times are milliseconds since the Unix epoch; digests are blobs; epochs are 64 bits kept in a
 /// signed column.
@@ -200,6 +200,22 @@ CREATE TABLE losses (
 INSERT INTO losses
     SELECT gateway, stream, kind, SUM(seq - first + 1), MAX(stored_ms) FROM records
     WHERE kind IN (3, 4, 5, 6, 8, 9) GROUP BY gateway, stream, kind;
+";
+
+/// What time it was during process runs whose clock nobody had vouched for: stamps of such a run
+/// that are not synced are off by `true_ms - shown_ms`. They are corrected when they are read; the
+/// rows keep what the gateway said.
+const V3: &str = "
+CREATE TABLE clocks (
+    gateway INTEGER NOT NULL REFERENCES gateways(id),
+    epoch INTEGER NOT NULL,
+    shown_ms INTEGER NOT NULL,
+    true_ms INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE reports ADD COLUMN clock_epoch INTEGER;
+ALTER TABLE reports ADD COLUMN shown_ms INTEGER;
+ALTER TABLE reports ADD COLUMN true_ms INTEGER;
 ";
 
 /// Brings the schema up to date.

@@ -80,6 +80,8 @@ pub struct PeerCertificate {
     pub common_name: String,
     /// SHA-256 of the certificate (DER).
     pub fingerprint: [u8; 32],
+    /// The last moment it is valid, in seconds since 1970.
+    pub not_after_unix_s: i64,
 }
 
 /// What the owner is given to authenticate a client.

@@ -10,6 +10,7 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 
+use super::doubt::{CertificateTime, DoubtedClients};
 use crate::broker::PeerCertificate;
 
 /// What a TLS listener needs.
@@ -25,7 +26,7 @@ pub struct TlsSettings<'a> {
     /// Whether TLS 1.2 is allowed beside 1.3, for old devices.
     pub allow_tls12: bool,
     /// What time it is for certificates; the system's clock without.
-    pub time: Option<Arc<dyn TimeProvider>>,
+    pub time: Option<Arc<dyn CertificateTime>>,
 }
 
 /// Why TLS settings do not work.
@@ -70,9 +71,13 @@ pub fn server_config(settings: TlsSettings<'_>) -> Result<Arc<ServerConfig>, Tls
                 roots.add(ca)?;
             }
             let provider = Arc::clone(&provider);
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
-                .build()?
+                .build()?;
+            match &settings.time {
+                None => verifier,
+                Some(time) => Arc::new(DoubtedClients { verifier, time: Arc::clone(time) }),
+            }
         }
     };
     let versions: &[&rustls::SupportedProtocolVersion] = if settings.allow_tls12 {
@@ -80,7 +85,10 @@ pub fn server_config(settings: TlsSettings<'_>) -> Result<Arc<ServerConfig>, Tls
     } else {
         &[&rustls::version::TLS13]
     };
-    let time = settings.time.unwrap_or_else(|| Arc::new(DefaultTimeProvider));
+    let time: Arc<dyn TimeProvider> = match settings.time {
+        None => Arc::new(DefaultTimeProvider),
+        Some(time) => time,
+    };
     let config = ServerConfig::builder_with_details(provider, time)
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(clients)
@@ -101,5 +109,6 @@ pub(super) fn peer_certificate(chain: Option<&[CertificateDer<'_>]>) -> Option<P
     let common_name = certificate.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
     let mut fingerprint = [0; 32];
     fingerprint.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, der).as_ref());
-    Some(PeerCertificate { common_name, fingerprint })
+    let not_after_unix_s = certificate.validity().not_after.timestamp();
+    Some(PeerCertificate { common_name, fingerprint, not_after_unix_s })
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use edge_broker::codec::{Connect, Decoder, Packet, ReasonCode, Version, encode};
+use edge_broker::transport::doubt::CertificateTime;
 use edge_broker::transport::tls::{TlsSettings, server_config};
 use rcgen::{CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -36,12 +38,21 @@ impl Authority {
 
     /// The server's side; asks for client certificates of this authority if wanted.
     pub(crate) fn server(&self, clients: bool) -> Arc<ServerConfig> {
+        self.server_at(clients, None)
+    }
+
+    /// The same by a clock of its own.
+    fn server_at(
+        &self,
+        clients: bool,
+        time: Option<Arc<dyn CertificateTime>>,
+    ) -> Arc<ServerConfig> {
         server_config(TlsSettings {
             cert_chain_pem: self.chain_pem.as_bytes(),
             key_pem: self.key_pem.as_bytes(),
             client_ca_pem: clients.then_some(self.ca_pem.as_bytes()),
             allow_tls12: false,
-            time: None,
+            time,
         })
         .unwrap()
     }
@@ -64,6 +75,25 @@ impl Authority {
                 config.with_client_auth_cert(chain, key).unwrap()
             }
         })
+    }
+}
+
+impl Authority {
+    /// A client with a certificate of this authority, that trusts the server of another one.
+    fn certified(&self, name: &str, server: &Self) -> Arc<ClientConfig> {
+        let (chain, key) = issue(&self.issuer, name);
+        let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(server.ca_pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .unwrap();
+        Arc::new(config)
     }
 }
 
@@ -112,24 +142,52 @@ async fn a_certificate_is_an_identity_and_a_password_still_works() {
     let with_password = knock(&server, plain, with_password(connect())).await;
     assert_eq!(with_password, Some(ReasonCode::Success));
     // A certificate of a stranger's authority is refused by the handshake.
-    let (chain, key) = issue(&stranger.issuer, "device-7");
-    let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.ca_pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let forged = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .unwrap();
-    assert_eq!(knock(&server, Arc::new(forged), connect()).await, None);
+    let forged = stranger.certified("device-7", &authority);
+    assert_eq!(knock(&server, forged, connect()).await, None);
     eventually("two clients", || {
         server.seen.connected.load(std::sync::atomic::Ordering::Relaxed) == 2
     })
     .await;
     server.stop().await;
+}
+
+/// A clock that stands in 1970, and whether anybody trusts it.
+#[derive(Debug)]
+struct Of1970 {
+    is_trusted: bool,
+}
+
+impl TimeProvider for Of1970 {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(std::time::Duration::ZERO))
+    }
+}
+
+impl CertificateTime for Of1970 {
+    fn doubt(&self, refusal: &Error) -> Option<UnixTime> {
+        match refusal {
+            Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                not_before, ..
+            }) if !self.is_trusted => Some(*not_before),
+            _ => None,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_nobody_trusts_keeps_no_device_out() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    for is_trusted in [true, false] {
+        let tls = Some(authority.server_at(true, Some(Arc::new(Of1970 { is_trusted }))));
+        let server = Server::start(Setup { tls, ..Setup::default() });
+        let known = knock(&server, authority.client(Some("d")), Connect::new(Version::V5, "c"));
+        let expected = (!is_trusted).then_some(ReasonCode::Success);
+        assert_eq!(known.await, expected, "a certificate of later years, {is_trusted}");
+        let foreign = stranger.certified("d", &authority);
+        let refused = knock(&server, foreign, Connect::new(Version::V5, "f")).await;
+        assert_eq!(refused, None, "doubt is about time only");
+        server.stop().await;
+    }
 }
 
 #[test]

@@ -8,7 +8,6 @@ use crate::timeline::{Deed, Entry};
 
 impl Sim {
     pub(super) fn begin_timeline(&mut self) {
-        self.boot_clock();
         for (n, entry) in self.plan.timeline.iter().enumerate() {
             self.heap.put(entry.at_us, Event::Entry(n));
         }
@@ -107,7 +106,8 @@ impl Sim {
 
     /// The machine starts: without a clock of its own it shows 1970.
     pub(super) fn boot_clock(&mut self) {
-        if self.plan.boots_at_1970 && !self.is_quiet {
+        if self.chance(self.plan.ratios.boots_1970) {
+            self.count("boots-in-1970");
             self.time.set_wall(self.time.to_1970_ms(), false);
         }
     }

@@ -9,11 +9,15 @@ use edge_core::event::CoreEvent;
 use super::{Event, MILLI, Row, SECOND, Seen, Sim, SimLink, new_process};
 use crate::network::Out;
 use crate::payload::{self, Wish};
+use crate::seen::Clock;
 
 /// Longest time a lingering function takes: just below its limit.
 const LINGER_US: u64 = 2_900 * MILLI;
 /// A function that comes to no end is stopped then.
 const LIMIT_US: u64 = 3_000 * MILLI;
+
+/// Longest time until the control plane is reached after a start.
+const LATE_US_MAX: u64 = 60 * SECOND;
 
 impl Sim {
     /// The loop takes what has come.
@@ -23,6 +27,7 @@ impl Sim {
         if self.disk.is_dead() {
             return;
         }
+        self.tell_clock();
         let calls = self.network.take_calls();
         let handed_calls = self.take_handed();
         for out in self.network.take_out() {
@@ -53,6 +58,12 @@ impl Sim {
                 self.heap.put(self.time.now() + 100 * MILLI, Event::Open);
             }
         }
+    }
+
+    fn tell_clock(&mut self) {
+        let (Some(now), Some(epoch)) = (self.process.now(), self.process.epoch()) else { return };
+        let true_ms = self.time.true_wall_ms();
+        self.see(&Seen::Clock(Clock { epoch, now, true_ms }));
     }
 
     /// Schedules what the gateway handed over. Returns how many calls it made.
@@ -178,11 +189,16 @@ impl Sim {
             Ok(()) => {
                 self.open_failures = 0;
                 self.is_fresh = true;
+                self.tell_clock();
                 let start = self.world.life().link.take();
                 self.link = start.map(|start| SimLink::new(start, self.time.now()));
                 let _calls = self.take_handed();
                 let is_near = self.rng.chance(300_000);
-                let most = if is_near { 20 * MILLI } else { 2 * SECOND };
+                let mut most = if is_near { 20 * MILLI } else { 2 * SECOND };
+                if self.chance(self.plan.ratios.late_contact) {
+                    self.count("late-contact");
+                    most = LATE_US_MAX;
+                }
                 let at = self.time.now() + self.rng.within(MILLI, most);
                 self.heap.put(at, Event::LinkConnect { life: self.life });
             }
@@ -230,6 +246,7 @@ impl Sim {
         self.book.note(self.time.now(), if power { "power cut" } else { "process ends" });
         if power {
             self.disk.cut_power();
+            self.time.boot_again();
             self.boot_clock();
         } else {
             self.disk.end_process();

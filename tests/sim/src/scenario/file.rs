@@ -139,9 +139,9 @@ impl File {
             },
             series: self.series,
             groups: self.devices.into_iter().map(Devices::group).collect(),
-            ratios: self.ratios,
+            ratios: Ratios { boots_1970: if boots_at_1970 { 1_000_000 } else { 0 }, ..self.ratios },
+            is_born_1970: boots_at_1970,
             timeline: self.timeline.into_iter().map(Line::entry).collect(),
-            boots_at_1970,
             cuts_at_phases,
             rest_us_max: self.rests_within.map_or(plan::REST_US_MAX, |rest| rest.0),
             ..Plan::calm(0, faults_us)

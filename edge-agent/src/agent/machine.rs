@@ -28,6 +28,7 @@ use crate::store::disk::SystemDisk;
 use crate::store::sync_check::SyncLog;
 use crate::store::{self, JournalStore, OpenError, StoreThread};
 use crate::tls::TimeFloor;
+use crate::uplink::partial::PartialFolder;
 use crate::uplink::rate::Rate;
 use crate::uplink::{self, Uplink};
 
@@ -231,11 +232,13 @@ impl World for Machine {
             endpoint: identity.endpoint(Arc::clone(&self.time_floor))?,
             streams: start.streams,
             state: start.state,
-            partial_dir: self.data_dir.join("partial"),
             seed: start.seed,
             rate: self.drain,
+            outbox: start.outbox,
+            partial: Box::new(PartialFolder::new(self.data_dir.join("partial"))?),
+            heard: start.heard,
         };
-        Ok(Some(Box::new(Uplink::spawn(setup, start.outbox, start.heard)?)))
+        Ok(Some(Box::new(Uplink::spawn(setup)?)))
     }
 }
 

@@ -1,17 +1,20 @@
 //! The link to the control plane: one thread that sends what the outbox holds and takes what the
 //! control plane states.
 //!
-//! Decisions are in [`session`] (no clock, no I/O), the MQTT client in [`mqtt`]. The store is read
-//! here but never written: a receipt goes to the loop, which deletes.
+//! Decisions are in [`session`] (no clock, no I/O), carried out by [`conversation`] (no clock, no
+//! transport); the MQTT client is in [`mqtt`]. The store is read here but never written: a receipt
+//! goes to the loop, which deletes.
 //!
 //! # Bounds
 //! - At most [`window::MESSAGES_MAX`] unreceipted messages a stream, each at most [`RUN_BYTES_MAX`].
 //! - What the loop says ([`Say`]) is bounded by its own pace: positions and states, latest wins.
 
 pub mod backoff;
+pub mod conversation;
 pub mod convert;
 pub mod mqtt;
 pub mod order;
+pub mod partial;
 pub mod rate;
 pub mod session;
 pub mod window;
@@ -28,6 +31,7 @@ use sync_protocol::wire::{Command, Desired, Health, Logs, Reply, StateReport};
 use tokio::sync::{mpsc, oneshot};
 
 use self::mqtt::Endpoint;
+use self::partial::Partial;
 use self::rate::Rate;
 use crate::credentials::Credentials;
 
@@ -48,18 +52,6 @@ pub trait Outbox: Send + 'static {
         to: u64,
         bytes_max: usize,
     ) -> io::Result<Vec<OutboxRecord>>;
-}
-
-impl Outbox for Box<dyn Outbox> {
-    fn read(
-        &self,
-        stream: u8,
-        from: u64,
-        to: u64,
-        bytes_max: usize,
-    ) -> io::Result<Vec<OutboxRecord>> {
-        (**self).read(stream, from, to, bytes_max)
-    }
 }
 
 /// What the loop says to the uplink.
@@ -160,55 +152,79 @@ pub struct Setup {
     pub streams: Vec<(u8, u64, u64)>,
     /// Where the deployments stand at start.
     pub state: StateReport,
-    /// Folder for artifacts that are being fetched.
-    pub partial_dir: PathBuf,
     /// Seed of the connection back-off.
     pub seed: u64,
     /// How fast records may leave; `None`: as fast as they can.
     pub rate: Option<Rate>,
+    /// Where records are read from.
+    pub outbox: Box<dyn Outbox>,
+    /// Where artifacts are kept while they are fetched.
+    pub partial: Box<dyn Partial>,
+    /// Whom to tell what was heard. It is called by the uplink's thread and must not block.
+    pub heard: Box<dyn Fn(Heard) + Send>,
 }
 
 /// Handle of the uplink thread.
 #[derive(Debug)]
 pub struct Uplink {
-    say: mpsc::UnboundedSender<Say>,
-    stop: oneshot::Sender<()>,
+    handle: Handle,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Uplink {
-    /// Starts the thread. `heard` is called there and must not block.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// The system refuses a thread or a folder.
-    pub fn spawn(
-        setup: Setup,
-        outbox: impl Outbox,
-        heard: impl Fn(Heard) + Send + 'static,
-    ) -> io::Result<Self> {
-        std::fs::create_dir_all(&setup.partial_dir)?;
+    /// The system refuses a thread.
+    pub fn spawn(setup: Setup) -> io::Result<Self> {
+        let (handle, running) = prepare(setup);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (say, saying) = mpsc::unbounded_channel();
-        let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("uplink".to_owned()).spawn(move || {
-            runtime.block_on(driver::run(setup, outbox, saying, stopped, heard));
+            runtime.block_on(running);
             // A name that is being looked up has a thread of its own, which nobody waits for.
             runtime.shutdown_background();
         })?;
-        Ok(Self { say, stop, thread })
+        Ok(Self { handle, thread })
     }
 
     /// Says something; a thread that is gone is found out at the join.
     pub fn say(&self, say: Say) {
-        let _ = self.say.send(say);
+        self.handle.say(say);
     }
 
     /// Ends the thread, with a goodbye to the control plane if it can be had within a second.
     pub fn stop(self) {
-        // A thread that is gone needs no telling.
-        let _ = self.stop.send(());
+        self.handle.stop();
         if self.thread.join().is_err() {
             tracing::error!("the uplink thread panicked");
         }
     }
+}
+
+/// Handle of an uplink that runs as a future.
+#[derive(Debug)]
+pub struct Handle {
+    say: mpsc::UnboundedSender<Say>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Handle {
+    /// Says something; an uplink that is gone hears nothing.
+    pub fn say(&self, say: Say) {
+        let _ = self.say.send(say);
+    }
+
+    /// Asks for the end: a goodbye to the control plane is tried for a second.
+    pub fn stop(self) {
+        // An uplink that is gone needs no telling.
+        let _ = self.stop.send(());
+    }
+}
+
+/// The uplink as a future, for a tokio runtime of the caller with I/O and time: what the thread of
+/// an [`Uplink`] runs. It ends after [`Handle::stop`], or when the handle is dropped.
+pub fn prepare(setup: Setup) -> (Handle, impl Future<Output = ()> + Send) {
+    let (say, saying) = mpsc::unbounded_channel();
+    let (stop, stopped) = oneshot::channel();
+    (Handle { say, stop }, driver::run(setup, saying, stopped))
 }

@@ -177,7 +177,7 @@ async fn losses_stand_beside_the_outbox() {
         {
             let place = Place { first, seq, kind, epoch: 1, digest: Vec::new() };
             let (time, content) = (Stamp { unix_ms: 1, synced: true }, Content::Nothing);
-            let entry = EntryRow { id: 0, place, time, stored_ms: 1, content };
+            let entry = EntryRow { id: 0, place, time, corrected_ms: None, stored_ms: 1, content };
             rows.add_entry(gateway, stream, &entry)?;
         }
         Ok(())

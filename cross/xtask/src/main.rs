@@ -5,6 +5,7 @@ mod command;
 mod demo;
 mod fuzz;
 mod kill;
+mod netsim;
 mod replay;
 mod setup;
 mod sim;
@@ -37,6 +38,8 @@ enum Task {
     Soak(soak::SoakArgs),
     /// Simulates gateways by seeds and judges what must always hold.
     Sim(sim::SimArgs),
+    /// Simulates the gateway's connections over networks that break.
+    Netsim(netsim::NetsimArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -63,6 +66,7 @@ fn run() -> anyhow::Result<()> {
         Task::CrashReplay(args) => replay::run(&args),
         Task::Soak(args) => soak::run(&args),
         Task::Sim(args) => sim::run(&args),
+        Task::Netsim(args) => netsim::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

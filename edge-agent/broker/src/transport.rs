@@ -32,11 +32,13 @@ use crate::broker::ConnId;
 mod accept;
 mod conn;
 pub mod doubt;
+mod incoming;
 mod mailbox;
 mod port;
 mod stream;
 pub mod tls;
 
+pub use incoming::Incoming;
 pub use port::Port;
 
 use port::Arrival;
@@ -164,9 +166,20 @@ impl Transport {
         socket.bind(config.address)?;
         let listener = socket.listen(BACKLOG)?;
         let local_addr = listener.local_addr()?;
+        Ok(self.serve(listener, local_addr, config.tls))
+    }
+
+    /// Serves the connections that come from a listener of the caller, which has this address. As
+    /// [`Transport::listen`], but that nothing is bound.
+    pub fn serve(
+        &self,
+        incoming: impl Incoming,
+        local_addr: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Listener {
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(accept::run(Arc::clone(&self.shared), listener, config.tls, stopped));
-        Ok(Listener { local_addr, _stop: stop })
+        tokio::spawn(accept::run(Arc::clone(&self.shared), incoming, tls, stopped));
+        Listener { local_addr, _stop: stop }
     }
 
     /// Waits until every connection is closed, at most `timeout`. To be called after the owner

@@ -30,6 +30,7 @@ use crate::store::sync_check::SyncLog;
 use crate::store::{self, JournalStore, OpenError, StoreThread};
 use crate::system_clock;
 use crate::tls::TimeFloor;
+use crate::uplink::partial::PartialFolder;
 use crate::uplink::rate::Rate;
 use crate::uplink::{self, Uplink};
 
@@ -234,11 +235,13 @@ impl World for Machine {
             credentials: Some(Arc::clone(credentials)),
             streams: start.streams,
             state: start.state,
-            partial_dir: self.data_dir.join("partial"),
             seed: start.seed,
             rate: self.drain,
+            outbox: start.outbox,
+            partial: Box::new(PartialFolder::new(self.data_dir.join("partial"))?),
+            heard: start.heard,
         };
-        Ok(Some(Box::new(Uplink::spawn(setup, start.outbox, start.heard)?)))
+        Ok(Some(Box::new(Uplink::spawn(setup)?)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use edge_agent::uplink::partial::PartialFolder;
 use edge_agent::uplink::{Heard, Outbox, Say, Setup, Uplink};
 use edge_core::id::{Epoch, EventId, FunctionId, RecordSeq, StreamId};
 use edge_core::op::{OutboxRecord, RecordBody};
@@ -70,15 +71,16 @@ impl Gateway {
             credentials: None,
             streams: vec![(STREAM, 0, 0)],
             state: StateReport::default(),
-            partial_dir: partial.path().to_owned(),
             seed: 1,
             rate: None,
+            outbox: Box::new(TestOutbox(Arc::clone(&rows))),
+            partial: Box::new(PartialFolder::new(partial.path().to_owned()).expect("a folder")),
+            heard: Box::new(move |said| {
+                // A test that has seen enough hears no more.
+                let _ = tell.send(said);
+            }),
         };
-        let uplink = Uplink::spawn(setup, TestOutbox(Arc::clone(&rows)), move |said| {
-            // A test that has seen enough hears no more.
-            let _ = tell.send(said);
-        });
-        let uplink = uplink.expect("a thread");
+        let uplink = Uplink::spawn(setup).expect("a thread");
         let mut gateway = Self { uplink, heard, rows, written: 0, _partial: partial };
         (0..records).for_each(|_| gateway.write(payload_bytes));
         gateway

@@ -29,6 +29,8 @@ pub struct Habits {
     pub has_ids: bool,
     /// Quality of service of its publishes.
     pub qos: QoS,
+    /// Seconds after which it has to be heard of; 0: never.
+    pub keep_alive_s: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +160,7 @@ impl Device {
 
     /// Connects over `conn`; returns the bytes to send.
     pub fn connect(&mut self, conn: ConnId) -> Vec<u8> {
-        let Habits { version, keeps_session, .. } = self.habits;
+        let Habits { version, keeps_session, keep_alive_s, .. } = self.habits;
         self.conn = Some((conn, Decoder::client(version, usize::MAX), BytesMut::new()));
         self.is_linked = false;
         let connect = Connect {
@@ -166,10 +168,16 @@ impl Device {
             session_expiry_s: if keeps_session { u32::MAX } else { 0 },
             username: Some(self.name.clone()),
             password: Some(Bytes::from(token(&self.name))),
-            keep_alive_s: 0,
+            keep_alive_s,
             ..Connect::new(version, &self.name)
         };
         self.bytes(&[Packet::Connect(Box::new(connect))])
+    }
+
+    /// A sign of life.
+    #[must_use]
+    pub fn ping(&self) -> Vec<u8> {
+        self.bytes(&[Packet::PingReq])
     }
 
     /// The connection is gone.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +20,7 @@ use edge_agent::store::{
     self, Batch, JournalStore, NotTaken, OpenError, Opened, Store as _, StoreError,
 };
 use edge_agent::uplink::Say;
+use edge_agent::uplink::partial::Partial;
 use edge_broker::transport::TransportLimits;
 use edge_core::event::CoreEvent;
 use edge_core::id::BatchSeq;
@@ -120,9 +121,11 @@ impl SimWorld {
         *self.crashed.borrow_mut() = crashed;
     }
 
-    /// Keeps a fetched file where the gateway will look for it.
-    pub fn keep_fetched(&self, path: &str, bytes: Vec<u8>) {
-        self.shelf.files().fetched.insert(path.to_owned(), bytes);
+    /// Where one life of the gateway keeps what it fetches. It outlives connections, not the
+    /// process.
+    #[must_use]
+    pub fn partial(&self) -> Box<dyn Partial> {
+        Box::new(SimPartial { shelf: Arc::clone(&self.shelf), files: BTreeMap::new(), open: None })
     }
 
     /// Commits a batch and tells the gateway. Returns what came of it, unless the process died in
@@ -348,6 +351,37 @@ struct Files {
 impl SimShelf {
     fn files(&self) -> std::sync::MutexGuard<'_, Files> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct SimPartial {
+    shelf: Arc<SimShelf>,
+    files: BTreeMap<Digest, Vec<u8>>,
+    open: Option<Digest>,
+}
+
+impl Partial for SimPartial {
+    fn open(&mut self, digest: Digest) -> io::Result<u64> {
+        self.open = Some(digest);
+        Ok(self.files.entry(digest).or_default().len() as u64)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let digest = self.open.expect("invariant: opened before");
+        self.files.entry(digest).or_default().extend(bytes);
+        Ok(())
+    }
+
+    fn complete(&mut self) -> PathBuf {
+        let digest = self.open.take().expect("invariant: opened before");
+        let bytes = self.files.remove(&digest).unwrap_or_default();
+        let path = format!("partial/{digest}");
+        self.shelf.files().fetched.insert(path.clone(), bytes);
+        path.into()
+    }
+
+    fn close(&mut self) {
+        self.open = None;
     }
 }
 

@@ -4,20 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Shared, conn, tls};
+use super::{Incoming, Shared, conn, tls};
 use crate::broker::Peer;
 
 /// How long accepting rests after an error such as a lack of file descriptors.
 const REST: Duration = Duration::from_millis(100);
-
-/// A silent peer is asked for a sign of life after this, so that a client without keep alive
-/// whose host is gone does not stay for good.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// The places a new connection holds.
 pub(super) struct Places {
@@ -30,7 +26,7 @@ pub(super) struct Places {
 /// Accepts until `stopped` is dropped.
 pub(super) async fn run(
     shared: Arc<Shared>,
-    listener: TcpListener,
+    mut incoming: impl Incoming,
     tls: Option<Arc<rustls::ServerConfig>>,
     mut stopped: oneshot::Receiver<()>,
 ) {
@@ -38,7 +34,7 @@ pub(super) async fn run(
     loop {
         let next = async {
             let places = places(&shared).await?;
-            Some((listener.accept().await, places))
+            Some((incoming.accept().await, places))
         };
         let accepted = tokio::select! {
             _ = &mut stopped => return,
@@ -68,22 +64,22 @@ async fn places(shared: &Shared) -> Option<Places> {
 }
 
 /// A connection that was accepted.
-struct New {
+struct New<S> {
     shared: Arc<Shared>,
-    stream: TcpStream,
+    stream: S,
     address: SocketAddr,
     places: Places,
 }
 
-impl New {
+impl<S: AsyncRead + AsyncWrite + Unpin> New<S> {
     async fn plain(self) {
-        let deadline = self.prepare();
+        let deadline = self.deadline();
         let peer = Peer { address: self.address, tls: false, certificate: None };
         conn::run(self.shared, self.stream, peer, self.places, deadline).await;
     }
 
     async fn tls(self, acceptor: TlsAcceptor) {
-        let deadline = self.prepare();
+        let deadline = self.deadline();
         // On the heap: only while it lasts.
         let handshake = Box::pin(acceptor.accept(self.stream));
         let Ok(Ok(stream)) = tokio::time::timeout_at(deadline, handshake).await else { return };
@@ -92,12 +88,8 @@ impl New {
         conn::run(self.shared, stream, peer, self.places, deadline).await;
     }
 
-    /// Sets the socket's options and tells until when there has to be a CONNECT.
-    fn prepare(&self) -> Instant {
-        // Answers are small and wanted at once. Neither option is worth a connection.
-        let _ = self.stream.set_nodelay(true);
-        let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE);
-        let _ = socket2::SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
+    /// Until when there has to be a CONNECT.
+    fn deadline(&self) -> Instant {
         let limits = &self.shared.limits;
         let crowded = self.shared.handshakes.available_permits() < limits.handshakes_max / 2;
         let patience_ms = limits.connect_ms_max / if crowded { 2 } else { 1 };

@@ -41,6 +41,7 @@ impl Sim {
             keeps_session: self.rng.chance(600_000),
             has_ids,
             qos: if self.rng.chance(300_000) { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
+            keep_alive_s: 0,
         };
         let slow_us = if self.rng.chance(250_000) { self.plan.slow_us } else { 0 };
         let boot = self.rng.draw();

@@ -191,7 +191,8 @@ impl Sim {
                 self.is_fresh = true;
                 self.tell_clock();
                 let start = self.world.life().link.take();
-                self.link = start.map(|start| SimLink::new(start, self.time.now()));
+                let partial = self.world.partial();
+                self.link = start.map(|start| SimLink::new(start, partial, self.time.now()));
                 let _calls = self.take_handed();
                 let is_near = self.rng.chance(300_000);
                 let mut most = if is_near { 20 * MILLI } else { 2 * SECOND };

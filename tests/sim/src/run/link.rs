@@ -4,7 +4,7 @@ use sync_protocol::record::Phase;
 use sync_protocol::wire::{Conflicts, Down, Message, Up};
 
 use super::{Event, MILLI, Row, SECOND, Seen, Sim, SimLink};
-use crate::link::path;
+use crate::link::Wanted;
 
 impl Sim {
     pub(super) fn link_connect(&mut self) {
@@ -29,15 +29,9 @@ impl Sim {
 
     /// Sends what the link has made.
     pub(super) fn flush_link(&mut self) {
+        let now = self.time.now();
         let Some(link) = &mut self.link else { return };
-        let (sent, complete, gives_up) =
-            (link.take_sent(), link.take_complete(), link.take_gives_up());
-        for (digest, bytes) in complete {
-            self.world.keep_fetched(&path(digest), bytes);
-            if let Some(link) = &self.link {
-                link.fetched(digest);
-            }
-        }
+        let Wanted { sent, gives_up } = link.take_wanted(now);
         let Some(conn) = self.link_conn else { return };
         for bytes in sent {
             let at = self.later(Row::LinkUp, MILLI, 60 * MILLI);

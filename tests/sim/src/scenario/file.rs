@@ -139,7 +139,10 @@ impl File {
             },
             series: self.series,
             groups: self.devices.into_iter().map(Devices::group).collect(),
-            ratios: Ratios { boots_1970: if boots_at_1970 { 1_000_000 } else { 0 }, ..self.ratios },
+            ratios: Ratios {
+                boots_1970: if boots_at_1970 { 1_000_000 } else { self.ratios.boots_1970 },
+                ..self.ratios
+            },
             is_born_1970: boots_at_1970,
             timeline: self.timeline.into_iter().map(Line::entry).collect(),
             cuts_at_phases,

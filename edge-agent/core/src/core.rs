@@ -337,7 +337,7 @@ impl Core {
         }
         while let Some(attempt) = self.queue.start() {
             turn.event(CoreEvent::Started {
-                job: attempt.job,
+                job: attempt.job(),
                 attempt: attempt.attempt,
                 function: attempt.function.clone(),
                 revision: attempt.revision,

@@ -38,7 +38,7 @@ pub mod topic;
 mod turn;
 
 pub use crate::core::{Core, DeadLetterKey, OutboxRows, Rows, Settings};
-pub use effect::{Attempt, Effect, Pace, Verdict};
+pub use effect::{Attempt, Effect, Member, Pace, Verdict, Work};
 pub use event::CoreEvent;
 pub use input::{Input, Patience};
 pub use limits::Limits;

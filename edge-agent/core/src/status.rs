@@ -136,6 +136,10 @@ pub struct Counters {
     pub refused: u64,
     /// Jobs done.
     pub done: u64,
+    /// Batches given to functions.
+    pub batches: u64,
+    /// Batches that faulted and were halved.
+    pub bisected: u64,
     /// Attempts that failed and are tried again.
     pub retries: u64,
     /// Events given up, sheds included.

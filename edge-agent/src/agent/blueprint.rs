@@ -343,7 +343,7 @@ impl Gateway {
         for crash in crashed {
             let Crashed { job, event, run, function, likeness, .. } = crash;
             tracing::warn!(%function, %event, run, alone, "the process died during an attempt");
-            let crumb = Crumb { job, event, run, function, likeness, alone };
+            let crumb = Crumb { job, event, run, function, likeness, alone, batched: false };
             self.with_core(CoreInput::Crashed(crumb));
         }
         self.carry_out();

@@ -75,7 +75,7 @@ impl Gateway {
                     self.with_broker(|broker, turn| broker.durable(open, turn));
                 }
             }
-            Effect::Start(attempt) if attempt.alone => {
+            Effect::Start(attempt) if attempt.after_durable => {
                 self.commit.awaited(Pace::Prompt, self.now.at);
                 self.alone = Some((self.commit.open(), attempt));
             }
@@ -102,7 +102,7 @@ impl Gateway {
     }
 
     pub(super) fn start(&mut self, attempt: Attempt) {
-        self.commit.job_started(attempt.job);
+        self.commit.job_started(attempt.job());
         self.functions.start(attempt);
     }
 

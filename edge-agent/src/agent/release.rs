@@ -123,6 +123,7 @@ fn trigger_spec(
             Durability::Thrifty => core::Durability::Thrifty,
         },
         filter: wanted,
+        batch: None,
         on_success: destinations::of(&manifest.app, name, End::Success, trigger)?,
         on_failure: destinations::of(&manifest.app, name, End::Failure, trigger)?,
     })

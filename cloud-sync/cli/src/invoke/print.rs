@@ -58,7 +58,7 @@ fn verdict(report: &Report, out: &Out) -> String {
         size(report.stats.memory_peak_bytes)
     );
     let (word, paint, reason) = match &report.outcome {
-        Outcome::Done(_) => ("ok".to_owned(), Paint::Green, ""),
+        Outcome::Done(_) | Outcome::BatchDone(_) => ("ok".to_owned(), Paint::Green, ""),
         Outcome::Retry { reason } => ("retry".to_owned(), Paint::Yellow, reason.as_str()),
         Outcome::Reject { reason } => ("reject".to_owned(), Paint::Yellow, reason.as_str()),
         Outcome::Fault(fault) => (format!("{} fault", fault.kind), Paint::Red, &*fault.message),
@@ -104,6 +104,12 @@ fn as_json(report: &Report, n: u64, topic: &str, device: &str) -> Value {
         Outcome::Done(outputs) => {
             value["outcome"] = json!("ok");
             put_effects(&mut value, outputs);
+        }
+        Outcome::BatchDone(batch) => {
+            value["outcome"] = json!("ok");
+            let mut all = Outputs::default();
+            batch.segments.iter().for_each(|segment| all.append(segment.outputs.clone()));
+            put_effects(&mut value, &all);
         }
         Outcome::Retry { reason } => {
             value["outcome"] = json!("retry");

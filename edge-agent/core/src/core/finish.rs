@@ -50,6 +50,10 @@ impl Core {
             let scope = self.queue.scope(&function);
             match checked(outcome, scope) {
                 Outcome::Done(outputs) => self.done(job, outputs, turn),
+                Outcome::BatchDone(_) => {
+                    let message = "the answer to a batch, for one event".to_owned();
+                    self.faulted(job, &Fault { kind: FaultKind::Host, message }, turn);
+                }
                 Outcome::Retry { reason } => self.failed(job, reason, turn),
                 Outcome::Reject { reason } => {
                     self.answered(job, turn);

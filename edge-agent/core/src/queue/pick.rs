@@ -2,7 +2,7 @@
 //! has a slot of its own free; else one of the function whose turn it is. Each starts the oldest of
 //! its ready lanes.
 
-use crate::effect::Attempt;
+use crate::effect::{Attempt, Member, Work};
 use crate::id::{AttemptId, FunctionId, JobId};
 
 use super::lane::Head;
@@ -61,8 +61,8 @@ impl Queue {
         let (job, run) = (entry.job.clone(), entry.runs);
         let function = function_of(&mut self.functions, &job.function);
         function.ready.remove(&id);
-        let alone = self.suspects.remove(&id);
-        if alone {
+        let suspect = self.suspects.remove(&id);
+        if suspect {
             self.suspect_running = Some(id);
         }
         let lane = function.lanes.get_mut(&job.lane).expect("invariant: a job has a lane");
@@ -79,17 +79,19 @@ impl Queue {
         let live = function.live.as_ref().expect("invariant: only live functions start");
         assert!(function.running <= live.cap && self.running <= self.slots, "slots are bounded");
         let attempt = Attempt {
-            job: id,
             attempt,
             run,
-            alone,
-            tries: job.progress.attempts.saturating_add(job.progress.crashes).saturating_add(1),
+            after_durable: suspect,
             function: job.function.clone(),
             revision: live.revision,
             state: live.spec.state,
             state_version: live.spec.state_version,
             lane: job.lane,
-            event: job.event,
+            work: Work::One(Member {
+                job: id,
+                tries: job.progress.attempts.saturating_add(job.progress.crashes).saturating_add(1),
+                event: job.event,
+            }),
         };
         self.refresh(&job.function);
         attempt

@@ -158,7 +158,7 @@ impl World {
         };
         let attempt = self.running.remove(&id).expect("it was just there");
         let ran_us = u64::from(reader.u16());
-        self.tell(Input::Finished { job: attempt.job, attempt: id, outcome, ran_us });
+        self.tell(Input::Finished { job: attempt.job(), attempt: id, outcome, ran_us });
     }
 
     /// Another revision goes live; the app is quiet.
@@ -280,6 +280,7 @@ fn release(revision: u8) -> Release {
         function: FunctionId::new(function),
         source: TriggerSource::Mqtt { filters: vec![TopicFilter::new(filter).expect("a filter")] },
         filter: None,
+        batch: None,
         on_success: None,
         on_failure: None,
         retry: RetryPolicy::default(),

@@ -174,12 +174,12 @@ impl Life {
 
     /// What the app's code makes of an event: from the applied state, as an attempt sees it.
     fn run(&self, attempt: &Attempt) -> Outcome {
-        let n = String::from_utf8(attempt.event.payload.to_vec()).unwrap();
-        let device = attempt.event.device.clone().unwrap();
+        let n = String::from_utf8(attempt.work.first().event.payload.to_vec()).unwrap();
+        let device = attempt.work.first().event.device.clone().unwrap();
         let mut outputs = Outputs::default();
         outputs.records.push(Record {
             name: attempt.function.as_str().to_owned(),
-            payload: attempt.event.payload.clone(),
+            payload: attempt.work.first().event.payload.clone(),
             content_type: String::new(),
         });
         if attempt.state != StateScope::None {
@@ -199,7 +199,7 @@ impl Life {
                 unreachable!()
             };
             outputs.publishes = published.publishes;
-            outputs.publishes[0].payload = attempt.event.payload.clone();
+            outputs.publishes[0].payload = attempt.work.first().event.payload.clone();
         }
         Outcome::Done(outputs)
     }
@@ -216,7 +216,7 @@ impl Life {
             Kind::Retry => Outcome::Retry { reason: "later".into() },
             Kind::Reject => Outcome::Reject { reason: "no".into() },
         };
-        self.world.finish(attempt.job, outcome);
+        self.world.finish(attempt.job(), outcome);
     }
 
     /// A4: an outcome of an attempt that is not running writes nothing.
@@ -288,7 +288,7 @@ impl Life {
         self.world.tell(Input::Quiesce { app: "a".into() });
         while let Some(attempt) = self.world.running.values().next().cloned() {
             let outcome = if self.bad { trap() } else { self.run(&attempt) };
-            self.world.finish(attempt.job, outcome);
+            self.world.finish(attempt.job(), outcome);
         }
         assert!(self.world.told.contains(&Effect::Quiesced { app: "a".into() }));
     }
@@ -331,7 +331,7 @@ impl Life {
                 .jobs
                 .values()
                 .filter(|job| job.function == attempt.function && job.lane == attempt.lane);
-            assert_eq!(of_lane.next().unwrap().id, attempt.job, "the oldest of its lane");
+            assert_eq!(of_lane.next().unwrap().id, attempt.job(), "the oldest of its lane");
         }
     }
 

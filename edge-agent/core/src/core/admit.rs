@@ -80,6 +80,11 @@ impl Core {
             self.release(oldest, turn);
         }
         let blocked = self.blocked(targets, &lanes, &message, None);
+        match &blocked {
+            Some(Blocked::Function(full)) => self.queue.hurry(full, Room::ShareFull),
+            Some(Blocked::Common(full)) => self.queue.hurry(full, Room::CommonFull),
+            Some(Blocked::Lane(_) | Blocked::Unknown) | None => {}
+        }
         match blocked.filter(|_| patience == Patience::Holdable) {
             Some(blocked) => {
                 if let Blocked::Function(on) | Blocked::Common(on) | Blocked::Lane(on) = &blocked {
@@ -346,7 +351,12 @@ impl Core {
         turn: &mut Turn<'_>,
     ) -> bool {
         let function = &trigger.function;
-        while self.queue.room(function, 1, bytes) != Room::Enough {
+        loop {
+            let room = self.queue.room(function, 1, bytes);
+            if room == Room::Enough {
+                return true;
+            }
+            self.queue.hurry(function, room);
             let (victim, reason) = match self.queue.policy(function) {
                 WhenFull::Hold | WhenFull::ShedNewest => return false,
                 WhenFull::ShedOldest => (self.queue.oldest_idle(function), ShedReason::Oldest),
@@ -361,7 +371,6 @@ impl Core {
                 shed.push(victim);
             }
         }
-        true
     }
 }
 

@@ -22,6 +22,7 @@ use crate::topic::{Topic, TopicFilter};
 
 mod admission;
 mod ages;
+mod batches;
 mod destinations;
 mod filters;
 mod lanes;
@@ -225,7 +226,7 @@ fn crumb(attempt: &Attempt, alone: bool) -> Crumb {
         function: attempt.function.clone(),
         likeness: attempt.work.first().event.likeness(),
         alone,
-        batched: false,
+        batched: attempt.work.members().len() > 1,
     }
 }
 

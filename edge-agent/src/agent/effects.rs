@@ -77,7 +77,7 @@ impl Gateway {
             }
             Effect::Start(attempt) if attempt.after_durable => {
                 self.commit.awaited(Pace::Prompt, self.now.at);
-                self.alone = Some((self.commit.open(), attempt));
+                self.after_durable.push_back((self.commit.open(), attempt));
             }
             Effect::Start(attempt) => self.start(*attempt),
             Effect::Publish(message, pace) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use edge_core::effect::{Attempt, Work};
+use edge_core::effect::Attempt;
 use edge_core::id::{Digest, FunctionId};
 use edge_core::outcome::{Fault, FaultKind, Outcome};
 
@@ -60,18 +60,16 @@ impl Functions {
     /// Hands an attempt to a worker. What cannot be handed over ends as a fault of the host.
     pub(super) fn start(&mut self, attempt: Attempt) {
         self.running += 1;
-        let (job, id, event_id) = (attempt.job(), attempt.attempt, attempt.work.first().event.id);
-        let why = match (attempt.work, self.get(&attempt.function, attempt.revision)) {
-            (_, None) => "its revision is not prepared on this gateway",
-            (Work::Batch(_), Some(_)) => "it takes one event at a time",
-            (Work::One(member), Some(prepared)) => {
+        let (job, id) = (attempt.job(), attempt.attempt);
+        let events = attempt.work.members().iter().map(|member| member.event.id).collect();
+        let why = match self.get(&attempt.function, attempt.revision) {
+            None => "its revision is not prepared on this gateway",
+            Some(prepared) => {
                 let invocation = Invocation {
-                    job,
                     attempt: id,
                     run: attempt.run,
-                    tries: u32::from(member.tries),
                     prepared: Arc::clone(prepared),
-                    event: member.event,
+                    work: attempt.work,
                     lane: attempt.lane,
                     state: Arc::clone(&self.state),
                 };
@@ -87,7 +85,7 @@ impl Functions {
             job,
             attempt: id,
             function: attempt.function,
-            event: event_id,
+            events,
             outcome: Outcome::Fault(fault),
             logs: Vec::new(),
             stats: Stats::default(),

@@ -137,6 +137,7 @@ fn triggers() -> BTreeMap<String, Trigger> {
             durability,
             allow_loop: false,
             filter: Vec::new(),
+            batch: None,
         });
         let backoff_ms = vec![1_000, 2_000];
         let retry = Retry { backoff_ms, ..Retry::default() };

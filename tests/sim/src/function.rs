@@ -10,6 +10,7 @@ use bytes::Bytes;
 use edge_agent::runtime::{
     Attempt, FunctionProfile, PrepareError, Report, Runnable, StateDomain, Stats, Toolchain,
 };
+use edge_core::effect::{Member, Work};
 use edge_core::id::DeviceId;
 use edge_core::message::{Properties, QoS};
 use edge_core::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
@@ -143,33 +144,38 @@ fn fault(kind: FaultKind, message: String) -> Outcome {
 
 impl Script {
     fn outcome(&self, attempt: &Attempt) -> Outcome {
-        let Some((no, wish)) = payload::decode(&attempt.event.payload) else {
+        let Work::One(member) = &attempt.work else {
+            return fault(FaultKind::Host, "scripts take single events".to_owned());
+        };
+        let Some((no, wish)) = payload::decode(&member.event.payload) else {
             return Outcome::Reject { reason: "no message of the simulation".to_owned() };
         };
         if self.kind == Component::Broken {
             return fault(FaultKind::Trap, format!("broken at {no}"));
         }
         // Only the first function of a chain does as wished: the wish travels on.
-        let wish = if attempt.event.hops == 0 { wish } else { Wish::Work };
+        let wish = if member.event.hops == 0 { wish } else { Wish::Work };
         match wish {
-            Wish::Retry(times) if attempt.number <= u32::from(times) => {
+            Wish::Retry(times) if member.tries <= times => {
                 Outcome::Retry { reason: format!("{no} is not ready") }
             }
             Wish::Reject => Outcome::Reject { reason: format!("{no} is not wanted") },
-            Wish::Trap(times) if attempt.number <= u32::from(times) => {
+            Wish::Trap(times) if member.tries <= times => {
                 fault(FaultKind::Trap, format!("trapped at {no}"))
             }
-            Wish::Work | Wish::Retry(_) | Wish::Trap(_) | Wish::Linger => self.work(no, attempt),
+            Wish::Work | Wish::Retry(_) | Wish::Trap(_) | Wish::Linger => {
+                self.work(no, member, attempt)
+            }
         }
     }
 
-    fn work(&self, no: MessageNo, attempt: &Attempt) -> Outcome {
+    fn work(&self, no: MessageNo, member: &Member, attempt: &Attempt) -> Outcome {
         let state = match self.next_state(no, attempt) {
             Ok(state) => state,
             Err(error) => return fault(FaultKind::Host, error.to_string()),
         };
         let payload = payload::encode(no, Wish::Work, 0);
-        let publishes = attempt.event.device.as_ref().filter(|_| self.is("count"));
+        let publishes = member.event.device.as_ref().filter(|_| self.is("count"));
         let publishes = publishes.into_iter().filter_map(|device| {
             Some(Publish {
                 topic: Topic::new(&format!("echo/{device}")).ok()?,

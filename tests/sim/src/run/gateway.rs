@@ -97,20 +97,15 @@ impl Sim {
     }
 
     fn run_attempt(&mut self, invocation: Invocation) {
-        let Invocation { job, attempt, run, event, lane, .. } = &invocation;
+        let Invocation { attempt, run, work, lane, .. } = &invocation;
         let profile = invocation.prepared.profile().clone();
-        let crashed = Crashed {
-            job: *job,
-            run: *run,
-            event: event.id,
-            likeness: event.likeness(),
-            revision: profile.revision,
-            function: profile.function.clone(),
-        };
-        let (job, attempt, revision) = (*job, *attempt, profile.revision);
+        let crashed = Crashed::of(work, *run, &profile);
+        let (job, attempt, revision) = (crashed.job, *attempt, profile.revision);
         self.see(&Seen::Run { job, attempt, function: &profile.function, lane, revision });
         self.running.insert(attempt, crashed);
-        let lingers = payload::decode(&event.payload).is_some_and(|(_, wish)| wish == Wish::Linger);
+        let lingers = work.members().iter().any(|member| {
+            payload::decode(&member.event.payload).is_some_and(|(_, wish)| wish == Wish::Linger)
+        });
         let wait = if lingers { LINGER_US } else { self.rng.within(300, 30 * MILLI) };
         let (life, invocation) = (self.life, Box::new(invocation));
         self.heap.put(self.time.now() + wait, Event::Attempt { life, invocation });
@@ -118,9 +113,10 @@ impl Sim {
 
     /// An attempt is made, at its end: nothing that it reads changes while it holds its lane.
     pub(super) fn attempt(&mut self, invocation: Invocation) {
-        let Invocation { job, attempt, tries, prepared, event, lane, state, .. } = invocation;
-        let (function, event_id) = (prepared.profile().function.clone(), event.id);
-        let report = prepared.run(&Attempt { event, number: tries, lane, state });
+        let Invocation { attempt, prepared, work, lane, state, .. } = invocation;
+        let (function, job) = (prepared.profile().function.clone(), work.first().job);
+        let events = work.members().iter().map(|member| member.event.id).collect();
+        let report = prepared.run(&Attempt { work, lane, state });
         if self.disk.is_dead() {
             return;
         }
@@ -130,7 +126,7 @@ impl Sim {
             job,
             attempt,
             function,
-            event: event_id,
+            events,
             outcome: report.outcome,
             logs: report.logs,
             stats: report.stats,

@@ -14,7 +14,8 @@
 //!   event stays first in its lane and runs on the restored revision after take-back.
 //! - **Determinism.** The same inputs give the same effects.
 //!
-//! The parts: [`mod@admit`] (deliveries and what finds a place), [`mod@finish`] (outcomes),
+//! The parts: [`mod@admit`] (deliveries and what finds a place), [`mod@holding`] (deliveries that
+//! wait for room), [`mod@finish`] (outcomes),
 //! [`mod@fates`] (what they mean for each event), [`mod@outputs`] (what finished events leave),
 //! [`mod@crashes`] (attempts during which the process died),
 //! [`mod@activate`] (revisions), [`mod@letters`] (events given up), [`mod@filtered`] (events
@@ -32,6 +33,7 @@ mod destinations;
 mod fates;
 mod filtered;
 mod finish;
+mod holding;
 mod letters;
 mod outputs;
 mod pauses;

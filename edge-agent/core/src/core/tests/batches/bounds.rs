@@ -65,6 +65,10 @@ fn a_full_queue_waits_for_nobody() {
         world.finish(JobId(1), all_done());
         assert!(world.running.is_empty(), "there is room again");
         assert_eq!(world.applied.jobs.len(), 1);
+        send(&mut world, 11); // 4 fill the queue, 7 are held
+        assert_eq!(running(&world), [[6, 7, 8, 9, 10]]);
+        world.finish(JobId(6), all_done());
+        assert_eq!(running(&world), [[11, 12, 13, 14, 15]], "two are still held: {state:?}");
     }
 }
 

@@ -126,7 +126,7 @@ impl Gateway {
         self.telemetry.attempt(&done, self.now);
         self.functions.done();
         let runtime::Completion { job, attempt, outcome, stats, .. } = done;
-        let ran_us = stats.wall_us;
+        let (outcome, ran_us) = (self.plant.bend_outcome(outcome), stats.wall_us);
         self.with_core(Input::Finished { job, attempt, outcome, ran_us });
     }
 }

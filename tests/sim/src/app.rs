@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use sync_protocol::id::Digest;
 use sync_protocol::manifest::{
-    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Retry, Source,
-    StateScope, Trigger, WhenFull,
+    Batch, Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Retry,
+    Source, StateScope, Trigger, WhenFull,
 };
 use sync_protocol::revision::{AuthorKeys, SignedManifest, SigningKey};
 
@@ -14,7 +14,7 @@ use crate::function::{Component, SERIES};
 /// Name of the app.
 pub const APP: &str = "sim";
 /// Its functions.
-pub const FUNCTIONS: [&str; 3] = ["count", "note", "relay"];
+pub const FUNCTIONS: [&str; 4] = ["count", "note", "relay", "tally"];
 
 /// An author's key: fixed, so that every run signs alike, and worth nothing outside.
 const AUTHOR: &str = "-----BEGIN PRIVATE KEY-----\n\
@@ -113,6 +113,7 @@ impl Apps {
 fn function(name: &str, artifact: &[u8], state_version: u32) -> Function {
     let (state, when_full, publish, concurrency) = match name {
         "count" => (StateScope::Device, WhenFull::Hold, vec!["echo/#".to_owned()], 3),
+        "tally" => (StateScope::Device, WhenFull::Hold, Vec::new(), 2),
         "relay" => (StateScope::Function, WhenFull::Hold, Vec::new(), 1),
         _ => (StateScope::None, WhenFull::ShedNewest, Vec::new(), 2),
     };
@@ -130,14 +131,15 @@ fn function(name: &str, artifact: &[u8], state_version: u32) -> Function {
     }
 }
 
+/// `tally` takes batches in order, `note` takes some without.
 fn triggers() -> BTreeMap<String, Trigger> {
-    let trigger = |function: &str, topic: &str, durability| {
+    let trigger = |function: &str, topic: &str, durability, batch| {
         let source = Source::Mqtt(MqttSource {
             topics: vec![topic.to_owned()],
             durability,
             allow_loop: false,
             filter: Vec::new(),
-            batch: None,
+            batch,
         });
         let backoff_ms = vec![1_000, 2_000];
         let retry = Retry { backoff_ms, ..Retry::default() };
@@ -145,9 +147,13 @@ fn triggers() -> BTreeMap<String, Trigger> {
         let function = function.to_owned();
         (function.clone(), Trigger { function, source, retry, on_success, on_failure })
     };
+    let batch = |size_max, window_ms| {
+        Some(Batch { size_max, window_ms, bytes_max: 4_096, ..Batch::default() })
+    };
     BTreeMap::from([
-        trigger("count", "in/#", Durability::Prompt),
-        trigger("note", "note/#", Durability::Thrifty),
-        trigger("relay", "echo/#", Durability::Prompt),
+        trigger("count", "in/#", Durability::Prompt, None),
+        trigger("note", "note/#", Durability::Thrifty, batch(5, 400)),
+        trigger("relay", "echo/#", Durability::Prompt, None),
+        trigger("tally", "in/#", Durability::Prompt, batch(4, 0)),
     ])
 }

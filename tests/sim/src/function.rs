@@ -1,8 +1,11 @@
 //! Scripted functions: what a component would do, as plain code behind the runtime's seam.
 //!
-//! `count` and `relay` keep one state value, a chain over the numbers of all messages they worked
-//! on in the lane; `note` keeps none. Each records what it worked on, `count` publishes it again.
-//! So state, records and publishes can be held against each other.
+//! `count`, `relay` and `tally` keep one state value, a chain over the numbers of all messages they
+//! worked on in the lane; `note` keeps none. Each records what it worked on, `count` publishes it
+//! again. So state, records and publishes can be held against each other.
+//!
+//! `tally` and `note` are given batches. They work on every event, also behind one that failed: it is
+//! the gateway's to take no more of that than it may.
 
 use std::sync::Arc;
 
@@ -13,7 +16,10 @@ use edge_agent::runtime::{
 use edge_core::effect::{Member, Work};
 use edge_core::id::DeviceId;
 use edge_core::message::{Properties, QoS};
-use edge_core::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
+use edge_core::outcome::{
+    BatchOutputs, Fault, FaultKind, ItemFailure, ItemFailureKind, Outcome, Outputs, Publish,
+    Record, Segment, StateChange,
+};
 use edge_core::release::StateScope;
 use edge_core::topic::Topic;
 
@@ -144,36 +150,59 @@ fn fault(kind: FaultKind, message: String) -> Outcome {
 
 impl Script {
     fn outcome(&self, attempt: &Attempt) -> Outcome {
-        let Work::One(member) = &attempt.work else {
-            return fault(FaultKind::Host, "scripts take single events".to_owned());
+        let mut chain = match self.chain(attempt) {
+            Ok(chain) => chain,
+            Err(error) => return fault(FaultKind::Host, error.to_string()),
         };
+        match &attempt.work {
+            Work::One(member) => {
+                self.one(member, &mut chain).map_or_else(Outcome::from, Outcome::Done)
+            }
+            Work::Batch(members) => self.batch(members, &mut chain),
+        }
+    }
+
+    fn batch(&self, members: &[Member], chain: &mut Option<Chain>) -> Outcome {
+        let mut batch = BatchOutputs::default();
+        for (index, member) in (0..).zip(members) {
+            let (kind, reason) = match self.one(member, chain) {
+                Ok(outputs) => {
+                    batch.segments.push(Segment { of: Some(index), outputs });
+                    continue;
+                }
+                Err(Trouble::Retry(reason)) => (ItemFailureKind::Retry, reason),
+                Err(Trouble::Reject(reason)) => (ItemFailureKind::Reject, reason),
+                Err(trap @ Trouble::Trap(_)) => return trap.into(),
+            };
+            batch.failures.push(ItemFailure { index, kind, reason });
+        }
+        Outcome::BatchDone(batch)
+    }
+
+    fn one(&self, member: &Member, chain: &mut Option<Chain>) -> Result<Outputs, Trouble> {
         let Some((no, wish)) = payload::decode(&member.event.payload) else {
-            return Outcome::Reject { reason: "no message of the simulation".to_owned() };
+            return Err(Trouble::Reject("no message of the simulation".to_owned()));
         };
         if self.kind == Component::Broken {
-            return fault(FaultKind::Trap, format!("broken at {no}"));
+            return Err(Trouble::Trap(format!("broken at {no}")));
         }
         // Only the first function of a chain does as wished: the wish travels on.
         let wish = if member.event.hops == 0 { wish } else { Wish::Work };
         match wish {
             Wish::Retry(times) if member.tries <= times => {
-                Outcome::Retry { reason: format!("{no} is not ready") }
+                Err(Trouble::Retry(format!("{no} is not ready")))
             }
-            Wish::Reject => Outcome::Reject { reason: format!("{no} is not wanted") },
+            Wish::Reject => Err(Trouble::Reject(format!("{no} is not wanted"))),
             Wish::Trap(times) if member.tries <= times => {
-                fault(FaultKind::Trap, format!("trapped at {no}"))
+                Err(Trouble::Trap(format!("trapped at {no}")))
             }
             Wish::Work | Wish::Retry(_) | Wish::Trap(_) | Wish::Linger => {
-                self.work(no, member, attempt)
+                Ok(self.work(no, member, chain))
             }
         }
     }
 
-    fn work(&self, no: MessageNo, member: &Member, attempt: &Attempt) -> Outcome {
-        let state = match self.next_state(no, attempt) {
-            Ok(state) => state,
-            Err(error) => return fault(FaultKind::Host, error.to_string()),
-        };
+    fn work(&self, no: MessageNo, member: &Member, chain: &mut Option<Chain>) -> Outputs {
         let payload = payload::encode(no, Wish::Work, 0);
         let publishes = member.event.device.as_ref().filter(|_| self.is("count"));
         let publishes = publishes.into_iter().filter_map(|device| {
@@ -185,36 +214,55 @@ impl Script {
                 properties: Properties::default(),
             })
         });
-        Outcome::Done(Outputs {
+        let state = chain.iter_mut().map(|chain| {
+            *chain = chain.and(no);
+            StateChange { key: CHAIN.to_owned(), value: Some(chain.to_bytes()) }
+        });
+        Outputs {
             publishes: publishes.collect(),
-            state,
+            state: state.collect(),
             records: vec![Record {
                 name: SERIES.to_owned(),
                 payload: payload.clone(),
                 content_type: String::new(),
             }],
-        })
+        }
     }
 
     fn is(&self, name: &str) -> bool {
         self.profile.function.as_str().ends_with(&format!("/{name}"))
     }
 
-    fn next_state(&self, no: MessageNo, attempt: &Attempt) -> std::io::Result<Vec<StateChange>> {
+    /// The state of the lane; `None` for a function without any.
+    fn chain(&self, attempt: &Attempt) -> std::io::Result<Option<Chain>> {
         if self.profile.grants.state == StateScope::None {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let domain = StateDomain {
             function: self.profile.function.clone(),
             state_version: self.profile.state_version,
             lane: attempt.lane.clone(),
         };
-        let value = attempt.state.get(&domain.key(CHAIN))?;
-        let chain = match value {
+        Ok(Some(match attempt.state.get(&domain.key(CHAIN))? {
             Some(bytes) => Chain::of(&bytes).ok_or(std::io::ErrorKind::InvalidData)?,
             None => Chain::default(),
-        };
-        let value = Some(chain.and(no).to_bytes());
-        Ok(vec![StateChange { key: CHAIN.to_owned(), value }])
+        }))
+    }
+}
+
+/// Why an event is not worked on.
+enum Trouble {
+    Retry(String),
+    Reject(String),
+    Trap(String),
+}
+
+impl From<Trouble> for Outcome {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Retry(reason) => Self::Retry { reason },
+            Trouble::Reject(reason) => Self::Reject { reason },
+            Trouble::Trap(message) => fault(FaultKind::Trap, message),
+        }
     }
 }

@@ -9,8 +9,9 @@ use crate::time::SECOND;
 pub const QUEUE_JOBS_MAX: u32 = 48;
 /// Attempts in work at once.
 pub const WORKERS: u16 = 8;
-/// Live bytes of the outbox: the least that a configuration may say.
-pub const OUTBOX_BYTES_MAX: u64 = 64 << 10;
+/// Live bytes of the outbox: little, but more than the dead letters of a run take, for then records
+/// are refused, which tell the oracles what was done.
+pub const OUTBOX_BYTES_MAX: u64 = 128 << 10;
 /// Bytes of a journal segment.
 pub const SEGMENT_BYTES: u32 = 64 << 10;
 /// Segments of the journal.

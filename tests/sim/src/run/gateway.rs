@@ -4,7 +4,9 @@ use edge_agent::agent::stepped::Turned;
 use edge_agent::runtime::{Attempt, Completion, Crashed, Invocation};
 use edge_broker::broker::ConnId;
 use edge_broker::codec::Packet;
+use edge_core::effect::Work;
 use edge_core::event::CoreEvent;
+use edge_core::id::JobId;
 
 use super::{Event, MILLI, Row, SECOND, Seen, Sim, SimLink, new_process};
 use crate::network::Out;
@@ -90,6 +92,8 @@ impl Sim {
             CoreEvent::DeadLettered { .. } => self.count("dead-lettered"),
             CoreEvent::OutboxDropped { .. } => self.count("outbox-dropped"),
             CoreEvent::FunctionPaused { .. } => self.count("paused"),
+            CoreEvent::BatchStarted { size: 2.., .. } => self.count("batch"),
+            CoreEvent::BatchHalved { .. } => self.count("batch-halved"),
             CoreEvent::OutcomeDiscarded { .. } => self.count("outcome-discarded"),
             _ => {}
         }
@@ -100,8 +104,9 @@ impl Sim {
         let Invocation { attempt, run, work, lane, .. } = &invocation;
         let profile = invocation.prepared.profile().clone();
         let crashed = Crashed::of(work, *run, &profile);
-        let (job, attempt, revision) = (crashed.job, *attempt, profile.revision);
-        self.see(&Seen::Run { job, attempt, function: &profile.function, lane, revision });
+        let (jobs, attempt, revision) = (jobs_of(work), *attempt, profile.revision);
+        let function = &profile.function;
+        self.see(&Seen::Run { jobs: &jobs, attempt, function, lane, revision });
         self.running.insert(attempt, crashed);
         let lingers = work.members().iter().any(|member| {
             payload::decode(&member.event.payload).is_some_and(|(_, wish)| wish == Wish::Linger)
@@ -116,12 +121,13 @@ impl Sim {
         let Invocation { attempt, prepared, work, lane, state, .. } = invocation;
         let (function, job) = (prepared.profile().function.clone(), work.first().job);
         let events = work.members().iter().map(|member| member.event.id).collect();
+        let jobs = jobs_of(&work);
         let report = prepared.run(&Attempt { work, lane, state });
         if self.disk.is_dead() {
             return;
         }
         self.running.remove(&attempt);
-        self.see(&Seen::Ran { job, attempt });
+        self.see(&Seen::Ran { jobs: &jobs, attempt });
         self.world.ran(Completion {
             job,
             attempt,
@@ -258,4 +264,8 @@ impl Sim {
         let at = self.later(Row::ToDevice(conn), 200, 20 * MILLI);
         self.heap.put(at, Event::Closed(device, conn));
     }
+}
+
+fn jobs_of(work: &Work) -> Vec<JobId> {
+    work.members().iter().map(|member| member.job).collect()
 }

@@ -46,7 +46,7 @@ pub use engine::{EngineSettings, WASMTIME_VERSION, engine_config};
 pub use grants::Grants;
 pub use invoke::{EventFile, InvokeError, InvokeReport, invoke_once};
 pub use limits::Limits;
-pub use prepared::{FunctionProfile, PrepareError, Prepared, Runtime, RuntimeError};
+pub use prepared::{FunctionProfile, Needs, PrepareError, Prepared, Runtime, RuntimeError};
 pub use seam::{Runnable, Toolchain};
 pub use state::{MemoryState, StateDomain, StateView};
 pub use workers::{AttemptHook, Completion, Invocation, Workers};

@@ -18,6 +18,7 @@ use sync_protocol::manifest::{
 
 use crate::failure::{Done, Exit, Failure, read_file};
 
+mod batch;
 mod destinations;
 mod order;
 mod patterns;

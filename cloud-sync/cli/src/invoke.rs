@@ -3,18 +3,22 @@
 //! # Invariants
 //! - Limits and grants are those of `holm.toml`; nothing leaves this machine.
 //! - An event that is not done changes no state, as on a gateway.
+//! - Events of a trigger with `batch` that follow each other are one batch where a gateway that had
+//!   them all waiting would make one of them.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use edge_agent::runtime::{
     Attempt, Compiler, EngineSettings, EventFile, FunctionProfile, Grants, Limits, MemoryState,
-    Prepared, Report, Runtime, StateDomain,
+    Needs, Prepared, Runtime, StateDomain,
 };
-use edge_core::id::{DeviceId, Digest, Epoch, EventId, FunctionId, JobId, LaneKey, TriggerId};
+use edge_core::effect::{Member, Work};
+use edge_core::id::{Digest, Epoch, EventId, FunctionId, JobId, LaneKey, TriggerId};
 use edge_core::op::Event;
 use edge_core::order;
-use edge_core::outcome::{Outcome, StateChange};
+use edge_core::outcome::StateChange;
 use edge_core::release::StateScope;
 use edge_core::topic::TopicFilter;
 use sync_protocol::manifest;
@@ -27,7 +31,11 @@ use crate::failure::{Done, Exit, Failure};
 use crate::out::Out;
 use crate::state_file::StateFile;
 
+mod ends;
 mod print;
+
+use ends::Ends;
+use print::Shown;
 
 const STATE_FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -54,11 +62,12 @@ pub fn run(args: &Invoke, out: &Out) -> Done {
     let prepared = prepare(&project.app, name, function, &component)?;
     let mut failed = 0;
     let total = events.len();
-    for (n, event) in events.into_iter().enumerate() {
-        let report = session.run(&prepared, event, n + 1, out)?;
-        if !matches!(report.outcome, Outcome::Done(_)) {
-            failed += 1;
-        }
+    let numbered = events.into_iter().zip(1_u64..);
+    let mut members = numbered
+        .map(|(file, n)| session.member(file, n, out))
+        .collect::<Done<VecDeque<Member>>>()?;
+    while let Some(work) = session.next(&mut members) {
+        failed += session.run(&prepared, work, out)?;
     }
     session.save()?;
     if failed == 0 {
@@ -75,6 +84,7 @@ fn prepare(app: &App, name: &str, function: &Function, component: &[u8]) -> Done
         state_version: function.state_version,
         limits: limits(&function.limits),
         grants: grants(function)?,
+        needs: needs(app, name),
     };
     let settings = EngineSettings {
         slots: 1,
@@ -86,6 +96,11 @@ fn prepare(app: &App, name: &str, function: &Function, component: &[u8]) -> Done
     runtime
         .prepare(component, profile)
         .map_err(|error| Failure::input(format!("function `{name}` cannot be run: {error}")))
+}
+
+fn needs(app: &App, name: &str) -> Needs {
+    let woken = manifest::woken(&app.triggers, name);
+    Needs { handler: woken.by_event, batch_handler: woken.by_batch }
 }
 
 fn function_id(app: &App, name: &str) -> FunctionId {
@@ -187,16 +202,45 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn run(&mut self, prepared: &Prepared, file: EventFile, n: usize, out: &Out) -> Done<Report> {
-        let n = n as u64;
-        let number = file.attempt.unwrap_or(1).max(1);
-        let event = self.event(file, n, out)?;
-        let device = event.device.as_ref().map_or("", DeviceId::as_str).to_owned();
-        let lane = order::lane(self.function.lanes().as_ref(), (&event).into(), JobId(n));
-        let (topic, domain) = (event.topic.clone(), self.domain(lane.clone()));
+    /// What a gateway would start next, if all events were waiting: the first, and behind it those
+    /// that go into one batch with it.
+    fn next(&self, waiting: &mut VecDeque<Member>) -> Option<Work> {
+        let first = waiting.pop_front()?;
+        let trigger = first.event.trigger.as_str().rsplit('/').next().unwrap_or_default();
+        let Some(batch) = self.app.triggers.get(trigger).and_then(manifest::Trigger::batch) else {
+            return Some(Work::One(first));
+        };
+        let mut members = vec![first];
+        while members.len() < usize::from(batch.size_max)
+            && let Some(next) = waiting.pop_front_if(|next| self.is_of(&members[0], next))
+        {
+            members.push(next);
+        }
+        Some(Work::Batch(members))
+    }
+
+    /// Whether an event may be in the batch that begins with `first`.
+    fn is_of(&self, first: &Member, next: &Member) -> bool {
+        let in_order = self.function.lanes().is_some();
+        next.event.trigger == first.event.trigger
+            && (!in_order || self.lane(next) == self.lane(first))
+    }
+
+    fn lane(&self, member: &Member) -> LaneKey {
+        order::lane(self.function.lanes().as_ref(), (&*member.event).into(), member.job)
+    }
+
+    /// Makes one attempt, and tells how many of its events are not done.
+    fn run(&mut self, prepared: &Prepared, work: Work, out: &Out) -> Done<usize> {
+        let lane = self.lane(work.first());
+        let in_order = self.function.lanes().is_some();
+        let domain = self.domain(lane.clone());
         let state = Arc::clone(&self.state);
-        let report = prepared.run(&Attempt { event: Arc::new(event), number, lane, state });
-        if let Outcome::Done(outputs) = &report.outcome {
+        let attempt = Attempt { work, lane, state };
+        let report = prepared.run(&attempt);
+        let count = attempt.work.members().len();
+        let ends = Ends::of(&report.outcome, count, in_order);
+        for outputs in ends.effects(&report.outcome) {
             self.state.apply(&domain, &outputs.state);
         }
         if let Some((_, file)) = &mut self.file {
@@ -206,8 +250,14 @@ impl<'a> Session<'a> {
                 file.put(owner, &key, &value);
             }
         }
-        print::report(&report, n, &topic, &device, out)?;
-        Ok(report)
+        Shown { work: &attempt.work, report: &report, ends: &ends }.print(out)?;
+        Ok(ends.not_done())
+    }
+
+    fn member(&self, file: EventFile, n: u64, out: &Out) -> Done<Member> {
+        let tries = file.tries();
+        let event = Arc::new(self.event(file, n, out)?);
+        Ok(Member { job: JobId(n), tries, event })
     }
 
     /// The event as a gateway would make it.

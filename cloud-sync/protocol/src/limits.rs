@@ -132,6 +132,19 @@ pub const AGE_MS_MIN: u64 = 1_000;
 /// Greatest such age: 14 days.
 pub const AGE_MS_MAX: u64 = 14 * 24 * 3_600_000;
 
+/// Events of one batch.
+pub const BATCH_SIZE_DEFAULT: u16 = 100;
+/// Most events of one batch.
+pub const BATCH_SIZE_MAX: u16 = 1_000;
+/// Longest time for which the oldest event of a batch waits for others: 5 minutes.
+pub const BATCH_WINDOW_MS_MAX: u32 = 5 * 60_000;
+/// Bytes of the events of one batch.
+pub const BATCH_BYTES_DEFAULT: u32 = 256 * 1024;
+/// Least such bytes; a single event may be longer.
+pub const BATCH_BYTES_MIN: u32 = 1_024;
+/// Most bytes of the events of one batch.
+pub const BATCH_BYTES_MAX: u32 = 1024 * 1024;
+
 /// Text of an enrolment token.
 pub const TOKEN_TEXT_BYTES_MAX: usize = 2_048;
 /// A certificate signing request.

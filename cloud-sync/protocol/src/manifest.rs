@@ -13,6 +13,7 @@
 //! means the same to who writes it and to who runs it. The order belongs to the function as well: a lane owns
 //! state, and two triggers of one function must not disagree about whose.
 
+mod batch;
 mod validate;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use edge_core::order::{OrderError, Ordered};
 pub use edge_core::pattern::{EventFilter, PatternProblem};
 pub use edge_core::schedule::{Schedule, ScheduleError};
 
+pub use self::batch::{Batch, Woken, woken};
 use crate::id::Digest;
 use crate::limits::{
     AGE_MS_DEFAULT, BACKOFF_MS_DEFAULT, CONCURRENCY_DEFAULT, LOG_BYTES_DEFAULT, MANIFEST_BYTES_MAX,
@@ -353,6 +355,9 @@ pub struct MqttSource {
     /// that of [`edge_core::pattern`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filter: Vec<serde_json::Value>,
+    /// Whether the function gets several events at once. Left out of the bytes where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
 }
 
 /// How long the ack of a message may wait for company.

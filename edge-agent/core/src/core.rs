@@ -14,7 +14,10 @@
 //!   event stays first in its lane and runs on the restored revision after take-back.
 //! - **Determinism.** The same inputs give the same effects.
 //!
-//! The parts: [`mod@admit`] (deliveries and what finds a place), [`mod@finish`] (outcomes),
+//! The parts: [`mod@admit`] (deliveries and what finds a place), [`mod@holding`] (deliveries that
+//! wait for room), [`mod@finish`] (outcomes),
+//! [`mod@fates`] (what they mean for each event), [`mod@outputs`] (what finished events leave),
+//! [`mod@crashes`] (attempts during which the process died),
 //! [`mod@activate`] (revisions), [`mod@letters`] (events given up), [`mod@filtered`] (events
 //! nobody wants), [`mod@destinations`] (where ends are told), [`mod@backoff`] (waits and ages),
 //! [`mod@clock`] (what time brings), [`mod@pauses`] (functions that fault), [`mod@safe`] (after a
@@ -25,10 +28,14 @@ mod admit;
 mod apps;
 mod backoff;
 mod clock;
+mod crashes;
 mod destinations;
+mod fates;
 mod filtered;
 mod finish;
+mod holding;
 mod letters;
+mod outputs;
 mod pauses;
 mod safe;
 
@@ -37,7 +44,7 @@ use std::sync::Arc;
 
 use crate::dead::DeadLetters;
 use crate::dedupe::Dedupe;
-use crate::effect::{Effect, Pace, RefusedReason, Verdict};
+use crate::effect::{Effect, Pace, RefusedReason, Verdict, Work};
 use crate::event::CoreEvent;
 use crate::holds::Holds;
 use crate::id::{Epoch, EventId, FunctionId, RecordSeq, StreamId, TriggerId};
@@ -335,13 +342,23 @@ impl Core {
         if self.phase != Phase::Running || self.settings.safe_mode {
             return;
         }
-        while let Some(attempt) = self.queue.start() {
-            turn.event(CoreEvent::Started {
-                job: attempt.job,
-                attempt: attempt.attempt,
-                function: attempt.function.clone(),
-                revision: attempt.revision,
-            });
+        while let Some(attempt) = self.queue.start(turn.at()) {
+            if let Work::Batch(members) = &attempt.work {
+                turn.event(CoreEvent::BatchStarted {
+                    job: attempt.job(),
+                    attempt: attempt.attempt,
+                    function: attempt.function.clone(),
+                    size: u16::try_from(members.len()).unwrap_or(u16::MAX),
+                });
+            }
+            for member in attempt.work.members() {
+                turn.event(CoreEvent::Started {
+                    job: member.job,
+                    attempt: attempt.attempt,
+                    function: attempt.function.clone(),
+                    revision: attempt.revision,
+                });
+            }
             turn.effect(Effect::Start(Box::new(attempt)));
         }
     }

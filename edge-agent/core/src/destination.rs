@@ -68,7 +68,7 @@ impl Condition {
 }
 
 /// Numbers of what an attempt put out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Made {
     /// Messages.
     pub publishes: usize,

@@ -129,21 +129,18 @@ pub enum RefusedReason {
     Stopping,
 }
 
-/// One run of a job.
+/// One run of a job, or of a batch of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The job.
-    pub job: JobId,
-    /// The attempt: goes back in [`Input::Finished`](crate::input::Input::Finished).
+    /// The attempt: goes back in [`Input::Finished`](crate::input::Input::Finished), with the
+    /// first job.
     pub attempt: AttemptId,
-    /// Number of this run of the job, for the worker's breadcrumb. It survives restarts.
+    /// Number of this run of the first job, for the worker's breadcrumb. It survives restarts.
     pub run: u32,
-    /// The process died during an attempt of this job. Nothing else is in work beside this one; it
-    /// must not begin before all that was decided until now is durable, or a crash would not be
-    /// counted.
-    pub alone: bool,
-    /// What the function is told: 1 for the first attempt that counts.
-    pub tries: u8,
+    /// It must not begin before all that was decided until now is durable, or a crash during it
+    /// could not be counted: the process died during an earlier attempt of this job, or it is a
+    /// batch.
+    pub after_durable: bool,
     /// The function.
     pub function: FunctionId,
     /// The live revision.
@@ -152,8 +149,54 @@ pub struct Attempt {
     pub state: StateScope,
     /// The copy of the state it works on.
     pub state_version: u32,
-    /// The lane whose keys it owns.
+    /// The lane whose keys it owns; of a batch without order, the lane of its first job.
     pub lane: LaneKey,
     /// The input.
+    pub work: Work,
+}
+
+impl Attempt {
+    /// The job, of a batch the first one: names the attempt together with its id.
+    #[must_use]
+    pub fn job(&self) -> JobId {
+        self.work.first().job
+    }
+}
+
+/// What a function is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// An event.
+    One(Member),
+    /// Events of one batch trigger; never none. With order they are neighbours in their lane, in
+    /// order of arrival; without, in order of arrival.
+    Batch(Vec<Member>),
+}
+
+/// An event in an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its job.
+    pub job: JobId,
+    /// What the function is told: 1 for the first attempt that counts.
+    pub tries: u8,
+    /// The event.
     pub event: Arc<Event>,
+}
+
+impl Work {
+    /// The events, in the order in which an outcome names them.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        match self {
+            Self::One(member) => std::slice::from_ref(member),
+            Self::Batch(members) => members,
+        }
+    }
+
+    /// The first event.
+    #[must_use]
+    pub fn first(&self) -> &Member {
+        self.members().first().expect("invariant: a batch has a member")
+    }
 }

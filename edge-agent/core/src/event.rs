@@ -48,7 +48,11 @@ pub enum CoreEvent {
     Refused { delivery: DeliveryId, reason: RefusedReason },
     /// An event lost its place at a full queue.
     Shed { function: FunctionId, event: EventId, message_id: Option<MessageId>, reason: ShedReason },
-    /// An attempt starts.
+    /// A batch starts, named by its first job; its events follow, one by one.
+    BatchStarted { job: JobId, attempt: AttemptId, function: FunctionId, size: u16 },
+    /// A batch faulted; its events go again in batches of `size` at most.
+    BatchHalved { job: JobId, attempt: AttemptId, function: FunctionId, size: u16, error: String },
+    /// An attempt starts, with this job in it.
     Started { job: JobId, attempt: AttemptId, function: FunctionId, revision: Digest },
     /// A job is done.
     Done { job: JobId, function: FunctionId, event: EventId, message_id: Option<MessageId> },

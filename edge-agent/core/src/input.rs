@@ -24,7 +24,7 @@ pub enum Patience {
 /// An attempt during which the process died.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crumb {
-    /// Which job.
+    /// Which job; of a batch the first one.
     pub job: JobId,
     /// Its event; another event under this job number: the job of this one never became durable.
     pub event: EventId,
@@ -36,6 +36,8 @@ pub struct Crumb {
     pub likeness: u64,
     /// No other attempt was in work when the process died.
     pub alone: bool,
+    /// The attempt was one of a batch of more than one event: any of them may be to blame.
+    pub batched: bool,
 }
 
 /// One thing that happened.
@@ -58,7 +60,7 @@ pub enum Input {
     },
     /// A worker is done with an attempt.
     Finished {
-        /// Which job.
+        /// Which job; of a batch the first one.
         job: JobId,
         /// Which attempt; not the running one: ignored, with an event (A4).
         attempt: AttemptId,

@@ -39,7 +39,7 @@ mod turn;
 pub mod wall;
 
 pub use crate::core::{Core, DeadLetterKey, OutboxRows, Rows, Settings};
-pub use effect::{Attempt, Effect, Pace, Verdict};
+pub use effect::{Attempt, Effect, Member, Pace, Verdict, Work};
 pub use event::CoreEvent;
 pub use input::{Input, Patience};
 pub use limits::Limits;

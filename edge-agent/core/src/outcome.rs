@@ -11,6 +11,8 @@ use crate::topic::Topic;
 pub enum Outcome {
     /// The function returned ok: everything it collected is to be committed at once.
     Done(Outputs),
+    /// The function returned ok for a batch, of which some events may have failed.
+    BatchDone(BatchOutputs),
     /// The function asked for another attempt.
     Retry {
         /// Its words.
@@ -34,6 +36,54 @@ pub struct Outputs {
     pub state: Vec<StateChange>,
     /// Telemetry records, in order.
     pub records: Vec<Record>,
+}
+
+impl Outputs {
+    /// Adds what was collected later.
+    pub fn append(&mut self, mut later: Self) {
+        self.publishes.append(&mut later.publishes);
+        self.state.append(&mut later.state);
+        self.records.append(&mut later.records);
+    }
+}
+
+/// What a function collected for a batch, and which events it named as failed. Positions count
+/// from 0 in [`Work::members`](crate::effect::Work::members).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BatchOutputs {
+    /// In the order in which they were collected; an event may have several, or none.
+    pub segments: Vec<Segment>,
+    /// In any order. An event that is not named is done.
+    pub failures: Vec<ItemFailure>,
+}
+
+/// What was collected for one event of a batch, or for all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Position of the event; `None`: the batch as a whole.
+    pub of: Option<u16>,
+    /// What.
+    pub outputs: Outputs,
+}
+
+/// An event of a batch that failed, by the function's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemFailure {
+    /// Position of the event.
+    pub index: u16,
+    /// What becomes of it.
+    pub kind: ItemFailureKind,
+    /// The function's words.
+    pub reason: String,
+}
+
+/// What becomes of an event that failed in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemFailureKind {
+    /// Another attempt, as [`Outcome::Retry`].
+    Retry,
+    /// None, as [`Outcome::Reject`].
+    Reject,
 }
 
 /// A local publish of a function.

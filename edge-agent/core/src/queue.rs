@@ -1,7 +1,8 @@
 //! The jobs: lanes by function, shares, retries and ages, and what may start next.
 //!
 //! # Invariants
-//! - At most one attempt of a lane is running, of its first job (A5).
+//! - At most one attempt of a lane is running, of its first job or, in a batch, of its first jobs
+//!   ([`mod@gather`]; A5).
 //! - At most `worker_slots` attempts run in all; of one function at most its concurrency, which is
 //!   at most a quarter of the slots (at least 1).
 //! - Slots that a function reserved are kept free for it: all others together never use more than
@@ -14,6 +15,7 @@
 
 mod fair;
 mod function;
+mod gather;
 mod health;
 mod jobs;
 mod lane;
@@ -35,7 +37,7 @@ use crate::status::FunctionStatus;
 use crate::time::Millis;
 
 use fair::{Charge, Fair};
-use function::{Function, Live};
+use function::{Batches, Function, Live};
 pub(crate) use health::Pause;
 pub(crate) use shares::Room;
 use shares::{Shares, Used};
@@ -49,10 +51,22 @@ struct Entry {
     attempt: Option<AttemptId>,
     /// Attempts so far, accounted for in the row or not.
     runs: u32,
-    /// What its function was charged for the running attempt, if that has a slot of all.
-    charge: Option<Charge>,
+    /// Size of any batch that it is in, at most.
+    batch_max: u16,
     /// When it is too old; `None`: its trigger is not known yet.
     too_old_at: Option<Millis>,
+}
+
+/// An attempt in work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) function: FunctionId,
+    /// Never empty; the first names the attempt.
+    pub(crate) jobs: Vec<JobId>,
+    /// The function was given a batch, if only of one.
+    pub(crate) batch: bool,
+    /// What the function was charged, if the attempt has a slot of all.
+    charge: Option<Charge>,
 }
 
 /// All jobs and the functions they wait for.
@@ -60,7 +74,7 @@ struct Entry {
 pub(crate) struct Queue {
     limits: Limits,
     slots: u16,
-    running: u16,
+    attempts: BTreeMap<AttemptId, Running>,
     next_job: u64,
     next_attempt: u64,
     jobs: BTreeMap<JobId, Entry>,
@@ -68,6 +82,8 @@ pub(crate) struct Queue {
     shares: Shares,
     /// Heads that failed, by when they are tried again.
     retries: Deadlines<JobId>,
+    /// Jobs by when they wait for company in their batch no longer.
+    windows: Deadlines<JobId>,
     /// Jobs by when they are too old.
     ages: Deadlines<JobId>,
     /// Paused functions by when they get a try.
@@ -84,7 +100,7 @@ pub(crate) struct Queue {
     common_running: u16,
     /// Ready heads that were in work when the process died.
     suspects: BTreeSet<JobId>,
-    suspect_running: Option<JobId>,
+    suspect_running: Option<AttemptId>,
     /// Functions that got room since somebody asked.
     freed: BTreeSet<FunctionId>,
 }
@@ -103,13 +119,14 @@ impl Queue {
         Self {
             limits: limits.clone(),
             slots,
-            running: 0,
+            attempts: BTreeMap::new(),
             next_job: 1,
             next_attempt: first_attempt,
             jobs: BTreeMap::new(),
             functions: BTreeMap::new(),
             shares: Shares::new(limits),
             retries: Deadlines::new(),
+            windows: Deadlines::new(),
             ages: Deadlines::new(),
             pauses: Deadlines::new(),
             presses: Deadlines::new(),
@@ -124,20 +141,26 @@ impl Queue {
     }
 
     /// Makes a function's revision the one that its attempts run under.
-    pub(crate) fn install(&mut self, spec: &FunctionSpec, revision: Digest, now: Millis) {
+    pub(crate) fn install(
+        &mut self,
+        spec: &FunctionSpec,
+        revision: Digest,
+        batches: Batches,
+        now: Millis,
+    ) {
         let cap = spec.concurrency.clamp(1, function_slots_max(self.slots));
         let new = !self.functions.contains_key(&spec.id);
         let function = self.functions.entry(spec.id.clone()).or_default();
         assert!(function.running == 0, "a function is swapped when nothing of it runs");
-        let order_changed =
-            function.install(Live { spec: spec.clone(), revision, cap, reserved: 0 });
+        let lanes_changed =
+            function.install(Live { spec: spec.clone(), revision, batches, cap, reserved: 0 });
         self.divide_slots();
         self.unpress(&spec.id);
         self.pauses.clear(&spec.id);
         if new {
             self.divide();
         }
-        if order_changed {
+        if lanes_changed {
             self.lay_lanes(&spec.id, now);
         }
         self.refresh(&spec.id);
@@ -172,7 +195,7 @@ impl Queue {
     }
 
     pub(crate) fn running(&self) -> u16 {
-        self.running
+        u16::try_from(self.attempts.len()).expect("invariant: attempts have a slot each")
     }
 
     pub(crate) fn is_paused(&self, function: &FunctionId) -> bool {
@@ -200,13 +223,18 @@ impl Queue {
         self.shares.room(used, Used { jobs, bytes })
     }
 
-    /// The job, if this attempt of it is the running one (A4).
-    pub(crate) fn at_work(&self, job: JobId, attempt: AttemptId) -> Option<&Job> {
-        self.jobs.get(&job).filter(|entry| entry.attempt == Some(attempt)).map(|entry| &entry.job)
+    /// The attempt, if it is running and this job names it (A4).
+    pub(crate) fn at_work(&self, job: JobId, attempt: AttemptId) -> Option<&Running> {
+        self.attempts.get(&attempt).filter(|running| running.jobs[0] == job)
     }
 
     pub(crate) fn get(&self, job: JobId) -> Option<&Job> {
         self.jobs.get(&job).map(|entry| &entry.job)
+    }
+
+    /// Highest number of hops of the events of these jobs.
+    pub(crate) fn hops_max(&self, jobs: &[JobId]) -> u8 {
+        jobs.iter().map(|job| self.jobs[job].job.event.hops).max().unwrap_or_default()
     }
 
     /// Runs of a job so far.
@@ -216,9 +244,7 @@ impl Queue {
 
     /// Oldest job of a function that no worker has.
     pub(crate) fn oldest_idle(&self, function: &FunctionId) -> Option<JobId> {
-        let jobs = &self.functions.get(function)?.jobs;
-        // At most as many as its concurrency are running.
-        jobs.iter().copied().find(|job| self.jobs[job].attempt.is_none())
+        self.functions.get(function)?.idle.first().copied()
     }
 
     /// Oldest job of a lane that no worker has.
@@ -230,7 +256,7 @@ impl Queue {
         self.jobs.get(&job).is_some_and(|entry| entry.attempt.is_some())
     }
 
-    /// The running attempt counts.
+    /// The attempt that just ended counts.
     pub(crate) fn count_attempt(&mut self, job: JobId) {
         if let Some(entry) = self.jobs.get_mut(&job) {
             let attempts = &mut entry.job.progress.attempts;
@@ -242,10 +268,9 @@ impl Queue {
         self.functions.get(function).map(Function::scope).unwrap_or_default()
     }
 
-    /// State version of the revision under which a job runs.
-    pub(crate) fn state_version(&self, job: JobId) -> u32 {
-        let function = self.jobs.get(&job).and_then(|e| self.functions.get(&e.job.function));
-        let live = function.and_then(|function| function.live.as_ref());
+    /// State version of the revision under which a function runs.
+    pub(crate) fn state_version(&self, function: &FunctionId) -> u32 {
+        let live = self.functions.get(function).and_then(|function| function.live.as_ref());
         live.map_or(0, |live| live.spec.state_version)
     }
 
@@ -292,8 +317,13 @@ impl Queue {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
-        let sets =
-            [self.retries.first(), self.ages.first(), self.pauses.first(), self.presses.first()];
+        let sets = [
+            self.retries.first(),
+            self.windows.first(),
+            self.ages.first(),
+            self.pauses.first(),
+            self.presses.first(),
+        ];
         sets.into_iter().flatten().min()
     }
 
@@ -301,6 +331,9 @@ impl Queue {
     pub(crate) fn due(&mut self, now: Millis) -> Option<Due> {
         while let Some(job) = self.retries.pop_due(now) {
             self.wake(job, now);
+        }
+        while let Some(job) = self.windows.pop_due(now) {
+            self.ripen(job);
         }
         while let Some(function) = self.presses.pop_due(now) {
             self.unchoke_feeders(&function);
@@ -339,6 +372,8 @@ impl Queue {
             concurrency: function.live.as_ref().map_or(0, |live| live.cap),
             reserved: function.live.as_ref().map_or(0, |live| live.reserved),
             worker_us: function.worker_us,
+            batches: function.batches,
+            bisected: function.bisected,
         };
         self.functions.iter().map(one).collect()
     }

@@ -170,10 +170,32 @@ pub struct TriggerSpec {
     pub durability: Durability,
     /// Which messages are worth a job; `None`: all of them.
     pub filter: Option<Arc<EventFilter>>,
+    /// Its events are given to the function in batches.
+    pub batch: Option<BatchPolicy>,
     /// Where it is told that an event is done.
     pub on_success: Option<Destinations>,
     /// Where it is told that an event was given up, in addition to its dead letter.
     pub on_failure: Option<Destinations>,
+}
+
+/// When a batch is full, and what becomes of one that faults. A batch starts when one of its bounds
+/// is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPolicy {
+    /// Events at most; at least 1.
+    pub size_max: u16,
+    /// How long the oldest event waits for others, in milliseconds of gateway time.
+    pub window_ms: u32,
+    /// Bytes of events at most; one event always fits.
+    pub bytes_max: u32,
+    /// A batch that faults is halved until the culprit stands alone; else all of it failed.
+    pub bisect: bool,
+}
+
+impl Default for BatchPolicy {
+    fn default() -> Self {
+        Self { size_max: 100, window_ms: 0, bytes_max: 256 << 10, bisect: true }
+    }
 }
 
 /// Source of events.

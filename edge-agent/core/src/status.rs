@@ -77,6 +77,10 @@ pub struct FunctionStatus {
     pub reserved: u16,
     /// Worker time of its attempts since the start of the process, in microseconds.
     pub worker_us: u64,
+    /// Batches that it was given since the start of the process.
+    pub batches: u64,
+    /// Of these, batches that faulted and were halved.
+    pub bisected: u64,
 }
 
 /// One app.
@@ -136,6 +140,10 @@ pub struct Counters {
     pub refused: u64,
     /// Jobs done.
     pub done: u64,
+    /// Batches given to functions.
+    pub batches: u64,
+    /// Batches that faulted and were halved.
+    pub bisected: u64,
     /// Attempts that failed and are tried again.
     pub retries: u64,
     /// Events given up, sheds included.

@@ -58,6 +58,8 @@ impl Counters {
             CoreEvent::Held { .. } => self.held += 1,
             CoreEvent::Refused { .. } => self.refused += 1,
             CoreEvent::Done { .. } => self.done += 1,
+            CoreEvent::BatchStarted { .. } => self.batches += 1,
+            CoreEvent::BatchHalved { .. } => self.bisected += 1,
             CoreEvent::Retrying { .. } => self.retries += 1,
             CoreEvent::DeadLettered { .. } => self.dead_lettered += 1,
             CoreEvent::DeadLetterPushedOut { .. } => self.dead_letters_pushed_out += 1,

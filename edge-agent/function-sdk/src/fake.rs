@@ -1,7 +1,7 @@
 //! A gateway for tests: runs a function as it is, keeps its state, shows what it did.
 //!
 //! What holds on a gateway holds here: each device has state of its own, and publishes, records
-//! and state changes of a failed attempt never happened. Grants and limits are the gateway's
+//! and state changes of a failed attempt, or for a failed event of a batch, never happened. Grants and limits are the gateway's
 //! business; only what no manifest allows (a wildcard in a topic, an empty key) panics here too.
 
 use std::cell::RefCell;
@@ -14,16 +14,24 @@ use crate::failure::{Failure, Result};
 use crate::log::Level;
 use crate::publish::Publication;
 
+mod batch;
+pub(crate) mod calls;
+
+pub use batch::{BatchDone, End};
+
 /// Device, then key.
 type Key = (String, String);
+/// The state of all devices.
+type State = BTreeMap<Key, Vec<u8>>;
 
 /// A gateway with one function.
 #[derive(Clone, Debug, Default)]
 pub struct Gateway {
     config: BTreeMap<String, String>,
-    state: BTreeMap<Key, Vec<u8>>,
+    state: State,
     logs: Vec<(Level, String)>,
     shared: bool,
+    stateless: bool,
 }
 
 /// What an attempt that returned ok did.
@@ -89,6 +97,13 @@ impl Gateway {
         self
     }
 
+    /// With `state = "none"`: no state, and no order of the events of a batch.
+    #[must_use]
+    pub fn without_state(mut self) -> Self {
+        self.stateless = true;
+        self
+    }
+
     /// Runs one attempt.
     ///
     /// # Errors
@@ -101,21 +116,50 @@ impl Gateway {
         handle: impl FnOnce(Event) -> Result,
         event: Event,
     ) -> std::result::Result<Done, Failure> {
-        let device = if self.shared { None } else { event.device.clone() };
-        let attempt = Attempt {
+        let (result, segments) = self.attempt(event.device.clone(), None, || handle(event));
+        result?;
+        let mut done = Done::default();
+        for segment in segments {
+            done.publishes.extend(segment.done.publishes);
+            done.records.extend(segment.done.records);
+            self.apply(segment.changes);
+        }
+        Ok(done)
+    }
+
+    /// Calls the function and keeps what it logged; what it did is returned, in order.
+    fn attempt<T>(
+        &mut self,
+        device: Option<String>,
+        batch: Option<usize>,
+        call: impl FnOnce() -> T,
+    ) -> (T, Vec<Segment>) {
+        let device = if self.shared { None } else { device };
+        let running = Running::begin(Attempt {
             device: device.unwrap_or_default(),
             config: self.config.clone(),
-            state: self.state.clone(),
+            state: (!self.stateless).then(|| self.state.clone()),
             logs: Vec::new(),
-            done: Done::default(),
-        };
-        let running = Running::begin(attempt);
-        let result = handle(event);
+            segments: vec![Segment::default()],
+            batch,
+        });
+        let result = call();
         let attempt = running.end();
         self.logs.extend(attempt.logs);
-        result?;
-        self.state = attempt.state;
-        Ok(attempt.done)
+        (result, attempt.segments)
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) {
+        for (key, value) in changes {
+            match value {
+                Some(value) => self.state.insert(key, value),
+                None => self.state.remove(&key),
+            };
+        }
+    }
+
+    fn in_order(&self) -> bool {
+        !self.stateless
     }
 
     /// The state of a device as JSON under `key`; the empty device for shared state.
@@ -135,12 +179,57 @@ impl Gateway {
     }
 }
 
+/// A change of a key; `None` removes it.
+type Change = (Key, Option<Vec<u8>>);
+
 struct Attempt {
     device: String,
     config: BTreeMap<String, String>,
-    state: BTreeMap<Key, Vec<u8>>,
+    /// As this attempt sees it; `None` without state.
+    state: Option<State>,
     logs: Vec<(Level, String)>,
+    /// What was done, in order; never empty.
+    segments: Vec<Segment>,
+    /// Events of the batch, where it is one.
+    batch: Option<usize>,
+}
+
+/// What was done for one event of a batch, or for the whole.
+#[derive(Default)]
+struct Segment {
+    of: Option<usize>,
     done: Done,
+    changes: Vec<Change>,
+}
+
+impl Attempt {
+    fn segment(&mut self) -> &mut Segment {
+        self.segments.last_mut().expect("invariant: never empty")
+    }
+
+    fn begin(&mut self, of: Option<usize>) {
+        let count = self.batch.expect("`for_event` and `for_whole` are called in a batch only");
+        let there = of.is_none_or(|index| index < count);
+        assert!(there, "`for_event`: a batch of {count} has no event {}", of.unwrap_or_default());
+        self.segments.push(Segment { of, ..Segment::default() });
+    }
+
+    fn state(&mut self) -> &mut State {
+        self.state.as_mut().expect("a function with `state = \"none\"` has no state")
+    }
+
+    fn key(&self, key: &str) -> Key {
+        (self.device.clone(), key.to_owned())
+    }
+
+    fn change(&mut self, key: &str, value: Option<Vec<u8>>) {
+        let key = self.key(key);
+        match &value {
+            Some(value) => self.state().insert(key.clone(), value.clone()),
+            None => self.state().remove(&key),
+        };
+        self.segment().changes.push((key, value));
+    }
 }
 
 thread_local! {
@@ -174,80 +263,6 @@ fn with<T>(call: impl FnOnce(&mut Attempt) -> T) -> T {
             "a function's calls work on a gateway, or in a test inside `fake::Gateway::run`",
         ))
     })
-}
-
-pub(crate) mod calls {
-    use std::ops::Bound;
-
-    use super::{Recorded, with};
-    use crate::log::Level;
-    use crate::publish::Publication;
-    use crate::state::Page;
-
-    pub(crate) fn publish(message: Publication) {
-        let topic = &message.topic;
-        let wildcard = topic.is_empty() || topic.contains(['+', '#', '\0']);
-        assert!(!wildcard, "`{topic}` is no topic that can be published to");
-        with(|attempt| attempt.done.publishes.push(message));
-    }
-
-    pub(crate) fn state_get(key: &str) -> Option<Vec<u8>> {
-        check_key(key);
-        with(|attempt| attempt.state.get(&(attempt.device.clone(), key.to_owned())).cloned())
-    }
-
-    pub(crate) fn state_put(key: &str, value: &[u8]) {
-        check_key(key);
-        with(|attempt| {
-            attempt.state.insert((attempt.device.clone(), key.to_owned()), value.to_vec());
-        });
-    }
-
-    pub(crate) fn state_delete(key: &str) {
-        check_key(key);
-        with(|attempt| {
-            attempt.state.remove(&(attempt.device.clone(), key.to_owned()));
-        });
-    }
-
-    pub(crate) fn state_scan(prefix: &str, after: Option<&str>, limit: u32) -> Page {
-        with(|attempt| {
-            let device = attempt.device.clone();
-            let from = match after {
-                Some(after) if after >= prefix => Bound::Excluded((device.clone(), after.into())),
-                _ => Bound::Included((device.clone(), prefix.into())),
-            };
-            let mut entries = attempt
-                .state
-                .range((from, Bound::Unbounded))
-                .take_while(|((owner, key), _)| *owner == device && key.starts_with(prefix))
-                .map(|((_, key), value)| (key.clone(), value.clone()));
-            let page = entries.by_ref().take((limit as usize).min(1_000)).collect();
-            Page { entries: page, more: entries.next().is_some() }
-        })
-    }
-
-    pub(crate) fn config_get(key: &str) -> Option<String> {
-        with(|attempt| attempt.config.get(key).cloned())
-    }
-
-    pub(crate) fn record(name: &str, payload: &[u8], content_type: &str) {
-        with(|attempt| {
-            attempt.done.records.push(Recorded {
-                name: name.to_owned(),
-                payload: payload.to_vec(),
-                content_type: content_type.to_owned(),
-            });
-        });
-    }
-
-    pub(crate) fn log(level: Level, text: &str) {
-        with(|attempt| attempt.logs.push((level, text.to_owned())));
-    }
-
-    fn check_key(key: &str) {
-        assert!((1..=256).contains(&key.len()), "a state key has 1 to 256 bytes: `{key}`");
-    }
 }
 
 #[cfg(test)]

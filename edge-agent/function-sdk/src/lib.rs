@@ -3,6 +3,7 @@
 
 extern crate self as function_sdk;
 
+mod batch;
 pub mod config;
 mod event;
 mod export;
@@ -16,6 +17,7 @@ mod publish;
 mod record;
 pub mod state;
 
+pub use batch::{Batch, Failures, for_event, for_whole};
 pub use event::{ClockQuality, Event, Timestamp};
 pub use failure::{Failure, OrReject, Result};
 pub use log::Level;
@@ -34,7 +36,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Event, Failure, Level, OrReject, QoS, Result, config, log, publish, record, reject, retry,
-        state,
+        Batch, Event, Failure, Failures, Level, OrReject, QoS, Result, config, for_event,
+        for_whole, log, publish, record, reject, retry, state,
     };
 }

@@ -3,7 +3,7 @@
 //! The order is the same at every start: store, core, broker, deployments, loop; then the core is
 //! brought to where it was, the link is made, and only then clients may come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -120,7 +120,7 @@ impl Blueprint {
             grown: Default::default(),
             plant: self.plant.clone(),
             finished: Default::default(),
-            alone: None,
+            after_durable: VecDeque::new(),
             crumbs: world.crumbs(),
             counting: None,
             lives: Arc::clone(&self.lives),
@@ -346,9 +346,10 @@ impl Gateway {
         let crashed = self.crumbs.left();
         let (alone, none) = (crashed.len() == 1, crashed.is_empty());
         for crash in crashed {
-            let Crashed { job, event, run, function, likeness, .. } = crash;
-            tracing::warn!(%function, %event, run, alone, "the process died during an attempt");
-            let crumb = Crumb { job, event, run, function, likeness, alone };
+            let Crashed { job, event, run, function, likeness, batched, .. } = crash;
+            let what = "the process died during an attempt";
+            tracing::warn!(%function, %event, run, alone, batched, "{what}");
+            let crumb = Crumb { job, event, run, function, likeness, alone, batched };
             self.with_core(CoreInput::Crashed(crumb));
         }
         self.carry_out();

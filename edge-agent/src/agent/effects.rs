@@ -75,9 +75,9 @@ impl Gateway {
                     self.with_broker(|broker, turn| broker.durable(open, turn));
                 }
             }
-            Effect::Start(attempt) if attempt.alone => {
+            Effect::Start(attempt) if attempt.after_durable => {
                 self.commit.awaited(Pace::Prompt, self.now.at);
-                self.alone = Some((self.commit.open(), attempt));
+                self.after_durable.push_back((self.commit.open(), attempt));
             }
             Effect::Start(attempt) => self.start(*attempt),
             Effect::Publish(message, pace) => {
@@ -102,7 +102,7 @@ impl Gateway {
     }
 
     pub(super) fn start(&mut self, attempt: Attempt) {
-        self.commit.job_started(attempt.job);
+        self.commit.job_started(attempt.job());
         self.functions.start(attempt);
     }
 
@@ -126,7 +126,7 @@ impl Gateway {
         self.telemetry.attempt(&done, self.now);
         self.functions.done();
         let runtime::Completion { job, attempt, outcome, stats, .. } = done;
-        let ran_us = stats.wall_us;
+        let (outcome, ran_us) = (self.plant.bend_outcome(outcome), stats.wall_us);
         self.with_core(Input::Finished { job, attempt, outcome, ran_us });
     }
 }

@@ -60,17 +60,16 @@ impl Functions {
     /// Hands an attempt to a worker. What cannot be handed over ends as a fault of the host.
     pub(super) fn start(&mut self, attempt: Attempt) {
         self.running += 1;
-        let (job, id, event_id) = (attempt.job, attempt.attempt, attempt.event.id);
+        let (job, id) = (attempt.job(), attempt.attempt);
+        let events = attempt.work.members().iter().map(|member| member.event.id).collect();
         let why = match self.get(&attempt.function, attempt.revision) {
             None => "its revision is not prepared on this gateway",
             Some(prepared) => {
                 let invocation = Invocation {
-                    job,
                     attempt: id,
                     run: attempt.run,
-                    tries: u32::from(attempt.tries),
                     prepared: Arc::clone(prepared),
-                    event: attempt.event,
+                    work: attempt.work,
                     lane: attempt.lane,
                     state: Arc::clone(&self.state),
                 };
@@ -86,7 +85,7 @@ impl Functions {
             job,
             attempt: id,
             function: attempt.function,
-            event: event_id,
+            events,
             outcome: Outcome::Fault(fault),
             logs: Vec::new(),
             stats: Stats::default(),

@@ -119,8 +119,9 @@ pub(super) struct Gateway {
     pub(super) turns: Turns,
     /// Outcomes that came while the open batch had no room; at most one for each worker.
     pub(super) finished: VecDeque<runtime::Completion>,
-    /// An attempt that has the workers for itself, and begins once this ticket is durable.
-    pub(super) alone: Option<(BatchSeq, Box<Attempt>)>,
+    /// Attempts that begin once these tickets are durable, in order: a crash in one of them must
+    /// find what was decided before. There are never more than workers.
+    pub(super) after_durable: VecDeque<(BatchSeq, Box<Attempt>)>,
     pub(super) crumbs: Box<dyn Crumbs>,
     /// The batch that counts the crashes of the last process; no attempt begins before it is
     /// durable.
@@ -351,7 +352,7 @@ impl Gateway {
         if self.counting.take_if(|at| *at <= ticket).is_some() {
             self.start_functions();
         }
-        if let Some((_, attempt)) = self.alone.take_if(|(at, _)| *at <= ticket) {
+        while let Some((_, attempt)) = self.after_durable.pop_front_if(|(at, _)| *at <= ticket) {
             self.start(*attempt);
         }
         while let Some((at, stream, seq)) = self.grown.front().copied()

@@ -4,8 +4,8 @@
 //! `HOLM_PLANT` names one:
 //! - `ack-before-commit`, `double-apply`, `drop-outbox`: a bug that whoever claims to check this
 //!   gateway must find (`cargo xtask demo --plant ...`).
-//! - `delete-before-receipt`, `late-state`, `dedupe-off-by-one`: bugs that the simulator must find,
-//!   beside the first one (`tests/sim/tests/mutations.rs`).
+//! - `delete-before-receipt`, `late-state`, `dedupe-off-by-one`, `batch-all-done`: bugs that the
+//!   simulator must find, beside the first one (`tests/sim/tests/mutations.rs`).
 //! - `kill:MOMENT:N`: the process gets a SIGKILL at its N-th passing of a [`Moment`], for example
 //!   `kill:before-sync:17` (`cargo xtask kill --points`).
 //! - `clock:FILE`: the system's clock shows what FILE says (`crate::system_clock`).
@@ -14,6 +14,7 @@
 
 use edge_core::id::BatchSeq;
 use edge_core::op::CoreOp;
+use edge_core::outcome::Outcome;
 use edge_core::time::Millis;
 
 use crate::runtime::AttemptHook;
@@ -62,7 +63,7 @@ mod planted {
     use edge_core::op::RecordBody;
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::{AttemptHook, BatchSeq, CoreOp, Millis, Moment, store};
+    use super::{AttemptHook, BatchSeq, CoreOp, Millis, Moment, Outcome, store};
 
     /// Every so-many-th time a planted bug strikes.
     const EVERY: u64 = 97;
@@ -206,6 +207,17 @@ mod planted {
             }
         }
 
+        /// What a bug makes of an outcome: of a batch, events that failed are taken for done.
+        #[must_use]
+        pub(in crate::agent) fn bend_outcome(&self, mut outcome: Outcome) -> Outcome {
+            if let Outcome::BatchDone(batch) = &mut outcome
+                && self.bug == "batch-all-done"
+            {
+                batch.failures.clear();
+            }
+            outcome
+        }
+
         /// Operations whose batch is closed, to be put into this one.
         pub(in crate::agent) fn take_late(&mut self, open: BatchSeq) -> Vec<CoreOp> {
             let late = self.late.extract_if(.., |(ticket, _)| *ticket < open);
@@ -307,6 +319,12 @@ impl Plant {
     /// Nothing.
     pub(super) fn bend(&mut self, op: CoreOp, _open: BatchSeq) -> Option<CoreOp> {
         Some(op)
+    }
+
+    /// The outcome.
+    #[must_use]
+    pub(super) fn bend_outcome(&self, outcome: Outcome) -> Outcome {
+        outcome
     }
 
     /// None.

@@ -1,5 +1,6 @@
 //! A verified manifest, resolved for the core and for the runtime.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edge_core::id::{Digest, FunctionId, StreamId, TriggerId};
@@ -9,12 +10,12 @@ use edge_core::time::Millis;
 use edge_core::topic::TopicFilter;
 use sync_protocol::manifest::{
     Durability, Function, Jitter, Manifest, MissedSlots, Priority, Series, SeriesDrop, Source,
-    StateScope, Trigger, WhenFull,
+    StateScope, Trigger, WhenFull, Woken, woken,
 };
 use sync_protocol::revision::VerifiedRevision;
 
 use self::destinations::End;
-use crate::runtime::{FunctionProfile, Grants, Limits};
+use crate::runtime::{FunctionProfile, Grants, Limits, Needs};
 
 mod destinations;
 
@@ -123,6 +124,12 @@ fn trigger_spec(
             Durability::Thrifty => core::Durability::Thrifty,
         },
         filter: wanted,
+        batch: trigger.batch().map(|batch| core::BatchPolicy {
+            size_max: batch.size_max,
+            window_ms: batch.window_ms,
+            bytes_max: batch.bytes_max,
+            bisect: batch.bisect,
+        }),
         on_success: destinations::of(&manifest.app, name, End::Success, trigger)?,
         on_failure: destinations::of(&manifest.app, name, End::Failure, trigger)?,
     })
@@ -173,7 +180,13 @@ pub(super) fn profile(
             state: scope(function.state),
             config: function.config.clone(),
         },
+        needs: needs(&revision.manifest().triggers, name),
     })
+}
+
+fn needs(triggers: &BTreeMap<String, Trigger>, function: &str) -> Needs {
+    let Woken { by_event, by_batch } = woken(triggers, function);
+    Needs { handler: by_event, batch_handler: by_batch }
 }
 
 /// `app/function`.
@@ -199,7 +212,7 @@ fn filter(text: &str) -> Result<TopicFilter, String> {
 mod tests {
     use edge_core::pattern::{Subject, Verdict};
     use edge_core::release::TriggerSource;
-    use sync_protocol::manifest::{FORMAT, MqttSource, Retry, ScheduleSource};
+    use sync_protocol::manifest::{Batch, FORMAT, MqttSource, Retry, ScheduleSource};
 
     use super::*;
 
@@ -246,7 +259,8 @@ mod tests {
     fn patterns_of_the_contract_are_a_filter_for_the_core() {
         let mqtt = |filter| {
             let (topics, durability) = (vec!["in/#".to_owned()], Durability::Prompt);
-            resolved(Source::Mqtt(MqttSource { topics, durability, allow_loop: false, filter }))
+            let (allow_loop, batch) = (false, None);
+            resolved(Source::Mqtt(MqttSource { topics, durability, allow_loop, filter, batch }))
         };
         assert_eq!(mqtt(Vec::new()).expect("every event is wanted").filter, None);
         let hot = serde_json::json!({ "body": { "celsius": [{ "numeric": [">", 80] }] } });
@@ -262,11 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn batches_of_the_contract_are_those_of_the_core() {
+        let batch = Some(Batch { size_max: 7, window_ms: 5, bytes_max: 2_048, bisect: false });
+        let (topics, filter) = (vec!["in/#".to_owned()], Vec::new());
+        let (durability, allow_loop) = (Durability::Prompt, false);
+        let source = MqttSource { topics, durability, allow_loop, filter, batch };
+        let spec = resolved(Source::Mqtt(source)).expect("a trigger");
+        let policy =
+            core::BatchPolicy { size_max: 7, window_ms: 5, bytes_max: 2_048, bisect: false };
+        assert_eq!(spec.batch, Some(policy));
+    }
+
+    #[test]
     fn a_thrifty_trigger_is_thrifty_in_the_core() {
         let mqtt = |durability| {
             let topics = vec!["in/#".to_owned()];
-            let filter = Vec::new();
-            resolved(Source::Mqtt(MqttSource { topics, durability, allow_loop: false, filter }))
+            let (allow_loop, filter, batch) = (false, Vec::new(), None);
+            resolved(Source::Mqtt(MqttSource { topics, durability, allow_loop, filter, batch }))
         };
         let durability = |spec: Result<core::TriggerSpec, String>| spec.map(|spec| spec.durability);
         assert_eq!(durability(mqtt(Durability::Thrifty)), Ok(core::Durability::Thrifty));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use edge_broker::broker::{BrokerEvent, DropReason};
 use edge_core::event::CoreEvent;
+use edge_core::id::EventId;
 use edge_core::outcome::Outcome;
 use edge_core::time::{Millis, Now};
 use sync_protocol::wire::{LogLevel, LogLine};
@@ -63,23 +64,29 @@ impl Telemetry {
 
     /// An attempt has ended.
     pub(super) fn attempt(&mut self, done: &Completion, now: Now) {
-        let (function, event) = (&done.function, done.event);
-        let of_attempt = |level, text: String| LogLine {
+        let Completion { function, events, .. } = done;
+        // What is said of a whole batch is said of no event of it.
+        let only = if let [only] = events.as_slice() { Some(*only) } else { None };
+        let of_attempt = |level, event: Option<EventId>, text: String| LogLine {
             unix_ms: now.wall.unix_ms,
             level,
             source: function.as_str().to_owned(),
-            event: Some(crate::uplink::convert::event_id(event)),
+            event: event.map(crate::uplink::convert::event_id),
             text,
         };
         for line in &done.logs {
             log(line.level, function.as_str(), &line.text);
-            self.feed.push(of_attempt(level(line.level), line.text.clone()), now.at);
+            let event = line.of.and_then(|of| events.get(usize::from(of)).copied()).or(only);
+            self.feed.push(of_attempt(level(line.level), event, line.text.clone()), now.at);
         }
         if let Outcome::Fault(fault) = &done.outcome {
             self.faults += 1;
-            tracing::warn!(%function, %event, kind = %fault.kind, fault.message, "attempt faulted");
-            let text = format!("{}: {}", fault.kind, fault.message);
-            self.feed.push(of_attempt(LogLevel::Error, text), now.at);
+            let (first, kind) = (events.first(), &fault.kind);
+            let events = events.len();
+            tracing::warn!(%function, ?first, events, %kind, fault.message, "attempt faulted");
+            let of = if events > 1 { format!(" in a batch of {events}") } else { String::new() };
+            let text = format!("{kind}{of}: {}", fault.message);
+            self.feed.push(of_attempt(LogLevel::Error, only, text), now.at);
         }
     }
 

@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use edge_core::effect::{Member, Work};
 use edge_core::id::LaneKey;
-use edge_core::op::Event;
 use edge_core::outcome::{Fault, FaultKind, Outcome};
 use edge_core::time::ClockQuality;
 use wasmtime::Store;
 
 use super::engine::{TICK_MS, Ticker};
 use super::fault;
-use super::host::function::exports::holm::function::handler;
 use super::host::function::holm::function::types as wit;
 use super::host::migrating::exports::holm::function::migration;
 use super::host::{AttemptHost, cut};
@@ -21,16 +20,16 @@ use super::prepared::{FunctionProfile, Prepared};
 use super::session::{KEY_BYTES_MAX, StateSession};
 use super::state::{StateDomain, StateView};
 
+mod batch;
+
 /// Longest reason of a retry or a reject.
 const REASON_BYTES_MAX: usize = 4 << 10;
 
 /// What a function is run on.
 pub struct Attempt {
-    /// The event.
-    pub event: Arc<Event>,
-    /// 1 for the first attempt.
-    pub number: u32,
-    /// The lane it holds.
+    /// The event, or the batch. Its jobs mean nothing here.
+    pub work: Work,
+    /// The lane it holds. A batch in a lane of its job's own has no order.
     pub lane: LaneKey,
     /// The applied state.
     pub state: Arc<dyn StateView>,
@@ -63,6 +62,8 @@ pub struct LogLine {
     pub level: LogLevel,
     /// The text, as the function wrote it.
     pub text: String,
+    /// The event of the batch that it is about; `None`: the whole of it, or there is only one.
+    pub of: Option<u16>,
 }
 
 /// Levels of the contract's `log`.
@@ -93,15 +94,16 @@ pub(super) fn run(prepared: &Prepared, ticker: &Ticker, attempt: &Attempt) -> Re
     let session = StateSession::new(Arc::clone(&attempt.state), domain);
     let mut store = store(prepared, Some(session));
     let ticking = ticker.begin();
-    let called = handle(prepared, &mut store, attempt);
-    drop(ticking);
-    let host = store.data_mut();
-    let outcome = match called {
-        Ok(Ok(())) => Outcome::Done(host.take_outputs()),
-        Ok(Err(wit::Failure::Retry(reason))) => Outcome::Retry { reason: short(&reason) },
-        Ok(Err(wit::Failure::Reject(reason))) => Outcome::Reject { reason: short(&reason) },
-        Err(fault) => Outcome::Fault(fault),
+    let called = match &attempt.work {
+        Work::One(member) => handle(prepared, &mut store, member),
+        Work::Batch(members) => {
+            let in_order = !matches!(attempt.lane, LaneKey::Job(_));
+            batch::handle(prepared, &mut store, members, in_order)
+        }
     };
+    drop(ticking);
+    let outcome = called.unwrap_or_else(Outcome::Fault);
+    let host = store.data_mut();
     let logs = host.take_logs();
     let memory_peak_bytes = host.memory.peak_bytes;
     drop(store);
@@ -174,21 +176,34 @@ fn store(prepared: &Prepared, session: Option<StateSession>) -> Store<AttemptHos
 fn handle(
     prepared: &Prepared,
     store: &mut Store<AttemptHost>,
-    attempt: &Attempt,
-) -> Result<Result<(), wit::Failure>, Fault> {
-    let instance = prepared
-        .function()
-        .instantiate(&mut *store)
-        .map_err(|error| fault::of_start(&error, store.data_mut()))?;
-    let event = to_wit(&attempt.event, attempt.number);
-    instance
+    member: &Member,
+) -> Result<Outcome, Fault> {
+    let Some(pre) = prepared.function() else {
+        return Err(fault::of_host("the function takes no single event".to_owned()));
+    };
+    let instance =
+        pre.instantiate(&mut *store).map_err(|error| fault::of_start(&error, store.data_mut()))?;
+    let event = to_wit(member);
+    let returned = instance
         .holm_function_handler()
         .call_handle(&mut *store, &event)
-        .map_err(|error| fault::of_call(&error, store.data_mut()))
+        .map_err(|error| fault::of_call(&error, store.data_mut()))?;
+    Ok(match returned {
+        Ok(()) => Outcome::Done(store.data_mut().take_outputs()),
+        Err(failure) => failed(&failure),
+    })
 }
 
-fn to_wit(event: &Event, attempt: u32) -> handler::Event {
-    handler::Event {
+fn failed(failure: &wit::Failure) -> Outcome {
+    match failure {
+        wit::Failure::Retry(reason) => Outcome::Retry { reason: short(reason) },
+        wit::Failure::Reject(reason) => Outcome::Reject { reason: short(reason) },
+    }
+}
+
+fn to_wit(member: &Member) -> wit::Event {
+    let event = &member.event;
+    wit::Event {
         id: event.id.to_string(),
         trigger: short_trigger(event.trigger.as_str()).to_owned(),
         topic: event.topic.clone(),
@@ -203,7 +218,7 @@ fn to_wit(event: &Event, attempt: u32) -> handler::Event {
                 ClockQuality::Synced => wit::ClockQuality::Synced,
             },
         },
-        attempt,
+        attempt: member.tries.into(),
         hops: event.hops.into(),
         maybe_repeat: event.maybe_repeat,
     }

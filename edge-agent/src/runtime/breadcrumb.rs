@@ -18,9 +18,11 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use edge_core::effect::Work;
 use edge_core::id::{Digest, EventId, FunctionId, JobId};
 use serde::{Deserialize, Serialize};
 
+use super::prepared::FunctionProfile;
 use crate::slot::{self, SLOT_BYTES};
 
 const FILE: &str = "breadcrumbs";
@@ -33,7 +35,7 @@ const FILE_BYTES_MIN: usize = 64 * SLOT_BYTES;
 /// An attempt during which the process died.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crashed {
-    /// The job in work.
+    /// The job in work; of a batch the first one.
     pub job: JobId,
     /// Number of the run of that job.
     pub run: u32,
@@ -45,6 +47,25 @@ pub struct Crashed {
     pub revision: Digest,
     /// The function that ran.
     pub function: FunctionId,
+    /// It worked on more than this event: any of them may be to blame.
+    pub batched: bool,
+}
+
+impl Crashed {
+    /// What is told of an attempt, should the process die in it.
+    #[must_use]
+    pub fn of(work: &Work, run: u32, profile: &FunctionProfile) -> Self {
+        let first = work.first();
+        Self {
+            job: first.job,
+            run,
+            event: first.event.id,
+            likeness: first.event.likeness(),
+            revision: profile.revision,
+            function: profile.function.clone(),
+            batched: work.members().len() > 1,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -157,6 +178,7 @@ mod tests {
             likeness: job,
             revision: Digest([3; 32]),
             function: FunctionId::new("cold-chain/smooth"),
+            batched: job % 2 == 0,
         }
     }
 

@@ -26,10 +26,10 @@ pub(super) mod function {
     });
 }
 
-/// Bindings of the world `migrating-function`, sharing the types above.
-pub(super) mod migrating {
+/// Bindings of the world `batch-function`, sharing the types above.
+pub(super) mod batching {
     wasmtime::component::bindgen!({
-        world: "migrating-function",
+        world: "batch-function",
         path: "wit",
         imports: { default: trappable },
         with: {
@@ -43,7 +43,26 @@ pub(super) mod migrating {
     });
 }
 
+/// Bindings of `migration` alone: a function that takes batches may export it as well.
+pub(super) mod migrating {
+    wasmtime::component::bindgen!({
+        inline: "
+            package holm:gateway;
+            world migrator { export holm:function/migration@0.1.0; }
+        ",
+        world: "holm:gateway/migrator",
+        path: "wit",
+        imports: { default: trappable },
+        with: {
+            "holm:function/state": super::function::holm::function::state,
+        },
+    });
+}
+
+mod segments;
+
 use function::holm::function as wit;
+use segments::Segments;
 
 /// Longest topic of a publish, as in MQTT.
 const TOPIC_BYTES_MAX: usize = 65_535;
@@ -55,8 +74,12 @@ pub(super) struct AttemptHost {
     profile: Arc<FunctionProfile>,
     /// `None` during a migration: only `config` and `log` may be called.
     state: Option<StateSession>,
+    /// Since the last call that said for which event, or for the whole.
     outputs: Outputs,
+    segments: Segments,
+    publishes: u32,
     publish_bytes: u64,
+    records: u32,
     record_bytes: u64,
     logs: Vec<LogLine>,
     log_bytes: u64,
@@ -74,7 +97,10 @@ impl AttemptHost {
             profile,
             state,
             outputs: Outputs::default(),
+            segments: Segments::default(),
+            publishes: 0,
             publish_bytes: 0,
+            records: 0,
             record_bytes: 0,
             logs: Vec::new(),
             log_bytes: 0,
@@ -157,7 +183,8 @@ impl wit::messaging::Host for AttemptHost {
             return Err(self.not_while_migrating("publish"));
         }
         let limits = &self.profile.limits;
-        if self.outputs.publishes.len() >= limits.publishes as usize {
+        self.publishes = self.publishes.saturating_add(1);
+        if self.publishes > limits.publishes {
             return Err(self.over(Key::Publishes));
         }
         if !within(&mut self.publish_bytes, publication_bytes(&message), limits.publish_bytes) {
@@ -259,7 +286,8 @@ impl wit::telemetry::Host for AttemptHost {
             return Err(self.not_while_migrating("record"));
         }
         let limits = &self.profile.limits;
-        if self.outputs.records.len() >= limits.records as usize {
+        self.records = self.records.saturating_add(1);
+        if self.records > limits.records {
             return Err(self.over(Key::Records));
         }
         let bytes = name.len() + payload.len() + content_type.len();
@@ -292,7 +320,7 @@ impl wit::log::Host for AttemptHost {
         if !within(&mut self.log_bytes, cost, self.profile.limits.log_bytes) {
             return Err(self.over(Key::LogBytes));
         }
-        self.logs.push(LogLine { level, text });
+        self.logs.push(LogLine { level, text, of: self.segments.of() });
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use edge_core::effect::{Member, Work};
 use edge_core::id::{DeviceId, Epoch, EventId, JobId, LaneKey, TriggerId};
 use edge_core::message::Properties;
 use edge_core::op::Event;
@@ -76,7 +77,7 @@ pub fn invoke_once(
     event: EventFile,
     state: &Arc<MemoryState>,
 ) -> Result<InvokeReport, InvokeError> {
-    let number = event.attempt.unwrap_or(1).max(1);
+    let tries = event.tries();
     let event = event.into_event()?;
     let lane = match profile.grants.state {
         StateScope::Device => {
@@ -99,15 +100,29 @@ pub fn invoke_once(
     };
     let runtime = Runtime::new(settings, Compiler::InProcess, None)?;
     let prepared = runtime.prepare(component, profile)?;
+    let member = Member { job: JobId(0), tries, event: Arc::new(event) };
+    let work = if prepared.takes_events() { Work::One(member) } else { Work::Batch(vec![member]) };
     let view = Arc::clone(state);
-    let report = prepared.run(&Attempt { event: Arc::new(event), number, lane, state: view });
-    if let Outcome::Done(outputs) = &report.outcome {
-        state.apply(&domain, &outputs.state);
+    let report = prepared.run(&Attempt { work, lane, state: view });
+    match &report.outcome {
+        Outcome::Done(outputs) => state.apply(&domain, &outputs.state),
+        Outcome::BatchDone(batch) if batch.failures.is_empty() => {
+            for segment in &batch.segments {
+                state.apply(&domain, &segment.outputs.state);
+            }
+        }
+        _ => {}
     }
     Ok(InvokeReport { report, state: state.entries(&domain) })
 }
 
 impl EventFile {
+    /// Number of the attempt, as far as attempts are counted.
+    #[must_use]
+    pub fn tries(&self) -> u8 {
+        self.attempt.map_or(1, |number| u8::try_from(number).unwrap_or(u8::MAX)).max(1)
+    }
+
     /// The event.
     ///
     /// # Errors

@@ -15,10 +15,11 @@ use super::cache::ArtifactCache;
 use super::compile::{self, CompileError, Compiler};
 use super::engine::{self, EngineSettings, Ticker};
 use super::grants::Grants;
+use super::host::batching::BatchFunctionPre;
 use super::host::function::FunctionPre;
-use super::host::migrating::MigratingFunctionPre;
+use super::host::migrating::MigratorPre;
 use super::host::migrating::exports::holm::function::migration::OldState;
-use super::host::{AttemptHost, function};
+use super::host::{AttemptHost, batching, function};
 use super::limits::{Limits, short_name};
 use super::trusted;
 
@@ -26,6 +27,7 @@ use super::trusted;
 const PACKAGE: &str = "holm:function/";
 const VERSION: &str = "@0.1.0";
 const HANDLER: &str = "holm:function/handler@0.1.0";
+const BATCH_HANDLER: &str = "holm:function/batch-handler@0.1.0";
 const MIGRATION: &str = "holm:function/migration@0.1.0";
 
 /// Who a function is and what it may: one function of one revision, resolved.
@@ -41,6 +43,17 @@ pub struct FunctionProfile {
     pub limits: Limits,
     /// What it may call.
     pub grants: Grants,
+    /// What it must export.
+    pub needs: Needs,
+}
+
+/// What triggers call of a function. One that nobody wakes needs neither, but exports one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// `handler`: a trigger without `batch` wakes it, or a destination.
+    pub handler: bool,
+    /// `batch-handler`: a trigger with `batch` wakes it.
+    pub batch_handler: bool,
 }
 
 /// The engine with everything that functions need from the host. One per process.
@@ -90,6 +103,27 @@ pub enum PrepareError {
          `function` in holm:function{VERSION}"
     )]
     NoHandler,
+    /// A trigger with `batch` wakes it, and it takes single events only.
+    #[error(
+        "function `{function}` is woken by a trigger with `batch`, but exports no \
+         `{BATCH_HANDLER}`: export it (in Rust `function_sdk::export!(batch: NAME);`), or take \
+         `batch` out of the trigger"
+    )]
+    NoBatchHandler {
+        /// Which function.
+        function: String,
+    },
+    /// A trigger without `batch` or a destination wakes it, and it takes batches only.
+    #[error(
+        "function `{function}` is woken by single events (a trigger without `batch`, or \
+         `on_success` or `on_failure` of another), but exports only `{BATCH_HANDLER}`: export \
+         `{HANDLER}` too (in Rust `function_sdk::export!(NAME, batch: NAME);`), or give the trigger \
+         a `batch`"
+    )]
+    NoEventHandler {
+        /// Which function.
+        function: String,
+    },
     /// Import or export of the right name but the wrong type.
     #[error("the component does not fit holm:function{VERSION}: {0}")]
     Contract(String),
@@ -121,6 +155,8 @@ impl Runtime {
         let engine = engine::running(&settings).map_err(RuntimeError::Engine)?;
         let mut linker = Linker::new(&engine);
         function::Function::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)
+            .map_err(RuntimeError::Engine)?;
+        batching::holm::function::batch::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)
             .map_err(RuntimeError::Engine)?;
         let ticker = Arc::new(Ticker::start(engine.clone())?);
         let cache = cache_dir.map(|dir| ArtifactCache::open(dir, &engine)).transpose()?;
@@ -165,9 +201,11 @@ impl Runtime {
         let compiled = self.load(component)?;
         self.check_imports(&compiled)?;
         let pre = self.linker.instantiate_pre(&compiled).map_err(contract)?;
-        let (function, migrating) = self.exports(&compiled, pre)?;
+        let exports = self.exports(&compiled, &pre)?;
+        exports.meet(&profile)?;
         let ticker = Arc::clone(&self.ticker);
-        Ok(Arc::new(Prepared { profile: Arc::new(profile), function, migrating, ticker }))
+        let engine = self.engine.clone();
+        Ok(Arc::new(Prepared { profile: Arc::new(profile), engine, exports, ticker }))
     }
 
     fn load(&self, component: &[u8]) -> Result<Component, PrepareError> {
@@ -209,19 +247,43 @@ impl Runtime {
     fn exports(
         &self,
         component: &Component,
-        pre: InstancePre<AttemptHost>,
-    ) -> Result<(FunctionPre<AttemptHost>, Option<MigratingFunctionPre<AttemptHost>>), PrepareError>
-    {
+        pre: &InstancePre<AttemptHost>,
+    ) -> Result<Exports, PrepareError> {
         let ty = component.component_type();
         let has = |wanted: &str| ty.exports(&self.engine).any(|(name, _)| name == wanted);
-        if !has(HANDLER) {
-            return Err(PrepareError::NoHandler);
+        let pre_of = |wanted: &str| has(wanted).then(|| pre.clone());
+        Ok(Exports {
+            function: pre_of(HANDLER).map(FunctionPre::new).transpose().map_err(contract)?,
+            batching: pre_of(BATCH_HANDLER)
+                .map(BatchFunctionPre::new)
+                .transpose()
+                .map_err(contract)?,
+            migrating: pre_of(MIGRATION).map(MigratorPre::new).transpose().map_err(contract)?,
+        })
+    }
+}
+
+/// What a component offers, ready to be called.
+struct Exports {
+    function: Option<FunctionPre<AttemptHost>>,
+    batching: Option<BatchFunctionPre<AttemptHost>>,
+    migrating: Option<MigratorPre<AttemptHost>>,
+}
+
+impl Exports {
+    /// Whether that is what the function's triggers call.
+    fn meet(&self, profile: &FunctionProfile) -> Result<(), PrepareError> {
+        let function = || short_name(&profile.function).to_owned();
+        match (&self.function, &self.batching) {
+            (None, None) => Err(PrepareError::NoHandler),
+            (_, None) if profile.needs.batch_handler => {
+                Err(PrepareError::NoBatchHandler { function: function() })
+            }
+            (None, _) if profile.needs.handler => {
+                Err(PrepareError::NoEventHandler { function: function() })
+            }
+            _ => Ok(()),
         }
-        let migrating = has(MIGRATION)
-            .then(|| MigratingFunctionPre::new(pre.clone()))
-            .transpose()
-            .map_err(contract)?;
-        Ok((FunctionPre::new(pre).map_err(contract)?, migrating))
     }
 }
 
@@ -234,8 +296,8 @@ fn contract(error: wasmtime::Error) -> PrepareError {
 /// many threads at once.
 pub struct Prepared {
     profile: Arc<FunctionProfile>,
-    function: FunctionPre<AttemptHost>,
-    migrating: Option<MigratingFunctionPre<AttemptHost>>,
+    engine: Engine,
+    exports: Exports,
     ticker: Arc<Ticker>,
 }
 
@@ -249,7 +311,19 @@ impl Prepared {
     /// Whether it can carry state over from an older `state_version`.
     #[must_use]
     pub fn can_migrate(&self) -> bool {
-        self.migrating.is_some()
+        self.exports.migrating.is_some()
+    }
+
+    /// Whether it takes single events.
+    #[must_use]
+    pub fn takes_events(&self) -> bool {
+        self.exports.function.is_some()
+    }
+
+    /// Whether it takes batches.
+    #[must_use]
+    pub fn takes_batches(&self) -> bool {
+        self.exports.batching.is_some()
     }
 
     /// Runs one attempt on the calling thread, which must have room on its stack for
@@ -277,14 +351,18 @@ impl Prepared {
     }
 
     pub(super) fn engine(&self) -> &Engine {
-        self.function.engine()
+        &self.engine
     }
 
-    pub(super) fn function(&self) -> &FunctionPre<AttemptHost> {
-        &self.function
+    pub(super) fn function(&self) -> Option<&FunctionPre<AttemptHost>> {
+        self.exports.function.as_ref()
     }
 
-    pub(super) fn migrating(&self) -> Option<&MigratingFunctionPre<AttemptHost>> {
-        self.migrating.as_ref()
+    pub(super) fn batching(&self) -> Option<&BatchFunctionPre<AttemptHost>> {
+        self.exports.batching.as_ref()
+    }
+
+    pub(super) fn migrating(&self) -> Option<&MigratorPre<AttemptHost>> {
+        self.exports.migrating.as_ref()
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //! - Reads see the writes of this attempt; nobody else does until the outcome is applied.
-//! - Writes are kept once per key and bounded by `state_write_bytes`; a page of a scan is bounded
+//! - Writes are kept once per key, in a batch once per key and segment, and bounded by `state_write_bytes`; a page of a scan is bounded
 //!   by 1,000 entries and 256 KiB.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::{io, mem};
@@ -54,6 +54,8 @@ pub(super) struct StateSession {
     view: Arc<dyn StateView>,
     domain: StateDomain,
     writes: BTreeMap<String, Option<Bytes>>,
+    /// Keys written since changes were last taken.
+    changed: BTreeSet<String>,
     written_bytes: u64,
     /// Bytes kept by the function when this attempt first wrote.
     used_before: Option<u64>,
@@ -61,7 +63,8 @@ pub(super) struct StateSession {
 
 impl StateSession {
     pub(super) fn new(view: Arc<dyn StateView>, domain: StateDomain) -> Self {
-        Self { view, domain, writes: BTreeMap::new(), written_bytes: 0, used_before: None }
+        let (writes, changed) = (BTreeMap::new(), BTreeSet::new());
+        Self { view, domain, writes, changed, written_bytes: 0, used_before: None }
     }
 
     pub(super) fn get(&self, key: &str) -> Result<Option<Bytes>, Refusal> {
@@ -86,7 +89,7 @@ impl StateSession {
             None => self.view.used_bytes(&self.domain.function, self.domain.state_version),
         };
         self.used_before = Some(used_before);
-        self.writes.insert(key, Some(value));
+        self.write(key, Some(value));
         // Sum of all writes is an upper bound of the growth; the exact figure costs reads.
         if used_before.saturating_add(self.written_bytes) > limits.state_bytes
             && self.used_after(used_before)? > limits.state_bytes
@@ -99,8 +102,13 @@ impl StateSession {
     pub(super) fn delete(&mut self, key: String, limits: &Limits) -> Result<(), Refusal> {
         check_key(&key)?;
         self.count_write(key.len() as u64, limits)?;
-        self.writes.insert(key, None);
+        self.write(key, None);
         Ok(())
+    }
+
+    fn write(&mut self, key: String, value: Option<Bytes>) {
+        self.changed.insert(key.clone());
+        self.writes.insert(key, value);
     }
 
     pub(super) fn scan(
@@ -127,10 +135,11 @@ impl StateSession {
         Ok(page)
     }
 
-    /// The changes of the attempt, one per key.
+    /// The changes since they were last taken, one per key. Reads go on seeing them.
     pub(super) fn take_changes(&mut self) -> Vec<StateChange> {
-        let writes = mem::take(&mut self.writes);
-        writes.into_iter().map(|(key, value)| StateChange { key, value }).collect()
+        let changed = mem::take(&mut self.changed).into_iter();
+        let value = |key: &str| self.writes.get(key).cloned().flatten();
+        changed.map(|key| StateChange { value: value(&key), key }).collect()
     }
 
     fn count_write(&mut self, bytes: u64, limits: &Limits) -> Result<(), Refusal> {

@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
+use edge_core::effect::Work;
 use edge_core::id::{AttemptId, EventId, FunctionId, JobId, LaneKey};
 use edge_core::op::Event;
 use edge_core::outcome::Outcome;
@@ -37,18 +38,14 @@ const END_EVERY: Duration = Duration::from_millis(10);
 
 /// An attempt to be made.
 pub struct Invocation {
-    /// The job; handed back in the completion.
-    pub job: JobId,
     /// The attempt; handed back in the completion.
     pub attempt: AttemptId,
-    /// Number of this run of the job, for the breadcrumb.
+    /// Number of this run of the first job, for the breadcrumb.
     pub run: u32,
-    /// What the function is told: 1 for the first attempt that counts.
-    pub tries: u32,
     /// The function.
     pub prepared: Arc<dyn Runnable>,
-    /// The event.
-    pub event: Arc<Event>,
+    /// The event, or the batch; the first job is handed back in the completion.
+    pub work: Work,
     /// The lane that the job holds.
     pub lane: LaneKey,
     /// The applied state.
@@ -58,14 +55,14 @@ pub struct Invocation {
 /// An attempt that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// The job.
+    /// The job, of a batch the first one.
     pub job: JobId,
     /// The attempt.
     pub attempt: AttemptId,
     /// The function.
     pub function: FunctionId,
-    /// The event.
-    pub event: EventId,
+    /// The events that it worked on, in their order.
+    pub events: Vec<EventId>,
     /// What it came to.
     pub outcome: Outcome,
     /// Lines it logged.
@@ -74,7 +71,8 @@ pub struct Completion {
     pub stats: Stats,
 }
 
-/// Called on the worker when an attempt begins, its breadcrumb in place; may well never return.
+/// Called on the worker when an attempt begins, its breadcrumb in place, for each event of it; may
+/// well never return.
 pub type AttemptHook = Box<dyn Fn(&Event) + Send + Sync>;
 
 /// The pool of worker threads. Dropping it stops it.
@@ -176,32 +174,24 @@ impl Worker {
     }
 
     fn attempt(&self, invocation: Invocation) -> Completion {
-        let Invocation { job, attempt, run, tries, prepared, event, lane, state } = invocation;
-        let profile = prepared.profile();
-        let (function, event_id) = (profile.function.clone(), event.id);
-        let crumb = self.shared.breadcrumbs.as_ref().map(|crumbs| {
-            let crashed = Crashed {
-                job,
-                run,
-                event: event_id,
-                likeness: event.likeness(),
-                revision: profile.revision,
-                function: function.clone(),
-            };
-            crumbs.drop_one(self.slot, crashed)
-        });
+        let Invocation { attempt, run, prepared, work, lane, state } = invocation;
+        let crashed = Crashed::of(&work, run, prepared.profile());
+        let (job, function) = (crashed.job, crashed.function.clone());
+        let events: Vec<EventId> = work.members().iter().map(|member| member.event.id).collect();
+        let crumb =
+            self.shared.breadcrumbs.as_ref().map(|crumbs| crumbs.drop_one(self.slot, crashed));
         if let Some(Err(error)) = &crumb {
             tracing::warn!("an attempt runs without a breadcrumb: {error}");
         }
         if let Some(hook) = &self.shared.hook {
-            hook(&event);
+            work.members().iter().for_each(|member| hook(&member.event));
         }
-        let attempted = Attempt { event, number: tries, lane, state };
+        let attempted = Attempt { work, lane, state };
         let report = catch_unwind(AssertUnwindSafe(|| prepared.run(&attempted)));
         drop(crumb);
         let Report { outcome, logs, stats } =
             report.unwrap_or_else(|panic| host_panic(panic.as_ref()));
-        Completion { job, attempt, function, event: event_id, outcome, logs, stats }
+        Completion { job, attempt, function, events, outcome, logs, stats }
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use edge_agent::runtime::{
     Breadcrumbs, Compiler, EngineSettings, Invocation, MemoryState, Prepared, Runtime, Workers,
 };
+use edge_core::effect::{Member, Work};
 use edge_core::id::{AttemptId, JobId};
 
-use super::harness::{component, event, lane, profile, run};
+use super::harness::{component, event, lane, member, profile, run};
 
 const ATTEMPTS: usize = 20_000;
 
@@ -43,12 +44,10 @@ fn invoke_through_workers(prepared: &Arc<Prepared>, crumbs: Option<Breadcrumbs>)
     (0..ATTEMPTS)
         .map(|n| {
             let invocation = Invocation {
-                job: JobId(n as u64),
                 attempt: AttemptId(n as u64),
                 run: 1,
-                tries: 1,
                 prepared: prepared.clone(),
-                event: Arc::new(event("t", &[1; 200])),
+                work: Work::One(Member { job: JobId(n as u64), ..member(event("t", &[1; 200])) }),
                 lane: lane(),
                 state: Arc::<MemoryState>::default(),
             };

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use edge_agent::runtime::{
     Attempt, BuildOptions, Compiler, EngineSettings, FunctionProfile, Grants, Limits, MemoryState,
-    Prepared, Report, Runtime, StateDomain, build_function,
+    Needs, Prepared, Report, Runtime, StateDomain, build_function,
 };
-use edge_core::id::{DeviceId, Digest, Epoch, EventId, FunctionId, LaneKey, TriggerId};
+use edge_core::effect::{Member, Work};
+use edge_core::id::{DeviceId, Digest, Epoch, EventId, FunctionId, JobId, LaneKey, TriggerId};
 use edge_core::message::Properties;
 use edge_core::op::Event;
 use edge_core::outcome::{Fault, Outcome, Outputs};
@@ -47,7 +48,7 @@ pub(crate) fn runtime() -> &'static Runtime {
 
 /// A profile that grants what the test functions need, and not more.
 pub(crate) fn profile(example: &str) -> FunctionProfile {
-    let filters = ["echo/#", "count/+", "rogue/#"];
+    let filters = ["echo/#", "count/+", "rogue/#", "batch/#"];
     FunctionProfile {
         function: FunctionId::new(&format!("app/{example}")),
         revision: Digest([1; 32]),
@@ -55,10 +56,11 @@ pub(crate) fn profile(example: &str) -> FunctionProfile {
         limits: Limits { time_ms: 500, ..Limits::default() },
         grants: Grants {
             publish: filters.map(|filter| TopicFilter::new(filter).unwrap()).to_vec(),
-            record: vec!["count".to_owned(), "n".to_owned()],
+            record: ["count", "n", "done"].map(str::to_owned).to_vec(),
             state: StateScope::Device,
             config: BTreeMap::new(),
         },
+        needs: Needs::default(),
     }
 }
 
@@ -113,9 +115,13 @@ pub(crate) fn run_on(
     topic: &str,
     payload: &[u8],
 ) -> Report {
-    let view = Arc::clone(state);
-    let event = Arc::new(event(topic, payload));
-    prepared.run(&Attempt { event, number: 1, lane: lane(), state: view })
+    let work = Work::One(member(event(topic, payload)));
+    prepared.run(&Attempt { work, lane: lane(), state: Arc::clone(state) })
+}
+
+/// A first attempt at an event.
+pub(crate) fn member(event: Event) -> Member {
+    Member { job: JobId(0), tries: 1, event: Arc::new(event) }
 }
 
 #[track_caller]

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edge_agent::runtime::{MemoryState, PrepareError};
+use edge_core::effect::Work;
 use edge_core::id::{DeviceId, LaneKey};
 use edge_core::message::QoS;
 use edge_core::outcome::StateChange;
 
 use super::harness::{
-    component, domain, event, lane, outputs, prepare, profile, run, run_on, runtime,
+    component, domain, event, lane, member, outputs, prepare, profile, run, run_on, runtime,
 };
 use edge_agent::runtime::Attempt;
 
@@ -41,8 +42,7 @@ fn devices_do_not_see_each_others_state() {
     let first = outputs(run_on(&counter, &state, "t", b""));
     state.apply(&domain(&counter), &first.state);
     let other = Attempt {
-        event: Arc::new(event("t", b"")),
-        number: 1,
+        work: Work::One(member(event("t", b""))),
         lane: LaneKey::Device(DeviceId::new("m2")),
         state,
     };
@@ -166,7 +166,7 @@ fn a_lane_without_a_device_is_one_too() {
     let counter = prepare("counter");
     let mut event = event("t", b"");
     event.device = None;
-    let event = Arc::new(event);
-    let attempt = Attempt { event, number: 1, lane: lane(), state: Arc::<MemoryState>::default() };
+    let work = Work::One(member(event));
+    let attempt = Attempt { work, lane: lane(), state: Arc::<MemoryState>::default() };
     assert_eq!(outputs(counter.run(&attempt)).publishes[0].topic.as_str(), "count/all");
 }

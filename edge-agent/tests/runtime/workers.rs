@@ -11,11 +11,12 @@ use edge_agent::runtime::{
     Breadcrumbs, Compiler, Completion, EngineSettings, Invocation, MemoryState, Prepared, Runtime,
     StateDomain, StateView, Workers,
 };
+use edge_core::effect::{Member, Work};
 use edge_core::id::{AttemptId, FunctionId, JobId};
 use edge_core::op::StateKey;
 use edge_core::outcome::{FaultKind, Outcome};
 
-use super::harness::{component, event, lane, prepare, prepare_with, profile};
+use super::harness::{component, event, lane, member, prepare, prepare_with, profile};
 
 const STACK: usize = 256 << 10;
 const LONG: Duration = Duration::from_secs(30);
@@ -30,12 +31,10 @@ fn pool(count: usize, breadcrumbs: Option<Breadcrumbs>) -> (Workers, Receiver<Co
 
 fn invocation(job: u64, prepared: &Arc<Prepared>, topic: &str) -> Invocation {
     Invocation {
-        job: JobId(job),
         attempt: AttemptId(job),
         run: 1,
-        tries: 1,
         prepared: prepared.clone(),
-        event: Arc::new(event(topic, b"")),
+        work: Work::One(Member { job: JobId(job), ..member(event(topic, b"")) }),
         lane: lane(),
         state: Arc::<MemoryState>::default(),
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use sync_protocol::id::Digest;
 use sync_protocol::manifest::{
-    Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Priority, Retry,
-    ScheduleSource, Series, Source, StateScope, Trigger, WhenFull,
+    Batch, Durability, FORMAT, Function, Grants, Limits, Manifest, MqttSource, Pause, Priority,
+    Retry, ScheduleSource, Series, Source, StateScope, Trigger, WhenFull,
 };
 use sync_protocol::revision::{AuthorKeys, SignedManifest, SigningKey};
 
@@ -17,7 +17,7 @@ pub const APP: &str = "sim";
 /// Its trigger on wall time: it fires each minute. What it wakes has nothing to do.
 pub const CRON: &str = "sim/minutely";
 /// Its functions.
-pub const FUNCTIONS: [&str; 3] = ["count", "note", "relay"];
+pub const FUNCTIONS: [&str; 4] = ["count", "note", "relay", "tally"];
 
 /// An author's key: fixed, so that every run signs alike, and worth nothing outside.
 const AUTHOR: &str = "-----BEGIN PRIVATE KEY-----\n\
@@ -124,6 +124,7 @@ impl Apps {
 fn function(name: &str, artifact: &[u8], state_version: u32) -> Function {
     let (state, when_full, publish, concurrency) = match name {
         "count" => (StateScope::Device, WhenFull::Hold, vec!["echo/#".to_owned()], 3),
+        "tally" => (StateScope::Device, WhenFull::Hold, Vec::new(), 2),
         "relay" => (StateScope::Function, WhenFull::Hold, Vec::new(), 1),
         _ => (StateScope::None, WhenFull::ShedNewest, Vec::new(), 2),
     };
@@ -141,13 +142,15 @@ fn function(name: &str, artifact: &[u8], state_version: u32) -> Function {
     }
 }
 
+/// `tally` takes batches in order, `note` takes some without.
 fn triggers() -> BTreeMap<String, Trigger> {
-    let trigger = |function: &str, topic: &str, durability| {
+    let trigger = |function: &str, topic: &str, durability, batch| {
         let source = Source::Mqtt(MqttSource {
             topics: vec![topic.to_owned()],
             durability,
             allow_loop: false,
             filter: Vec::new(),
+            batch,
         });
         let backoff_ms = vec![1_000, 2_000];
         // Ages count by the wall clock too: one that jumps must make nothing old.
@@ -165,10 +168,14 @@ fn triggers() -> BTreeMap<String, Trigger> {
         on_success: None,
         on_failure: None,
     };
+    let batch = |size_max, window_ms| {
+        Some(Batch { size_max, window_ms, bytes_max: 4_096, ..Batch::default() })
+    };
     BTreeMap::from([
         ("minutely".to_owned(), minutely),
-        trigger("count", "in/#", Durability::Prompt),
-        trigger("note", "note/#", Durability::Thrifty),
-        trigger("relay", "echo/#", Durability::Prompt),
+        trigger("count", "in/#", Durability::Prompt, None),
+        trigger("note", "note/#", Durability::Thrifty, batch(5, 400)),
+        trigger("relay", "echo/#", Durability::Prompt, None),
+        trigger("tally", "in/#", Durability::Prompt, batch(4, 0)),
     ])
 }

@@ -1,8 +1,11 @@
 //! Scripted functions: what a component would do, as plain code behind the runtime's seam.
 //!
-//! `count` and `relay` keep one state value, a chain over the numbers of all messages they worked
-//! on in the lane; `note` keeps none. Each records what it worked on, `count` publishes it again.
-//! So state, records and publishes can be held against each other.
+//! `count`, `relay` and `tally` keep one state value, a chain over the numbers of all messages they
+//! worked on in the lane; `note` keeps none. Each records what it worked on, `count` publishes it
+//! again. So state, records and publishes can be held against each other.
+//!
+//! `tally` and `note` are given batches. They work on every event, also behind one that failed: it is
+//! the gateway's to take no more of that than it may.
 
 use std::sync::Arc;
 
@@ -10,9 +13,13 @@ use bytes::Bytes;
 use edge_agent::runtime::{
     Attempt, FunctionProfile, PrepareError, Report, Runnable, StateDomain, Stats, Toolchain,
 };
+use edge_core::effect::{Member, Work};
 use edge_core::id::DeviceId;
 use edge_core::message::{Properties, QoS};
-use edge_core::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
+use edge_core::outcome::{
+    BatchOutputs, Fault, FaultKind, ItemFailure, ItemFailureKind, Outcome, Outputs, Publish,
+    Record, Segment, StateChange,
+};
 use edge_core::release::StateScope;
 use edge_core::topic::Topic;
 
@@ -145,37 +152,69 @@ fn fault(kind: FaultKind, message: String) -> Outcome {
 
 impl Script {
     fn outcome(&self, attempt: &Attempt) -> Outcome {
-        let Some((no, wish)) = payload::decode(&attempt.event.payload) else {
-            return Outcome::Reject { reason: "no message of the simulation".to_owned() };
+        let mut chain = match self.chain(attempt) {
+            Ok(chain) => chain,
+            Err(error) => return fault(FaultKind::Host, error.to_string()),
+        };
+        match &attempt.work {
+            Work::One(member) => {
+                self.one(member, &mut chain).map_or_else(Outcome::from, Outcome::Done)
+            }
+            Work::Batch(members) => self.batch(members, &mut chain),
+        }
+    }
+
+    fn batch(&self, members: &[Member], chain: &mut Option<Chain>) -> Outcome {
+        let mut batch = BatchOutputs::default();
+        for (index, member) in (0..).zip(members) {
+            let (kind, reason) = match self.one(member, chain) {
+                Ok(outputs) => {
+                    batch.segments.push(Segment { of: Some(index), outputs });
+                    continue;
+                }
+                Err(Trouble::Retry(reason)) => (ItemFailureKind::Retry, reason),
+                Err(Trouble::Reject(reason)) => (ItemFailureKind::Reject, reason),
+                Err(fault @ (Trouble::Trap(_) | Trouble::Spin(_))) => return fault.into(),
+            };
+            batch.failures.push(ItemFailure { index, kind, reason });
+        }
+        Outcome::BatchDone(batch)
+    }
+
+    fn one(&self, member: &Member, chain: &mut Option<Chain>) -> Result<Outputs, Trouble> {
+        let Some((no, wish)) = payload::decode(&member.event.payload) else {
+            return Err(Trouble::Reject("no message of the simulation".to_owned()));
         };
         if self.kind == Component::Broken {
-            return fault(FaultKind::Trap, format!("broken at {no}"));
+            return Err(Trouble::Trap(format!("broken at {no}")));
         }
         // Only the first function of a chain does as wished: the wish travels on.
-        let wish = if attempt.event.hops == 0 { wish } else { Wish::Work };
+        let wish = if member.event.hops == 0 { wish } else { Wish::Work };
         match wish {
-            Wish::Retry(times) if attempt.number <= u32::from(times) => {
-                Outcome::Retry { reason: format!("{no} is not ready") }
+            Wish::Retry(times) if member.tries <= times => {
+                Err(Trouble::Retry(format!("{no} is not ready")))
             }
-            Wish::Reject => Outcome::Reject { reason: format!("{no} is not wanted") },
-            Wish::Trap(times) if attempt.number <= u32::from(times) => {
-                fault(FaultKind::Trap, format!("trapped at {no}"))
+            Wish::Reject => Err(Trouble::Reject(format!("{no} is not wanted"))),
+            Wish::Trap(times) if member.tries <= times => {
+                Err(Trouble::Trap(format!("trapped at {no}")))
             }
-            Wish::Spin => fault(FaultKind::Timeout, format!("no end at {no}")),
-            Wish::Urgent => self.work(no, attempt, ALARMS),
+            Wish::Spin => Err(Trouble::Spin(format!("no end at {no}"))),
+            Wish::Urgent => Ok(self.work(no, member, chain, ALARMS)),
             Wish::Work | Wish::Retry(_) | Wish::Trap(_) | Wish::Linger | Wish::Kill => {
-                self.work(no, attempt, SERIES)
+                Ok(self.work(no, member, chain, SERIES))
             }
         }
     }
 
-    fn work(&self, no: MessageNo, attempt: &Attempt, series: &str) -> Outcome {
-        let state = match self.next_state(no, attempt) {
-            Ok(state) => state,
-            Err(error) => return fault(FaultKind::Host, error.to_string()),
-        };
+    fn work(
+        &self,
+        no: MessageNo,
+        member: &Member,
+        chain: &mut Option<Chain>,
+        series: &str,
+    ) -> Outputs {
         let payload = payload::encode(no, Wish::Work, 0);
-        let publishes = attempt.event.device.as_ref().filter(|_| self.is("count"));
+        let publishes = member.event.device.as_ref().filter(|_| self.is("count"));
         let publishes = publishes.into_iter().filter_map(|device| {
             Some(Publish {
                 topic: Topic::new(&format!("echo/{device}")).ok()?,
@@ -185,36 +224,57 @@ impl Script {
                 properties: Properties::default(),
             })
         });
-        Outcome::Done(Outputs {
+        let state = chain.iter_mut().map(|chain| {
+            *chain = chain.and(no);
+            StateChange { key: CHAIN.to_owned(), value: Some(chain.to_bytes()) }
+        });
+        Outputs {
             publishes: publishes.collect(),
-            state,
+            state: state.collect(),
             records: vec![Record {
                 name: series.to_owned(),
                 payload: payload.clone(),
                 content_type: String::new(),
             }],
-        })
+        }
     }
 
     fn is(&self, name: &str) -> bool {
         self.profile.function.as_str().ends_with(&format!("/{name}"))
     }
 
-    fn next_state(&self, no: MessageNo, attempt: &Attempt) -> std::io::Result<Vec<StateChange>> {
+    /// The state of the lane; `None` for a function without any.
+    fn chain(&self, attempt: &Attempt) -> std::io::Result<Option<Chain>> {
         if self.profile.grants.state == StateScope::None {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let domain = StateDomain {
             function: self.profile.function.clone(),
             state_version: self.profile.state_version,
             lane: attempt.lane.clone(),
         };
-        let value = attempt.state.get(&domain.key(CHAIN))?;
-        let chain = match value {
+        Ok(Some(match attempt.state.get(&domain.key(CHAIN))? {
             Some(bytes) => Chain::of(&bytes).ok_or(std::io::ErrorKind::InvalidData)?,
             None => Chain::default(),
-        };
-        let value = Some(chain.and(no).to_bytes());
-        Ok(vec![StateChange { key: CHAIN.to_owned(), value }])
+        }))
+    }
+}
+
+/// Why an event is not worked on.
+enum Trouble {
+    Retry(String),
+    Reject(String),
+    Trap(String),
+    Spin(String),
+}
+
+impl From<Trouble> for Outcome {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Retry(reason) => Self::Retry { reason },
+            Trouble::Reject(reason) => Self::Reject { reason },
+            Trouble::Trap(message) => fault(FaultKind::Trap, message),
+            Trouble::Spin(message) => fault(FaultKind::Timeout, message),
+        }
     }
 }

@@ -69,8 +69,9 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        // The outbox is the least that a configuration may say.
-        Self { disk_bytes: 24 << 20, outbox_bytes_max: 64 << 10, queue_jobs_max: 48 }
+        // The outbox is more than the dead letters of a run take: else records are refused, which
+        // tell the oracles what was done.
+        Self { disk_bytes: 24 << 20, outbox_bytes_max: 128 << 10, queue_jobs_max: 48 }
     }
 }
 

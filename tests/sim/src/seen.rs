@@ -29,21 +29,21 @@ pub enum Seen<'a> {
     Core(&'a CoreEvent),
     /// An attempt was handed to a worker.
     Run {
-        /// The job.
-        job: JobId,
+        /// The jobs, in order.
+        jobs: &'a [JobId],
         /// The attempt.
         attempt: AttemptId,
         /// The function.
         function: &'a FunctionId,
-        /// Its lane.
+        /// Its lane; without order that of its first job.
         lane: &'a LaneKey,
         /// The revision that runs.
         revision: Digest,
     },
     /// An attempt was handed back.
     Ran {
-        /// The job.
-        job: JobId,
+        /// The jobs, in order.
+        jobs: &'a [JobId],
         /// The attempt.
         attempt: AttemptId,
     },

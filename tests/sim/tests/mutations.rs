@@ -32,3 +32,8 @@ fn state_that_does_not_commit_with_its_outcome_is_found() {
 fn a_message_id_that_is_forgotten_is_found() {
     assert_eq!(find("dedupe-off-by-one"), "a3");
 }
+
+#[test]
+fn a_batch_whose_failed_events_are_taken_for_done_is_found() {
+    assert_eq!(find("batch-all-done"), "a2");
+}

@@ -31,6 +31,8 @@ fn two_hundred_seeds_hold() {
         "outcome-discarded",
         "held",
         "shed",
+        "batch",
+        "batch-halved",
     ] {
         assert!(summary.faults.get(what).copied().unwrap_or(0) > 0, "no {what} in 200 seeds");
     }

@@ -243,7 +243,9 @@ fn read_trigger(
     let told = ["on_success", "on_failure"].map(|key| {
         destinations::read(section, key, known.map(|at| &at.value), functions, problems)
     });
+    let batch_span = section.span_of("batch");
     let source = read_source(section, problems)?;
+    super::batch::is_in_time(&batch_span, &source, &retry, problems);
     if let (TriggerSource::Mqtt(source), Some(known), Some(name)) = (&source, known, &function) {
         no_level(name, known, &source.topics, problems);
         if !source.allow_loop {
@@ -284,8 +286,9 @@ fn read_source(
     let missed = section.string("missed", problems);
     let span = |key| section.span_of(key);
     let (loop_span, durability_span) = (span("allow_loop"), span("durability"));
-    let filter_span = span("filter");
+    let (filter_span, batch_span) = (span("filter"), span("batch"));
     let filter = super::patterns::read(section, problems);
+    let batch = super::batch::read(section, problems);
     let durability = section.string("durability", problems);
     let allow_loop = section.boolean("allow_loop", problems);
     filters_are_good("mqtt", &topics, problems);
@@ -313,6 +316,7 @@ fn read_source(
                 durability: durability.unwrap_or_default(),
                 allow_loop: allow_loop.unwrap_or(false),
                 filter: filter.unwrap_or_default(),
+                batch,
             }))
         }
         (None, Some(at)) => {
@@ -325,14 +329,25 @@ fn read_source(
             if filter.is_some() {
                 only_with("mqtt", "filter", &filter_span);
             }
-            if let Err(error) = Schedule::parse(&at.value) {
-                problems.add(&at.span, format!("`schedule` \"{}\": {error}", at.value));
+            if batch.is_some() {
+                let why = "`batch` goes with `mqtt`: a slot of a schedule is one event";
+                problems.add(&batch_span, why);
             }
-            let missed = missed.and_then(|at| choose("missed", &at, &MISSED, problems));
-            let missed = missed.unwrap_or_default();
-            Some(TriggerSource::Schedule(ScheduleSource { expression: at.value, missed }))
+            Some(TriggerSource::Schedule(schedule_source(at, missed, problems)))
         }
     }
+}
+
+fn schedule_source(
+    at: At<String>,
+    missed: Option<At<String>>,
+    problems: &mut Problems<'_>,
+) -> ScheduleSource {
+    if let Err(error) = Schedule::parse(&at.value) {
+        problems.add(&at.span, format!("`schedule` \"{}\": {error}", at.value));
+    }
+    let missed = missed.and_then(|at| choose("missed", &at, &MISSED, problems));
+    ScheduleSource { expression: at.value, missed: missed.unwrap_or_default() }
 }
 
 /// A function that can wake itself would run for ever; the gateway refuses it, so say it here.

@@ -285,6 +285,13 @@ pub const TRIGGER: Table = Table {
              and cost no run. See *Filters* below.",
         ),
         key(
+            "batch",
+            "table",
+            "none",
+            "Only with `mqtt`: the function gets several events at once, up to `size` of them; see \
+             *Batches* below.",
+        ),
+        key(
             "missed",
             "\"skip\" or \"once\"",
             "\"skip\"",
@@ -379,6 +386,9 @@ fn with_limits(text: &str) -> String {
         ("{pattern_bytes}", pattern::PATTERN_BYTES_MAX.to_string()),
         ("{depth}", pattern::DEPTH_MAX.to_string()),
         ("{tests}", pattern::TESTS_MAX.to_string()),
+        ("{batch_size}", format!("1 to {}", limits::BATCH_SIZE_MAX)),
+        ("{batch_window}", duration_ms(limits::BATCH_WINDOW_MS_MAX.into())),
+        ("{batch_bytes}", sizes(limits::BATCH_BYTES_MIN.into(), limits::BATCH_BYTES_MAX.into())),
         ("{ttl}", times(limits::TTL_MS_MIN, limits::TTL_MS_MAX)),
     ];
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
@@ -389,6 +399,9 @@ pub const TABLES: [Table; 4] = [APP, FUNCTION, RECORDS, TRIGGER];
 
 /// The grammar of event filters.
 const FILTERS: &str = include_str!("filters.md");
+
+/// Several events at once.
+const BATCHES: &str = include_str!("batches.md");
 
 /// Where ends are told.
 const DESTINATIONS: &str = include_str!("destinations.md");
@@ -427,6 +440,8 @@ pub fn page() -> String {
     text.push_str(EXAMPLE);
     text.push_str("```\n\n## Filters\n\n");
     text.push_str(&with_limits(FILTERS));
+    text.push_str("\n## Batches\n\n");
+    text.push_str(&with_limits(BATCHES));
     text.push_str("\n## Destinations\n\n");
     text.push_str(DESTINATIONS);
     text
@@ -460,6 +475,8 @@ pub fn terminal() -> String {
     text.push_str(EXAMPLE);
     text.push_str("\nFilters\n\n");
     text.push_str(&with_limits(FILTERS));
+    text.push_str("\nBatches\n\n");
+    text.push_str(&with_limits(BATCHES));
     text.push_str("\nDestinations\n\n");
     text.push_str(DESTINATIONS);
     text

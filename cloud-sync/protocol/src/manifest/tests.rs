@@ -32,6 +32,7 @@ fn good() -> Manifest {
             durability: Durability::Prompt,
             allow_loop: false,
             filter: Vec::new(),
+            batch: None,
         })
     };
     let every = ScheduleSource { expression: "rate(5 minutes)".into(), missed: MissedSlots::Skip };
@@ -120,6 +121,48 @@ fn patterns_are_kept_as_written_and_checked() {
     assert_eq!(paths(&manifest), ["triggers.readings.source.mqtt.filter[1].body.a"]);
     set_filter(&mut manifest, vec![json!({ "topic": ["a"] }); 6]);
     assert_eq!(paths(&manifest), ["triggers.readings.source.mqtt.filter[0]"]);
+}
+
+#[test]
+fn batches_are_bounded_and_signed() {
+    let mut manifest = good();
+    let mut set = |batch: Batch, age_ms_max| {
+        let trigger = manifest.triggers.get_mut("readings").unwrap();
+        trigger.retry.age_ms_max = age_ms_max;
+        let Source::Mqtt(source) = &mut trigger.source else { panic!("of messages") };
+        source.batch = Some(batch);
+        (paths(&manifest), manifest.clone())
+    };
+    let (problems, same) = set(Batch::default(), 6_000);
+    assert_eq!((problems, Manifest::from_bytes(&same.to_bytes())), (Vec::new(), Ok(same.clone())));
+    let text = String::from_utf8(same.to_bytes()).unwrap();
+    let batch = r#""batch":{"size_max":100,"window_ms":0,"bytes_max":262144,"bisect":true}"#;
+    assert!(text.contains(&format!(r#""allow_loop":false,{batch}}}"#)), "{text}");
+    let at = |field: &str| format!("triggers.readings.source.mqtt.batch.{field}");
+    let wrong = Batch { size_max: 0, window_ms: 300_001, bytes_max: 1_023, bisect: false };
+    assert_eq!(set(wrong, 600_000).0, ["size_max", "window_ms", "bytes_max"].map(at));
+    let most = Batch { size_max: 1_000, window_ms: 300_000, bytes_max: 1 << 20, bisect: false };
+    assert_eq!(set(most, 300_001).0, [""; 0]);
+    assert_eq!(set(most, 300_000).0, [at("window_ms")]);
+}
+
+#[test]
+fn what_wakes_a_function_says_what_it_must_export() {
+    let mut manifest = good();
+    let told = |manifest: &Manifest, name: &str| {
+        let Woken { by_event, by_batch } = woken(&manifest.triggers, name);
+        (by_event, by_batch)
+    };
+    assert_eq!(told(&manifest, "smooth"), (true, false));
+    let trigger = manifest.triggers.get_mut("readings").unwrap();
+    let Source::Mqtt(source) = &mut trigger.source else { panic!("of messages") };
+    source.batch = Some(Batch::default());
+    assert_eq!(told(&manifest, "smooth"), (false, true));
+    let function = Some("smooth".to_owned());
+    let trigger = manifest.triggers.get_mut("often").unwrap();
+    trigger.on_failure = Some(Destination { function, ..Destination::default() });
+    assert_eq!(told(&manifest, "smooth"), (true, true));
+    assert_eq!(told(&manifest, "nobody"), (false, false));
 }
 
 #[test]

@@ -4,19 +4,19 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::{
-    Destination, EventFilter, FORMAT, Function, Limits, Manifest, Ordered, PatternProblem, Pause,
-    Priority, Problem, Retry, Schedule, Series, SeriesDrop, Source, StateScope, Trigger,
+    Batch, Destination, EventFilter, FORMAT, Function, Limits, Manifest, Ordered, PatternProblem,
+    Pause, Priority, Problem, Retry, Schedule, Series, SeriesDrop, Source, StateScope, Trigger,
 };
 use crate::filter::{check_filter, check_topic, matches, may_have_level, overlap};
 use crate::id::check_name;
 use crate::limits::{
-    AGE_MS_MAX, AGE_MS_MIN, ARTIFACT_BYTES_MAX, BACKOFF_MS_MAX, BUNDLE_BYTES_MAX, CONCURRENCY_MAX,
-    CONFIG_KEYS_MAX, CONFIG_VALUE_BYTES_MAX, FILTERS_MAX, FUNCTIONS_MAX, LABEL_BYTES_MAX,
-    LOG_BYTES_MAX, MANIFEST_BYTES_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, PAUSE_AFTER_MAX,
-    PAUSE_MS_LEAST, PAUSE_MS_MOST, POSITION_MAX, PUBLISH_BYTES_MAX, PUBLISHES_MAX,
-    RECORD_BYTES_MAX, RECORDS_MAX, RETRIES_MAX, SERIES_MAX, SERIES_POLICIES_MAX, STACK_BYTES_MAX,
-    STACK_BYTES_MIN, STATE_BYTES_MAX, STATE_WRITE_BYTES_MAX, TIME_MS_MAX, TRIGGERS_MAX, TTL_MS_MAX,
-    TTL_MS_MIN,
+    AGE_MS_MAX, AGE_MS_MIN, ARTIFACT_BYTES_MAX, BACKOFF_MS_MAX, BATCH_BYTES_MAX, BATCH_BYTES_MIN,
+    BATCH_SIZE_MAX, BATCH_WINDOW_MS_MAX, BUNDLE_BYTES_MAX, CONCURRENCY_MAX, CONFIG_KEYS_MAX,
+    CONFIG_VALUE_BYTES_MAX, FILTERS_MAX, FUNCTIONS_MAX, LABEL_BYTES_MAX, LOG_BYTES_MAX,
+    MANIFEST_BYTES_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, PAUSE_AFTER_MAX, PAUSE_MS_LEAST,
+    PAUSE_MS_MOST, POSITION_MAX, PUBLISH_BYTES_MAX, PUBLISHES_MAX, RECORD_BYTES_MAX, RECORDS_MAX,
+    RETRIES_MAX, SERIES_MAX, SERIES_POLICIES_MAX, STACK_BYTES_MAX, STACK_BYTES_MIN,
+    STATE_BYTES_MAX, STATE_WRITE_BYTES_MAX, TIME_MS_MAX, TRIGGERS_MAX, TTL_MS_MAX, TTL_MS_MIN,
 };
 
 /// What was found so far.
@@ -211,6 +211,7 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
     match &trigger.source {
         Source::Mqtt(source) => {
             let filter_path = format!("{path}.source.mqtt.filter");
+            let batch_path = format!("{path}.source.mqtt.batch");
             let path = format!("{path}.source.mqtt.topics");
             if source.topics.is_empty() {
                 found.add(&path, "needs at least one topic filter");
@@ -223,6 +224,9 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
                 own_loop(&path, &source.topics, &function.grants.publish, found);
             }
             patterns(&filter_path, &source.filter, found);
+            if let Some(batch) = &source.batch {
+                self::batch(&batch_path, batch, &trigger.retry, found);
+            }
         }
         Source::Schedule(source) => {
             if let Err(error) = Schedule::parse(&source.expression) {
@@ -262,6 +266,17 @@ fn destination(
     {
         let text = "is not granted to the trigger's function: add it to grants.publish";
         found.add(&path, format!("{topic:?} {text}"));
+    }
+}
+
+fn batch(path: &str, batch: &Batch, retry: &Retry, found: &mut Findings) {
+    let at = |field: &str| format!("{path}.{field}");
+    found.range(&at("size_max"), batch.size_max, 1..=BATCH_SIZE_MAX);
+    found.range(&at("window_ms"), batch.window_ms, 0..=BATCH_WINDOW_MS_MAX);
+    found.range(&at("bytes_max"), batch.bytes_max, BATCH_BYTES_MIN..=BATCH_BYTES_MAX);
+    if u64::from(batch.window_ms) >= retry.age_ms_max {
+        let text = "is not below retry.age_ms_max: events would be given up while they wait";
+        found.add(&at("window_ms"), text);
     }
 }
 

@@ -6,14 +6,14 @@
 //! - A function that both revisions have keeps its queue. A job whose function or trigger the new
 //!   one does not have is a dead letter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::effect::{Effect, Pace};
 use crate::event::CoreEvent;
-use crate::id::{FunctionId, JobId};
+use crate::id::{FunctionId, JobId, TriggerId};
 use crate::op::{CoreOp, DeadReason};
-use crate::release::{ProbationPolicy, Release, TriggerSource};
+use crate::release::{BatchPolicy, ProbationPolicy, Release, TriggerSource};
 use crate::turn::Turn;
 
 use super::Core;
@@ -50,7 +50,8 @@ impl Core {
         }
         let stopped = self.apps.is_stopped(&app);
         for spec in &release.functions {
-            self.queue.install(spec, release.revision, turn.at());
+            let batches = batches_of(release, &spec.id);
+            self.queue.install(spec, release.revision, batches, turn.at());
             self.keep_pause(&spec.id, release.revision, turn);
             self.queue.stop(&spec.id, stopped);
             for job in self.queue.jobs_of(&spec.id) {
@@ -104,13 +105,6 @@ impl Core {
         if self.apps.is_quiescing(app) && self.queue.running_of(app) == 0 {
             turn.effect(Effect::Quiesced { app: app.to_owned() });
         }
-    }
-
-    pub(super) fn succeeded_on_probation(&mut self, job: JobId, turn: &mut Turn<'_>) {
-        let Some(job) = self.queue.get(job) else { return };
-        let app = job.function.app().to_owned();
-        let trial = self.apps.success(&app);
-        self.tell_probation(&app, trial, turn);
     }
 
     /// Writes down what an attempt meant for a revision on probation, and tells its end.
@@ -171,4 +165,10 @@ impl Core {
             self.queue.stop(&function, stopped);
         }
     }
+}
+
+/// How the events of a function's triggers go together, where they do.
+fn batches_of(release: &Release, function: &FunctionId) -> BTreeMap<TriggerId, BatchPolicy> {
+    let own = release.triggers.iter().filter(|trigger| trigger.function == *function);
+    own.filter_map(|trigger| Some((trigger.id.clone(), trigger.batch?))).collect()
 }

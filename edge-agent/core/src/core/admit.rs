@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::effect::{Pace, RefusedReason, Verdict};
 use crate::event::{CoreEvent, ShedReason};
-use crate::holds::{Blocked, HoldNo, Lanes};
+use crate::holds::Blocked;
 use crate::id::{DeliveryId, FunctionId, JobId, LaneKey, MessageId};
 use crate::input::Patience;
 use crate::message::Message;
@@ -45,7 +45,7 @@ pub(super) enum Cause<'a> {
     Destination,
 }
 
-type Targets = Vec<Arc<TriggerSpec>>;
+pub(super) type Targets = Vec<Arc<TriggerSpec>>;
 
 impl Core {
     pub(super) fn deliver(
@@ -80,6 +80,9 @@ impl Core {
             self.release(oldest, turn);
         }
         let blocked = self.blocked(targets, &lanes, &message, None);
+        if let Some(blocked) = &blocked {
+            self.hurry_for(blocked);
+        }
         match blocked.filter(|_| patience == Patience::Holdable) {
             Some(blocked) => {
                 if let Blocked::Function(on) | Blocked::Common(on) | Blocked::Lane(on) = &blocked {
@@ -101,92 +104,8 @@ impl Core {
         self.tell_unwanted(message, &routed, turn);
     }
 
-    /// Looks again at held deliveries that may have room now.
-    pub(super) fn retry_held(&mut self, turn: &mut Turn<'_>) {
-        loop {
-            for function in self.queue.take_freed() {
-                self.holds.freed(&function);
-            }
-            let Some(no) = self.holds.pop_again() else { return };
-            let Some(held) = self.holds.get(no) else { continue };
-            let message = held.message.clone();
-            let targets = self.routes.route(&message).targets;
-            let lanes = self.holds.lanes(no);
-            match self.blocked(&targets, lanes, &message, Some(no)) {
-                Some(blocked) => self.holds.blocked_by(no, &blocked),
-                None => self.release(no, turn),
-            }
-        }
-    }
-
-    /// Admits a held delivery now, with room or without.
-    pub(super) fn release(&mut self, no: HoldNo, turn: &mut Turn<'_>) {
-        let Some(held) = self.holds.take(no) else { return };
-        let routed = self.routes.route(&held.message);
-        self.admit(held.delivery, &held.message, &routed, true, turn);
-        for copy in held.copies {
-            if let Some(id) = held.id.clone() {
-                turn.event(CoreEvent::Repeat { id });
-            }
-            turn.settle(copy, Verdict::Duplicate, Pace::Prompt);
-        }
-    }
-
-    /// Revisions changed: held deliveries may have other targets and lanes. They are looked at
-    /// again at the end of the turn.
-    pub(super) fn lay_holds(&mut self) {
-        for (no, held) in self.holds.take_all() {
-            let targets = self.routes.route(&held.message).targets;
-            let lanes = self.ordered_lanes(&targets, &held.message);
-            self.holds.put_back(no, held, lanes);
-        }
-    }
-
-    /// The lanes in which this message must not be overtaken.
-    fn ordered_lanes(&self, targets: &Targets, message: &Message) -> Lanes {
-        let lane = |trigger: &Arc<TriggerSpec>| {
-            let lane = self.queue.lane(&trigger.function, message.into(), JobId(0));
-            (trigger.function.clone(), lane)
-        };
-        let mut lanes: Lanes =
-            targets.iter().map(lane).filter(|(_, lane)| !matches!(lane, LaneKey::Job(_))).collect();
-        lanes.dedup();
-        lanes
-    }
-
-    /// What a delivery would have to wait for.
-    fn blocked(
-        &self,
-        targets: &Targets,
-        lanes: &Lanes,
-        message: &Message,
-        no: Option<HoldNo>,
-    ) -> Option<Blocked> {
-        if let Some(function) = self.holds.behind(lanes, no) {
-            return Some(Blocked::Lane(function));
-        }
-        for (index, trigger) in targets.iter().enumerate() {
-            let function = &trigger.function;
-            if self.queue.policy(function) != WhenFull::Hold || self.queue.is_paused(function) {
-                continue;
-            }
-            if self.holds.queues_for(function, no) {
-                return Some(Blocked::Function(function.clone()));
-            }
-            // Two triggers may wake one function: it needs room for both.
-            let same = |other: &&Arc<TriggerSpec>| other.function == *function;
-            let jobs = targets[..=index].iter().filter(same).count() as u64;
-            match self.queue.room(function, jobs, jobs * message.cost_bytes() as u64) {
-                Room::Enough => {}
-                Room::ShareFull => return Some(Blocked::Function(function.clone())),
-                Room::CommonFull => return Some(Blocked::Common(function.clone())),
-            }
-        }
-        None
-    }
-
     /// Takes a delivery: its dedupe key, its jobs, its answer.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         delivery: DeliveryId,
         message: &Message,
@@ -346,7 +265,12 @@ impl Core {
         turn: &mut Turn<'_>,
     ) -> bool {
         let function = &trigger.function;
-        while self.queue.room(function, 1, bytes) != Room::Enough {
+        loop {
+            let room = self.queue.room(function, 1, bytes);
+            if room == Room::Enough {
+                return true;
+            }
+            self.queue.hurry(function, room);
             let (victim, reason) = match self.queue.policy(function) {
                 WhenFull::Hold | WhenFull::ShedNewest => return false,
                 WhenFull::ShedOldest => (self.queue.oldest_idle(function), ShedReason::Oldest),
@@ -361,7 +285,6 @@ impl Core {
                 shed.push(victim);
             }
         }
-        true
     }
 }
 

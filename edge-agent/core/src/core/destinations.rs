@@ -25,12 +25,12 @@ use crate::turn::Turn;
 use super::Core;
 use super::admit::Cause;
 
-/// What an attempt put out, for the record of its success.
-pub(super) fn made(outputs: &Outputs) -> Made {
-    Made {
-        publishes: outputs.publishes.len(),
-        records: outputs.records.len(),
-        state: outputs.state.len(),
+impl Made {
+    /// Counts what an attempt put out, for the record of its success.
+    pub(super) fn add(&mut self, outputs: &Outputs) {
+        self.publishes += outputs.publishes.len();
+        self.records += outputs.records.len();
+        self.state += outputs.state.len();
     }
 }
 

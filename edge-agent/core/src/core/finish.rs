@@ -2,33 +2,34 @@
 //!
 //! # Rules (DESIGN, sections 4 and 8)
 //! - An outcome of an attempt that is not the running one changes nothing (A4).
-//! - Done: job, state, records and the jobs of its publishes, in that order, in one batch.
+//! - Done: job, state, records and the jobs of its publishes, in that order, in one batch. Of a batch
+//!   of events all that is finished and what was made for it stand in one batch too.
 //! - A fault, a retry: counts an attempt; the event waits at the head of its lane, or is given up
 //!   when its attempts are used up or it is too old. A rejection ends it at once.
+//! - A batch of several events that faults is halved, if its trigger says so: nothing counts, and each
+//!   of its events goes again in a batch of half the size at most. So the culprit ends alone.
 //! - On probation neither counts (see [`super::apps`]); once the revision has failed, not even a
 //!   good outcome is taken: the event runs again on the restored revision.
-//! - A crash of the process counts apart; an event is given up at `crashes_max` of them, the last
-//!   of which must have come while it was alone in work: in company another may be to blame.
-//! - A crash before the event was durable leaves no row. Its likeness is kept: the repeat that its
-//!   sender makes has one crash behind it ([`Event::likeness`](crate::op::Event::likeness)).
-
-use std::sync::Arc;
 
 use crate::effect::Pace;
 use crate::event::CoreEvent;
-use crate::id::{AttemptId, FunctionId, JobId};
-use crate::input::Crumb;
-use crate::message::{Message, Origin};
-use crate::op::{CoreOp, DeadReason, Job, Progress, RecordBody, StateKey};
-use crate::outcome::{Fault, FaultKind, Outcome, Outputs, Publish};
-use crate::release::StateScope;
+use crate::id::{AttemptId, JobId};
+use crate::op::{CoreOp, DeadReason, Job};
+use crate::outcome::{Fault, Outcome};
+use crate::queue::Running;
 use crate::turn::Turn;
 
 use super::Core;
-use super::admit::{Cause, pace_of};
 use super::apps::Trial;
 use super::backoff::wait;
-use super::destinations::made;
+use super::fates::{self, Answer, Fate, Given};
+
+/// A job that ended without being done.
+struct Gone {
+    job: Job,
+    reason: DeadReason,
+    error: String,
+}
 
 impl Core {
     pub(super) fn finished(
@@ -38,194 +39,136 @@ impl Core {
         outcome: Outcome,
         turn: &mut Turn<'_>,
     ) {
-        let Some(at_work) = self.queue.at_work(job, attempt) else {
+        let Some(at_work) = self.queue.at_work(job, attempt).cloned() else {
             turn.event(CoreEvent::StaleOutcome { job, attempt });
             return;
         };
         let function = at_work.function.clone();
         if self.apps.has_failed(function.app()) {
-            turn.event(CoreEvent::OutcomeDiscarded { job, function: function.clone() });
-            self.queue.put_back(job, None, turn.at());
+            for job in self.queue.leave(attempt, turn.at()) {
+                turn.event(CoreEvent::OutcomeDiscarded { job, function: function.clone() });
+            }
         } else {
-            let scope = self.queue.scope(&function);
-            match checked(outcome, scope) {
-                Outcome::Done(outputs) => self.done(job, outputs, turn),
-                Outcome::Retry { reason } => self.failed(job, reason, turn),
-                Outcome::Reject { reason } => {
-                    self.answered(job, turn);
-                    self.queue.count_attempt(job);
-                    self.give_up(job, DeadReason::Rejected, Some(reason), turn);
-                }
-                Outcome::Fault(fault) => self.faulted(job, &fault, turn),
+            let given = Given {
+                events: at_work.jobs.len(),
+                batch: at_work.batch,
+                ordered: self.queue.lanes_by(&function).is_some(),
+                scope: self.queue.scope(&function),
+            };
+            match fates::read(outcome, given) {
+                Ok(answer) => self.answered(attempt, &at_work, answer, turn),
+                Err(fault) => self.faulted(attempt, &at_work, &fault, turn),
             }
         }
         self.tell_quiet(function.app(), turn);
         self.tell_idle(turn);
     }
 
-    fn done(&mut self, id: JobId, outputs: Outputs, turn: &mut Turn<'_>) {
-        self.answered(id, turn);
-        self.succeeded_on_probation(id, turn);
-        let state_version = self.queue.state_version(id);
-        let job = self.queue.end(id, turn.at());
-        let trigger = self.trigger(&job.event.trigger);
-        let pace = trigger.as_deref().map_or(Pace::Prompt, pace_of);
-        let is_told = trigger.as_ref().is_some_and(|trigger| trigger.on_success.is_some());
-        let silent = outputs == Outputs::default() && !is_told;
-        let made = made(&outputs);
-        turn.op(CoreOp::FinishJob { job: id }, if silent { Pace::Lazy } else { pace });
-        for change in outputs.state {
-            let key = StateKey {
-                function: job.function.clone(),
-                state_version,
-                lane: job.lane.clone(),
-                key: change.key,
-            };
-            let op = match change.value {
-                Some(value) => CoreOp::PutState { key, value },
-                None => CoreOp::DeleteState { key },
-            };
-            turn.op(op, pace);
+    /// The function said what it meant to say: it works.
+    fn answered(
+        &mut self,
+        attempt: AttemptId,
+        at_work: &Running,
+        answer: Answer,
+        turn: &mut Turn<'_>,
+    ) {
+        let Running { function, jobs, .. } = at_work;
+        self.note_answer(jobs[0], function, turn);
+        if answer.fates.contains(&Fate::Done) {
+            let trial = self.apps.success(function.app());
+            self.tell_probation(function.app(), trial, turn);
         }
-        for record in outputs.records {
-            let policy = self.apps.series_policy(job.function.app(), &record.name);
-            let body = RecordBody::Telemetry {
-                function: job.function.clone(),
-                event: job.event.id,
-                device: job.event.device.clone(),
-                name: record.name,
-                payload: record.payload,
-                content_type: record.content_type,
-            };
-            self.outbox.append_series(policy, body, pace, turn);
-        }
-        turn.event(CoreEvent::Done {
-            job: id,
-            function: job.function.clone(),
-            event: job.event.id,
-            message_id: job.event.message_id.clone(),
-        });
-        for publish in outputs.publishes {
-            self.publish(&job, publish, pace, turn);
-        }
-        if let Some(trigger) = trigger {
-            self.tell_success(&trigger, &job, made, pace, turn);
-        }
+        self.settle(attempt, at_work, answer, turn);
     }
 
-    /// Routes a publish to triggers, as new jobs of this batch, and hands it to the broker.
-    fn publish(&mut self, job: &Job, publish: Publish, pace: Pace, turn: &mut Turn<'_>) {
-        let message = Arc::new(Message {
-            topic: publish.topic,
-            payload: publish.payload,
-            qos: publish.qos,
-            retain: publish.retain,
-            properties: publish.properties,
-            expiry_s: None,
-            origin: Origin::Function { function: job.function.clone(), event: job.event.id },
-            device: job.event.device.clone(),
-            hops: job.event.hops.saturating_add(1),
-            at: turn.at(),
-            wall: turn.now.wall,
-        });
-        self.spread(message, Cause::Outcome(&job.function), pace, turn);
-    }
-
-    fn faulted(&mut self, id: JobId, fault: &Fault, turn: &mut Turn<'_>) {
-        let function = self.function_of(id);
+    fn faulted(
+        &mut self,
+        attempt: AttemptId,
+        at_work: &Running,
+        fault: &Fault,
+        turn: &mut Turn<'_>,
+    ) {
+        let Running { function, jobs, .. } = at_work;
         let error = format!("{}: {}", fault.kind, fault.message);
+        let bisect = self.queue.batch_policy(jobs[0]).is_some_and(|policy| policy.bisect);
         match self.apps.fault(function.app(), &error) {
+            Trial::NotOnProbation if bisect && jobs.len() > 1 => {
+                self.queue.leave(attempt, turn.at());
+                let size = self.queue.halve(function, jobs);
+                let (job, function) = (jobs[0], function.clone());
+                turn.event(CoreEvent::BatchHalved { job, attempt, function, size, error });
+            }
             Trial::NotOnProbation => {
-                self.note_fault(id, &function, turn);
-                self.queue.count_attempt(id);
-                self.retry_or_give_up(id, error, turn);
+                self.note_fault(jobs[0], function, turn);
+                let fates = vec![Fate::Retry(error); jobs.len()];
+                self.settle(attempt, at_work, Answer { fates, segments: Vec::new() }, turn);
             }
             trial => {
-                self.queue.put_back(id, None, turn.at());
+                self.queue.leave(attempt, turn.at());
                 self.tell_probation(function.app(), trial, turn);
             }
         }
     }
 
-    /// The function asks for another attempt.
-    fn failed(&mut self, id: JobId, reason: String, turn: &mut Turn<'_>) {
-        self.answered(id, turn);
-        if !self.apps.on_probation(self.function_of(id).app()) {
-            self.queue.count_attempt(id);
+    /// Gives each event its fate. First the queue is set right, for what is told then may take the
+    /// place of what waits there.
+    fn settle(
+        &mut self,
+        attempt: AttemptId,
+        at_work: &Running,
+        answer: Answer,
+        turn: &mut Turn<'_>,
+    ) {
+        let Running { function, .. } = at_work;
+        let counts = !self.apps.on_probation(function.app());
+        let hops = self.queue.hops_max(&at_work.jobs);
+        let (mut done, mut gone) = (Vec::new(), Vec::new());
+        let jobs = self.queue.leave(attempt, turn.at());
+        for (index, (job, fate)) in (0..).zip(jobs.into_iter().zip(answer.fates)) {
+            match fate {
+                Fate::Done => done.push((index, self.queue.end(job, turn.at()))),
+                Fate::Retry(error) => {
+                    if counts {
+                        self.queue.count_attempt(job);
+                    }
+                    gone.extend(self.retry_or_end(job, error, turn));
+                }
+                Fate::Reject(error) => {
+                    self.queue.count_attempt(job);
+                    let (job, reason) = (self.queue.end(job, turn.at()), DeadReason::Rejected);
+                    gone.push(Gone { job, reason, error });
+                }
+                Fate::Again => {}
+            }
         }
-        self.retry_or_give_up(id, reason, turn);
+        if !done.is_empty() {
+            self.commit_done(&done, hops, answer.segments, turn);
+        }
+        for Gone { job, reason, error } in gone {
+            self.tell_gone(job, reason, Some(error), turn);
+        }
     }
 
-    fn retry_or_give_up(&mut self, id: JobId, error: String, turn: &mut Turn<'_>) {
-        let Some(job) = self.queue.get(id) else { return };
+    /// Lets a job wait for its next try, or ends it.
+    fn retry_or_end(&mut self, id: JobId, error: String, turn: &mut Turn<'_>) -> Option<Gone> {
+        let job = self.queue.get(id)?;
         let (function, mut progress) = (job.function.clone(), job.progress.clone());
         let retry = self.trigger(&job.event.trigger).map(|t| t.retry.clone()).unwrap_or_default();
-        if progress.attempts > retry.retries_max {
-            self.give_up(id, DeadReason::AttemptsExhausted, Some(error), turn);
+        let reason = if progress.attempts > retry.retries_max {
+            DeadReason::AttemptsExhausted
         } else if self.queue.is_too_old(id, turn.at()) {
-            self.give_up(id, DeadReason::TooOld, Some(error), turn);
+            DeadReason::TooOld
         } else {
             let run = (self.settings.epoch, id, self.queue.runs(id));
             progress.not_before = turn.at() + wait(&retry, progress.attempts, run);
             progress.last_error = Some(error.clone());
             progress.runs = self.queue.runs(id);
             let not_before = progress.not_before;
-            self.queue.put_back(id, Some(progress.clone()), turn.at());
+            self.queue.set_progress(id, progress.clone(), turn.at());
             turn.op(CoreOp::UpdateJob { job: id, progress }, Pace::Lazy);
             turn.event(CoreEvent::Retrying { job: id, function, not_before, error });
-        }
-    }
-
-    /// A breadcrumb tells that the process died during an attempt.
-    pub(super) fn crashed(&mut self, crumb: &Crumb, turn: &mut Turn<'_>) {
-        let Crumb { job: id, run, function, .. } = crumb;
-        let (id, run) = (*id, *run);
-        let Some(job) = self.queue.get(id).filter(|job| job.event.id == crumb.event) else {
-            turn.event(CoreEvent::StaleBreadcrumb { job: id, run });
-            self.strays.insert((function.clone(), crumb.likeness));
-            let trial = self.apps.crash(function.app());
-            return self.tell_probation(function.app(), trial, turn);
+            return None;
         };
-        if run <= job.progress.runs || self.queue.is_running(id) {
-            turn.event(CoreEvent::StaleBreadcrumb { job: id, run });
-            return;
-        }
-        let mut progress = Progress { runs: run, ..job.progress.clone() };
-        let trial = self.apps.crash(function.app());
-        let crashes_max = self.settings.limits.crashes_max;
-        let crashes = progress.crashes.saturating_add(1);
-        if trial == Trial::NotOnProbation && (crumb.alone || crashes < crashes_max) {
-            progress.crashes = crashes;
-            progress.last_error = Some(format!("{}: the process died", FaultKind::Crashed));
-        }
-        let crashes = progress.crashes;
-        turn.event(CoreEvent::CrashCounted { job: id, function: function.clone(), crashes });
-        turn.op(CoreOp::UpdateJob { job: id, progress: progress.clone() }, Pace::Prompt);
-        self.queue.set_progress(id, progress, turn.at());
-        if crashes >= crashes_max {
-            self.give_up(id, DeadReason::Crashed, None, turn);
-        }
-        self.tell_probation(function.app(), trial, turn);
-    }
-
-    /// The function said what it meant to say: it works.
-    fn answered(&mut self, id: JobId, turn: &mut Turn<'_>) {
-        let function = self.function_of(id);
-        self.note_answer(id, &function, turn);
-    }
-
-    fn function_of(&self, id: JobId) -> FunctionId {
-        self.queue.get(id).expect("invariant: a job at work is in the queue").function.clone()
-    }
-}
-
-/// A function without state that wrote some: the runtime refuses that, and so do we.
-fn checked(outcome: Outcome, scope: StateScope) -> Outcome {
-    match outcome {
-        Outcome::Done(outputs) if scope == StateScope::None && !outputs.state.is_empty() => {
-            let message = "the function wrote state but declares state = \"none\"".to_owned();
-            Outcome::Fault(Fault { kind: FaultKind::Denied, message })
-        }
-        other => other,
+        Some(Gone { job: self.queue.end(id, turn.at()), reason, error })
     }
 }

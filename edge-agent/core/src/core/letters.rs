@@ -31,7 +31,18 @@ impl Core {
         turn: &mut Turn<'_>,
     ) {
         let job = self.queue.end(id, turn.at());
-        turn.op(CoreOp::FinishJob { job: id }, Pace::Prompt);
+        self.tell_gone(job, reason, error, turn);
+    }
+
+    /// Makes a job that has ended a dead letter, and tells so.
+    pub(super) fn tell_gone(
+        &mut self,
+        job: Job,
+        reason: DeadReason,
+        error: Option<String>,
+        turn: &mut Turn<'_>,
+    ) {
+        turn.op(CoreOp::FinishJob { job: job.id }, Pace::Prompt);
         let Job { function, event, progress, .. } = job;
         let error = error.or(progress.last_error).unwrap_or_default();
         self.bury(&function, event.clone(), reason, error.clone(), progress.attempts, turn);

@@ -22,6 +22,7 @@ use crate::topic::{Topic, TopicFilter};
 
 mod admission;
 mod ages;
+mod batches;
 mod destinations;
 mod filters;
 mod lanes;
@@ -129,8 +130,8 @@ impl World {
                 self.answers.push((*delivery, verdict.clone()));
             }
             Effect::Start(attempt) => {
-                self.open.started(attempt.job);
-                let twice = self.running.insert(attempt.job, (**attempt).clone());
+                self.open.started(attempt.job());
+                let twice = self.running.insert(attempt.job(), (**attempt).clone());
                 assert!(twice.is_none(), "a job has one attempt at a time");
             }
             Effect::Publish(message, _) => self.published.push(message.clone()),
@@ -219,12 +220,13 @@ impl World {
 /// What a worker leaves behind when the process dies during an attempt.
 fn crumb(attempt: &Attempt, alone: bool) -> Crumb {
     Crumb {
-        job: attempt.job,
-        event: attempt.event.id,
+        job: attempt.job(),
+        event: attempt.work.first().event.id,
         run: attempt.run,
         function: attempt.function.clone(),
-        likeness: attempt.event.likeness(),
+        likeness: attempt.work.first().event.likeness(),
         alone,
+        batched: attempt.work.members().len() > 1,
     }
 }
 
@@ -279,6 +281,7 @@ fn trigger(name: &str, function: &str, filter: &str) -> TriggerSpec {
         function: FunctionId::new(function),
         source: TriggerSource::Mqtt { filters: vec![TopicFilter::new(filter).unwrap()] },
         filter: None,
+        batch: None,
         on_success: None,
         on_failure: None,
         retry: RetryPolicy::default(),

@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{Digest, FunctionId, JobId, LaneKey};
+use crate::id::{Digest, FunctionId, JobId, LaneKey, TriggerId};
 use crate::order::Ordered;
-use crate::release::{FunctionSpec, StateScope};
+use crate::release::{BatchPolicy, FunctionSpec, StateScope};
 use crate::time::Millis;
 
+use super::gather::{Group, Pool};
 use super::health::Health;
 use super::lane::Lane;
 use super::shares::Used;
+
+/// Triggers of a function whose events go together.
+pub(super) type Batches = BTreeMap<TriggerId, BatchPolicy>;
 
 /// A function that has jobs or is deployed.
 #[derive(Clone, Debug, Default)]
@@ -20,13 +24,23 @@ pub(super) struct Function {
     pub(super) stopped: bool,
     pub(super) lanes: BTreeMap<LaneKey, Lane>,
     pub(super) jobs: BTreeSet<JobId>,
-    /// Ready heads, suspects apart; the oldest starts first.
+    /// Of these, those that no worker has.
+    pub(super) idle: BTreeSet<JobId>,
+    /// Heads that an attempt may begin with, suspects apart; the oldest starts first.
     pub(super) ready: BTreeSet<JobId>,
+    /// Heads that wait for company in their lane, with what there is of it.
+    pub(super) groups: BTreeMap<JobId, Group>,
+    /// By batch trigger, jobs without order that may start or wait for company.
+    pub(super) pools: BTreeMap<TriggerId, Pool>,
     pub(super) used: Used,
     pub(super) running: u16,
     pub(super) health: Health,
     /// Worker time of its attempts.
     pub(super) worker_us: u64,
+    /// Batches it was given.
+    pub(super) batches: u64,
+    /// Batches that faulted and were halved.
+    pub(super) bisected: u64,
     /// Since when it has more than its room, by what other functions sent it.
     pub(super) over_since: Option<Millis>,
     /// Functions that sent it something.
@@ -39,6 +53,7 @@ pub(super) struct Function {
 pub(super) struct Live {
     pub(super) spec: FunctionSpec,
     pub(super) revision: Digest,
+    pub(super) batches: Batches,
     /// Attempts at once.
     pub(super) cap: u16,
     /// Of these, so many have a slot of their own.
@@ -49,12 +64,14 @@ impl Function {
     /// Takes a revision. Returns whether its lanes have to be laid out anew. New code is given
     /// the benefit of the doubt: a pause ends.
     pub(super) fn install(&mut self, live: Live) -> bool {
-        let before = self.live.replace(live).map(|live| live.spec.lanes().cloned());
+        let before = self.live.replace(live);
         self.health = Health::default();
-        match before {
-            Some(before) => before.as_ref() != self.lanes_by(),
+        match (before, &self.live) {
+            (Some(before), Some(live)) => {
+                before.spec.lanes() != live.spec.lanes() || before.batches != live.batches
+            }
             // Restored jobs carry the lanes of the revision that admitted them.
-            None => !self.jobs.is_empty(),
+            _ => !self.jobs.is_empty(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The life of a job in the queue: into its lane, to its head, out.
 
-use crate::id::{FunctionId, JobId, LaneKey};
+use crate::id::{AttemptId, FunctionId, JobId, LaneKey};
 use crate::op::{Job, Progress};
 use crate::order::{Subject, lane};
 use crate::time::Millis;
@@ -32,18 +32,16 @@ impl Queue {
         self.refresh(&function);
     }
 
-    /// Takes a job out, running or not.
+    /// Takes a job out that no worker has.
     pub(crate) fn end(&mut self, id: JobId, now: Millis) -> Job {
-        if self.entry(id).attempt.is_some() {
-            self.stop_attempt(id);
-        } else {
-            self.unplace(id);
-        }
+        assert!(self.entry(id).attempt.is_none(), "an attempt ends before its jobs");
+        self.unplace(id);
         self.ages.clear(&id);
         let entry = self.jobs.remove(&id).expect("invariant: only jobs of the queue are ended");
         let job = entry.job;
         let function = function_of(&mut self.functions, &job.function);
         function.jobs.remove(&id);
+        function.idle.remove(&id);
         self.shares.remove(&mut function.used, entry.cost);
         let lane = function.lanes.get_mut(&job.lane).expect("invariant: a job has a lane");
         let was_head = lane.remove(id);
@@ -52,6 +50,8 @@ impl Queue {
         } else if was_head {
             let next = lane.first();
             self.place(next, now);
+        } else {
+            self.regroup(&job.function, &job.lane, now);
         }
         self.freed.insert(job.function.clone());
         self.relieve(&job.function);
@@ -59,19 +59,36 @@ impl Queue {
         job
     }
 
-    /// The running attempt is over; the job keeps its place, with new progress if it made some.
-    pub(crate) fn put_back(&mut self, id: JobId, progress: Option<Progress>, now: Millis) {
-        self.stop_attempt(id);
-        let entry = self.jobs.get_mut(&id).expect("invariant: a running job is in the queue");
-        if let Some(progress) = progress {
-            entry.job.progress = progress;
+    /// An attempt is over: its jobs keep their places, for the caller to end or change them.
+    pub(crate) fn leave(&mut self, attempt: AttemptId, now: Millis) -> Vec<JobId> {
+        let running = self.attempts.remove(&attempt);
+        let running = running.expect("invariant: only a running attempt ends");
+        if self.suspect_running == Some(attempt) {
+            self.suspect_running = None;
         }
-        let (function, too_old_at) = (entry.job.function.clone(), entry.too_old_at);
-        if let Some(at) = too_old_at {
-            self.ages.set(id, at);
+        let function = function_of(&mut self.functions, &running.function);
+        assert!(function.running > 0, "running attempts are counted");
+        if !function.in_own_slots() {
+            self.common_running -= 1;
         }
-        self.place(id, now);
-        self.refresh(&function);
+        function.running -= 1;
+        function.health.stopped(running.jobs[0]);
+        for id in &running.jobs {
+            let entry = self.jobs.get_mut(id).expect("invariant: a running job is in the queue");
+            assert!(entry.attempt.take() == Some(attempt), "a job has one attempt at a time");
+            function.idle.insert(*id);
+            if let Some(at) = entry.too_old_at {
+                self.ages.set(*id, at);
+            }
+        }
+        for id in &running.jobs {
+            if self.is_head(*id) {
+                self.head_to(*id, Head::Ready);
+                self.place(*id, now);
+            }
+        }
+        self.refresh(&running.function);
+        running.jobs
     }
 
     /// New progress of a job that is not running.
@@ -81,9 +98,11 @@ impl Queue {
         let entry = self.jobs.get_mut(&id).expect("invariant: only jobs of the queue");
         entry.runs = entry.runs.max(progress.runs);
         entry.job.progress = progress;
-        let function = entry.job.function.clone();
+        let (function, lane) = (entry.job.function.clone(), entry.job.lane.clone());
         if was_head {
             self.place(id, now);
+        } else {
+            self.regroup(&function, &lane, now);
         }
         self.refresh(&function);
     }
@@ -129,18 +148,22 @@ impl Queue {
         let function = function_of(&mut self.functions, &job.function);
         self.shares.add(&mut function.used, cost);
         assert!(function.jobs.insert(id), "a job is in the queue once");
+        function.idle.insert(id);
         let is_head = function.join_lane(job.lane.clone(), id);
         let runs = job.progress.runs;
-        self.jobs
-            .insert(id, Entry { job, cost, attempt: None, charge: None, runs, too_old_at: None });
+        let batch_max = u16::MAX;
+        self.jobs.insert(id, Entry { job, cost, attempt: None, runs, batch_max, too_old_at: None });
         if is_head {
             // A new job has no time before which it may not start; a restored one waits for it.
             self.place(id, Millis(0));
+        } else {
+            self.joined(id);
         }
     }
 
-    /// Puts a ready head where it belongs: among the waiting, the suspects or the ready.
-    fn place(&mut self, id: JobId, now: Millis) {
+    /// Puts a ready head where it belongs: among the waiting, the suspects, those that wait for
+    /// company or the ready.
+    pub(super) fn place(&mut self, id: JobId, now: Millis) {
         let progress = &self.entry(id).job.progress;
         let (not_before, suspect) = (progress.not_before, progress.crashes > 0);
         if not_before > now {
@@ -149,14 +172,13 @@ impl Queue {
         } else if suspect {
             self.suspects.insert(id);
         } else {
-            let function = &self.jobs[&id].job.function;
-            function_of(&mut self.functions, function).ready.insert(id);
+            self.place_ready(id, now);
         }
     }
 
     /// Takes a job that is not running from where [`Queue::place`] put it. Returns whether it is
     /// the head of its lane.
-    fn unplace(&mut self, id: JobId) -> bool {
+    pub(super) fn unplace(&mut self, id: JobId) -> bool {
         let job = &self.jobs[&id].job;
         let function = function_of(&mut self.functions, &job.function);
         let lane = function.lanes.get_mut(&job.lane).expect("invariant: a job has a lane");
@@ -166,30 +188,18 @@ impl Queue {
         if lane.head() == Head::Waiting {
             lane.turn_to(Head::Ready);
         }
-        function.ready.remove(&id);
         self.suspects.remove(&id);
         self.retries.clear(&id);
+        self.unplace_ready(id);
         true
     }
 
-    fn stop_attempt(&mut self, id: JobId) {
-        self.head_to(id, Head::Ready);
-        let entry = self.jobs.get_mut(&id).expect("invariant: a running job is in the queue");
-        assert!(entry.attempt.take().is_some(), "only a running attempt ends");
-        let function = function_of(&mut self.functions, &entry.job.function);
-        assert!(function.running > 0 && self.running > 0, "running attempts are counted");
-        if !function.in_own_slots() {
-            self.common_running -= 1;
-        }
-        function.running -= 1;
-        function.health.stopped(id);
-        self.running -= 1;
-        if self.suspect_running == Some(id) {
-            self.suspect_running = None;
-        }
+    fn is_head(&self, id: JobId) -> bool {
+        let job = &self.jobs[&id].job;
+        self.functions[&job.function].lanes[&job.lane].first() == id
     }
 
-    fn head_to(&mut self, id: JobId, head: Head) {
+    pub(super) fn head_to(&mut self, id: JobId, head: Head) {
         let job = &self.jobs[&id].job;
         let function = function_of(&mut self.functions, &job.function);
         let lane = function.lanes.get_mut(&job.lane).expect("invariant: a job has a lane");

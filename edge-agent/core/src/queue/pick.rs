@@ -1,12 +1,13 @@
 //! Which attempt starts next: a suspect, once nothing else is in work; else one of a function that
-//! has a slot of its own free; else one of the function whose turn it is. Each starts the oldest of
-//! its ready lanes.
+//! has a slot of its own free; else one of the function whose turn it is. Each starts with the oldest
+//! of its ready heads, and of a batch trigger with what goes with that.
 
-use crate::effect::Attempt;
-use crate::id::{AttemptId, FunctionId, JobId};
+use crate::effect::{Attempt, Member, Work};
+use crate::id::{AttemptId, FunctionId, JobId, LaneKey};
+use crate::time::Millis;
 
 use super::lane::Head;
-use super::{Queue, function_of};
+use super::{Queue, Running, function_of};
 
 impl Queue {
     /// Notes whether a function may start something. To be called after every change of it.
@@ -23,17 +24,23 @@ impl Queue {
     }
 
     /// Starts one attempt, if a slot is free and something may start.
-    pub(crate) fn start(&mut self) -> Option<Attempt> {
-        if self.running >= self.slots || self.suspect_running.is_some() {
+    pub(crate) fn start(&mut self, now: Millis) -> Option<Attempt> {
+        if self.running() >= self.slots || self.suspect_running.is_some() {
             return None;
         }
-        let job = match self.next_suspect() {
-            Some(suspect) if self.running == 0 => suspect,
+        let suspect = self.next_suspect();
+        let job = match suspect {
+            Some(suspect) if self.attempts.is_empty() => suspect,
             // What is in work ends within its time limit; until then nothing new begins.
             Some(_) => return None,
             None => self.next_in_turn()?,
         };
-        Some(self.start_job(job))
+        let policy = self.batch_policy(job);
+        let jobs = match &policy {
+            Some(policy) if suspect.is_none() => self.batch_of(job, policy, now),
+            _ => vec![job],
+        };
+        Some(self.start_jobs(jobs, suspect.is_some(), policy.is_some()))
     }
 
     /// A job that was in work when the process died, and may start but for what is in work now.
@@ -52,46 +59,70 @@ impl Queue {
         Some(job.expect("invariant: a function that may start something has a ready lane"))
     }
 
-    fn start_job(&mut self, id: JobId) -> Attempt {
+    /// Gives jobs to a worker: one, or the `batch` that goes together.
+    fn start_jobs(&mut self, jobs: Vec<JobId>, suspect: bool, batch: bool) -> Attempt {
         let attempt = AttemptId(self.next_attempt);
         self.next_attempt += 1;
-        let entry = self.jobs.get_mut(&id).expect("invariant: a ready job is in the queue");
-        entry.runs += 1;
-        entry.attempt = Some(attempt);
-        let (job, run) = (entry.job.clone(), entry.runs);
-        let function = function_of(&mut self.functions, &job.function);
-        function.ready.remove(&id);
-        let alone = self.suspects.remove(&id);
-        if alone {
-            self.suspect_running = Some(id);
-        }
-        let lane = function.lanes.get_mut(&job.lane).expect("invariant: a job has a lane");
-        assert!(lane.first() == id, "only the head of a lane starts");
-        lane.turn_to(Head::Running);
+        self.turn_lanes(&jobs);
+        let members: Vec<Member> = jobs.iter().map(|job| self.enlist(*job, attempt)).collect();
+        let first = &self.jobs[&jobs[0]];
+        let (key, lane, run) = (first.job.function.clone(), first.job.lane.clone(), first.runs);
+        let function = function_of(&mut self.functions, &key);
         function.running += 1;
-        function.health.started(id);
-        self.running += 1;
-        if !function.in_own_slots() {
-            self.common_running += 1;
-            let entry = self.jobs.get_mut(&id).expect("invariant: it was there just now");
-            entry.charge = Some(self.fair.begin(&job.function));
-        }
+        function.health.started(jobs[0]);
+        function.batches += u64::from(batch);
+        let charge = (!function.in_own_slots()).then(|| self.fair.begin(&key));
+        self.common_running += u16::from(charge.is_some());
+        self.suspect_running = suspect.then_some(attempt);
+        self.attempts.insert(attempt, Running { function: key.clone(), jobs, batch, charge });
+        let running = self.running();
+        let function = function_of(&mut self.functions, &key);
         let live = function.live.as_ref().expect("invariant: only live functions start");
-        assert!(function.running <= live.cap && self.running <= self.slots, "slots are bounded");
+        assert!(function.running <= live.cap && running <= self.slots, "slots are bounded");
+        let work = if batch { Work::Batch(members) } else { one(members) };
         let attempt = Attempt {
-            job: id,
             attempt,
             run,
-            alone,
-            tries: job.progress.attempts.saturating_add(job.progress.crashes).saturating_add(1),
-            function: job.function.clone(),
+            after_durable: suspect || batch,
+            function: key.clone(),
             revision: live.revision,
             state: live.spec.state,
             state_version: live.spec.state_version,
-            lane: job.lane,
-            event: job.event,
+            lane,
+            work,
         };
-        self.refresh(&job.function);
+        self.refresh(&key);
         attempt
     }
+
+    /// Jobs start: of one lane its first ones, or each the only one of its lane.
+    fn turn_lanes(&mut self, jobs: &[JobId]) {
+        for job in jobs {
+            self.suspects.remove(job);
+        }
+        self.take_batch(jobs);
+        if matches!(self.jobs[&jobs[0]].job.lane, LaneKey::Job(_)) {
+            jobs.iter().for_each(|job| self.head_to(*job, Head::Running(1)));
+        } else {
+            self.head_to(jobs[0], Head::Running(jobs.len()));
+        }
+    }
+
+    /// A job becomes part of an attempt.
+    fn enlist(&mut self, id: JobId, attempt: AttemptId) -> Member {
+        let entry = self.jobs.get_mut(&id).expect("invariant: a ready job is in the queue");
+        assert!(entry.attempt.is_none(), "a job has one attempt at a time");
+        entry.runs += 1;
+        entry.attempt = Some(attempt);
+        function_of(&mut self.functions, &entry.job.function).idle.remove(&id);
+        let progress = &entry.job.progress;
+        let tries = progress.attempts.saturating_add(progress.crashes).saturating_add(1);
+        Member { job: id, tries, event: entry.job.event.clone() }
+    }
+}
+
+fn one(members: Vec<Member>) -> Work {
+    let [member] = <[Member; 1]>::try_from(members)
+        .unwrap_or_else(|members| panic!("invariant: {} events are a batch", members.len()));
+    Work::One(member)
 }

@@ -30,14 +30,12 @@ impl Queue {
 
     /// An attempt took so long. It may have ended otherwise since: then it is no longer charged.
     pub(crate) fn took(&mut self, job: JobId, attempt: AttemptId, ran_us: u64) {
-        let Some(entry) = self.jobs.get_mut(&job).filter(|e| e.attempt == Some(attempt)) else {
-            return;
-        };
-        let (function, charge) = (&entry.job.function, entry.charge.take());
-        if let Some(charge) = charge {
-            self.fair.end(function, charge, ran_us);
+        let running = self.attempts.get_mut(&attempt);
+        let Some(running) = running.filter(|running| running.jobs[0] == job) else { return };
+        if let Some(charge) = running.charge.take() {
+            self.fair.end(&running.function, charge, ran_us);
         }
-        if let Some(function) = self.functions.get_mut(function) {
+        if let Some(function) = self.functions.get_mut(&running.function) {
             function.worker_us = function.worker_us.saturating_add(ran_us);
         }
     }

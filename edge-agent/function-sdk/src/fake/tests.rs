@@ -112,3 +112,101 @@ fn a_wildcard_in_a_topic_is_refused() {
         Event::new("t"),
     );
 }
+
+fn ends(done: &BatchDone) -> String {
+    let letter = |end: &End| match end {
+        End::Done(done) if done.publishes.is_empty() => '-',
+        End::Done(_) => 'd',
+        End::Failed(Failure::Retry(_)) => 'r',
+        End::Failed(Failure::Reject(_)) => 'x',
+        End::Again => '.',
+    };
+    done.events.iter().map(letter).collect()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of every function")]
+fn count_each(batch: Batch) -> Result<Failures> {
+    let failures = batch.each(count);
+    publish("whole").text("done");
+    Ok(failures)
+}
+
+fn events(payloads: &[&str]) -> Vec<Event> {
+    payloads.iter().map(|payload| event("a", payload)).collect()
+}
+
+#[test]
+fn in_order_a_batch_ends_at_the_first_failure() {
+    let mut gateway = Gateway::new();
+    let done = gateway.run_batch(count_each, events(&["", "", "retry", "", "reject"])).unwrap();
+    assert_eq!(ends(&done), "ddr..");
+    assert_eq!(done.whole.publishes.len(), 1);
+    assert_eq!(gateway.logs().len(), 3, "what stands behind a failure is not tried");
+    let again = gateway.run_batch(count_each, events(&["reject", ""])).unwrap();
+    assert_eq!((ends(&again).as_str(), again.whole), ("x.", Done::default()));
+    let last = gateway.run(count, event("a", "")).unwrap();
+    assert_eq!(last.publishes[0].payload, b"3", "only what is done counts");
+}
+
+#[test]
+fn without_order_the_others_are_done() {
+    let check = |event: Event| match event.text()? {
+        "retry" => retry!("not now"),
+        "reject" => reject!("not ever"),
+        text => {
+            publish("ok").text(text);
+            Ok(())
+        }
+    };
+    let payloads = events(&["reject", "1", "retry", "2"]);
+    let mut gateway = Gateway::new().without_state();
+    let done = gateway.run_batch(|batch| Ok(batch.each(check)), payloads).unwrap();
+    assert_eq!(ends(&done), "xdrd");
+}
+
+#[test]
+fn an_error_is_said_of_the_whole_batch() {
+    let mut gateway = Gateway::new();
+    let refuse = |_: Batch| -> Result<Failures> {
+        state::put("n", b"1");
+        reject!("none of these");
+    };
+    let failure = gateway.run_batch(refuse, events(&["", ""])).unwrap_err();
+    assert_eq!(failure, Failure::Reject("none of these".into()));
+    assert_eq!(gateway.state_json::<u32>("a", "n"), None);
+}
+
+#[test]
+fn segments_may_come_in_any_order_and_the_first_word_about_an_event_counts() {
+    let shuffled = |batch: Batch| {
+        for index in [1, 0, 1] {
+            for_event(index);
+            publish(format!("of/{index}")).text(batch.events[index].text()?);
+        }
+        let mut failures = Failures::default();
+        failures.add(0, Failure::Retry("first".into()));
+        failures.add(0, Failure::Reject("second".into()));
+        Ok(failures)
+    };
+    let mut gateway = Gateway::new().without_state();
+    let done = gateway.run_batch(shuffled, events(&["x", "y"])).unwrap();
+    assert_eq!(ends(&done), "rd");
+    assert!(matches!(&done.events[1], End::Done(done) if done.publishes.len() == 2));
+}
+
+#[test]
+#[should_panic(expected = "a batch of 2 has no event 2")]
+fn an_event_that_is_not_there_has_no_outputs() {
+    let beyond = |batch: Batch| {
+        for_event(batch.events.len());
+        Ok(Failures::default())
+    };
+    let _ = Gateway::new().run_batch(beyond, events(&["", ""]));
+}
+
+#[test]
+#[should_panic(expected = "a batch has the events of one device")]
+fn devices_do_not_share_a_batch_where_state_is_theirs() {
+    let mixed = vec![event("a", ""), event("b", "")];
+    let _ = Gateway::new().run_batch(count_each, mixed);
+}

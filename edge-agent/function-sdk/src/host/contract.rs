@@ -3,6 +3,7 @@
 
 use std::hint::black_box;
 
+use crate::batch::{Batch, Failures};
 use crate::event::{ClockQuality, Event, Timestamp};
 use crate::failure::{Failure, Result};
 use crate::log::Level;
@@ -18,6 +19,30 @@ pub mod function {
         pub_export_macro: true,
         export_macro_name: "export_function",
         default_bindings_module: "function_sdk::contract::function",
+    });
+}
+
+/// Bindings of what `batch-function` has beyond `function`, sharing the types above.
+#[expect(missing_docs, reason = "generated; documented in the WIT package")]
+pub mod batching {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package holm:function-sdk;
+            world batcher {
+                import holm:function/batch@0.1.0;
+                export holm:function/batch-handler@0.1.0;
+            }
+        ",
+        world: "holm:function-sdk/batcher",
+        runtime_path: "::function_sdk::contract::rt",
+        pub_export_macro: true,
+        export_macro_name: "export_batcher",
+        default_bindings_module: "function_sdk::contract::batching",
+        with: {
+            "holm:function/types@0.1.0": super::function::holm::function::types,
+            "holm:function/batch@0.1.0": generate,
+        },
     });
 }
 
@@ -44,6 +69,7 @@ pub mod migrating {
 
 pub use wit_bindgen::rt;
 
+use batching::exports::holm::function::batch_handler;
 use function::holm::function as wit;
 use migrating::exports::holm::function::migration;
 
@@ -56,7 +82,43 @@ pub fn run(
     event: wit::types::Event,
 ) -> std::result::Result<(), wit::types::Failure> {
     tell_panics();
-    let event = Event {
+    // Not inlined, so that the author's own name stands in the backtrace of a trap.
+    black_box(handle)(event_of(event)).map_err(failure_of)
+}
+
+/// Runs `handle` on a batch of the contract.
+///
+/// # Errors
+/// The function's own.
+pub fn run_batch(
+    handle: fn(Batch) -> Result<Failures>,
+    events: Vec<wit::types::Event>,
+    in_order: bool,
+) -> std::result::Result<Vec<batch_handler::ItemFailure>, wit::types::Failure> {
+    tell_panics();
+    let events = events.into_iter().map(event_of).collect();
+    let failures = black_box(handle)(Batch { events, in_order }).map_err(failure_of)?;
+    let failures = failures.iter().map(|(index, failure)| batch_handler::ItemFailure {
+        index: index_of(index),
+        failure: failure_of(failure.clone()),
+    });
+    Ok(failures.collect())
+}
+
+/// An index beyond what the contract can say is one that no batch has.
+fn index_of(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+fn failure_of(failure: Failure) -> wit::types::Failure {
+    match failure {
+        Failure::Retry(reason) => wit::types::Failure::Retry(reason),
+        Failure::Reject(reason) => wit::types::Failure::Reject(reason),
+    }
+}
+
+fn event_of(event: wit::types::Event) -> Event {
+    Event {
         id: event.id,
         trigger: event.trigger,
         topic: event.topic,
@@ -74,12 +136,7 @@ pub fn run(
         attempt: event.attempt,
         hops: event.hops,
         maybe_repeat: event.maybe_repeat,
-    };
-    // Not inlined, so that the author's own name stands in the backtrace of a trap.
-    black_box(handle)(event).map_err(|failure| match failure {
-        Failure::Retry(reason) => wit::types::Failure::Retry(reason),
-        Failure::Reject(reason) => wit::types::Failure::Reject(reason),
-    })
+    }
 }
 
 /// Runs `migrate` on old state of the contract.
@@ -104,6 +161,7 @@ fn tell_panics() {
 }
 
 pub(crate) mod calls {
+    use super::batching::holm::function::batch;
     use super::wit;
     use crate::log::Level;
     use crate::publish::{Publication, QoS};
@@ -147,6 +205,14 @@ pub(crate) mod calls {
 
     pub(crate) fn record(name: &str, payload: &[u8], content_type: &str) {
         wit::telemetry::record(name, payload, content_type);
+    }
+
+    pub(crate) fn for_event(index: usize) {
+        batch::for_event(super::index_of(index));
+    }
+
+    pub(crate) fn for_whole() {
+        batch::for_whole();
     }
 
     pub(crate) fn log(level: Level, text: &str) {

@@ -74,6 +74,7 @@ pub(super) fn triggers<'t>(
             retry: core::RetryPolicy::default(),
             durability: core::Durability::Prompt,
             filter: None,
+            batch: None,
             on_success: None,
             on_failure: None,
         })

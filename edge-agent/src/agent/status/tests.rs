@@ -17,6 +17,8 @@ fn function(name: &str) -> FunctionStatus {
         concurrency: 1,
         reserved: 0,
         worker_us: 0,
+        batches: 0,
+        bisected: 0,
     }
 }
 

@@ -3,14 +3,15 @@
 //!
 //! What must hold: no panic; every delivery is settled at most once; attempts in work, dead letters
 //! and the outbox stay within their bounds, jobs too but for what outcomes add; an outcome that
-//! names no running attempt does nothing; a lane has one attempt at a time.
+//! names no running attempt does nothing; a lane has one attempt at a time; a batch is within its
+//! bounds, in order, of one trigger and, with order, of one lane.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use edge_core::core::{Core, Settings};
-use edge_core::effect::{Attempt, Effect};
+use edge_core::effect::{Attempt, Effect, Work};
 use edge_core::id::{
     AttemptId, DeliveryId, DeviceId, Digest, Epoch, FunctionId, JobId, RecordSeq, StreamId,
     TriggerId,
@@ -19,20 +20,23 @@ use edge_core::input::{Input, Patience};
 use edge_core::limits::Limits;
 use edge_core::message::{Message, Origin, PROPERTY_BOOT_ID, PROPERTY_SEQUENCE, Properties, QoS};
 use edge_core::op::CoreOp;
-use edge_core::outcome::{Fault, FaultKind, Outcome, Outputs, Publish, Record, StateChange};
 use edge_core::release::{
-    Durability, FunctionSpec, PausePolicy, ProbationPolicy, Release, RetryPolicy, StateScope,
-    TriggerSource, TriggerSpec, WhenFull,
+    BatchPolicy, Durability, FunctionSpec, PausePolicy, ProbationPolicy, Release, RetryPolicy,
+    StateScope, TriggerSource, TriggerSpec, WhenFull,
 };
 use edge_core::time::{Millis, Now, WallTime};
-use edge_core::topic::{Topic, TopicFilter};
+use edge_core::topic::TopicFilter;
 
 use crate::bytes_reader::BytesReader;
+
+mod outcomes;
+
+use outcomes::{outcome, topic};
 
 /// Attempts in work at once.
 const SLOTS: u16 = 3;
 /// What one outcome of this target publishes at most.
-const PUBLISHES_MAX: u32 = 3;
+const PUBLISHES_MAX: u32 = 9;
 
 pub(super) fn run(bytes: &[u8]) {
     let mut reader = BytesReader::new(bytes);
@@ -51,6 +55,8 @@ struct World {
     open: BTreeSet<DeliveryId>,
     running: BTreeMap<AttemptId, Attempt>,
     revision: u8,
+    /// Of the revision that is live.
+    batch: BatchPolicy,
 }
 
 fn limits() -> Limits {
@@ -82,6 +88,7 @@ impl World {
             open: BTreeSet::new(),
             running: BTreeMap::new(),
             revision: policy,
+            batch: BatchPolicy::default(),
         };
         world.activate(false);
         world.tell(Input::Started);
@@ -158,12 +165,13 @@ impl World {
         };
         let attempt = self.running.remove(&id).expect("it was just there");
         let ran_us = u64::from(reader.u16());
-        self.tell(Input::Finished { job: attempt.job, attempt: id, outcome, ran_us });
+        self.tell(Input::Finished { job: attempt.job(), attempt: id, outcome, ran_us });
     }
 
     /// Another revision goes live; the app is quiet.
     fn activate(&mut self, probation: bool) {
         self.revision = self.revision.wrapping_add(1);
+        self.batch = batch_policy(self.revision);
         let release = Arc::new(release(self.revision));
         let probation = probation.then(ProbationPolicy::default);
         self.tell(Input::Activate { release, probation });
@@ -188,6 +196,7 @@ impl World {
                     };
                     let ordered = attempt.state != StateScope::None;
                     assert!(!(ordered && self.running.values().any(lane)), "two in one lane");
+                    check_work(&attempt.work, self.batch);
                     self.running.insert(attempt.attempt, (**attempt).clone());
                 }
                 Effect::Quiesced { .. } => quiet = true,
@@ -218,46 +227,25 @@ impl World {
     }
 }
 
-fn topic(n: u8) -> Topic {
-    Topic::new(["in", "in/a", "out", "nobody"][usize::from(n) % 4]).expect("a topic")
+/// What a function is given is within the bounds of its trigger, and in order.
+fn check_work(work: &Work, policy: BatchPolicy) {
+    let members = work.members();
+    let trigger = &work.first().event.trigger;
+    assert_eq!(matches!(work, Work::Batch(_)), trigger.as_str() != "a/u", "{trigger:?}");
+    assert!(members.iter().all(|member| member.event.trigger == *trigger), "{members:?}");
+    assert!(members.windows(2).all(|pair| pair[0].job < pair[1].job), "{members:?}");
+    assert!(members.len() <= policy.size_max.into(), "{members:?}");
+    let bytes: usize = members.iter().map(|member| member.event.cost_bytes()).sum();
+    assert!(members.len() == 1 || bytes <= policy.bytes_max as usize, "{members:?}");
 }
 
-/// Whatever a function may return.
-fn outcome(reader: &mut BytesReader<'_>) -> Outcome {
-    let text = |reader: &mut BytesReader<'_>| {
-        let len = usize::from(reader.byte());
-        String::from_utf8_lossy(reader.take(len)).into_owned()
-    };
-    match reader.byte() % 8 {
-        0 => Outcome::Retry { reason: text(reader) },
-        1 => Outcome::Reject { reason: text(reader) },
-        2 => Outcome::Fault(Fault { kind: FaultKind::Trap, message: text(reader) }),
-        3 => Outcome::Done(Outputs::default()),
-        _ => {
-            let mut outputs = Outputs::default();
-            for _ in 0..reader.byte() % 4 {
-                let payload = Bytes::copy_from_slice(reader.take(4));
-                match reader.byte() % 3 {
-                    0 => outputs.publishes.push(Publish {
-                        topic: topic(reader.byte()),
-                        payload,
-                        qos: QoS::AtLeastOnce,
-                        retain: reader.byte().is_multiple_of(2),
-                        properties: Properties::default(),
-                    }),
-                    1 => {
-                        let value = reader.byte().is_multiple_of(2).then_some(payload);
-                        outputs.state.push(StateChange { key: text(reader), value });
-                    }
-                    _ => outputs.records.push(Record {
-                        name: text(reader),
-                        payload,
-                        content_type: text(reader),
-                    }),
-                }
-            }
-            Outcome::Done(outputs)
-        }
+/// How the events of a revision go together.
+fn batch_policy(revision: u8) -> BatchPolicy {
+    BatchPolicy {
+        size_max: u16::from(revision % 3) + 1,
+        window_ms: u32::from(revision & 0x10 != 0) * 1_000,
+        bytes_max: 700,
+        bisect: revision & 0x08 == 0,
     }
 }
 
@@ -275,11 +263,12 @@ fn release(revision: u8) -> Release {
         reserved: u16::from(revision & 0x20 != 0),
         pause: PausePolicy { after: 3, ..PausePolicy::default() },
     };
-    let trigger = |name: &str, function: &str, filter: &str| TriggerSpec {
+    let trigger = |name: &str, function: &str, filter: &str, batch: bool| TriggerSpec {
         id: TriggerId::new(name),
         function: FunctionId::new(function),
         source: TriggerSource::Mqtt { filters: vec![TopicFilter::new(filter).expect("a filter")] },
         filter: None,
+        batch: batch.then(|| batch_policy(revision)),
         on_success: None,
         on_failure: None,
         retry: RetryPolicy::default(),
@@ -291,9 +280,9 @@ fn release(revision: u8) -> Release {
         functions: vec![function("a/one", 0), function("a/two", 1)],
         series: std::collections::BTreeMap::new(),
         triggers: vec![
-            trigger("a/t", "a/one", "in/#"),
-            trigger("a/u", "a/two", "out"),
-            trigger("a/v", "a/two", "in"),
+            trigger("a/t", "a/one", "in/#", true),
+            trigger("a/u", "a/two", "out", false),
+            trigger("a/v", "a/two", "in", true),
         ],
     }
 }

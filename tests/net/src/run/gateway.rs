@@ -3,6 +3,8 @@
 
 use edge_agent::agent::stepped::Turned;
 use edge_agent::runtime::{Attempt, Completion, Crashed, Invocation};
+use edge_core::effect::Work;
+use edge_core::id::JobId;
 use simulator::plan::Bounds;
 use simulator::time::MILLI;
 
@@ -66,18 +68,12 @@ impl Sim {
     }
 
     fn run_attempt(&mut self, invocation: Invocation) {
-        let Invocation { job, attempt, run, event, lane, .. } = &invocation;
+        let Invocation { attempt, run, work, lane, .. } = &invocation;
         let profile = invocation.prepared.profile().clone();
-        let crashed = Crashed {
-            job: *job,
-            run: *run,
-            event: event.id,
-            likeness: event.likeness(),
-            revision: profile.revision,
-            function: profile.function.clone(),
-        };
-        let (job, attempt, revision) = (*job, *attempt, profile.revision);
-        self.see(&Seen::Run { job, attempt, function: &profile.function, lane, revision });
+        let crashed = Crashed::of(work, *run, &profile);
+        let (jobs, attempt, revision) = (jobs_of(work), *attempt, profile.revision);
+        let function = &profile.function;
+        self.see(&Seen::Run { jobs: &jobs, attempt, function, lane, revision });
         self.running.insert(attempt, crashed);
         let at = self.now_us + self.rng.within(300, 30 * MILLI);
         self.put(at, Event::Attempt { life: self.life, invocation: Box::new(invocation) });
@@ -85,16 +81,18 @@ impl Sim {
 
     /// An attempt is made, at its end.
     pub(super) fn attempt(&mut self, invocation: Invocation) {
-        let Invocation { job, attempt, tries, prepared, event, lane, state, .. } = invocation;
-        let (function, event_id) = (prepared.profile().function.clone(), event.id);
-        let report = prepared.run(&Attempt { event, number: tries, lane, state });
+        let Invocation { attempt, prepared, work, lane, state, .. } = invocation;
+        let (function, job) = (prepared.profile().function.clone(), work.first().job);
+        let events = work.members().iter().map(|member| member.event.id).collect();
+        let jobs = jobs_of(&work);
+        let report = prepared.run(&Attempt { work, lane, state });
         self.running.remove(&attempt);
-        self.see(&Seen::Ran { job, attempt });
+        self.see(&Seen::Ran { jobs: &jobs, attempt });
         self.world.sim.ran(Completion {
             job,
             attempt,
             function,
-            event: event_id,
+            events,
             outcome: report.outcome,
             logs: report.logs,
             stats: report.stats,
@@ -150,4 +148,8 @@ impl Sim {
         self.uplink.broken_us = self.now_us;
         self.put(self.now_us + away_us, Event::Open);
     }
+}
+
+fn jobs_of(work: &Work) -> Vec<JobId> {
+    work.members().iter().map(|member| member.job).collect()
 }

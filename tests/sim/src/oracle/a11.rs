@@ -103,7 +103,7 @@ fn worked_on(batch: &Batch, moved: &Moved) -> BTreeMap<Lane, Vec<MessageNo>> {
             continue;
         };
         let lane = match function.as_str().rsplit('/').next() {
-            Some("count") => LaneKey::Device(device.clone().unwrap_or(DeviceId::new(""))),
+            Some("count" | "tally") => LaneKey::Device(device.clone().unwrap_or(DeviceId::new(""))),
             Some("relay") => LaneKey::Function,
             _ => continue,
         };

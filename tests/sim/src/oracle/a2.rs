@@ -120,9 +120,14 @@ impl A2 {
     fn rest(&self) -> Result<(), String> {
         for no in &self.acked {
             let Some(sent) = self.sent.get(no) else { continue };
-            let function = if sent.topic.starts_with("note/") { "note" } else { "count" };
-            let ended = self.has_ended(function, *no) || self.routing.is_unrouted(*no);
-            hold(ended, || format!("message {no} was acked and never ended: {sent:?}"))?;
+            let is_note = sent.topic.starts_with("note/");
+            let functions: &[&str] = if is_note { &["note"] } else { &["count", "tally"] };
+            for function in functions {
+                let ended = self.has_ended(function, *no) || self.routing.is_unrouted(*no);
+                hold(ended, || {
+                    format!("message {no} was acked and never ended at {function}: {sent:?}")
+                })?;
+            }
             let is_counted = self.done.contains(&("count".to_owned(), *no));
             hold(!is_counted || self.has_ended("relay", *no), || {
                 format!("message {no} was worked on, and what came of it never ended")

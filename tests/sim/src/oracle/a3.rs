@@ -1,10 +1,11 @@
-//! A3: what an attempt did stands in one batch, and once; a start finds exactly the rows of the
-//! durable batches.
+//! A3: what an attempt did stands in one batch, and once, also where it was a batch of events; a start
+//! finds exactly the rows of the durable batches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use edge_agent::store::{Batch, Op};
-use edge_core::id::{BatchSeq, EventId, FunctionId, JobId};
+use edge_core::event::CoreEvent;
+use edge_core::id::{AttemptId, BatchSeq, EventId, FunctionId, JobId};
 use edge_core::op::{CoreOp, RecordBody};
 
 use super::moved::Moved;
@@ -21,6 +22,10 @@ pub(super) struct A3 {
     promises: BTreeMap<MessageNo, Promise>,
     events: BTreeSet<(FunctionId, EventId)>,
     done: BTreeSet<(FunctionId, MessageNo)>,
+    /// The attempt of each job that was started last.
+    attempts: BTreeMap<JobId, AttemptId>,
+    /// Events that attempts finished, until they are durable.
+    together: BTreeMap<AttemptId, BTreeSet<EventId>>,
 }
 
 impl Oracle for A3 {
@@ -33,6 +38,21 @@ impl Oracle for A3 {
         match seen {
             Seen::Published(sent) => {
                 self.promises.insert(sent.no, sent.promise);
+                Ok(())
+            }
+            Seen::Died => {
+                self.attempts.clear();
+                self.together.clear();
+                Ok(())
+            }
+            Seen::Core(CoreEvent::Started { job, attempt, .. }) => {
+                self.attempts.insert(*job, *attempt);
+                Ok(())
+            }
+            Seen::Core(CoreEvent::Done { job, event, .. }) => {
+                if let Some(attempt) = self.attempts.remove(job) {
+                    self.together.entry(attempt).or_default().insert(*event);
+                }
                 Ok(())
             }
             Seen::Durable(batch) => {
@@ -58,6 +78,15 @@ impl Oracle for A3 {
 impl A3 {
     fn batch(&mut self, batch: &Batch) -> Result<(), String> {
         let parts = Parts::of(batch, &self.moved);
+        let recorded: BTreeSet<EventId> =
+            parts.records.iter().map(|(_, event, _)| *event).collect();
+        // Attempts of which something is durable now; the others are in later batches.
+        let ended = self.together.extract_if(.., |_, events| !events.is_disjoint(&recorded));
+        for (attempt, events) in ended {
+            hold(events.is_subset(&recorded), || {
+                format!("{attempt:?} finished {events:?}, and only some of them in one batch")
+            })?;
+        }
         for (function, event, no) in &parts.records {
             hold(self.events.insert((function.clone(), *event)), || {
                 format!("{function} has done event {event} twice (message {no})")

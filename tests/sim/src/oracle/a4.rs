@@ -35,8 +35,8 @@ impl Oracle for A4 {
                     format!("{job:?}: {attempt:?} starts after {before:?}")
                 })
             }
-            Seen::Ran { job, attempt } => {
-                self.back.insert(*job, *attempt);
+            Seen::Ran { jobs, attempt } => {
+                self.back.extend(jobs.iter().map(|job| (*job, *attempt)));
                 Ok(())
             }
             Seen::Core(CoreEvent::Done { job, .. }) => {

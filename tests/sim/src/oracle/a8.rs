@@ -24,8 +24,8 @@ impl Oracle for A8 {
                 self.signed.insert(*revision);
                 Ok(())
             }
-            Seen::Run { job, revision, .. } => hold(self.signed.contains(revision), || {
-                format!("{job:?} runs under {revision}, which no known author signed")
+            Seen::Run { jobs, revision, .. } => hold(self.signed.contains(revision), || {
+                format!("{jobs:?} runs under {revision}, which no known author signed")
             }),
             _ => Ok(()),
         }

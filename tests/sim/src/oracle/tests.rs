@@ -22,6 +22,7 @@ use crate::seen::{Promise, Rest, Sent};
 
 const COUNT: &str = "sim/count";
 const RELAY: &str = "sim/relay";
+const TALLY: &str = "sim/tally";
 
 /// Tells an oracle all of it; what it says last.
 fn told(mut oracle: impl Oracle, all: &[Seen<'_>]) -> Result<(), String> {
@@ -65,13 +66,17 @@ fn job(id: u64, function: &str, no: u64) -> CoreOp {
 }
 
 fn record(seq: u64, event: u64, no: u64) -> CoreOp {
+    record_of(COUNT, seq, event, no)
+}
+
+fn record_of(function: &str, seq: u64, event: u64, no: u64) -> CoreOp {
     CoreOp::AppendOutbox(Box::new(OutboxRecord {
         stream: StreamId::NORMAL,
         seq: RecordSeq(seq),
         epoch: Epoch(1),
         expires: None,
         body: RecordBody::Telemetry {
-            function: FunctionId::new(COUNT),
+            function: FunctionId::new(function),
             event: event_id(event),
             device: Some(DeviceId::new("d0")),
             name: "seen".to_owned(),
@@ -153,14 +158,15 @@ fn a4_and_a5_want_the_live_attempt_and_the_order_of_the_lane() {
         event: event_id(job),
         message_id: None,
     };
-    let run = |job| Seen::Run {
-        job: JobId(job),
-        attempt: AttemptId(job),
+    let jobs: Vec<JobId> = (0..4).map(JobId).collect();
+    let run = |job: usize| Seen::Run {
+        jobs: &jobs[job..=job],
+        attempt: AttemptId(job as u64),
         function: &function,
         lane: &lane,
         revision: Digest([1; 32]),
     };
-    let ran = |job| Seen::Ran { job: JobId(job), attempt: AttemptId(job) };
+    let ran = |job: usize| Seen::Ran { jobs: &jobs[job..=job], attempt: AttemptId(job as u64) };
     let (one, two) = (done(1), done(2));
     assert!(told(a4::A4::default(), &[Seen::Core(&one)]).is_err(), "nothing was started");
     assert!(told(a5::A5::default(), &[run(1), run(2)]).is_err(), "two at a time");
@@ -169,6 +175,47 @@ fn a4_and_a5_want_the_live_attempt_and_the_order_of_the_lane() {
     let turned = [run(2), ran(2), Seen::Core(&two), run(1), ran(1), Seen::Core(&one)];
     assert!(told(a5::A5::default(), &turned).is_err());
     assert!(told(a8::A8::default(), &[run(1)]).is_err(), "signed by nobody");
+}
+
+#[test]
+fn a5_wants_no_event_done_while_an_earlier_one_is_not() {
+    let admitted = batch(1, vec![job(1, COUNT, 7), job(2, COUNT, 8)]);
+    let finish = |job| CoreOp::FinishJob { job: JobId(job) };
+    let passed = batch(2, vec![finish(2), record(1, 2, 8)]);
+    let both = batch(2, vec![finish(1), finish(2), record(1, 1, 7), record(2, 2, 8)]);
+    let all = [Seen::Durable(&admitted), Seen::Durable(&passed)];
+    assert!(told(a5::A5::default(), &all).is_err());
+    let all = [Seen::Durable(&admitted), Seen::Durable(&both)];
+    assert!(told(a5::A5::default(), &all).is_ok());
+}
+
+#[test]
+fn a3_wants_all_that_an_attempt_finished_in_one_batch() {
+    let function = FunctionId::new(TALLY);
+    let revision = Digest([1; 32]);
+    let started = |job| CoreEvent::Started {
+        job: JobId(job),
+        attempt: AttemptId(9),
+        function: function.clone(),
+        revision,
+    };
+    let done = |job| CoreEvent::Done {
+        job: JobId(job),
+        function: function.clone(),
+        event: event_id(job),
+        message_id: None,
+    };
+    let events = [started(1), started(2), done(1), done(2)];
+    let record = |seq| record_of(TALLY, seq, seq, seq);
+    let halves = [batch(1, vec![record(1)]), batch(2, vec![record(2)])];
+    let whole = batch(1, vec![record(1), record(2)]);
+    let with = |batches: &[Batch]| {
+        let events = events.iter().map(Seen::Core);
+        let all: Vec<Seen<'_>> = events.chain(batches.iter().map(Seen::Durable)).collect();
+        told(a3::A3::default(), &all)
+    };
+    assert!(with(&halves).is_err());
+    assert!(with(&[whole]).is_ok());
 }
 
 #[test]

@@ -4,7 +4,9 @@ use edge_agent::agent::stepped::Turned;
 use edge_agent::runtime::{Attempt, Completion, Crashed, Invocation};
 use edge_broker::broker::ConnId;
 use edge_broker::codec::Packet;
+use edge_core::effect::{Member, Work};
 use edge_core::event::CoreEvent;
+use edge_core::id::JobId;
 
 use super::{Event, MILLI, Row, SECOND, Seen, Sim, SimLink, new_process};
 use crate::network::Out;
@@ -104,6 +106,8 @@ impl Sim {
             CoreEvent::DeadLettered { .. } => self.count("dead-lettered"),
             CoreEvent::OutboxDropped { .. } => self.count("outbox-dropped"),
             CoreEvent::FunctionPaused { .. } => self.count("paused"),
+            CoreEvent::BatchStarted { size: 2.., .. } => self.count("batch"),
+            CoreEvent::BatchHalved { .. } => self.count("batch-halved"),
             CoreEvent::OutcomeDiscarded { .. } => self.count("outcome-discarded"),
             _ => {}
         }
@@ -111,23 +115,18 @@ impl Sim {
     }
 
     fn run_attempt(&mut self, invocation: Invocation) {
-        let Invocation { job, attempt, run, event, lane, .. } = &invocation;
+        let Invocation { attempt, run, work, lane, .. } = &invocation;
         let profile = invocation.prepared.profile().clone();
-        let crashed = Crashed {
-            job: *job,
-            run: *run,
-            event: event.id,
-            likeness: event.likeness(),
-            revision: profile.revision,
-            function: profile.function.clone(),
-        };
-        let (job, attempt, revision) = (*job, *attempt, profile.revision);
-        self.see(&Seen::Run { job, attempt, function: &profile.function, lane, revision });
+        let crashed = Crashed::of(work, *run, &profile);
+        let (jobs, attempt, revision) = (jobs_of(work), *attempt, profile.revision);
+        let function = &profile.function;
+        self.see(&Seen::Run { jobs: &jobs, attempt, function, lane, revision });
         self.running.insert(attempt, crashed);
-        let wait = match payload::decode(&event.payload) {
-            Some((_, Wish::Linger)) => LINGER_US,
-            Some((_, Wish::Spin)) => LIMIT_US,
-            _ => self.rng.within(300, 30 * MILLI),
+        let wishes = |wish| work.members().iter().any(|member| has_wish(member, wish));
+        let wait = match () {
+            () if wishes(Wish::Spin) => LIMIT_US,
+            () if wishes(Wish::Linger) => LINGER_US,
+            () => self.rng.within(300, 30 * MILLI),
         };
         let (life, invocation) = (self.life, Box::new(invocation));
         self.heap.put(self.time.now() + wait, Event::Attempt { life, invocation });
@@ -135,23 +134,25 @@ impl Sim {
 
     /// An attempt is made, at its end: nothing that it reads changes while it holds its lane.
     pub(super) fn attempt(&mut self, invocation: Invocation) {
-        let Invocation { job, attempt, tries, prepared, event, lane, state, .. } = invocation;
-        let kills = payload::decode(&event.payload).is_some_and(|(_, wish)| wish == Wish::Kill);
-        if kills && event.hops == 0 {
+        let Invocation { attempt, prepared, work, lane, state, .. } = invocation;
+        let kills = |member: &Member| member.event.hops == 0 && has_wish(member, Wish::Kill);
+        if work.members().iter().any(kills) {
             return self.end_process(false);
         }
-        let (function, event_id) = (prepared.profile().function.clone(), event.id);
-        let report = prepared.run(&Attempt { event, number: tries, lane, state });
+        let (function, job) = (prepared.profile().function.clone(), work.first().job);
+        let events = work.members().iter().map(|member| member.event.id).collect();
+        let jobs = jobs_of(&work);
+        let report = prepared.run(&Attempt { work, lane, state });
         if self.disk.is_dead() {
             return;
         }
         self.running.remove(&attempt);
-        self.see(&Seen::Ran { job, attempt });
+        self.see(&Seen::Ran { jobs: &jobs, attempt });
         self.world.ran(Completion {
             job,
             attempt,
             function,
-            event: event_id,
+            events,
             outcome: report.outcome,
             logs: report.logs,
             stats: report.stats,
@@ -292,4 +293,12 @@ impl Sim {
         let at = self.later(Row::ToDevice(conn), 200, 20 * MILLI);
         self.heap.put(at, Event::Closed(device, conn));
     }
+}
+
+fn has_wish(member: &Member, wanted: Wish) -> bool {
+    payload::decode(&member.event.payload).is_some_and(|(_, wish)| wish == wanted)
+}
+
+fn jobs_of(work: &Work) -> Vec<JobId> {
+    work.members().iter().map(|member| member.job).collect()
 }

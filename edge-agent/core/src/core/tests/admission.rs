@@ -68,7 +68,7 @@ fn a_message_id_below_the_window_runs_flagged() {
     world.deliver(numbered("in/x", "d", 5_000));
     world.finish_the_job(done());
     world.deliver(numbered("in/x", "d", 1));
-    assert!(world.running[&world.the_job()].event.maybe_repeat);
+    assert!(world.running[&world.the_job()].work.first().event.maybe_repeat);
     assert_eq!(world.core.status(world.now()).counters.below_window, 1);
 }
 
@@ -121,7 +121,8 @@ fn a_delivery_for_two_functions_waits_for_both_and_is_not_overtaken() {
     assert_eq!(world.answer(both), Some(Verdict::Accepted { jobs: 2 }));
     assert_eq!(world.answer(later), Some(Verdict::Accepted { jobs: 1 }));
     let g = |a: &&Attempt| a.function.as_str() == "a/g" && a.lane != LaneKey::Function;
-    let order: Vec<_> = world.running.values().filter(g).map(|a| a.event.topic.as_str()).collect();
+    let order: Vec<_> =
+        world.running.values().filter(g).map(|a| a.work.first().event.topic.as_str()).collect();
     assert_eq!(order, ["other/both", "in/both"], "e's, and d's first");
 }
 
@@ -189,7 +190,7 @@ fn a_paused_function_takes_no_acks_from_others() {
         device += 1;
         world.deliver(message("in/x", &device.to_string(), "x"));
         let g: Vec<_> = world.running.values().filter(|a| a.function.as_str() == "a/g").collect();
-        let g = g[0].job;
+        let g = g[0].job();
         world.finish(g, done());
     }
     let held = world.deliver(message("in/x", "held", "x"));

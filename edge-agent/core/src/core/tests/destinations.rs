@@ -149,7 +149,7 @@ fn a_circle_of_destinations_ends_as_a_loop() {
     let mut world = World::with(settings, &[&release(1, vec![function("a/f")], vec![own])]);
     world.deliver(message("in/x", "d", "1"));
     for hops in 0..=3 {
-        assert_eq!(world.running[&world.the_job()].event.hops, hops);
+        assert_eq!(world.running[&world.the_job()].work.first().event.hops, hops);
         world.finish_the_job(done());
     }
     assert!(world.running.is_empty());

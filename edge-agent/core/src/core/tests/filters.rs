@@ -56,7 +56,8 @@ fn each_trigger_of_a_message_filters_for_itself() {
     let mut world = World::with(settings(), &[&release(1, functions, triggers)]);
     let delivery = world.deliver(message("in/x", "d", "{\"kind\": \"hot\"}"));
     assert_eq!(world.answer(delivery), Some(Verdict::Accepted { jobs: 2 }));
-    let jobs = world.running.values().chain(&[]).map(|a| a.event.trigger.as_str().to_owned());
+    let jobs =
+        world.running.values().chain(&[]).map(|a| a.work.first().event.trigger.as_str().to_owned());
     assert_eq!(jobs.collect::<BTreeSet<_>>(), ["a/1", "a/3"].map(str::to_owned).into());
     assert_eq!(world.trigger_status(), [counts("a/1", 0, 0), counts("a/2", 1, 0)]);
 }
@@ -72,7 +73,7 @@ fn a_repeat_is_no_second_event_and_a_publish_of_a_function_is_filtered_as_well()
     assert_eq!(world.trigger_status(), [counts("a/out", 1, 0)]);
     world.deliver(message("from/x", "d", "1"));
     world.finish_the_job(publishes(&["in/x/cold", "in/x/hot"]));
-    assert_eq!(world.running[&world.the_job()].event.topic, "in/x/hot");
+    assert_eq!(world.running[&world.the_job()].work.first().event.topic, "in/x/hot");
     assert_eq!(world.trigger_status(), [counts("a/out", 2, 0)]);
 }
 

@@ -10,8 +10,13 @@ fn by(key: &str) -> Arc<Release> {
 
 /// What runs, as `topic payload`.
 fn running(world: &World) -> Vec<String> {
-    let text =
-        |a: &Attempt| format!("{} {}", a.event.topic, String::from_utf8_lossy(&a.event.payload));
+    let text = |a: &Attempt| {
+        format!(
+            "{} {}",
+            a.work.first().event.topic,
+            String::from_utf8_lossy(&a.work.first().event.payload)
+        )
+    };
     world.running.values().map(text).collect()
 }
 

@@ -102,7 +102,7 @@ fn two_retries_after_one_and_two_minutes_then_a_dead_letter() {
         world.pass(wait - 1);
         assert!(world.running.is_empty());
         world.pass(1);
-        assert_eq!(world.running[&JobId(1)].tries, tries);
+        assert_eq!(world.running[&JobId(1)].work.first().tries, tries);
     }
     world.finish_the_job(trap());
     assert_eq!(world.letters(), [DeadReason::AttemptsExhausted]);
@@ -119,7 +119,7 @@ fn a_request_to_retry_counts_and_a_rejection_ends() {
     let mut world = World::with(settings(), &[&with_retry(retry)]);
     world.deliver(message("in/x", "d", "1"));
     world.finish_the_job(Outcome::Retry { reason: "not yet".into() });
-    assert_eq!(world.running[&JobId(1)].tries, 2, "no backoff: at once");
+    assert_eq!(world.running[&JobId(1)].work.first().tries, 2, "no backoff: at once");
     world.finish_the_job(Outcome::Retry { reason: "not yet".into() });
     world.deliver(message("in/x", "d", "2"));
     world.finish_the_job(Outcome::Reject { reason: "nonsense".into() });
@@ -230,13 +230,13 @@ fn an_outcome_commits_beyond_the_bound_and_its_function_waits() {
     assert!(!world.running.values().any(is_f));
     world.finish_the_job(done());
     assert!(world.running.values().any(is_f), "there is room again");
-    let second = world.running.values().find(|a| is_f(a)).unwrap().job;
+    let second = world.running.values().find(|a| is_f(a)).unwrap().job();
     world.finish(second, publishes(&many));
     world.deliver(message("in/x", "d", "3"));
     world.pass_with_deadlines(9_999);
     assert!(!world.running.values().any(is_f));
     world.pass(1);
-    let third = world.running.values().find(|a| is_f(a)).unwrap().job;
+    let third = world.running.values().find(|a| is_f(a)).unwrap().job();
     world.finish(third, publishes(&["mid/x"]));
     assert_eq!(world.letters(), [DeadReason::Shed], "10 s are over");
 }
@@ -321,7 +321,7 @@ fn a_dead_letter_is_taken_up_again_or_forgotten() {
     world.tell(Input::Redrive { letter: Box::new(letters[0].clone()) });
     world.tell(Input::Redrive { letter: Box::new(letters[0].clone()) });
     assert_eq!(world.saw(|e| matches!(e, CoreEvent::RedriveRefused { .. })), 1);
-    assert_eq!(world.running[&world.the_job()].event.id, letters[0].event.id);
+    assert_eq!(world.running[&world.the_job()].work.first().event.id, letters[0].event.id);
     world.finish_the_job(done());
     let (function, event) = (letters[1].function.clone(), letters[1].event.id);
     world.tell(Input::PurgeDeadLetter { function: function.clone(), event });

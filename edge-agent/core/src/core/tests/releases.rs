@@ -69,7 +69,7 @@ fn a_trap_on_probation_costs_the_event_nothing() {
     assert!(world.applied.probations.is_empty());
     for job in [1, 3] {
         let attempt = &world.running[&JobId(job)];
-        assert_eq!((attempt.tries, attempt.revision), (1, Digest([1; 32])));
+        assert_eq!((attempt.work.first().tries, attempt.revision), (1, Digest([1; 32])));
     }
     world.finish(JobId(1), done());
     assert!(world.running.contains_key(&JobId(2)), "in its order");
@@ -87,7 +87,7 @@ fn a_revision_passes_after_good_attempts_or_time() {
     on_probation(&mut world, 2, policy);
     world.deliver(message("in/x", "d", "1"));
     assert!(!failed(&world.finish_the_job(trap())), "one fault is allowed");
-    assert_eq!(world.running[&JobId(1)].tries, 1, "and not counted");
+    assert_eq!(world.running[&JobId(1)].work.first().tries, 1, "and not counted");
     world.finish_the_job(done());
     world.deliver(message("in/x", "d", "2"));
     let out = world.finish_the_job(done());
@@ -149,7 +149,7 @@ fn three_crashes_fail_a_probation_and_no_event_dies_of_it() {
     assert!(failed(&out), "told again: nobody may have heard it");
     world.tell(Input::Started);
     world.tell(Input::Activate { release: revision(1), probation: None });
-    assert_eq!(world.running[&JobId(1)].tries, 1);
+    assert_eq!(world.running[&JobId(1)].work.first().tries, 1);
     assert!(world.letters().is_empty());
 }
 
@@ -231,7 +231,7 @@ fn a_slot_and_its_mark_enter_one_batch() {
     world.pass_with_deadlines(3_600_000);
     let slot = 1_795_392_000 + 3_600;
     assert_eq!(world.applied.marks[&TriggerId::new("a/t")], slot);
-    let event = &world.running[&world.the_job()].event;
+    let event = &world.running[&world.the_job()].work.first().event;
     assert_eq!((event.time.unix_ms, event.topic.as_str()), (slot * 1_000, ""));
     world.commit();
     world.crash();
@@ -256,7 +256,7 @@ fn a_rate_fires_without_a_synced_clock_and_goes_on_over_a_restart() {
     for _ in 0..2 {
         for _ in 0..3 {
             world.pass_with_deadlines(60_000);
-            fired.push((world.at, world.running[&world.the_job()].event.time));
+            fired.push((world.at, world.running[&world.the_job()].work.first().event.time));
             world.finish_the_job(done());
         }
         world.commit();
@@ -286,7 +286,7 @@ fn without_room_no_slot_makes_an_event() {
                 world.at += 30 * 60_000;
                 world.tell(Input::Tick);
                 while let Some(attempt) = world.running.values().next().cloned() {
-                    world.finish(attempt.job, Outcome::Done(Outputs::default()));
+                    world.finish(attempt.job(), Outcome::Done(Outputs::default()));
                 }
             }
         };

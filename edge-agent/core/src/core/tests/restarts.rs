@@ -18,7 +18,7 @@ fn what_was_not_durable_never_happened() {
     restart(&mut world);
     world.tell(Input::Started);
     assert!(!world.acked.contains_key(&lost));
-    assert_eq!(world.running[&world.the_job()].event.payload, "1");
+    assert_eq!(world.running[&world.the_job()].work.first().event.payload, "1");
     assert!(world.applied.state.is_empty());
 }
 
@@ -56,7 +56,7 @@ fn a_message_that_kills_the_process_is_given_up_after_two_tries() {
     assert_eq!(world.running.len(), 3);
     die(&mut world);
     assert_eq!(world.the_job(), JobId(1), "alone");
-    assert_eq!(world.running[&JobId(1)].tries, 2);
+    assert_eq!(world.running[&JobId(1)].work.first().tries, 2);
     die(&mut world);
     assert_eq!(world.letters(), [DeadReason::Crashed], "only the one to blame");
     let waiting: Vec<_> = world.applied.jobs.values().map(|j| j.event.payload.clone()).collect();
@@ -104,18 +104,21 @@ fn a_message_that_kills_before_it_is_durable_has_one_crash_behind_it_when_it_com
     world.deliver(message("in/x", "e", "killer"));
     assert_eq!(world.running.len(), 2);
     world.deliver(message("in/x", "f", "killer"));
-    assert!(world.running.values().all(|attempt| !attempt.alone), "another device's is another");
+    assert!(
+        world.running.values().all(|attempt| !attempt.after_durable),
+        "another device's is another"
+    );
     for job in [1, 2, 3] {
         world.finish(JobId(job), done());
     }
     world.deliver(message("in/x", "d", "killer"));
     let attempt = &world.running[&world.the_job()];
-    assert!(attempt.alone && attempt.tries == 2);
+    assert!(attempt.after_durable && attempt.work.first().tries == 2);
     world.commit();
     die(&mut world);
     assert_eq!(world.letters(), [DeadReason::Crashed]);
     world.deliver(message("in/x", "d", "killer"));
-    assert!(!world.running[&world.the_job()].alone, "a new message has its own two tries");
+    assert!(!world.running[&world.the_job()].after_durable, "a new message has its own two tries");
 }
 
 #[test]
@@ -156,8 +159,8 @@ fn a_breadcrumb_of_another_event_or_an_old_run_is_ignored() {
     world.tell(Input::Started);
     assert!(world.running.is_empty(), "its retry still has its time");
     world.pass_with_deadlines(60_000);
-    let job = &world.running[&attempt.job];
-    assert_eq!((job.tries, job.run), (2, 2));
+    let job = &world.running[&attempt.job()];
+    assert_eq!((job.work.first().tries, job.run), (2, 2));
 }
 
 #[test]

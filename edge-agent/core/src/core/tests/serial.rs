@@ -3,14 +3,17 @@
 //!
 //! The app: `f` keeps a log per device, records, and publishes to `g`, which keeps one log for
 //! all; `h` has no state and sheds; `k` wants the latest of each device only; `m` is ordered by a
-//! level of the topic, `p` by a property that device 3 does not send. Devices 0 to 2 number their
-//! messages, device 3 does not. The oracles are those of DESIGN, section 10, as far as the core
+//! level of the topic, `p` by a property that device 3 does not send. `f` and `m` take batches in
+//! order, `h` takes some without. Devices 0 to 2 number their messages, device 3 does not. The oracles are those of DESIGN, section 10, as far as the core
 //! sees them: A1 to A6 and A11.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::event::ShedReason;
+use crate::op::Event;
+use crate::outcome::{BatchOutputs, ItemFailure, ItemFailureKind, Segment};
+use crate::release::BatchPolicy;
 
 mod reference;
 
@@ -42,6 +45,8 @@ enum Action {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Well,
+    /// One event of a batch fails.
+    Part,
     Trap,
     Retry,
     Reject,
@@ -50,6 +55,7 @@ enum Kind {
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let kind = prop_oneof![
         12 => Just(Kind::Well),
+        3 => Just(Kind::Part),
         3 => Just(Kind::Trap),
         1 => Just(Kind::Retry),
         1 => Just(Kind::Reject),
@@ -86,14 +92,19 @@ fn the_release(revision: u8) -> Arc<Release> {
         ordered(spec("a/p", StateScope::Lane, WhenFull::Hold, 2), "property.holm-boot-id"),
     ];
     let triggers = vec![
-        trigger("a/tf", "a/f", "in/#"),
+        batch(trigger("a/tf", "a/f", "in/#"), 3, 0),
         trigger("a/tg", "a/g", "mid/#"),
-        trigger("a/th", "a/h", "in/#"),
+        batch(trigger("a/th", "a/h", "in/#"), 4, 2_000),
         trigger("a/tk", "a/k", "in/+"),
-        trigger("a/tm", "a/m", "in/+"),
+        batch(trigger("a/tm", "a/m", "in/+"), 4, 1_500),
         trigger("a/tp", "a/p", "in/+"),
     ];
     release(revision, functions, triggers)
+}
+
+fn batch(trigger: TriggerSpec, size_max: u16, window_ms: u32) -> TriggerSpec {
+    let policy = BatchPolicy { size_max, window_ms, bytes_max: 10_000, bisect: true };
+    TriggerSpec { batch: Some(policy), ..trigger }
 }
 
 /// A gateway's life: the world, what its ledger says, and the reference beside it.
@@ -172,36 +183,36 @@ impl Life {
         self.reference.sent(Sent { device, n }, delivery);
     }
 
-    /// What the app's code makes of an event: from the applied state, as an attempt sees it.
+    /// What the app's code makes of its events: from the applied state, as an attempt sees it.
     fn run(&self, attempt: &Attempt) -> Outcome {
-        let n = String::from_utf8(attempt.event.payload.to_vec()).unwrap();
-        let device = attempt.event.device.clone().unwrap();
-        let mut outputs = Outputs::default();
-        outputs.records.push(Record {
-            name: attempt.function.as_str().to_owned(),
-            payload: attempt.event.payload.clone(),
-            content_type: String::new(),
-        });
-        if attempt.state != StateScope::None {
-            let key = StateKey {
-                function: attempt.function.clone(),
-                state_version: attempt.state_version,
-                lane: attempt.lane.clone(),
-                key: "log".to_owned(),
-            };
-            let before = self.world.applied.state.get(&key).cloned().unwrap_or_default();
-            let after = [before.as_ref(), format!("{device}:{n} ").as_bytes()].concat();
-            let value = Some(Bytes::from(after));
-            outputs.state.push(StateChange { key: key.key, value });
+        let key = StateKey {
+            function: attempt.function.clone(),
+            state_version: attempt.state_version,
+            lane: attempt.lane.clone(),
+            key: "log".to_owned(),
+        };
+        let mut log = self.world.applied.state.get(&key).cloned().unwrap_or_default();
+        let outputs = attempt.work.members().iter().map(|m| work(attempt, &m.event, &mut log));
+        match &attempt.work {
+            Work::One(_) => Outcome::Done(outputs.last().unwrap()),
+            Work::Batch(_) => {
+                let segment = |(of, outputs)| Segment { of: Some(of), outputs };
+                let segments = (0..).zip(outputs).map(segment).collect();
+                Outcome::BatchDone(BatchOutputs { segments, failures: Vec::new() })
+            }
         }
-        if attempt.function.as_str() == "a/f" {
-            let Outcome::Done(published) = publishes(&[&format!("mid/{device}")]) else {
-                unreachable!()
-            };
-            outputs.publishes = published.publishes;
-            outputs.publishes[0].payload = attempt.event.payload.clone();
+    }
+
+    /// The same, but one event of the batch fails.
+    fn run_in_part(&self, attempt: &Attempt, pick: usize) -> Outcome {
+        let mut outcome = self.run(attempt);
+        if let Outcome::BatchDone(outputs) = &mut outcome {
+            let index = u16::try_from(pick % attempt.work.members().len()).unwrap();
+            let kinds = [ItemFailureKind::Retry, ItemFailureKind::Reject];
+            let kind = kinds[pick / 7 % 2];
+            outputs.failures.push(ItemFailure { index, kind, reason: "not this one".into() });
         }
-        Outcome::Done(outputs)
+        outcome
     }
 
     fn finish(&mut self, pick: usize, kind: Kind) {
@@ -212,11 +223,12 @@ impl Life {
         let outcome = match kind {
             _ if self.bad => trap(),
             Kind::Well => self.run(&attempt),
+            Kind::Part => self.run_in_part(&attempt, pick),
             Kind::Trap => trap(),
             Kind::Retry => Outcome::Retry { reason: "later".into() },
             Kind::Reject => Outcome::Reject { reason: "no".into() },
         };
-        self.world.finish(attempt.job, outcome);
+        self.world.finish(attempt.job(), outcome);
     }
 
     /// A4: an outcome of an attempt that is not running writes nothing.
@@ -237,7 +249,13 @@ impl Life {
     }
 
     fn crash(&mut self, breadcrumbs: bool) {
-        let crumbs: Vec<Attempt> = self.world.running.values().cloned().collect();
+        // A batch does not begin before its rows are durable.
+        let durable = &self.world.durable.jobs;
+        let begun = |attempt: &&Attempt| match &attempt.work {
+            Work::One(_) => true,
+            Work::Batch(members) => members.iter().all(|member| durable.contains_key(&member.job)),
+        };
+        let crumbs: Vec<Attempt> = self.world.running.values().filter(begun).cloned().collect();
         self.world.crash();
         self.swaps += 1;
         let probation = self.on_probation.then(ProbationPolicy::default);
@@ -288,7 +306,7 @@ impl Life {
         self.world.tell(Input::Quiesce { app: "a".into() });
         while let Some(attempt) = self.world.running.values().next().cloned() {
             let outcome = if self.bad { trap() } else { self.run(&attempt) };
-            self.world.finish(attempt.job, outcome);
+            self.world.finish(attempt.job(), outcome);
         }
         assert!(self.world.told.contains(&Effect::Quiesced { app: "a".into() }));
     }
@@ -305,8 +323,8 @@ impl Life {
     fn check_bounds(&self) {
         let limits = &self.world.settings.limits;
         let status = self.world.core.status(self.world.now());
-        // Attempts of f that were under way may each add one event of g, after every start.
-        let excess = 2 * u32::try_from(self.swaps + 1).unwrap();
+        // Attempts of f that were under way may each add three events of g, after every start.
+        let excess = 6 * u32::try_from(self.swaps + 1).unwrap();
         assert!(status.jobs <= limits.queue_jobs_max + excess);
         for function in &status.functions {
             let beyond = if function.function.as_str() == "a/g" { excess } else { 0 };
@@ -331,7 +349,12 @@ impl Life {
                 .jobs
                 .values()
                 .filter(|job| job.function == attempt.function && job.lane == attempt.lane);
-            assert_eq!(of_lane.next().unwrap().id, attempt.job, "the oldest of its lane");
+            if attempt.lane == LaneKey::Job(attempt.job()) {
+                continue;
+            }
+            for member in attempt.work.members() {
+                assert_eq!(of_lane.next().unwrap().id, member.job, "the oldest of its lane");
+            }
         }
     }
 
@@ -365,6 +388,30 @@ impl Life {
         }
         panic!("does not come to rest: {:?}", self.world.core.status(self.world.now()));
     }
+}
+
+/// What one event leaves, of a function that keeps a log where it has state.
+fn work(attempt: &Attempt, event: &Event, log: &mut Bytes) -> Outputs {
+    let mut outputs = Outputs::default();
+    outputs.records.push(Record {
+        name: attempt.function.as_str().to_owned(),
+        payload: event.payload.clone(),
+        content_type: String::new(),
+    });
+    let device = event.device.clone().unwrap();
+    if attempt.state != StateScope::None {
+        let n = std::str::from_utf8(&event.payload).unwrap();
+        *log = [log.as_ref(), format!("{device}:{n} ").as_bytes()].concat().into();
+        outputs.state.push(StateChange { key: "log".to_owned(), value: Some(log.clone()) });
+    }
+    if attempt.function.as_str() == "a/f" {
+        let Outcome::Done(published) = publishes(&[&format!("mid/{device}")]) else {
+            unreachable!()
+        };
+        outputs.publishes = published.publishes;
+        outputs.publishes[0].payload = event.payload.clone();
+    }
+    outputs
 }
 
 fn progress(job: &Job) -> (JobId, u8, u8) {

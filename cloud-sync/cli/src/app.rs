@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use edge_agent::runtime::Needs;
+use edge_core::id::FunctionId;
 use sync_protocol::manifest::{
     self, Grants, Limits, Manifest, Ordered, Pause, Series, StateScope, Trigger, WhenFull,
 };
@@ -148,6 +150,19 @@ pub fn inside(dir: &Path, path: &Path) -> PathBuf {
 }
 
 impl App {
+    /// `app/function`.
+    #[must_use]
+    pub fn function_id(&self, name: &str) -> FunctionId {
+        FunctionId::new(&format!("{}/{name}", self.name))
+    }
+
+    /// What the triggers call of a function.
+    #[must_use]
+    pub fn needs(&self, name: &str) -> Needs {
+        let woken = manifest::woken(&self.triggers, name);
+        Needs { handler: woken.by_event, batch_handler: woken.by_batch }
+    }
+
     /// Parses the text of a `holm.toml`.
     ///
     /// # Errors

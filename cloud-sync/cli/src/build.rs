@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use edge_agent::runtime::{BuildError, BuildOptions, build_function, componentize};
+use edge_agent::runtime::{BuildError, BuildOptions, build_function, check_exports, componentize};
 use serde_json::{Value, json};
 use sync_protocol::{Bundle, Digest, KeyId, Manifest, SignedManifest, SigningKey};
 
@@ -37,7 +37,10 @@ impl Built {
     pub fn new(project: &Project, out: &Out) -> Done<Self> {
         let mut components = BTreeMap::new();
         for (name, function) in &project.app.functions {
-            components.insert(name.clone(), component(project, name, function, out)?);
+            let bytes = component(project, name, function, out)?;
+            let (id, needs) = (project.app.function_id(name), project.app.needs(name));
+            check_exports(&bytes, &id, needs).map_err(|error| Failure::input(error.to_string()))?;
+            components.insert(name.clone(), bytes);
         }
         let manifest = project.app.manifest(&components)?;
         Ok(Self { manifest, components })

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use edge_agent::runtime::{
     Attempt, Compiler, EngineSettings, EventFile, FunctionProfile, Grants, Limits, MemoryState,
-    Needs, Prepared, Runtime, StateDomain,
+    Prepared, Runtime, StateDomain,
 };
 use edge_core::effect::{Member, Work};
-use edge_core::id::{Digest, Epoch, EventId, FunctionId, JobId, LaneKey, TriggerId};
+use edge_core::id::{Digest, Epoch, EventId, JobId, LaneKey, TriggerId};
 use edge_core::op::Event;
 use edge_core::order;
 use edge_core::outcome::StateChange;
@@ -79,12 +79,12 @@ pub fn run(args: &Invoke, out: &Out) -> Done {
 
 fn prepare(app: &App, name: &str, function: &Function, component: &[u8]) -> Done<Arc<Prepared>> {
     let profile = FunctionProfile {
-        function: function_id(app, name),
+        function: app.function_id(name),
         revision: Digest([0; 32]),
         state_version: function.state_version,
         limits: limits(&function.limits),
         grants: grants(function)?,
-        needs: needs(app, name),
+        needs: app.needs(name),
     };
     let settings = EngineSettings {
         slots: 1,
@@ -96,15 +96,6 @@ fn prepare(app: &App, name: &str, function: &Function, component: &[u8]) -> Done
     runtime
         .prepare(component, profile)
         .map_err(|error| Failure::input(format!("function `{name}` cannot be run: {error}")))
-}
-
-fn needs(app: &App, name: &str) -> Needs {
-    let woken = manifest::woken(&app.triggers, name);
-    Needs { handler: woken.by_event, batch_handler: woken.by_batch }
-}
-
-fn function_id(app: &App, name: &str) -> FunctionId {
-    FunctionId::new(&format!("{}/{name}", app.name))
 }
 
 fn limits(limits: &manifest::Limits) -> Limits {
@@ -173,7 +164,7 @@ impl<'a> Session<'a> {
     }
 
     fn load(&self, path: &Path) -> Done<StateFile> {
-        let id = function_id(self.app, self.name);
+        let id = self.app.function_id(self.name);
         let version = self.function.state_version;
         if !path.exists() {
             return Ok(StateFile::new(id.as_str(), version));
@@ -196,7 +187,7 @@ impl<'a> Session<'a> {
 
     fn domain(&self, lane: LaneKey) -> StateDomain {
         StateDomain {
-            function: function_id(self.app, self.name),
+            function: self.app.function_id(self.name),
             state_version: self.function.state_version,
             lane,
         }

@@ -4,7 +4,7 @@
 
 use edge_broker::broker::DropReason as BrokerDrop;
 use edge_core::op::DropReason;
-use edge_core::status::{Counters, DropStatus, Status, StreamStatus};
+use edge_core::status::{Counters, DropStatus, FunctionStatus, Status, StreamStatus};
 use edge_core::time::{ClockQuality, Millis, WallTime};
 use serde_json::{Map, Value, json};
 use sync_protocol::wire::Health;
@@ -37,6 +37,7 @@ impl Gateway {
             },
             "queue": queue(&core),
             "filters": core.triggers,
+            "batches": batches(&core),
             "outbox": self.outbox(&core),
             "drops": drops(&core.counters, |reason| {
                 self.broker.counters().dropped.get(&reason).copied().unwrap_or_default()
@@ -168,6 +169,17 @@ fn age(written: WallTime, now: WallTime) -> Option<Millis> {
         return None;
     }
     now.unix_ms.checked_sub(written.unix_ms).map(Millis)
+}
+
+/// Functions that were given batches.
+fn batches(core: &Status) -> Value {
+    let given = core.functions.iter().filter(|function| function.batches > 0);
+    let row = |function: &FunctionStatus| {
+        json!({
+            "function": function.function, "batches": function.batches, "halved": function.bisected,
+        })
+    };
+    given.map(row).collect()
 }
 
 fn queue(core: &Status) -> Value {

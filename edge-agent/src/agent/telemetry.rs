@@ -104,11 +104,13 @@ impl Telemetry {
         match event {
             CoreEvent::Admitted { .. }
             | CoreEvent::Started { .. }
+            | CoreEvent::BatchStarted { .. }
             | CoreEvent::Done { .. }
             | CoreEvent::Unrouted { .. }
             | CoreEvent::Filtered { .. }
             | CoreEvent::ReceiptTaken { .. } => tracing::trace!(?event, "core"),
             CoreEvent::DeadLettered { .. }
+            | CoreEvent::BatchHalved { .. }
             | CoreEvent::Shed { .. }
             | CoreEvent::OutboxDropped { .. }
             | CoreEvent::FunctionPaused { .. }
@@ -155,6 +157,10 @@ fn told(event: &CoreEvent) -> Option<(LogLevel, &str, String)> {
     Some(match event {
         CoreEvent::Retrying { function, error, .. } => {
             (Warn, function.as_str(), format!("will be tried again: {error}"))
+        }
+        CoreEvent::BatchHalved { function, size, error, .. } => {
+            let text = format!("a batch faulted and goes again, at most {size} at once: {error}");
+            (Warn, function.as_str(), text)
         }
         CoreEvent::DeadLettered { function, event, reason, error, .. } => {
             (Error, function.as_str(), format!("event {event} was given up ({reason:?}): {error}"))

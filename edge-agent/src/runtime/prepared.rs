@@ -8,12 +8,13 @@ use bytes::Bytes;
 use edge_core::id::{DeviceId, Digest, FunctionId};
 use edge_core::outcome::Fault;
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::attempt::{self, Attempt, Report};
 use super::cache::ArtifactCache;
 use super::compile::{self, CompileError, Compiler};
 use super::engine::{self, EngineSettings, Ticker};
+use super::exports::{BATCH_HANDLER, Exports, HANDLER, Needs};
 use super::grants::Grants;
 use super::host::batching::BatchFunctionPre;
 use super::host::function::FunctionPre;
@@ -26,9 +27,6 @@ use super::trusted;
 /// The contract's package and version, as they stand in a component's imports and exports.
 const PACKAGE: &str = "holm:function/";
 const VERSION: &str = "@0.1.0";
-const HANDLER: &str = "holm:function/handler@0.1.0";
-const BATCH_HANDLER: &str = "holm:function/batch-handler@0.1.0";
-const MIGRATION: &str = "holm:function/migration@0.1.0";
 
 /// Who a function is and what it may: one function of one revision, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +43,6 @@ pub struct FunctionProfile {
     pub grants: Grants,
     /// What it must export.
     pub needs: Needs,
-}
-
-/// What triggers call of a function. One that nobody wakes needs neither, but exports one of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// `handler`: a trigger without `batch` wakes it, or a destination.
-    pub handler: bool,
-    /// `batch-handler`: a trigger with `batch` wakes it.
-    pub batch_handler: bool,
 }
 
 /// The engine with everything that functions need from the host. One per process.
@@ -201,8 +190,8 @@ impl Runtime {
         let compiled = self.load(component)?;
         self.check_imports(&compiled)?;
         let pre = self.linker.instantiate_pre(&compiled).map_err(contract)?;
-        let exports = self.exports(&compiled, &pre)?;
-        exports.meet(&profile)?;
+        let exports = Exports::of(&self.engine, &compiled, &pre)?;
+        profile.needs.are_met(&profile.function, exports.offers())?;
         let ticker = Arc::clone(&self.ticker);
         let engine = self.engine.clone();
         Ok(Arc::new(Prepared { profile: Arc::new(profile), engine, exports, ticker }))
@@ -243,52 +232,10 @@ impl Runtime {
         }
         Ok(())
     }
-
-    fn exports(
-        &self,
-        component: &Component,
-        pre: &InstancePre<AttemptHost>,
-    ) -> Result<Exports, PrepareError> {
-        let ty = component.component_type();
-        let has = |wanted: &str| ty.exports(&self.engine).any(|(name, _)| name == wanted);
-        let pre_of = |wanted: &str| has(wanted).then(|| pre.clone());
-        Ok(Exports {
-            function: pre_of(HANDLER).map(FunctionPre::new).transpose().map_err(contract)?,
-            batching: pre_of(BATCH_HANDLER)
-                .map(BatchFunctionPre::new)
-                .transpose()
-                .map_err(contract)?,
-            migrating: pre_of(MIGRATION).map(MigratorPre::new).transpose().map_err(contract)?,
-        })
-    }
-}
-
-/// What a component offers, ready to be called.
-struct Exports {
-    function: Option<FunctionPre<AttemptHost>>,
-    batching: Option<BatchFunctionPre<AttemptHost>>,
-    migrating: Option<MigratorPre<AttemptHost>>,
-}
-
-impl Exports {
-    /// Whether that is what the function's triggers call.
-    fn meet(&self, profile: &FunctionProfile) -> Result<(), PrepareError> {
-        let function = || short_name(&profile.function).to_owned();
-        match (&self.function, &self.batching) {
-            (None, None) => Err(PrepareError::NoHandler),
-            (_, None) if profile.needs.batch_handler => {
-                Err(PrepareError::NoBatchHandler { function: function() })
-            }
-            (None, _) if profile.needs.handler => {
-                Err(PrepareError::NoEventHandler { function: function() })
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function of `map_err`")]
-fn contract(error: wasmtime::Error) -> PrepareError {
+pub(super) fn contract(error: wasmtime::Error) -> PrepareError {
     PrepareError::Contract(format!("{error:#}"))
 }
 

@@ -19,6 +19,7 @@ pub(crate) fn text(status: &Value) -> String {
     queues(status, &mut lines);
     lines.add("drops", &drops(&status["drops"]));
     filters(&status["filters"], &mut lines);
+    batches(&status["batches"], &mut lines);
     disk(&status["disk"], &mut lines);
     for app in status["deployments"]["apps"].as_array().into_iter().flatten() {
         let word = |key: &str| app[key].as_str().unwrap_or_default();
@@ -116,6 +117,16 @@ fn filters(filters: &Value, lines: &mut Lines) {
     }
 }
 
+fn batches(batches: &Value, lines: &mut Lines) {
+    for (n, one) in batches.as_array().into_iter().flatten().enumerate() {
+        let halved = &one["halved"];
+        let halved =
+            if *halved == 0 { String::new() } else { format!(", {} halved", count(halved)) };
+        let (name, given) = (one["function"].as_str().unwrap_or_default(), count(&one["batches"]));
+        lines.add(if n == 0 { "batches" } else { "" }, &format!("{name}  {given} given{halved}"));
+    }
+}
+
 fn disk(disk: &Value, lines: &mut Lines) {
     let size = |key: &str| bytes(disk[key].as_u64().unwrap_or_default());
     let written = |prefix: &str, over: &str| {
@@ -194,6 +205,10 @@ mod tests {
                 { "trigger": "cold-chain/hot", "filtered": 1_500, "filtered_not_json": 0 },
                 { "trigger": "cold-chain/door", "filtered": 0, "filtered_not_json": 2 },
             ],
+            "batches": [
+                { "function": "cold-chain/store", "batches": 3_000, "halved": 0 },
+                { "function": "b/f", "batches": 7, "halved": 2 },
+            ],
             "disk": {
                 "written_bytes": 900, "written_bytes_per_day": 19_440, "since_ms": 4_000_000,
                 "syncs": 7, "life_written_bytes": 3_000_000_000_u64,
@@ -219,6 +234,8 @@ dead letters  5
 drops         256 outbox full
 filters       cold-chain/hot  1,500 kept out
               cold-chain/door  0 kept out, 2 not JSON
+batches       cold-chain/store  3,000 given
+              b/f  7 given, 2 halved
 disk writes   900 B in 1 h 6 min, 18.9 KiB a day; 7 syncs
               2.7 GiB in 30 d 0 h, 95.3 MiB a day over its life
 app           cold-chain  live  0123456789ab

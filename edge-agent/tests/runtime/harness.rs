@@ -116,7 +116,8 @@ pub(crate) fn run_on(
     payload: &[u8],
 ) -> Report {
     let work = Work::One(member(event(topic, payload)));
-    prepared.run(&Attempt { work, lane: lane(), state: Arc::clone(state) })
+    let view = Arc::clone(state);
+    prepared.run(&Attempt { work, lane: lane(), state: view })
 }
 
 /// A first attempt at an event.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 mod artifacts;
+mod batches;
 mod cold_chain;
 mod cost;
 mod faults;

@@ -27,6 +27,7 @@ fn rogue(event: Event) -> Result {
         "record" => (0..).for_each(|n: u64| record("n").bytes(&n.to_le_bytes(), "n")),
         "denied-publish" => publish("secret/door").text("open"),
         "denied-record" => record("secret").bytes(b"", "x"),
+        "for-event" => for_event(0),
         "wildcard" => publish("rogue/+").text("x"),
         "state" => state::put("k", b"v"),
         "state-key" => state::put(&"k".repeat(257), b"v"),

@@ -66,6 +66,9 @@ An event file holds one JSON object, or several one after the other:
 `payload` is JSON; `payload_text` and `payload_hex` give other bytes. Also `content_type`,
 `properties` (pairs), `trigger`, `time_unix_ms` and `attempt`. Lines TOPIC PAYLOAD do, too.
 
+Events of a trigger with `batch` that follow each other are run together, as on a gateway where all
+of them wait; with an order, as far as they are of one lane.
+
 Examples:
   holm invoke hello                             # on the events of event.json in the app's folder
   holm invoke smooth --event readings.jsonl

@@ -1,5 +1,5 @@
 use edge_core::id::FunctionId;
-use edge_core::status::{AppStatus, FunctionStatus};
+use edge_core::status::AppStatus;
 
 use super::*;
 
@@ -29,6 +29,13 @@ fn the_queue_is_as_old_as_its_oldest_event() {
     let core = Status { functions: functions.to_vec(), ..Status::default() };
     assert_eq!(queue(&core)["oldest_age_ms"], 9);
     assert_eq!(queue(&Status::default())["oldest_age_ms"], Value::Null);
+}
+
+#[test]
+fn only_functions_that_were_given_batches_tell_of_them() {
+    let given = FunctionStatus { batches: 9, bisected: 2, ..function("a/g") };
+    let core = Status { functions: vec![function("a/f"), given], ..Status::default() };
+    assert_eq!(batches(&core), json!([{ "function": "a/g", "batches": 9, "halved": 2 }]));
 }
 
 #[test]

@@ -42,7 +42,13 @@ fn session(applied: &[(String, u8)]) -> StateSession {
 enum Op {
     Put(String, u8),
     Delete(String),
-    Scan { prefix: String, after: Option<String>, limit: usize },
+    Scan {
+        prefix: String,
+        after: Option<String>,
+        limit: usize,
+    },
+    /// A segment ends.
+    Take,
 }
 
 fn key() -> impl Strategy<Value = String> {
@@ -56,6 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         (key(), any::<u8>()).prop_map(|(key, value)| Op::Put(key, value)),
         key().prop_map(Op::Delete),
+        Just(Op::Take),
         (prefix, prop::option::of(key()), 0_usize..6).prop_map(|(prefix, after, limit)| Op::Scan {
             prefix,
             after,
@@ -79,6 +86,15 @@ fn expected_page(
     Page { entries: matching.into_iter().take(limit).collect(), more }
 }
 
+fn apply(state: &mut BTreeMap<String, u8>, changes: Vec<StateChange>) {
+    for change in changes {
+        match change.value {
+            Some(value) => state.insert(change.key, value[0]),
+            None => state.remove(&change.key),
+        };
+    }
+}
+
 proptest! {
     #[test]
     fn behaves_like_a_map(
@@ -88,6 +104,7 @@ proptest! {
         let limits = Limits::default();
         let mut session = session(&applied.clone().into_iter().collect::<Vec<_>>());
         let mut model = applied.clone();
+        let mut after = applied.clone();
         for op in ops {
             match op {
                 Op::Put(key, value) => {
@@ -102,21 +119,17 @@ proptest! {
                     let page = session.scan(&prefix, after.as_deref(), limit).unwrap();
                     prop_assert_eq!(page, expected_page(&model, &prefix, after.as_deref(), limit));
                 }
+                Op::Take => apply(&mut after, session.take_changes()),
             }
         }
         for key in applied.keys().chain(model.keys()) {
             let expected = model.get(key).map(|value| Bytes::copy_from_slice(&[*value]));
             prop_assert_eq!(session.get(key).unwrap(), expected);
         }
-        // What it hands out turns the applied state into the model.
-        let mut after = applied;
-        for change in session.take_changes() {
-            match change.value {
-                Some(value) => after.insert(change.key, value[0]),
-                None => after.remove(&change.key),
-            };
-        }
+        // What it hands out, in as many parts as it may be, turns the applied state into the model.
+        apply(&mut after, session.take_changes());
         prop_assert_eq!(after, model);
+        prop_assert_eq!(session.take_changes(), []);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Real processes on loopback: what users were promised, seen from outside.
 
 mod artifacts;
+mod batches;
 mod certificates;
 mod clocks;
 mod command;

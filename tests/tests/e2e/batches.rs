@@ -289,9 +289,9 @@ fn an_event_that_aborts_the_process_is_found_in_its_batch() -> Result<()> {
     drop(heard);
     let mut press = Device::new(&gateway, "press")?;
     for payload in ["a", "b", "c", "poison", "e"] {
-        press.publish("ordered/press", payload)?;
+        press.publish("window/press", payload)?;
     }
-    press.send("ordered/press", "f")?;
+    press.send("window/press", "f")?;
     for _ in 0..3 {
         gateway.wait_end(PATIENCE)?;
         gateway.spawn()?;

@@ -50,12 +50,12 @@ impl Oracle for A12 {
                 self.fired = None;
                 Ok(())
             }
-            Seen::Run { job, .. } => {
+            Seen::Run { jobs, .. } => jobs.iter().try_for_each(|job| {
                 let (at, not_before) = (self.clock.now.at, self.not_before.get(job));
                 hold(not_before.is_none_or(|not_before| *not_before <= at), || {
                     format!("{job:?} is tried again at {at:?}, and not before {not_before:?}")
                 })
-            }
+            }),
             Seen::Core(CoreEvent::SlotFired { trigger, .. }) if trigger.as_str() == CRON => {
                 self.fire()
             }

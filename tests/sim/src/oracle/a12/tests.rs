@@ -65,7 +65,7 @@ fn an_early_retry_and_a_wrong_age_are_found() {
     let run = |at| {
         let now = Seen::Clock(clock(at, TRUE_MS + at, ClockQuality::Synced));
         let run = Seen::Run {
-            job: JobId(1),
+            jobs: &[JobId(1)],
             attempt: AttemptId(1),
             function: &function,
             lane: &LaneKey::Function,

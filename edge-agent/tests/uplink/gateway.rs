@@ -151,13 +151,17 @@ impl Gateway {
         })
     }
 
-    /// Answers the next `count` commands.
+    /// Answers the next `count` commands, once all of them are here: an uplink that halts over the
+    /// first answers hears no more.
     pub(crate) fn reply(&self, count: usize) {
-        for _ in 0..count {
-            let id = self.wait("a command", |heard| match heard {
+        let command = |_| {
+            self.wait("a command", |heard| match heard {
                 Heard::Command(command) => Some(command.id),
                 _ => None,
-            });
+            })
+        };
+        let ids: Vec<u64> = (0..count).map(command).collect();
+        for id in ids {
             self.uplink.say(Say::Reply(Reply { id, result: Ok(String::new()) }));
         }
     }

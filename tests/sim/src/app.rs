@@ -49,6 +49,8 @@ pub enum Kind {
 pub struct Apps {
     /// Policy of what is recorded, unless it is urgent.
     pub series: Series,
+    /// Whether it has a trigger on wall time.
+    pub has_cron: bool,
     files: BTreeMap<Digest, Vec<u8>>,
     kinds: BTreeMap<Digest, Kind>,
     sequence: u64,
@@ -92,7 +94,7 @@ impl Apps {
             floor: self.sequence.saturating_sub(2),
             functions,
             records: self.records(),
-            triggers: triggers(),
+            triggers: triggers(self.has_cron),
         };
         let signer = key(if kind == Kind::Forged { STRANGER } else { AUTHOR });
         let signed = SignedManifest::sign(&manifest, &signer);
@@ -143,7 +145,7 @@ fn function(name: &str, artifact: &[u8], state_version: u32) -> Function {
 }
 
 /// `tally` takes batches in order, `note` takes some without.
-fn triggers() -> BTreeMap<String, Trigger> {
+fn triggers(has_cron: bool) -> BTreeMap<String, Trigger> {
     let trigger = |function: &str, topic: &str, durability, batch| {
         let source = Source::Mqtt(MqttSource {
             topics: vec![topic.to_owned()],
@@ -171,11 +173,12 @@ fn triggers() -> BTreeMap<String, Trigger> {
     let batch = |size_max, window_ms| {
         Some(Batch { size_max, window_ms, bytes_max: 4_096, ..Batch::default() })
     };
-    BTreeMap::from([
-        ("minutely".to_owned(), minutely),
+    let mut triggers = BTreeMap::from([
         trigger("count", "in/#", Durability::Prompt, None),
         trigger("note", "note/#", Durability::Thrifty, batch(5, 400)),
         trigger("relay", "echo/#", Durability::Prompt, None),
         trigger("tally", "in/#", Durability::Prompt, batch(4, 0)),
-    ])
+    ]);
+    triggers.extend(has_cron.then(|| ("minutely".to_owned(), minutely)));
+    triggers
 }

@@ -182,6 +182,10 @@ impl Script {
     }
 
     fn one(&self, member: &Member, chain: &mut Option<Chain>) -> Result<Outputs, Trouble> {
+        if member.event.payload.is_empty() {
+            // A slot of the schedule: there is nothing to do.
+            return Ok(Outputs::default());
+        }
         let Some((no, wish)) = payload::decode(&member.event.payload) else {
             return Err(Trouble::Reject("no message of the simulation".to_owned()));
         };

@@ -32,6 +32,8 @@ pub struct Plan {
     pub seed: u64,
     /// Sizes of the gateway.
     pub bounds: Bounds,
+    /// The app has a trigger on wall time. It fires each minute, also for weeks.
+    pub has_cron: bool,
     /// Policy of what functions record, unless it is urgent.
     pub series: Series,
     /// Devices, by what they do.
@@ -216,6 +218,7 @@ impl Plan {
             disk,
             every,
             slow_us: some(&mut rng, SECOND, 20 * SECOND),
+            has_cron: true,
             is_born_1970: clocks.chance(400_000),
             groups: vec![Group { devices, publish_us, ..Group::default() }],
             ..Self::calm(seed, faults_us)
@@ -228,6 +231,7 @@ impl Plan {
         Self {
             seed,
             bounds: Bounds::default(),
+            has_cron: false,
             series: Series::default(),
             groups: Vec::new(),
             faults_us,

@@ -241,6 +241,7 @@ impl Sim {
             plan,
         };
         sim.cloud.apps.series = sim.plan.series;
+        sim.cloud.apps.has_cron = sim.plan.has_cron;
         sim.desire(Kind::Good);
         sim.begin();
         sim

@@ -6,6 +6,7 @@ use edge_agent::runtime::{Attempt, Completion, Crashed, Invocation};
 use edge_core::effect::Work;
 use edge_core::id::JobId;
 use simulator::plan::Bounds;
+use simulator::seen::Clock;
 use simulator::time::MILLI;
 
 use super::{Event, Seen, Sim, new_process};
@@ -23,6 +24,7 @@ impl Sim {
                 return;
             }
             let turned = self.process.turn();
+            self.tell_clock();
             let calls = self.take_handed();
             if let (Some(core), Some((broker, limits))) =
                 (self.process.core(), self.process.broker())
@@ -41,6 +43,12 @@ impl Sim {
                 }
             }
         }
+    }
+
+    fn tell_clock(&mut self) {
+        let (Some(now), Some(epoch)) = (self.process.now(), self.process.epoch()) else { return };
+        let true_ms = self.time.true_wall_ms();
+        self.see(&Seen::Clock(Clock { epoch, now, true_ms }));
     }
 
     /// Schedules what the gateway handed over. Returns how many calls it made.
@@ -119,7 +127,10 @@ impl Sim {
             self.see(&Seen::Opened { found: &found, last });
         }
         match opened {
-            Ok(()) => drop(self.take_handed()),
+            Ok(()) => {
+                self.tell_clock();
+                self.take_handed();
+            }
             Err(error) => self.fail("open", format!("the gateway does not start: {error}")),
         }
     }

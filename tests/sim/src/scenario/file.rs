@@ -42,6 +42,7 @@ struct Gateway {
     outbox_kib: u64,
     queue_jobs: u32,
     boots_at_1970: bool,
+    cron: bool,
     cuts_at_phases: bool,
 }
 
@@ -102,6 +103,7 @@ impl Default for Gateway {
             outbox_kib: outbox_bytes_max >> 10,
             queue_jobs: queue_jobs_max,
             boots_at_1970: false,
+            cron: false,
             cuts_at_phases: false,
         }
     }
@@ -129,7 +131,7 @@ impl TryFrom<String> for Us {
 impl File {
     pub(super) fn scenario(self, name: &str) -> Scenario {
         let faults_us = self.lasts.0.saturating_sub(plan::WARM_UP_US);
-        let Gateway { disk_kib, outbox_kib, queue_jobs, boots_at_1970, cuts_at_phases } =
+        let Gateway { disk_kib, outbox_kib, queue_jobs, boots_at_1970, cron, cuts_at_phases } =
             self.gateway;
         let plan = Plan {
             bounds: Bounds {
@@ -137,6 +139,7 @@ impl File {
                 outbox_bytes_max: outbox_kib << 10,
                 queue_jobs_max: queue_jobs,
             },
+            has_cron: cron,
             series: self.series,
             groups: self.devices.into_iter().map(Devices::group).collect(),
             ratios: Ratios {

@@ -124,20 +124,27 @@ mod tests {
 
     use super::*;
 
+    #[derive(Default)]
+    struct Shown {
+        mono: Cell<Duration>,
+        unix_ms: Cell<u64>,
+        disciplined: Cell<Option<u64>>,
+    }
+
     #[derive(Clone, Default)]
-    struct Fake(Rc<(Cell<Duration>, Cell<Option<u64>>, Cell<u64>)>);
+    struct Fake(Rc<Shown>);
 
     impl Clocks for Fake {
         fn mono(&self) -> Duration {
-            self.0.0.get()
+            self.0.mono.get()
         }
 
         fn unix_ms(&self) -> u64 {
-            self.0.2.get()
+            self.0.unix_ms.get()
         }
 
         fn disciplined(&self) -> Option<u64> {
-            self.0.1.get()
+            self.0.disciplined.get()
         }
 
         fn boot(&self) -> Option<Boot> {
@@ -149,26 +156,26 @@ mod tests {
     fn a_clock_that_is_set_right_later_is_found_out_each_time() {
         let fake = Fake::default();
         let mut clock = Clock::start(Millis(5), Box::new(fake.clone()));
-        let wait = |time: Duration| fake.0.0.set(fake.0.0.get() + time);
+        let wait = |time: Duration| fake.0.mono.set(fake.0.mono.get() + time);
         assert!(!clock.is_synced());
         wait(LOOK_EVERY);
         assert_eq!(clock.look_again(), None, "not yet");
-        fake.0.1.set(Some(1));
-        fake.0.2.set(1_790_000_000_000);
+        fake.0.disciplined.set(Some(1));
+        fake.0.unix_ms.set(1_790_000_000_000);
         assert_eq!(clock.look_again(), None, "it is looked for now and then");
         wait(LOOK_EVERY);
         let moved = Move { shown_ms: 60_000, true_ms: 1_790_000_000_000, first: true };
         assert_eq!(clock.look_again(), Some(moved));
         assert!(clock.is_synced());
         // It jumps, and nobody vouches for that.
-        fake.0.2.set(7);
+        fake.0.unix_ms.set(7);
         wait(LOOK_EVERY);
         assert_eq!(clock.look_again(), None);
         assert_eq!(clock.now().wall.unix_ms, 1_790_000_030_000);
         assert_eq!(clock.system_error_ms(1_790_000_030_000), Some(7 - 1_790_000_030_000));
         // The time daemon sets it.
-        fake.0.1.set(Some(2));
-        fake.0.2.set(1_800_000_000_000);
+        fake.0.disciplined.set(Some(2));
+        fake.0.unix_ms.set(1_800_000_000_000);
         wait(LOOK_EVERY);
         assert!(clock.look_again().is_some_and(|moved| !moved.first));
         assert_eq!(clock.now().wall.unix_ms, 1_800_000_000_000);

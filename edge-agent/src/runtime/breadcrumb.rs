@@ -178,7 +178,7 @@ mod tests {
             likeness: job,
             revision: Digest([3; 32]),
             function: FunctionId::new("cold-chain/smooth"),
-            batched: job % 2 == 0,
+            batched: job.is_multiple_of(2),
         }
     }
 

@@ -129,7 +129,7 @@ impl Run<'_> {
         for load in [WIDE, NARROW, STEADY] {
             // In turning order, so that none always follows the same other.
             let mut order = field.contenders();
-            if round % 2 == 0 {
+            if round.is_multiple_of(2) {
                 order.reverse();
             }
             for contender in order {

@@ -12,6 +12,7 @@ use sync_protocol::wire::{
 };
 
 use crate::app::{APP, Apps, Kind};
+use crate::seen::Seen;
 
 const INSTANCE: InstanceId = InstanceId([7; 16]);
 
@@ -43,6 +44,15 @@ pub struct News {
     pub epoch: u64,
     /// It stands for records that were dropped.
     pub is_tombstone: bool,
+}
+
+impl News {
+    /// For the oracles.
+    #[must_use]
+    pub fn seen(&self) -> Seen<'static> {
+        let Self { stream, first, seq, epoch, is_tombstone } = *self;
+        Seen::Stored { stream, first, seq, epoch, is_tombstone }
+    }
 }
 
 /// The control plane.

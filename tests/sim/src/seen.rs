@@ -1,5 +1,6 @@
 //! The closed set of what oracles are told. They learn of the simulation in no other way.
 
+use edge_agent::agent::stepped::Process;
 use edge_agent::store::Batch;
 use edge_broker::broker;
 use edge_core::event::CoreEvent;
@@ -10,6 +11,8 @@ use edge_core::time::Now;
 use crate::oracle::Rows;
 use crate::payload::MessageNo;
 use crate::plan::Bounds;
+use crate::rest::Rest;
+use crate::time::Time;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -147,6 +150,15 @@ pub struct Clock {
     pub true_ms: u64,
 }
 
+impl Clock {
+    /// What a gateway takes the time to be; `None` where it does not run.
+    #[must_use]
+    pub fn of(process: &Process, time: &Time) -> Option<Self> {
+        let (now, epoch) = (process.now()?, process.epoch()?);
+        Some(Self { epoch, now, true_ms: time.true_wall_ms() })
+    }
+}
+
 /// A publish of a device.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -169,17 +181,6 @@ pub enum Promise {
     AtLeastOnce,
     /// Once: a message id, or `QoS` 2 within one session.
     Once,
-}
-
-/// How everything stands at the end.
-#[derive(Debug)]
-pub struct Rest {
-    /// The last generation that the control plane stated.
-    pub generation: u64,
-    /// The generation that the gateway reported last, and the apps that are still in work.
-    pub reported: Option<(u64, Vec<String>)>,
-    /// What has not come to rest within the bound; empty where all has.
-    pub restless: Vec<String>,
 }
 
 impl Seen<'_> {

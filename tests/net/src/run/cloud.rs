@@ -65,13 +65,7 @@ impl Sim {
         let mut news = Vec::new();
         let answers = self.cloud.hear(up, self.time.true_wall_ms(), &mut news);
         for record in news {
-            self.see(&Seen::Stored {
-                stream: record.stream,
-                first: record.first,
-                seq: record.seq,
-                epoch: record.epoch,
-                is_tombstone: record.is_tombstone,
-            });
+            self.see(&record.seen());
         }
         for answer in &answers {
             if let Down::Receipt(receipt) = answer {

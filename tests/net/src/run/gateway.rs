@@ -2,12 +2,11 @@
 //! that the disk is sound and the network real.
 
 use edge_agent::agent::stepped::Turned;
-use edge_agent::runtime::{Attempt, Completion, Crashed, Invocation};
-use edge_core::effect::Work;
-use edge_core::id::JobId;
+use edge_agent::runtime::Invocation;
 use simulator::plan::Bounds;
 use simulator::seen::Clock;
 use simulator::time::MILLI;
+use simulator::worker;
 
 use super::{Event, Seen, Sim, new_process};
 
@@ -46,9 +45,9 @@ impl Sim {
     }
 
     fn tell_clock(&mut self) {
-        let (Some(now), Some(epoch)) = (self.process.now(), self.process.epoch()) else { return };
-        let true_ms = self.time.true_wall_ms();
-        self.see(&Seen::Clock(Clock { epoch, now, true_ms }));
+        if let Some(clock) = Clock::of(&self.process, &self.time) {
+            self.see(&Seen::Clock(clock));
+        }
     }
 
     /// Schedules what the gateway handed over. Returns how many calls it made.
@@ -76,35 +75,19 @@ impl Sim {
     }
 
     fn run_attempt(&mut self, invocation: Invocation) {
-        let Invocation { attempt, run, work, lane, .. } = &invocation;
-        let profile = invocation.prepared.profile().clone();
-        let crashed = Crashed::of(work, *run, &profile);
-        let (jobs, attempt, revision) = (jobs_of(work), *attempt, profile.revision);
-        let function = &profile.function;
-        self.see(&Seen::Run { jobs: &jobs, attempt, function, lane, revision });
-        self.running.insert(attempt, crashed);
+        let crashed = worker::take(&invocation, |seen| self.see(seen));
+        self.running.insert(invocation.attempt, crashed);
         let at = self.now_us + self.rng.within(300, 30 * MILLI);
         self.put(at, Event::Attempt { life: self.life, invocation: Box::new(invocation) });
     }
 
     /// An attempt is made, at its end.
     pub(super) fn attempt(&mut self, invocation: Invocation) {
-        let Invocation { attempt, prepared, work, lane, state, .. } = invocation;
-        let (function, job) = (prepared.profile().function.clone(), work.first().job);
-        let events = work.members().iter().map(|member| member.event.id).collect();
-        let jobs = jobs_of(&work);
-        let report = prepared.run(&Attempt { work, lane, state });
+        let (jobs, completion) = worker::make(invocation);
+        let attempt = completion.attempt;
         self.running.remove(&attempt);
         self.see(&Seen::Ran { jobs: &jobs, attempt });
-        self.world.sim.ran(Completion {
-            job,
-            attempt,
-            function,
-            events,
-            outcome: report.outcome,
-            logs: report.logs,
-            stats: report.stats,
-        });
+        self.world.sim.ran(completion);
     }
 
     /// The store commits what it was given.
@@ -159,8 +142,4 @@ impl Sim {
         self.uplink.broken_us = self.now_us;
         self.put(self.now_us + away_us, Event::Open);
     }
-}
-
-fn jobs_of(work: &Work) -> Vec<JobId> {
-    work.members().iter().map(|member| member.job).collect()
 }

@@ -18,7 +18,8 @@ use super::*;
 use crate::function::{CHAIN, Chain};
 use crate::payload::{self, Wish};
 use crate::plan::Bounds;
-use crate::seen::{Promise, Rest, Sent};
+use crate::rest::Rest;
+use crate::seen::{Promise, Sent};
 
 const COUNT: &str = "sim/count";
 const RELAY: &str = "sim/relay";

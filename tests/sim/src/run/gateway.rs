@@ -1,17 +1,17 @@
 //! The gateway's process: turns, what it hands over, its start and its end.
 
 use edge_agent::agent::stepped::Turned;
-use edge_agent::runtime::{Attempt, Completion, Crashed, Invocation};
+use edge_agent::runtime::Invocation;
 use edge_broker::broker::ConnId;
 use edge_broker::codec::Packet;
-use edge_core::effect::{Member, Work};
+use edge_core::effect::Member;
 use edge_core::event::CoreEvent;
-use edge_core::id::JobId;
 
 use super::{Event, MILLI, Row, SECOND, Seen, Sim, SimLink, new_process};
 use crate::network::Out;
 use crate::payload::{self, Wish};
 use crate::seen::Clock;
+use crate::worker;
 
 /// Longest time a lingering function takes: just below its limit.
 const LINGER_US: u64 = 2_900 * MILLI;
@@ -63,9 +63,9 @@ impl Sim {
     }
 
     fn tell_clock(&mut self) {
-        let (Some(now), Some(epoch)) = (self.process.now(), self.process.epoch()) else { return };
-        let true_ms = self.time.true_wall_ms();
-        self.see(&Seen::Clock(Clock { epoch, now, true_ms }));
+        if let Some(clock) = Clock::of(&self.process, &self.time) {
+            self.see(&Seen::Clock(clock));
+        }
     }
 
     /// Schedules what the gateway handed over. Returns how many calls it made.
@@ -115,14 +115,10 @@ impl Sim {
     }
 
     fn run_attempt(&mut self, invocation: Invocation) {
-        let Invocation { attempt, run, work, lane, .. } = &invocation;
-        let profile = invocation.prepared.profile().clone();
-        let crashed = Crashed::of(work, *run, &profile);
-        let (jobs, attempt, revision) = (jobs_of(work), *attempt, profile.revision);
-        let function = &profile.function;
-        self.see(&Seen::Run { jobs: &jobs, attempt, function, lane, revision });
-        self.running.insert(attempt, crashed);
-        let wishes = |wish| work.members().iter().any(|member| has_wish(member, wish));
+        let crashed = worker::take(&invocation, |seen| self.see(seen));
+        self.running.insert(invocation.attempt, crashed);
+        let members = invocation.work.members();
+        let wishes = |wish| members.iter().any(|member| has_wish(member, wish));
         let wait = match () {
             () if wishes(Wish::Spin) => LIMIT_US,
             () if wishes(Wish::Linger) => LINGER_US,
@@ -134,29 +130,18 @@ impl Sim {
 
     /// An attempt is made, at its end: nothing that it reads changes while it holds its lane.
     pub(super) fn attempt(&mut self, invocation: Invocation) {
-        let Invocation { attempt, prepared, work, lane, state, .. } = invocation;
         let kills = |member: &Member| member.event.hops == 0 && has_wish(member, Wish::Kill);
-        if work.members().iter().any(kills) {
+        if invocation.work.members().iter().any(kills) {
             return self.end_process(false);
         }
-        let (function, job) = (prepared.profile().function.clone(), work.first().job);
-        let events = work.members().iter().map(|member| member.event.id).collect();
-        let jobs = jobs_of(&work);
-        let report = prepared.run(&Attempt { work, lane, state });
+        let (jobs, completion) = worker::make(invocation);
         if self.disk.is_dead() {
             return;
         }
+        let attempt = completion.attempt;
         self.running.remove(&attempt);
         self.see(&Seen::Ran { jobs: &jobs, attempt });
-        self.world.ran(Completion {
-            job,
-            attempt,
-            function,
-            events,
-            outcome: report.outcome,
-            logs: report.logs,
-            stats: report.stats,
-        });
+        self.world.ran(completion);
     }
 
     /// The store commits what it was given.
@@ -297,8 +282,4 @@ impl Sim {
 
 fn has_wish(member: &Member, wanted: Wish) -> bool {
     payload::decode(&member.event.payload).is_some_and(|(_, wish)| wish == wanted)
-}
-
-fn jobs_of(work: &Work) -> Vec<JobId> {
-    work.members().iter().map(|member| member.job).collect()
 }

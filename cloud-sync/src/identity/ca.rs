@@ -19,7 +19,9 @@ use super::IdentityError;
 use super::files::{PUBLIC, SECRET, create, read};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
-/// Clocks differ: a certificate is good from a day before it is made.
+/// Clocks differ: an authority is good from a day before it is made, and so is what it signs. A start
+/// of a certificate's own would protect nothing, and lock out whoever is given one while the clock
+/// of this server is ahead.
 const BACKDATE: Duration = DAY;
 /// An authority outlives the machines it signs.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3_600);
@@ -42,6 +44,7 @@ pub(crate) enum IssueError {
 /// A certificate authority.
 pub(crate) struct Authority {
     certificate: CertificateDer<'static>,
+    not_before: OffsetDateTime,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -60,7 +63,8 @@ impl Authority {
         let certificate = params.self_signed(&key).map_err(refused)?;
         create(&folder.join(format!("{name}.key")), &key.serialize_pem(), SECRET)?;
         create(&folder.join(format!("{name}.pem")), &certificate.pem(), PUBLIC)?;
-        Ok(Self { certificate: certificate.der().clone(), issuer: Issuer::new(params, key) })
+        let (certificate, not_before) = (certificate.der().clone(), params.not_before);
+        Ok(Self { certificate, not_before, issuer: Issuer::new(params, key) })
     }
 
     #[cfg(test)]
@@ -75,7 +79,10 @@ impl Authority {
         let key = KeyPair::from_pem(&key).map_err(refused)?;
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(refused)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(refused)?;
-        Ok(Self { certificate, issuer })
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(refused)?;
+        let start_s = parsed.validity().not_before.timestamp();
+        let not_before = OffsetDateTime::from_unix_timestamp(start_s).map_err(refused)?;
+        Ok(Self { certificate, not_before, issuer })
     }
 
     /// Its own certificate (DER).
@@ -96,6 +103,7 @@ impl Authority {
     ) -> Result<(String, String), IdentityError> {
         let key = KeyPair::generate().map_err(refused)?;
         let mut params = params("holm control plane", now, SERVER_LIFE)?;
+        params.not_before = self.not_before;
         for name in names {
             params.subject_alt_names.push(match name.parse() {
                 Ok(address) => SanType::IpAddress(address),
@@ -123,7 +131,7 @@ impl Authority {
         let now = date(now_ms);
         let mut params = CertificateParams::default();
         params.distinguished_name = named(gateway);
-        (params.not_before, params.not_after) = (now - BACKDATE, now + GATEWAY_LIFE);
+        (params.not_before, params.not_after) = (self.not_before, now + GATEWAY_LIFE);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
@@ -191,4 +199,31 @@ fn named(common_name: &str) -> DistinguishedName {
 
 fn refused(error: impl std::fmt::Display) -> IdentityError {
     IdentityError::Certificate(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock of this server is a month ahead, signs, and is set right again.
+    #[test]
+    fn what_is_signed_while_the_clock_is_ahead_is_good_at_once() {
+        const NOW_MS: u64 = 1_790_000_000_000;
+        let temp = tempfile::tempdir().unwrap();
+        let made = Authority::for_tests(temp.path());
+        let loaded = Authority::load(temp.path(), "ca").unwrap();
+        let ahead_ms = NOW_MS + 30 * 86_400_000;
+        let key = KeyPair::generate().unwrap();
+        let csr = CertificateParams::default().serialize_request(&key).unwrap();
+        for authority in [made, loaded] {
+            let gateway = authority.issue_gateway("gw", csr.der(), ahead_ms).unwrap();
+            let (pem, _) = authority.issue_server(&["localhost".into()], date(ahead_ms)).unwrap();
+            let server = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+            for der in [gateway.as_slice(), &server] {
+                let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+                let start_s = certificate.validity().not_before.timestamp();
+                assert_eq!(start_s, date(NOW_MS).unix_timestamp() - 86_400, "as the authority's");
+            }
+        }
+    }
 }

@@ -33,26 +33,44 @@ pub(crate) struct Online {
     replaced: Option<u64>,
 }
 
+/// The certificate that a gateway last showed.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    /// The last moment it is valid, in seconds since 1970.
+    not_after_unix_s: i64,
+    /// Whether the gateway was told to renew it and has not asked for a new one since.
+    told: bool,
+}
+
 /// Who is connected.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     online: Mutex<BTreeMap<String, Online>>,
     /// Connections that were alive when another took their place: their process runs.
     replaced: Mutex<BTreeMap<String, u64>>,
-    /// The end of the certificate that a gateway last showed, in seconds since 1970.
-    certificates: Mutex<BTreeMap<String, i64>>,
+    certificates: Mutex<BTreeMap<String, Shown>>,
 }
 
 impl Live {
     /// A gateway showed a certificate that is valid until then, and was let in.
     pub(super) fn showed(&self, gateway: &str, not_after_unix_s: i64) {
-        lock(&self.certificates).insert(gateway.to_owned(), not_after_unix_s);
+        let shown = Shown { not_after_unix_s, told: false };
+        lock(&self.certificates).insert(gateway.to_owned(), shown);
     }
 
-    /// Whether the certificate that a gateway last showed has to be renewed.
-    pub(super) fn is_worn(&self, gateway: &str, now_ms: u64) -> bool {
-        let shown = lock(&self.certificates).get(gateway).copied();
-        shown.is_some_and(|not_after_unix_s| is_gateway_worn(not_after_unix_s, now_ms))
+    /// Whether the gateway has to be told to renew the certificate that it last showed; then it may
+    /// ask for a new one, once.
+    pub(super) fn tell_renewal(&self, gateway: &str, now_ms: u64) -> bool {
+        let mut certificates = lock(&self.certificates);
+        let Some(shown) = certificates.get_mut(gateway) else { return false };
+        shown.told = is_gateway_worn(shown.not_after_unix_s, now_ms);
+        shown.told
+    }
+
+    /// The gateway asks for a new certificate: whether it was told to.
+    pub(super) fn take_renewal(&self, gateway: &str) -> bool {
+        let mut certificates = lock(&self.certificates);
+        certificates.get_mut(gateway).is_some_and(|shown| std::mem::take(&mut shown.told))
     }
 
     /// A gateway is connected.
@@ -233,6 +251,22 @@ mod tests {
         live.disconnected("a", ConnId(2), true, 1);
         live.connected("a", ConnId(3), 0, 1);
         assert_eq!(live.stated("a", 8), None, "the same run came back after a cut");
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_once_and_only_by_who_was_told() {
+        let live = Live::default();
+        let year_s = 365 * 86_400;
+        live.showed("new", year_s);
+        live.showed("old", year_s / 3);
+        assert!(!live.tell_renewal("new", 0) && !live.take_renewal("new"));
+        assert!(!live.take_renewal("old"), "not told yet");
+        assert!(live.tell_renewal("old", 0) && live.take_renewal("old"));
+        assert!(!live.take_renewal("old"), "once");
+        assert!(live.tell_renewal("old", 0));
+        live.showed("old", year_s);
+        assert!(!live.take_renewal("old"), "it came back with a new one");
+        assert!(!live.tell_renewal("nobody", 0) && !live.take_renewal("nobody"));
     }
 
     #[test]

@@ -133,3 +133,47 @@ async fn an_expired_certificate_is_renewed_within_its_connection() {
     let lost = connect_as(&cloud, &identity.expired(&cloud, 400), "gw-a", "gw-a").await.err();
     assert_eq!(lost, Some(Refusal::Lost), "the grace is over");
 }
+
+/// A year more for whoever holds a key is given when it is due, not whenever it is asked for.
+#[tokio::test]
+async fn a_certificate_that_is_good_for_long_is_not_renewed() {
+    let cloud = Cloud::start().await;
+    let identity = enrol(&cloud, "gw-a").await;
+    let mut gateway = connect(&cloud, &identity).await;
+    gateway.hello(7, 1, 0).await;
+    for seq in 1..=5 {
+        gateway.say(&Up::CertificateRequest(request().0)).await;
+        gateway.send(vec![record(seq)]).await;
+        let answer = gateway.next().await;
+        assert!(matches!(answer, Some(Down::Receipt(_))), "{answer:?}");
+    }
+}
+
+/// After an outage a fleet comes back at once, with worn certificates.
+#[tokio::test]
+async fn many_renewals_at_once_cut_no_connection() {
+    let cloud = Cloud::start().await;
+    let mut fleet = Vec::new();
+    for n in 0..24 {
+        let identity = enrol(&cloud, &format!("gw-{n}")).await;
+        let mut gateway = connect(&cloud, &identity.expired(&cloud, 26)).await;
+        gateway.say_hello(7, 1, 0).await;
+        for _ in 0..3 {
+            gateway.next().await.expect("a connection");
+        }
+        fleet.push((gateway, request().0));
+    }
+    for (gateway, request) in &fleet {
+        gateway.say(&Up::CertificateRequest(request.clone())).await;
+    }
+    for (gateway, _) in &mut fleet {
+        gateway.send(vec![record(1)]).await;
+        loop {
+            match gateway.next().await {
+                Some(Down::Certificate(_)) => {}
+                Some(Down::Receipt(_)) => break,
+                other => panic!("{}: {other:?}", gateway.name),
+            }
+        }
+    }
+}

@@ -53,11 +53,17 @@ impl Hub {
         });
     }
 
-    /// As [`Hub::enrol`], with the old certificate in place of a token. A gateway that is refused for
-    /// being one too many is told again at its next connection.
+    /// As [`Hub::enrol`], with the old certificate in place of a token, for who was told to renew it.
+    /// One too many gets no answer and is told again at its next connection: to refuse its message
+    /// would cut the connection, which is of MQTT 3.1.1, and all its records would wait for a new one.
     fn renew(&mut self, gateway: String, request: EnrollRequest, token: AckToken, now: Now) {
+        if !self.parts.live.take_renewal(&gateway) {
+            tracing::warn!(gateway, "a gateway asks for a certificate and was not told to");
+            return self.settle(token, Settlement::Accepted, now);
+        }
         let Ok(place) = Arc::clone(&self.enrolling).try_acquire_owned() else {
-            return self.settle(token, Settlement::Refused(ReasonCode::ServerBusy), now);
+            tracing::debug!(gateway, "no place is free to renew a certificate");
+            return self.settle(token, Settlement::Accepted, now);
         };
         let (office, store) = (Arc::clone(&self.parts.office), Arc::clone(&self.parts.store));
         let (events, now_ms) = (self.handle.0.clone(), now.wall.unix_ms);
@@ -92,7 +98,7 @@ impl Hub {
             }
             Up::CertificateRequest(request) => return self.renew(gateway, request, token, now),
             Up::Hello(ref hello) => {
-                if self.parts.live.is_worn(&gateway, now.wall.unix_ms) {
+                if self.parts.live.tell_renewal(&gateway, now.wall.unix_ms) {
                     self.tell(&gateway, &Down::RenewCertificate, now);
                 }
                 self.suspicion(&gateway, hello.epoch)

@@ -100,7 +100,7 @@ pub(crate) fn target(rows: &dyn Rows, gateways: Option<&[String]>) -> Result<Tar
         ));
     }
     for name in names {
-        if rows.gateway(name)?.is_none() {
+        if rows.member(name)?.is_none() {
             let error = format!("there is no gateway {name:?}");
             return Err(Failure::not_found(error, "`holm status` lists the gateways"));
         }

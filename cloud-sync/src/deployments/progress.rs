@@ -93,7 +93,7 @@ pub(crate) fn progress(
     match &deployment.target {
         Target::Gateways(names) => {
             for name in names {
-                if let Some(gateway) = rows.gateway(name)? {
+                if let Some(gateway) = rows.member(name)? {
                     all.push(one(rows, instance, deployment, gateway)?);
                 }
             }

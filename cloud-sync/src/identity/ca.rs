@@ -2,21 +2,24 @@
 //!
 //! Of a signing request only the public key is used, after its own signature was checked: names
 //! and purposes are ours.
+//!
+//! The serial number of a gateway's certificate holds the *series* that it belongs to. The control
+//! plane ends a gateway's access by a new series; no clock is asked whether a certificate is void.
 
 use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use sync_protocol::Digest;
 use time::OffsetDateTime;
 
-use super::IdentityError;
 use super::files::{PUBLIC, SECRET, create, read};
+use super::{IdentityError, random};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Clocks differ: an authority is good from a day before it is made, and so is what it signs. A start
@@ -30,12 +33,18 @@ pub(super) const GATEWAY_LIFE: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Renewed at start when less than half of it is left.
 const SERVER_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3_600);
 
+/// How the serial number of a gateway's certificate begins; the series and random bytes follow.
+const SERIAL_MARK: [u8; 4] = *b"holm";
+
 /// Why a certificate was not issued.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IssueError {
     /// The request is not one, or its signature is wrong.
     #[error("the signing request is not valid: {0}")]
     Request(rcgen::Error),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Entropy,
     /// It could not be signed.
     #[error("the certificate could not be signed: {0}")]
     Sign(rcgen::Error),
@@ -117,10 +126,11 @@ impl Authority {
         Ok((certificate.pem(), key.serialize_pem()))
     }
 
-    /// A certificate (DER) for a gateway's own key.
+    /// A certificate (DER) of a series for a gateway's own key.
     pub(crate) fn issue_gateway(
         &self,
         gateway: &str,
+        series: u64,
         csr: &[u8],
         now_ms: u64,
     ) -> Result<Vec<u8>, IssueError> {
@@ -131,6 +141,7 @@ impl Authority {
         let now = date(now_ms);
         let mut params = CertificateParams::default();
         params.distinguished_name = named(gateway);
+        params.serial_number = Some(serial(series)?);
         (params.not_before, params.not_after) = (self.not_before, now + GATEWAY_LIFE);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -139,6 +150,19 @@ impl Authority {
             params.signed_by(&csr.public_key, &self.issuer).map_err(IssueError::Sign)?;
         Ok(certificate.der().to_vec())
     }
+}
+
+fn serial(series: u64) -> Result<SerialNumber, IssueError> {
+    let random: [u8; 8] = random().map_err(|_| IssueError::Entropy)?;
+    Ok(SerialNumber::from([&SERIAL_MARK[..], &series.to_be_bytes(), &random].concat()))
+}
+
+/// The series of a gateway's certificate with this serial number; 0 where it was made before there
+/// were any.
+pub(crate) fn series_of(serial: &[u8]) -> u64 {
+    let rest = serial.strip_prefix(&SERIAL_MARK);
+    let series = rest.and_then(|rest| rest.first_chunk());
+    series.map_or(0, |series| u64::from_be_bytes(*series))
 }
 
 /// Whether a gateway's certificate that is valid until then is worn: less than half of its life is
@@ -216,7 +240,7 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let csr = CertificateParams::default().serialize_request(&key).unwrap();
         for authority in [made, loaded] {
-            let gateway = authority.issue_gateway("gw", csr.der(), ahead_ms).unwrap();
+            let gateway = authority.issue_gateway("gw", 3, csr.der(), ahead_ms).unwrap();
             let (pem, _) = authority.issue_server(&["localhost".into()], date(ahead_ms)).unwrap();
             let server = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
             for der in [gateway.as_slice(), &server] {
@@ -224,6 +248,8 @@ mod tests {
                 let start_s = certificate.validity().not_before.timestamp();
                 assert_eq!(start_s, date(NOW_MS).unix_timestamp() - 86_400, "as the authority's");
             }
+            let (_, gateway) = x509_parser::parse_x509_certificate(&gateway).unwrap();
+            assert_eq!(series_of(gateway.raw_serial()), 3);
         }
     }
 }

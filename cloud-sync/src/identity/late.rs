@@ -115,7 +115,7 @@ mod tests {
         let ours = Authority::for_tests(temp.path());
         let key = KeyPair::generate().unwrap();
         let csr = CertificateParams::default().serialize_request(&key).unwrap();
-        let gateway = CertificateDer::from(ours.issue_gateway("gw", csr.der(), NOW_MS).unwrap());
+        let gateway = CertificateDer::from(ours.issue_gateway("gw", 1, csr.der(), NOW_MS).unwrap());
         let mut params = CertificateParams::default();
         (params.not_before, params.not_after) = (date(NOW_MS - 1_000), date(NOW_MS));
         let anybody = params.self_signed(&key).unwrap();
@@ -134,7 +134,7 @@ mod tests {
         let ours = Authority::for_tests(temp.path());
         let key = KeyPair::generate().unwrap();
         let csr = CertificateParams::default().serialize_request(&key).unwrap();
-        let der = CertificateDer::from(ours.issue_gateway("gw", csr.der(), NOW_MS).unwrap());
+        let der = CertificateDer::from(ours.issue_gateway("gw", 1, csr.der(), NOW_MS).unwrap());
         let end_s = NOW_MS / 1_000 + GATEWAY_LIFE.as_secs();
         let at = |unix_s| UnixTime::since_unix_epoch(Duration::from_secs(unix_s));
         let late = verifier(&ours);

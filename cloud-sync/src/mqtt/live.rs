@@ -38,6 +38,8 @@ pub(crate) struct Online {
 struct Shown {
     /// The last moment it is valid, in seconds since 1970.
     not_after_unix_s: i64,
+    /// Its series, which a new one is of, too.
+    series: u64,
     /// Whether the gateway was told to renew it and has not asked for a new one since.
     told: bool,
 }
@@ -49,12 +51,25 @@ pub(crate) struct Live {
     /// Connections that were alive when another took their place: their process runs.
     replaced: Mutex<BTreeMap<String, u64>>,
     certificates: Mutex<BTreeMap<String, Shown>>,
+    /// How often the access of some gateway was ended.
+    ends: AtomicU64,
 }
 
 impl Live {
-    /// A gateway showed a certificate that is valid until then, and was let in.
-    pub(super) fn showed(&self, gateway: &str, not_after_unix_s: i64) {
-        let shown = Shown { not_after_unix_s, told: false };
+    /// The access of a gateway was ended, in the store: who is being judged by what the store said
+    /// before is judged again.
+    pub(crate) fn access_ended(&self) {
+        self.ends.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often that happened.
+    pub(super) fn ends(&self) -> u64 {
+        self.ends.load(Ordering::SeqCst)
+    }
+
+    /// A gateway showed a certificate of this series that is valid until then, and was let in.
+    pub(super) fn showed(&self, gateway: &str, not_after_unix_s: i64, series: u64) {
+        let shown = Shown { not_after_unix_s, series, told: false };
         lock(&self.certificates).insert(gateway.to_owned(), shown);
     }
 
@@ -67,10 +82,11 @@ impl Live {
         shown.told
     }
 
-    /// The gateway asks for a new certificate: whether it was told to.
-    pub(super) fn take_renewal(&self, gateway: &str) -> bool {
+    /// The gateway asks for a new certificate: the series of its old one, if it was told to ask.
+    pub(super) fn take_renewal(&self, gateway: &str) -> Option<u64> {
         let mut certificates = lock(&self.certificates);
-        certificates.get_mut(gateway).is_some_and(|shown| std::mem::take(&mut shown.told))
+        let shown = certificates.get_mut(gateway)?;
+        std::mem::take(&mut shown.told).then_some(shown.series)
     }
 
     /// A gateway is connected.
@@ -257,16 +273,19 @@ mod tests {
     fn a_certificate_is_renewed_once_and_only_by_who_was_told() {
         let live = Live::default();
         let year_s = 365 * 86_400;
-        live.showed("new", year_s);
-        live.showed("old", year_s / 3);
-        assert!(!live.tell_renewal("new", 0) && !live.take_renewal("new"));
-        assert!(!live.take_renewal("old"), "not told yet");
-        assert!(live.tell_renewal("old", 0) && live.take_renewal("old"));
-        assert!(!live.take_renewal("old"), "once");
+        live.showed("new", year_s, 4);
+        live.showed("old", year_s / 3, 5);
+        assert!(!live.tell_renewal("new", 0));
+        assert_eq!(live.take_renewal("new"), None);
+        assert_eq!(live.take_renewal("old"), None, "not told yet");
         assert!(live.tell_renewal("old", 0));
-        live.showed("old", year_s);
-        assert!(!live.take_renewal("old"), "it came back with a new one");
-        assert!(!live.tell_renewal("nobody", 0) && !live.take_renewal("nobody"));
+        assert_eq!(live.take_renewal("old"), Some(5));
+        assert_eq!(live.take_renewal("old"), None, "once");
+        assert!(live.tell_renewal("old", 0));
+        live.showed("old", year_s, 5);
+        assert_eq!(live.take_renewal("old"), None, "it came back with a new one");
+        assert!(!live.tell_renewal("nobody", 0));
+        assert_eq!(live.take_renewal("nobody"), None);
     }
 
     #[test]

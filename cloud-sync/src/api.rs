@@ -78,7 +78,7 @@ fn guarded(parts: &ApiParts) -> Routes {
     let desk = &parts.desk;
     revisions::routes(desk, &parts.blobs)
         .merge(deployments::routes(desk, parts))
-        .merge(gateways::routes(desk, &parts.office, &parts.live))
+        .merge(gateways::routes(desk, parts))
         .merge(records::routes(desk))
         .merge(authors::routes(desk))
         .merge(commands::routes(desk, parts))

@@ -2,9 +2,13 @@
 //!
 //! Invariants:
 //! - A deployment is never changed: a newer one for the same app and gateway replaces it.
-//! - The generation of a gateway is the number of the newest deployment that is for it; so it
-//!   changes only when something changes for that gateway, and it only grows; after a restore from
-//!   a backup it goes on above what the gateway has taken ([`catch_up`]).
+//! - The generation of a gateway is the number of the newest deployment that is for it, and its
+//!   base; so it changes only when something changes for that gateway, and it only grows. The base
+//!   is 0 until a restore from a backup, and then lifts it above what the gateway has taken
+//!   ([`catch_up`]).
+//! - What a gateway says of its generation moves its own base and nothing else.
+//! - Numbers of deployments are about the Unix seconds at which they were made: what is made after
+//!   a restore from a backup has not the number of what was made before it.
 
 mod progress;
 
@@ -17,8 +21,8 @@ use sync_protocol::{Digest, InstanceId};
 pub(crate) use progress::{GatewayProgress, Progress, progress};
 
 use crate::failure::Failure;
-use crate::limits::TARGETS_MAX;
-use crate::store::deployments::{Cause, DeploymentRow, Target};
+use crate::limits::{CLAIMED_GENERATION_MAX, TARGETS_MAX};
+use crate::store::deployments::{Cause, DeploymentRow, DesiredRow, Target};
 use crate::store::{GatewayId, Rows, StoreError};
 
 /// Deployments looked through for the revision before.
@@ -31,7 +35,10 @@ pub(crate) fn desired<R: Rows + ?Sized>(
     gateway: GatewayId,
 ) -> Result<Desired, StoreError> {
     let wanted = rows.desired(gateway)?;
-    let generation = wanted.iter().map(|row| row.deployment).max().unwrap_or_default();
+    let generation = match newest(&wanted) {
+        Some(number) => number.saturating_add(rows.generation_base(gateway)?),
+        None => 0,
+    };
     let apps = wanted
         .into_iter()
         .filter_map(|row| Some(AppTarget { app: row.app, revision: row.revision? }))
@@ -39,33 +46,39 @@ pub(crate) fn desired<R: Rows + ?Sized>(
     Ok(Desired { instance, generation, apps })
 }
 
-/// Who restates what a gateway should run, as deployments name it.
-const RESTORED: &str = "(restored backup)";
+/// Number of the newest deployment among these.
+fn newest(wanted: &[DesiredRow]) -> Option<u64> {
+    wanted.iter().map(|row| row.deployment).max()
+}
+
+/// What becomes of the generation that a gateway says it has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It was stated here.
+    Known,
+    /// It was not; what the gateway is told from now on lies above it.
+    Ahead,
+    /// It is over [`CLAIMED_GENERATION_MAX`], which nobody ever stated. Nothing changed.
+    Absurd,
+}
 
 /// A gateway that has taken a generation which this control plane never stated knows it from before
-/// a backup was put back. It would take all that follows for old news; so the numbers go on above
-/// that generation, and what the gateway should run is stated again where it runs something else.
-/// True where that was necessary.
+/// a backup was put back. It would take all that follows for old news; so its generations go on
+/// above that one. They are its own: what one gateway says is nothing to the others.
 pub(crate) fn catch_up(
     rows: &mut dyn Rows,
     gateway: GatewayId,
     report: &StateReport,
-    now_ms: u64,
-) -> Result<bool, StoreError> {
-    let wanted = rows.desired(gateway)?;
-    let newest = wanted.iter().map(|row| row.deployment).max().unwrap_or_default();
-    if report.generation <= newest {
-        return Ok(false);
+) -> Result<Claim, StoreError> {
+    let number = newest(&rows.desired(gateway)?).unwrap_or_default();
+    if report.generation <= number.saturating_add(rows.generation_base(gateway)?) {
+        return Ok(Claim::Known);
     }
-    let mut is_behind = rows.skip_deployments_to(report.generation)?;
-    for row in &wanted {
-        let app = report.apps.iter().find(|app| app.app == row.app);
-        if app.and_then(|app| app.running) != row.revision {
-            rows.restate(gateway, row, RESTORED, now_ms)?;
-            is_behind = true;
-        }
+    if report.generation > CLAIMED_GENERATION_MAX {
+        return Ok(Claim::Absurd);
     }
-    Ok(is_behind)
+    rows.set_generation_base(gateway, report.generation + 1 - number)?;
+    Ok(Claim::Ahead)
 }
 
 /// Who makes a deployment, and when.
@@ -87,7 +100,7 @@ pub(crate) fn target(rows: &dyn Rows, gateways: Option<&[String]>) -> Result<Tar
         ));
     }
     for name in names {
-        if rows.gateway(name)?.is_none() {
+        if rows.member(name)?.is_none() {
             let error = format!("there is no gateway {name:?}");
             return Err(Failure::not_found(error, "`holm status` lists the gateways"));
         }
@@ -173,6 +186,7 @@ fn add(
 ) -> Result<DeploymentRow, Failure> {
     let (by, created_ms) = (maker.by.to_owned(), maker.now_ms);
     let mut row = DeploymentRow { id: 0, app, revision, cause, target, by, created_ms };
+    rows.skip_deployments_to(maker.now_ms / 1_000)?;
     row.id = rows.add_deployment(&row)?;
     Ok(row)
 }

@@ -1,10 +1,16 @@
-//! Adding gateways: one-time tokens, and what they are exchanged for.
+//! Adding and removing gateways: one-time tokens, and what they are exchanged for.
 //!
 //! Invariants:
 //! - A token is kept as a hash, lives a day and gives one certificate. Only the very same request
 //!   gets the very same answer again, for some minutes, because replies can be lost.
-//! - A gateway's newest token replaces the older ones; certificates that were given stay good.
-//! - A gateway renews its certificate with the old one, also for a while after that has expired.
+//! - A gateway's newest token replaces the older ones. Once somebody enrols with it, all
+//!   certificates that the gateway was given before are void: they are of an earlier series.
+//! - A gateway renews its certificate with the old one, also for a while after that has expired; the
+//!   new one is of the same series.
+//! - A gateway that was removed has no token and no certificate that is good. Its data stay under its
+//!   name, and go on when a gateway of that name is added again.
+//! - A series is about the Unix second of its begin: after a restore from a backup a new one lies
+//!   above those that the backup does not know.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +22,7 @@ use sync_protocol::{Digest, InstanceId};
 use crate::failure::Failure;
 use crate::identity::{Authority, IssueError, random};
 use crate::limits::{ENROLL_REPLAY_MS, GATEWAYS_MAX, TOKEN_LIFE_MS};
-use crate::store::fleet::{EnrolmentRow, UsedRow};
+use crate::store::fleet::{EnrolmentRow, GatewayRow, UsedRow};
 use crate::store::{self, Rows, Store, StoreError};
 
 /// What every new gateway is told.
@@ -39,7 +45,7 @@ pub(crate) fn add_gateway(
 ) -> Result<Token, Failure> {
     check_name(name)
         .map_err(|error| Failure::invalid(error.to_string(), "choose a name such as gw-1"))?;
-    if rows.gateway(name)?.is_none() && rows.gateway_count()? >= GATEWAYS_MAX {
+    if rows.member(name)?.is_none() && rows.gateway_count()? >= GATEWAYS_MAX {
         return Err(Failure::conflict(
             format!("there are {GATEWAYS_MAX} gateways already"),
             "use a second control plane",
@@ -54,6 +60,25 @@ pub(crate) fn add_gateway(
     Ok(token)
 }
 
+/// Ends a gateway's access. Its data and the history of its deployments stay.
+pub(crate) fn remove_gateway(rows: &mut dyn Rows, name: &str, now_ms: u64) -> Result<(), Failure> {
+    let gone = || {
+        let error = format!("there is no gateway {name:?}");
+        Failure::not_found(error, "`holm gateway list` lists the gateways")
+    };
+    let gateway = rows.member(name)?.ok_or_else(gone)?;
+    // What ran there binds nobody any more, such as by the floor of a revision.
+    for app in rows.apps_of(gateway.id)? {
+        rows.delete_app(gateway.id, &app.app)?;
+    }
+    rows.set_removed(gateway.id, next_series(&gateway, now_ms), now_ms)?;
+    Ok(())
+}
+
+fn next_series(gateway: &GatewayRow, now_ms: u64) -> u64 {
+    gateway.series.saturating_add(1).max(now_ms / 1_000)
+}
+
 /// Whether this password may connect in order to enrol as this gateway.
 pub(crate) fn may_enrol(
     rows: &dyn Rows,
@@ -61,7 +86,7 @@ pub(crate) fn may_enrol(
     password: &[u8],
     now_ms: u64,
 ) -> Result<bool, StoreError> {
-    let Some(row) = rows.gateway(gateway)? else { return Ok(false) };
+    let Some(row) = rows.member(gateway)? else { return Ok(false) };
     let Some(enrolment) = rows.enrolment(row.id)? else { return Ok(false) };
     let open = match &enrolment.used {
         Some(used) => replays(used, now_ms),
@@ -108,22 +133,27 @@ impl Office {
         }
     }
 
-    /// A new certificate for a gateway that its old one has authenticated.
+    /// A new certificate for a gateway that its old one has authenticated, of the same series: who
+    /// came with one that became void meanwhile gets none that is good.
     pub(crate) fn renew(
         &self,
         store: &dyn Store,
         gateway: &str,
+        series: u64,
         request: &EnrollRequest,
         now_ms: u64,
     ) -> Result<Vec<u8>, Failure> {
-        let known = store::read(store, |rows| Ok::<_, Failure>(rows.gateway(gateway)?.is_some()));
-        if !known? {
-            let add = "`holm gateway add` adds it";
+        let known = store::read(store, |rows| Ok::<_, Failure>(rows.member(gateway)?))?;
+        let add = "`holm gateway add` gives a token";
+        let Some(known) = known else {
             return Err(Failure::not_found(format!("there is no gateway {gateway:?}"), add));
+        };
+        if series < known.series {
+            return Err(Failure::conflict("the old certificate is void", add));
         }
         let refused =
             |error: IssueError| Failure::invalid(error.to_string(), "send a PKCS#10 request");
-        self.ca.issue_gateway(gateway, &request.csr, now_ms).map_err(refused)
+        self.ca.issue_gateway(gateway, series, &request.csr, now_ms).map_err(refused)
     }
 
     fn certificate(
@@ -135,7 +165,7 @@ impl Office {
     ) -> Result<Vec<u8>, Failure> {
         let again = "`holm gateway add` gives a new token";
         let gone = || Failure::not_found(format!("there is no token for {gateway:?}"), again);
-        let row = rows.gateway(gateway)?.ok_or_else(gone)?;
+        let row = rows.member(gateway)?.ok_or_else(gone)?;
         let enrolment = rows.enrolment(row.id)?.ok_or_else(gone)?;
         let digest = Digest::of(csr);
         if let Some(used) = enrolment.used {
@@ -147,13 +177,14 @@ impl Office {
         if now_ms >= enrolment.expires_ms {
             return Err(Failure::conflict("the token is too old", again));
         }
+        let series = next_series(&row, now_ms);
         let certificate = self
             .ca
-            .issue_gateway(gateway, csr, now_ms)
+            .issue_gateway(gateway, series, csr, now_ms)
             .map_err(|error| Failure::invalid(error.to_string(), "send a PKCS#10 request"))?;
         let used = UsedRow { at_ms: now_ms, csr: digest, certificate: certificate.clone() };
         rows.put_enrolment(row.id, &EnrolmentRow { used: Some(used), ..enrolment })?;
-        rows.set_enrolled(row.id, now_ms)?;
+        rows.set_enrolled(row.id, series, now_ms)?;
         Ok(certificate)
     }
 }

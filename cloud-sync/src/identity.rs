@@ -24,7 +24,7 @@ mod tls;
 pub use init::{InitOptions, InitReport, init};
 pub use settings::Settings;
 
-pub(crate) use ca::{Authority, IssueError, is_gateway_worn};
+pub(crate) use ca::{Authority, IssueError, is_gateway_worn, series_of};
 pub(crate) use files::sync_folder;
 pub(crate) use tls::TlsFiles;
 

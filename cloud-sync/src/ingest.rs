@@ -29,6 +29,8 @@ pub(crate) mod alarm {
     /// The gateway deleted positions as stored that are not here, or has taken a generation that was
     /// never stated here.
     pub(crate) const CLOUD_BEHIND: &str = "control-plane-behind";
+    /// The gateway says that it has taken a generation which cannot be.
+    pub(crate) const ABSURD_GENERATION: &str = "absurd-generation";
     /// The gateway follows another control plane.
     pub(crate) const FOREIGN_INSTANCE: &str = "foreign-instance";
 }

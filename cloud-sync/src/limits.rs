@@ -11,6 +11,9 @@ pub(crate) const GATEWAYS_MAX: u64 = 10_000;
 pub(crate) const CONFLICTS_PER_GATEWAY_MAX: u64 = 10_000;
 /// Steps of deployments kept for one gateway; the oldest go.
 pub(crate) const STATE_HISTORY_PER_GATEWAY_MAX: u64 = 1_000;
+/// The highest generation that a gateway is believed to have taken: far above every number that a
+/// clock makes, and far enough below 2^63 to go on from there.
+pub(crate) const CLAIMED_GENERATION_MAX: u64 = 1 << 62;
 /// Process runs remembered for one gateway, to see one come back.
 pub(crate) const EPOCHS_PER_GATEWAY_MAX: usize = 8;
 

@@ -72,7 +72,7 @@ pub enum Command {
     Keys(Keys),
     /// Make the folder of a control plane
     Cloud(Cloud),
-    /// Add and list gateways
+    /// Add, remove and list gateways
     Gateway(Gateway),
     /// Remember a control plane and its token
     Login(Login),

@@ -106,6 +106,18 @@ pub fn gateway(args: &Gateway, global: &Global, out: &Out) -> Done {
                 }
             })
         }
+        GatewayCommand::Remove { name, yes } => {
+            if !yes {
+                let problem = format!("this would end all access of `{name}`");
+                return Err(Failure::usage(problem).next("add --yes"));
+            }
+            let (_, context) = Contexts::load(global)?.chosen(global)?;
+            let path = format!("/v1/gateways/{}", escaped(name));
+            let value: Value = Api::new(&context)?.call(Method::Delete, &path, None::<&()>)?;
+            out.answer(&value, |text, _| {
+                text.push_str(&format!("`{name}` has no access any more; its data are kept\n"));
+            })
+        }
         GatewayCommand::List => {
             let args = crate::args::Status { gateway: None, watch: false };
             crate::status::run(&args, global, out)

@@ -56,7 +56,7 @@ impl Rollouts {
             .read(move |rows| {
                 let mut all = Vec::with_capacity(names.len());
                 for name in names {
-                    if let Some(gateway) = rows.gateway(&name)? {
+                    if let Some(gateway) = rows.member(&name)? {
                         all.push((name, deployments::desired(rows, instance, gateway.id)?));
                     }
                 }

@@ -6,13 +6,14 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ApiParts;
 use super::extract::{Body, Created, Desk, Params, Reply};
 use super::routes::Routes;
 use super::view::{self, Gateway, Page};
-use crate::enrolment::{Office, add_gateway};
+use crate::enrolment::{Office, add_gateway, remove_gateway};
 use crate::failure::Failure;
 use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, TOKEN_LIFE_MS};
-use crate::mqtt::Live;
+use crate::mqtt::{HubHandle, Live};
 use crate::store::Rows;
 use crate::store::fleet::GatewayRow;
 
@@ -24,18 +25,25 @@ struct Fleet {
     desk: Desk,
     office: Arc<Office>,
     live: Arc<Live>,
+    hub: HubHandle,
 }
 
-pub(super) fn routes(desk: &Desk, office: &Arc<Office>, live: &Arc<Live>) -> Routes {
-    let fleet = Fleet { desk: desk.clone(), office: Arc::clone(office), live: Arc::clone(live) };
+pub(super) fn routes(desk: &Desk, parts: &ApiParts) -> Routes {
+    let fleet = Fleet {
+        desk: desk.clone(),
+        office: Arc::clone(&parts.office),
+        live: Arc::clone(&parts.live),
+        hub: parts.hub.clone(),
+    };
     Routes::default()
         .get("/v1/gateways", list, fleet.clone())
         .post("/v1/gateways", add, fleet.clone())
-        .get("/v1/gateways/{gateway}", show, fleet)
+        .get("/v1/gateways/{gateway}", show, fleet.clone())
+        .delete("/v1/gateways/{gateway}", remove, fleet)
         .get("/v1/gateways/{gateway}/history", history, desk.clone())
 }
 
-/// A gateway that must be there.
+/// A gateway that must be known; one that was removed is, for what is kept of it.
 pub(super) fn known(rows: &dyn Rows, name: &str) -> Result<GatewayRow, Failure> {
     rows.gateway(name)?.ok_or_else(|| {
         let hint = "`holm status` lists the gateways, `holm gateway add` adds one";
@@ -101,6 +109,18 @@ async fn add(
         "token": token.to_string(),
         "expires_ms": expires_ms,
     })))
+}
+
+async fn remove(
+    State(fleet): State<Fleet>,
+    Path(name): Path<String>,
+) -> Result<Reply<Value>, Failure> {
+    let gateway = name.clone();
+    fleet.desk.write(move |rows, now_ms| remove_gateway(rows, &gateway, now_ms)).await?;
+    fleet.live.access_ended();
+    fleet.hub.disconnect(&name).await;
+    tracing::info!(gateway = name, "a gateway was removed");
+    Ok(Reply(json!({})))
 }
 
 async fn show(

@@ -93,7 +93,7 @@ pub(crate) fn progress(
     match &deployment.target {
         Target::Gateways(names) => {
             for name in names {
-                if let Some(gateway) = rows.gateway(name)? {
+                if let Some(gateway) = rows.member(name)? {
                     all.push(one(rows, instance, deployment, gateway)?);
                 }
             }
@@ -122,8 +122,9 @@ fn one(
     let desired = rows.desired(gateway.id)?;
     let newest = desired.iter().find(|row| row.app == deployment.app);
     let superseded = newest.is_some_and(|row| row.deployment > deployment.id);
-    let taken = matches!(gateway.reported,
-        Some((theirs, generation)) if theirs == instance && generation >= deployment.id);
+    let base = rows.generation_base(gateway.id)?;
+    let taken = matches!(gateway.reported, Some((theirs, generation))
+        if theirs == instance && generation.saturating_sub(base) >= deployment.id);
     let apps = rows.apps_of(gateway.id)?;
     let app = apps.into_iter().find(|row| row.app == deployment.app);
     let progress = if superseded {

@@ -5,6 +5,7 @@ use sync_protocol::{SignedManifest, SigningKey};
 
 use super::*;
 use crate::ingest::take;
+use crate::store::fleet::AlarmRow;
 use crate::store::revisions::RevisionRow;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{self, StoreError};
@@ -93,6 +94,26 @@ impl Cloud {
             Ok(take(rows, INSTANCE, id, &Up::StateReport(report), NOW_MS)?)
         })
         .unwrap();
+    }
+
+    fn alarm_rows(&self) -> Vec<AlarmRow> {
+        let alarms: Result<_, StoreError> = store::read(&self.store, |rows| rows.alarms(None, 10));
+        alarms.unwrap()
+    }
+
+    fn alarms(&self) -> Vec<String> {
+        self.alarm_rows().into_iter().map(|alarm| alarm.code).collect()
+    }
+
+    fn alarm_count(&self) -> u64 {
+        self.alarm_rows().iter().map(|alarm| alarm.count).sum()
+    }
+
+    /// How many deployments there are.
+    fn rows(&self) -> usize {
+        let all: Result<_, StoreError> =
+            store::read(&self.store, |rows| rows.deployments(None, u64::MAX, 1_000));
+        all.unwrap().len()
     }
 
     fn progress(&self, deployment: u64) -> Vec<(String, Progress, String)> {
@@ -200,26 +221,88 @@ fn after_a_restore_from_a_backup_a_gateway_is_still_told_what_to_run() {
     let cloud = Cloud::new();
     let (one, two) = (cloud.revision("app", 1, 0), cloud.revision("app", 2, 0));
     let first = cloud.deploy(one, None).unwrap();
-    // Deployments up to 9 were made after the backup: the gateways have taken them, and run
-    // another revision; what this control plane says now must be news to them.
-    let other = Digest([9; 32]);
-    cloud.report("gw-a", 9, vec![state(other, Phase::Live, "", Some(other))]);
+    // More was deployed after the backup: the gateways have taken it, and run another revision;
+    // what this control plane says now must be news to them.
+    let (lost, other) = (first + 9_000, Digest([9; 32]));
+    cloud.report("gw-a", lost, vec![state(other, Phase::Live, "", Some(other))]);
     let (generation, apps) = cloud.desired("gw-a");
-    assert!(generation > 9, "{generation}");
+    assert!(generation > lost, "{generation}");
     assert_eq!(apps, [("app".to_owned(), one)]);
-    assert_eq!(cloud.desired("gw-b").0, first, "it is told nothing new before it spoke");
+    assert_eq!(cloud.progress(first)[0].1, Progress::Pending, "it has not taken it up again");
+    assert_eq!(cloud.alarms(), ["control-plane-behind"]);
 
     // It takes it; nothing is stated again, and the next deployment goes on from there.
     cloud.report("gw-a", generation, vec![state(one, Phase::Live, "", Some(one))]);
     assert_eq!(cloud.desired("gw-a").0, generation);
-    assert!(cloud.deploy(two, None).unwrap() > generation);
+    assert_eq!(cloud.progress(first)[0].1, Progress::Live);
+    let second = cloud.deploy(two, None).unwrap();
+    let (generation, apps) = cloud.desired("gw-a");
+    assert!(generation > lost + 1, "{generation}");
+    assert_eq!(apps, [("app".to_owned(), two)]);
+    assert_eq!(cloud.progress(second)[0].1, Progress::Pending);
+    cloud.report("gw-a", generation, vec![state(two, Phase::Live, "", Some(two))]);
+    assert_eq!(cloud.progress(second)[0].1, Progress::Live);
+
+    // A second backup is put back, from before the base was known.
+    cloud.report("gw-a", generation + 50, vec![]);
+    assert!(cloud.desired("gw-a").0 > generation + 50);
+    assert_eq!(cloud.rows(), 2, "nothing was deployed for all that");
 }
 
 #[test]
 fn a_restored_control_plane_that_knows_no_deployment_goes_on_above_the_gateways() {
     let cloud = Cloud::new();
     let one = cloud.revision("app", 1, 0);
-    cloud.report("gw-a", 5, vec![state(one, Phase::Live, "", Some(one))]);
+    let lost = NOW_MS / 1_000 + 77;
+    let said = || vec![state(one, Phase::Live, "", Some(one))];
+    cloud.report("gw-a", lost, said());
+    cloud.report("gw-a", lost, said());
     assert_eq!(cloud.desired("gw-a"), (0, vec![]), "nothing is taken off for it");
-    assert_eq!(cloud.deploy(one, None).unwrap(), 6);
+    assert_eq!(cloud.alarm_count(), 1, "it is told once");
+    let id = cloud.deploy(one, None).unwrap();
+    assert!(cloud.desired("gw-a").0 > lost);
+    assert_eq!(cloud.desired("gw-b").0, id, "what one gateway says is nothing to another");
+}
+
+/// A stolen or broken gateway may name any generation: that is its own trouble.
+#[test]
+fn no_generation_of_a_gateway_moves_what_others_are_told() {
+    let cloud = Cloud::new();
+    let one = cloud.revision("app", 1, 0);
+    let first = cloud.deploy(one, None).unwrap();
+    for said in [u64::MAX, i64::MAX as u64, i64::MAX as u64 - 1, CLAIMED_GENERATION_MAX + 1] {
+        cloud.report("gw-a", said, vec![]);
+        assert_eq!(cloud.desired("gw-a").0, first, "{said} is not believed");
+    }
+    assert_eq!(cloud.alarms(), ["absurd-generation"]);
+    // A little more than it is told, again and again.
+    for _ in 0..100 {
+        cloud.report("gw-a", cloud.desired("gw-a").0 + 1, vec![]);
+    }
+    cloud.report("gw-a", CLAIMED_GENERATION_MAX, vec![]);
+    assert_eq!(cloud.desired("gw-a").0, CLAIMED_GENERATION_MAX + 1);
+    assert_eq!(cloud.rows(), 1, "no deployment was added");
+    let second = cloud.deploy(cloud.revision("app", 2, 0), None).unwrap();
+    assert_eq!(second, first + 1);
+    assert_eq!(cloud.desired("gw-b").0, second);
+    assert!(cloud.desired("gw-a").0 > CLAIMED_GENERATION_MAX + 1, "it goes on, too");
+}
+
+/// The backup knows nothing of the deployment that the fleet has taken; it is made again, otherwise,
+/// before any gateway is back to say what it has.
+#[test]
+fn what_is_deployed_after_a_restore_has_another_number_than_what_was_lost() {
+    let (lost, restored) = (Cloud::new(), Cloud::new());
+    let at = |cloud: &Cloud, minutes: u64, sequence| {
+        let revision = cloud.revision("app", sequence, 0);
+        let maker = Maker { by: "admin", now_ms: NOW_MS + minutes * 60_000 };
+        cloud.write(|rows| Ok(deploy(rows, &revision, Target::All, maker)?.id)).unwrap()
+    };
+    assert_eq!(at(&lost, 0, 1), at(&restored, 0, 1), "this is in the backup");
+    let (taken, again) = (at(&lost, 5, 5), at(&restored, 6, 6));
+    assert!(again > taken, "{again} is news to who has taken {taken}");
+    let back = at(&restored, 0, 7);
+    assert_eq!(back, again + 1, "a clock that goes back takes no number back");
+    let told = restored.desired("gw-a").0;
+    assert_eq!(told, back);
 }

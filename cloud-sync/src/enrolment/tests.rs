@@ -139,9 +139,50 @@ fn a_known_gateway_renews_its_certificate_without_a_token() {
     assert!(is_worn(&old, NOW_MS + year_ms / 2 + 1_000));
     let late = NOW_MS + year_ms + 26 * 86_400_000;
     assert!(is_worn(&old, late), "it has expired");
-    let renew = |name: &str, csr: &EnrollRequest| cloud.office.renew(&cloud.store, name, csr, late);
+    let of = series(&old);
+    let renew =
+        |name: &str, csr: &EnrollRequest| cloud.office.renew(&cloud.store, name, of, csr, late);
     let new = renew("gw-a", &csr()).unwrap();
     assert!(!is_worn(&new, late));
     assert!(renew("gw-b", &csr()).is_err(), "nobody knows it");
     assert!(renew("gw-a", &EnrollRequest { csr: b"junk".to_vec() }).is_err());
+}
+
+fn series(der: &[u8]) -> u64 {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+    crate::identity::series_of(certificate.raw_serial())
+}
+
+#[test]
+fn an_enrolment_and_a_removal_void_what_was_given_before_and_a_renewal_does_not() {
+    let cloud = cloud();
+    let row = |name: &str| {
+        let row: Result<_, StoreError> = store::read(&cloud.store, |rows| rows.gateway(name));
+        row.unwrap().unwrap()
+    };
+    let remove = |name: &str| store::write(&cloud.store, |rows| remove_gateway(rows, name, NOW_MS));
+    let renew = |series| cloud.office.renew(&cloud.store, "gw-a", series, &csr(), NOW_MS);
+    cloud.add("gw-a").unwrap();
+    let first = series(&cloud.enrol("gw-a", &csr(), NOW_MS).unwrap().certificate);
+    assert_eq!((first, row("gw-a").series), (NOW_MS / 1_000, first));
+    assert_eq!(series(&renew(first).unwrap()), first);
+    let token = cloud.add("gw-a").unwrap();
+    assert_eq!(row("gw-a").series, first, "nobody has used the token yet");
+    // The clock stands, or was set back: what is new is new.
+    let second = series(&cloud.enrol("gw-a", &csr(), NOW_MS).unwrap().certificate);
+    assert_eq!((second, row("gw-a").series), (first + 1, second));
+    assert!(renew(first).is_err(), "a connection from before does not get a good one");
+    assert_eq!(series(&renew(second).unwrap()), second);
+
+    remove("gw-a").unwrap();
+    assert!(row("gw-a").series > second && row("gw-a").removed_ms == Some(NOW_MS));
+    assert!(remove("gw-a").is_err(), "it is gone already");
+    assert!(remove("gw-b").is_err(), "nobody knows it");
+    assert!(renew(second).is_err());
+    assert!(!cloud.may(&token, NOW_MS), "the replay of a used token ends, too");
+    let again = cloud.add("gw-a").unwrap();
+    assert!(cloud.may(&again, NOW_MS));
+    assert_eq!((row("gw-a").removed_ms, row("gw-a").enrolled_ms), (None, None));
+    let third = series(&cloud.enrol("gw-a", &csr(), NOW_MS).unwrap().certificate);
+    assert!(third > second + 1);
 }

@@ -8,7 +8,7 @@ use sync_protocol::wire::{
 };
 
 use super::{Ledger, alarm};
-use crate::deployments;
+use crate::deployments::{self, Claim};
 use crate::limits::EPOCHS_PER_GATEWAY_MAX;
 use crate::store::deployments::{AppRow, StepRow};
 use crate::store::fleet::SeenRow;
@@ -115,13 +115,8 @@ fn take_state(
             rows.raise_alarm(gateway, alarm::FOREIGN_INSTANCE, &text, now_ms)?;
         }
         rows.set_reported(gateway, theirs, report.generation)?;
-        if theirs == instance && deployments::catch_up(rows, gateway, report, now_ms)? {
-            let text = format!(
-                "the gateway has taken generation {}, which this control plane never stated: was a \
-                 backup restored? What it should run is stated again",
-                report.generation
-            );
-            rows.raise_alarm(gateway, alarm::CLOUD_BEHIND, &text, now_ms)?;
+        if theirs == instance {
+            take_generation(rows, gateway, report, now_ms)?;
         }
     }
     let known = rows.apps_of(gateway)?;
@@ -140,6 +135,33 @@ fn take_state(
         }
     }
     Ok(())
+}
+
+fn take_generation(
+    rows: &mut dyn Rows,
+    gateway: GatewayId,
+    report: &StateReport,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let generation = report.generation;
+    let (code, text) = match deployments::catch_up(rows, gateway, report)? {
+        Claim::Known => return Ok(()),
+        Claim::Ahead => (
+            alarm::CLOUD_BEHIND,
+            format!(
+                "the gateway has taken generation {generation}, which this control plane never \
+                 stated: was a backup restored? What it should run is stated again above that"
+            ),
+        ),
+        Claim::Absurd => (
+            alarm::ABSURD_GENERATION,
+            format!(
+                "the gateway says that it has taken generation {generation}, which no control plane \
+                 ever stated: it takes up nothing more; set it up anew with an empty data folder"
+            ),
+        ),
+    };
+    rows.raise_alarm(gateway, code, &text, now_ms)
 }
 
 fn app_row(said: &AppState, generation: u64, at_ms: u64) -> AppRow {

@@ -146,7 +146,7 @@ fn take_all<T>(
         let gateway = if let Some(gateway) = known.get(name) {
             *gateway
         } else {
-            let gateway = rows.gateway(name)?.map(|row| row.id);
+            let gateway = rows.member(name)?.map(|row| row.id);
             if let Some(gateway) = gateway {
                 rows.set_last_seen(gateway, now_ms)?;
             }

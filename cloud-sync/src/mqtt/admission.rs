@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use edge_broker::codec::ReasonCode;
-use edge_broker::{AuthRequest, Principal};
+use edge_broker::{AuthRequest, PeerCertificate, Principal};
 use edge_core::id::DeviceId;
 use edge_core::topic::TopicFilter;
 use sync_protocol::id::is_name;
 use sync_protocol::topics;
 
 use crate::enrolment::may_enrol;
+use crate::identity::series_of;
 use crate::store::{self, Store, StoreError};
 
 /// Identities of gateways that enrol: no certificate can name one, so they never meet a session
@@ -23,7 +24,7 @@ pub(crate) fn admit(
     now_ms: u64,
 ) -> Result<Arc<Principal>, ReasonCode> {
     let verdict = match &request.peer.certificate {
-        Some(certificate) => by_certificate(store, &certificate.common_name, &request.client_id),
+        Some(certificate) => by_certificate(store, certificate, &request.client_id),
         None => by_token(store, request, now_ms),
     };
     match verdict {
@@ -38,9 +39,16 @@ pub(crate) fn admit(
 
 type Verdict = Result<Result<Principal, ReasonCode>, StoreError>;
 
-fn by_certificate(store: &dyn Store, name: &str, client_id: &str) -> Verdict {
-    let known = is_name(name) && store::read(store, |rows| rows.gateway(name))?.is_some();
-    if !known {
+fn by_certificate(store: &dyn Store, shown: &PeerCertificate, client_id: &str) -> Verdict {
+    let name = shown.common_name.as_str();
+    if !is_name(name) {
+        return Ok(Err(ReasonCode::NotAuthorized));
+    }
+    let Some(gateway) = store::read(store, |rows| rows.member(name))? else {
+        return Ok(Err(ReasonCode::NotAuthorized));
+    };
+    if series_of(&shown.serial) < gateway.series {
+        tracing::warn!(gateway = name, "its certificate is void: it was removed or enrolled anew");
         return Ok(Err(ReasonCode::NotAuthorized));
     }
     // One client id for each gateway: so a second connection takes the place of the first.

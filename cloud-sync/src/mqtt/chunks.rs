@@ -85,7 +85,7 @@ fn find(
     digest: &Digest,
 ) -> Result<Option<Place>, StoreError> {
     store::read(store, |rows| {
-        let Some(gateway) = rows.gateway(gateway)? else { return Ok(None) };
+        let Some(gateway) = rows.member(gateway)? else { return Ok(None) };
         let desired = deployments::desired(rows, instance, gateway.id)?;
         let revisions: Vec<Digest> = desired.apps.iter().map(|app| app.revision).collect();
         if revisions.contains(digest) {

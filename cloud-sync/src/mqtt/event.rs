@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edge_broker::codec::ReasonCode;
-use edge_broker::{AckToken, ConnId, Principal};
+use edge_broker::{AckToken, AuthRequest, ConnId, Principal};
 use sync_protocol::enroll::EnrollReply;
 use sync_protocol::wire::Down;
 use tokio::sync::mpsc;
@@ -15,9 +15,16 @@ pub(super) const EVENTS_MAX: usize = 1_024;
 
 /// What other threads tell the loop.
 pub(super) enum Event {
+    /// A connection was judged, when [`Live::ends`](super::live::Live::ends) was this.
     Authenticated {
         conn: ConnId,
+        request: Box<AuthRequest>,
+        ends: u64,
         outcome: Result<Arc<Principal>, ReasonCode>,
+    },
+    /// The access of a gateway was ended.
+    Disconnect {
+        gateway: String,
     },
     Answers(Vec<Answer<AckToken>>),
     Enrolled {
@@ -47,6 +54,12 @@ impl HubHandle {
         let event = Event::Tell { gateway: gateway.to_owned(), down: Box::new(down) };
         // The loop is gone only when the server stops.
         let _ = self.0.send(event).await;
+    }
+
+    /// Ends the connections of a gateway, whose access was ended.
+    pub(crate) async fn disconnect(&self, gateway: &str) {
+        // As in `tell`.
+        let _ = self.0.send(Event::Disconnect { gateway: gateway.to_owned() }).await;
     }
 }
 

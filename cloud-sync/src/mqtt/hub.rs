@@ -12,7 +12,7 @@ use std::time::Duration;
 use edge_broker::broker::{DisconnectCause, Turn};
 use edge_broker::codec::ReasonCode;
 use edge_broker::transport::{Listener, Port, Transport};
-use edge_broker::{AckToken, Broker, BrokerEvent, Effect, Input};
+use edge_broker::{AckToken, AuthRequest, Broker, BrokerEvent, ConnId, Effect, Input};
 use edge_core::id::BatchSeq;
 use edge_core::time::{Millis, Now, WallTime};
 use sync_protocol::InstanceId;
@@ -26,6 +26,7 @@ use super::socket::MqttSocket;
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::enrolment::Office;
+use crate::identity::series_of;
 use crate::ingest::{Inbound, Worker};
 use crate::limits::{ENROLMENTS_AT_ONCE_MAX, SHUTDOWN_MS_MAX};
 use crate::store::Store;
@@ -173,17 +174,7 @@ impl Hub {
     fn carry_out(&mut self, effects: Vec<Effect>, now: Now) {
         for effect in effects {
             match self.port.apply(effect) {
-                Some(Effect::Authenticate { conn, request }) => {
-                    let (store, clock) = (Arc::clone(&self.parts.store), self.parts.clock);
-                    let (events, live) = (self.handle.0.clone(), Arc::clone(&self.parts.live));
-                    tokio::task::spawn_blocking(move || {
-                        let outcome = admit(&*store, &request, clock.now_ms());
-                        if let (Ok(_), Some(shown)) = (&outcome, &request.peer.certificate) {
-                            live.showed(&shown.common_name, shown.not_after_unix_s);
-                        }
-                        drop(events.blocking_send(Event::Authenticated { conn, outcome }));
-                    });
-                }
+                Some(Effect::Authenticate { conn, request }) => self.authenticate(conn, request),
                 Some(Effect::Deliver(delivery)) => self.deliver(delivery, now),
                 // Wills are presence; the end of the connection says the same.
                 Some(Effect::WillFired { .. } | Effect::Persist(_)) => {}
@@ -197,6 +188,20 @@ impl Hub {
                 | None => {}
             }
         }
+    }
+
+    fn authenticate(&self, conn: ConnId, request: Box<AuthRequest>) {
+        let (store, clock) = (Arc::clone(&self.parts.store), self.parts.clock);
+        let (events, live) = (self.handle.0.clone(), Arc::clone(&self.parts.live));
+        let ends = live.ends();
+        tokio::task::spawn_blocking(move || {
+            let outcome = admit(&*store, &request, clock.now_ms());
+            if let (Ok(_), Some(shown)) = (&outcome, &request.peer.certificate) {
+                let series = series_of(&shown.serial);
+                live.showed(&shown.common_name, shown.not_after_unix_s, series);
+            }
+            drop(events.blocking_send(Event::Authenticated { conn, request, ends, outcome }));
+        });
     }
 
     fn note(&self, event: &BrokerEvent) {

@@ -33,26 +33,60 @@ pub(crate) struct Online {
     replaced: Option<u64>,
 }
 
+/// The certificate that a gateway last showed.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    /// The last moment it is valid, in seconds since 1970.
+    not_after_unix_s: i64,
+    /// Its series, which a new one is of, too.
+    series: u64,
+    /// Whether the gateway was told to renew it and has not asked for a new one since.
+    told: bool,
+}
+
 /// Who is connected.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     online: Mutex<BTreeMap<String, Online>>,
     /// Connections that were alive when another took their place: their process runs.
     replaced: Mutex<BTreeMap<String, u64>>,
-    /// The end of the certificate that a gateway last showed, in seconds since 1970.
-    certificates: Mutex<BTreeMap<String, i64>>,
+    certificates: Mutex<BTreeMap<String, Shown>>,
+    /// How often the access of some gateway was ended.
+    ends: AtomicU64,
 }
 
 impl Live {
-    /// A gateway showed a certificate that is valid until then, and was let in.
-    pub(super) fn showed(&self, gateway: &str, not_after_unix_s: i64) {
-        lock(&self.certificates).insert(gateway.to_owned(), not_after_unix_s);
+    /// The access of a gateway was ended, in the store: who is being judged by what the store said
+    /// before is judged again.
+    pub(crate) fn access_ended(&self) {
+        self.ends.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether the certificate that a gateway last showed has to be renewed.
-    pub(super) fn is_worn(&self, gateway: &str, now_ms: u64) -> bool {
-        let shown = lock(&self.certificates).get(gateway).copied();
-        shown.is_some_and(|not_after_unix_s| is_gateway_worn(not_after_unix_s, now_ms))
+    /// How often that happened.
+    pub(super) fn ends(&self) -> u64 {
+        self.ends.load(Ordering::SeqCst)
+    }
+
+    /// A gateway showed a certificate of this series that is valid until then, and was let in.
+    pub(super) fn showed(&self, gateway: &str, not_after_unix_s: i64, series: u64) {
+        let shown = Shown { not_after_unix_s, series, told: false };
+        lock(&self.certificates).insert(gateway.to_owned(), shown);
+    }
+
+    /// Whether the gateway has to be told to renew the certificate that it last showed; then it may
+    /// ask for a new one, once.
+    pub(super) fn tell_renewal(&self, gateway: &str, now_ms: u64) -> bool {
+        let mut certificates = lock(&self.certificates);
+        let Some(shown) = certificates.get_mut(gateway) else { return false };
+        shown.told = is_gateway_worn(shown.not_after_unix_s, now_ms);
+        shown.told
+    }
+
+    /// The gateway asks for a new certificate: the series of its old one, if it was told to ask.
+    pub(super) fn take_renewal(&self, gateway: &str) -> Option<u64> {
+        let mut certificates = lock(&self.certificates);
+        let shown = certificates.get_mut(gateway)?;
+        std::mem::take(&mut shown.told).then_some(shown.series)
     }
 
     /// A gateway is connected.
@@ -233,6 +267,25 @@ mod tests {
         live.disconnected("a", ConnId(2), true, 1);
         live.connected("a", ConnId(3), 0, 1);
         assert_eq!(live.stated("a", 8), None, "the same run came back after a cut");
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_once_and_only_by_who_was_told() {
+        let live = Live::default();
+        let year_s = 365 * 86_400;
+        live.showed("new", year_s, 4);
+        live.showed("old", year_s / 3, 5);
+        assert!(!live.tell_renewal("new", 0));
+        assert_eq!(live.take_renewal("new"), None);
+        assert_eq!(live.take_renewal("old"), None, "not told yet");
+        assert!(live.tell_renewal("old", 0));
+        assert_eq!(live.take_renewal("old"), Some(5));
+        assert_eq!(live.take_renewal("old"), None, "once");
+        assert!(live.tell_renewal("old", 0));
+        live.showed("old", year_s, 5);
+        assert_eq!(live.take_renewal("old"), None, "it came back with a new one");
+        assert!(!live.tell_renewal("nobody", 0));
+        assert_eq!(live.take_renewal("nobody"), None);
     }
 
     #[test]

@@ -5,10 +5,10 @@ use sync_protocol::record::Phase;
 
 use super::{GatewayId, StoreError};
 
-/// A deployment: from generation `id` on, these gateways should run this revision of the app.
+/// A deployment: from then on these gateways should run this revision of the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeploymentRow {
-    /// Number, and generation.
+    /// Number: about the Unix seconds at which it was made, always above the ones before.
     pub id: u64,
     /// Which app.
     pub app: String,
@@ -120,24 +120,23 @@ pub(crate) trait DeploymentRows {
     /// [`StoreError`].
     fn add_deployment(&mut self, row: &DeploymentRow) -> Result<u64, StoreError>;
 
-    /// Deployments that are added from now on have numbers above this one. True where they would
-    /// not have had.
+    /// Deployments that are added from now on have numbers above this one.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn skip_deployments_to(&mut self, number: u64) -> Result<bool, StoreError>;
+    fn skip_deployments_to(&mut self, number: u64) -> Result<(), StoreError>;
 
-    /// Adds a deployment of its own for one gateway that says again what it should run of an app.
+    /// What is added to numbers of deployments to make the generations of a gateway.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn restate(
-        &mut self,
-        gateway: GatewayId,
-        wanted: &DesiredRow,
-        by: &str,
-        now_ms: u64,
-    ) -> Result<(), StoreError>;
+    fn generation_base(&self, gateway: GatewayId) -> Result<u64, StoreError>;
+
+    /// Replaces it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn set_generation_base(&mut self, gateway: GatewayId, base: u64) -> Result<(), StoreError>;
 
     /// What a gateway should run: for each app the newest deployment that is for it, in order of
     /// app.

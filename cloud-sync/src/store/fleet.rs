@@ -14,8 +14,12 @@ pub(crate) struct GatewayRow {
     pub name: String,
     /// When it was added.
     pub added_ms: u64,
-    /// When it last got a certificate.
+    /// When it last enrolled; `None` before that, and after it was removed.
     pub enrolled_ms: Option<u64>,
+    /// Certificates of a lower series are void.
+    pub series: u64,
+    /// When it was removed. Its data stay, and it may be added again.
+    pub removed_ms: Option<u64>,
     /// What it said in its last `Hello`.
     pub seen: Option<SeenRow>,
     /// When anything was last heard of it.
@@ -80,25 +84,33 @@ pub(crate) struct AlarmRow {
 
 /// Rows of gateways.
 pub(crate) trait FleetRows {
-    /// A gateway by name.
+    /// A gateway by name, also one that was removed.
     ///
     /// # Errors
     /// [`StoreError`].
     fn gateway(&self, name: &str) -> Result<Option<GatewayRow>, StoreError>;
 
-    /// Gateways with names after `after`, in order.
+    /// A gateway by name that is part of the fleet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn member(&self, name: &str) -> Result<Option<GatewayRow>, StoreError> {
+        Ok(self.gateway(name)?.filter(|row| row.removed_ms.is_none()))
+    }
+
+    /// Members of the fleet with names after `after`, in order.
     ///
     /// # Errors
     /// [`StoreError`].
     fn gateways(&self, after: &str, limit: u32) -> Result<Vec<GatewayRow>, StoreError>;
 
-    /// How many there are.
+    /// How many members there are.
     ///
     /// # Errors
     /// [`StoreError`].
     fn gateway_count(&self) -> Result<u64, StoreError>;
 
-    /// Adds a gateway, or finds the one of that name.
+    /// Adds a gateway, or finds the one of that name, which is a member again if it was removed.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -116,11 +128,28 @@ pub(crate) trait FleetRows {
     /// [`StoreError`].
     fn put_enrolment(&mut self, gateway: GatewayId, row: &EnrolmentRow) -> Result<(), StoreError>;
 
-    /// The gateway has a certificate.
+    /// The gateway has enrolled: only certificates of this series and later ones are good.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn set_enrolled(&mut self, gateway: GatewayId, now_ms: u64) -> Result<(), StoreError>;
+    fn set_enrolled(
+        &mut self,
+        gateway: GatewayId,
+        series: u64,
+        now_ms: u64,
+    ) -> Result<(), StoreError>;
+
+    /// The gateway is no member any more: no token of it counts, and no certificate below this
+    /// series.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn set_removed(
+        &mut self,
+        gateway: GatewayId,
+        series: u64,
+        now_ms: u64,
+    ) -> Result<(), StoreError>;
 
     /// The gateway said `Hello`.
     ///

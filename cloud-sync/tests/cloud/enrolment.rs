@@ -5,7 +5,7 @@ use sync_protocol::enroll::{EnrollReply, Token};
 use sync_protocol::topics;
 use sync_protocol::wire::{Down, Message as _, Records, Up};
 
-use crate::gateway::{Refusal, connect, connect_as, enrol, exchange, record, request};
+use crate::gateway::{Identity, Refusal, connect, connect_as, enrol, exchange, record, request};
 use crate::harness::Cloud;
 
 #[tokio::test]
@@ -132,4 +132,111 @@ async fn an_expired_certificate_is_renewed_within_its_connection() {
     renewed.hello(8, 1, 1).await;
     let lost = connect_as(&cloud, &identity.expired(&cloud, 400), "gw-a", "gw-a").await.err();
     assert_eq!(lost, Some(Refusal::Lost), "the grace is over");
+}
+
+/// A year more for whoever holds a key is given when it is due, not whenever it is asked for.
+#[tokio::test]
+async fn a_certificate_that_is_good_for_long_is_not_renewed() {
+    let cloud = Cloud::start().await;
+    let identity = enrol(&cloud, "gw-a").await;
+    let mut gateway = connect(&cloud, &identity).await;
+    gateway.hello(7, 1, 0).await;
+    for seq in 1..=5 {
+        gateway.say(&Up::CertificateRequest(request().0)).await;
+        gateway.send(vec![record(seq)]).await;
+        let answer = gateway.next().await;
+        assert!(matches!(answer, Some(Down::Receipt(_))), "{answer:?}");
+    }
+}
+
+/// After an outage a fleet comes back at once, with worn certificates.
+#[tokio::test]
+async fn many_renewals_at_once_cut_no_connection() {
+    let cloud = Cloud::start().await;
+    let mut fleet = Vec::new();
+    for n in 0..24 {
+        let identity = enrol(&cloud, &format!("gw-{n}")).await;
+        let mut gateway = connect(&cloud, &identity.expired(&cloud, 26)).await;
+        gateway.say_hello(7, 1, 0).await;
+        for _ in 0..3 {
+            gateway.next().await.expect("a connection");
+        }
+        fleet.push((gateway, request().0));
+    }
+    for (gateway, request) in &fleet {
+        gateway.say(&Up::CertificateRequest(request.clone())).await;
+    }
+    for (gateway, _) in &mut fleet {
+        gateway.send(vec![record(1)]).await;
+        loop {
+            match gateway.next().await {
+                Some(Down::Certificate(_)) => {}
+                Some(Down::Receipt(_)) => break,
+                other => panic!("{}: {other:?}", gateway.name),
+            }
+        }
+    }
+}
+
+async fn refused(cloud: &Cloud, identity: &Identity) {
+    let error = connect_as(cloud, identity, &identity.name, &identity.name).await.err();
+    assert_eq!(error, Some(Refusal::Connect(ConnectReturnCode::NotAuthorized)));
+}
+
+#[tokio::test]
+async fn a_removed_gateway_has_no_access_and_its_data_stay() {
+    let cloud = Cloud::start().await;
+    let (old, other) = (enrol(&cloud, "gw-a").await, enrol(&cloud, "gw-b").await);
+    let (mut gateway, mut bystander) = (connect(&cloud, &old).await, connect(&cloud, &other).await);
+    gateway.hello(7, 1, 0).await;
+    bystander.hello(8, 1, 0).await;
+    gateway.send(vec![record(1)]).await;
+    gateway.receipted(1).await;
+    let unused = cloud.add_gateway("gw-a").await;
+
+    let remove = async || cloud.call("DELETE", "/v1/gateways/gw-a", Vec::new()).await;
+    assert_eq!(remove().await.0, 200);
+    gateway.closed().await;
+    refused(&cloud, &old).await;
+    refused(&cloud, &old.expired(&cloud, 26)).await;
+    let code = ConnectReturnCode::BadUserNamePassword;
+    let token = exchange(&cloud, &unused, &request().0).await;
+    assert_eq!(token, Err(Refusal::Connect(code)), "its token is void, too");
+    assert_eq!(remove().await.0, 404);
+
+    let (_, list) = cloud.get("/v1/gateways").await;
+    let names: Vec<_> = list["rows"].as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["gw-b"]);
+    let (_, shown) = cloud.get("/v1/gateways/gw-a").await;
+    assert!(shown["removed_ms"].is_u64() && shown["online"] == false, "{shown}");
+    let (_, kept) = cloud.get("/v1/gateways/gw-a/streams/1/records").await;
+    assert_eq!(kept["stored_to"], 1, "{kept}");
+    bystander.send(vec![record(1)]).await;
+    assert_eq!(bystander.receipted(1).await, 1, "another gateway does not notice");
+
+    let new = enrol(&cloud, "gw-a").await;
+    let (welcome, _) = connect(&cloud, &new).await.hello(9, 2, 1).await;
+    assert_eq!(welcome.stored[0].seq, 1, "its data go on");
+    refused(&cloud, &old).await;
+}
+
+/// A stolen or copied card: whoever enrols anew ends what all others have.
+#[tokio::test]
+async fn an_enrolment_voids_the_certificates_from_before() {
+    let cloud = Cloud::start().await;
+    let old = enrol(&cloud, "gw-a").await;
+    let mut thief = connect(&cloud, &old).await;
+    thief.hello(7, 1, 0).await;
+    let token = cloud.add_gateway("gw-a").await;
+    thief.send(vec![record(1)]).await;
+    assert_eq!(thief.receipted(1).await, 1, "a token that nobody used ends nothing");
+    let (request, key) = request();
+    let enrolled = match exchange(&cloud, &token, &request).await.unwrap() {
+        EnrollReply::Accepted(enrolled) => *enrolled,
+        EnrollReply::Refused { reason } => panic!("{reason}"),
+    };
+    thief.closed().await;
+    refused(&cloud, &old).await;
+    refused(&cloud, &old.expired(&cloud, 26)).await;
+    connect(&cloud, &old.with(enrolled.certificate, key)).await.hello(8, 2, 1).await;
 }

@@ -41,6 +41,8 @@ impl Identity {
         let ca_key = rcgen::KeyPair::from_pem(&read("gateway-ca.key")).unwrap();
         let issuer = rcgen::Issuer::from_ca_cert_der(&ca, ca_key).unwrap();
         let mut params = rcgen::CertificateParams::default();
+        let (_, own) = x509_parser::parse_x509_certificate(&self.enrolled.certificate).unwrap();
+        params.serial_number = Some(own.raw_serial().to_vec().into());
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, self.name.as_str());
         params.not_after = time::OffsetDateTime::now_utc() - time::Duration::days(days);

@@ -227,7 +227,10 @@ fn expire(cloud_dir: &Path, gateway: &Gateway) -> Result<Vec<u8>> {
     let read = |file: &str| std::fs::read_to_string(cloud_dir.join("tls").join(file));
     let ca = CertificateDer::from_pem_slice(read("gateway-ca.pem")?.as_bytes())?;
     let issuer = Issuer::from_ca_cert_der(&ca, KeyPair::from_pem(&read("gateway-ca.key")?)?)?;
+    let own = &identity.enrolled.certificate;
+    let serial = x509_parser::parse_x509_certificate(own)?.1.raw_serial().to_vec();
     let mut params = CertificateParams::default();
+    params.serial_number = Some(serial.into());
     params.distinguished_name = Default::default();
     params.distinguished_name.push(DnType::CommonName, gateway.name());
     params.not_before = date_time_ymd(2025, 1, 1);

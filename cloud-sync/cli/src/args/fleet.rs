@@ -56,6 +56,7 @@ pub struct CloudInit {
 Examples:
   holm gateway add gw-1             # prints a token that works once and within a day
   holm gateway list
+  holm gateway remove gw-1 --yes    # it loses its access, at once; its data stay
 
 Then, on the gateway: `edge-agent enroll TOKEN` and `edge-agent run`.")]
 pub struct Gateway {
@@ -71,6 +72,17 @@ pub enum GatewayCommand {
     Add {
         /// Its name: a-z, 0-9 and inner hyphens; the same as `name` in its agent.toml
         name: String,
+    },
+    /// End a gateway's access: its connection, its certificates and its tokens
+    #[command(after_help = "\
+For a gateway that was stolen, sold or scrapped. What it sent stays in the control plane, under its name.
+`holm gateway add` with the same name lets a gateway enrol in its place, which goes on where it stood.")]
+    Remove {
+        /// Its name
+        name: String,
+        /// Do it: a gateway that is still wanted must enrol anew
+        #[arg(long)]
+        yes: bool,
     },
     /// List gateways, as `holm status` does
     List,

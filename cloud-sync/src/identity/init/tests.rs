@@ -100,7 +100,7 @@ fn only_the_key_of_a_request_is_used() {
     let mut params = rcgen::CertificateParams::new(vec!["evil.example".to_owned()]).unwrap();
     params.distinguished_name.push(rcgen::DnType::CommonName, "another-gateway");
     let csr = params.serialize_request(&key).unwrap();
-    let der = ca.issue_gateway("gw-a", csr.der(), NOW_MS).unwrap();
+    let der = ca.issue_gateway("gw-a", 1, csr.der(), NOW_MS).unwrap();
     let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
     assert_eq!(certificate.subject().to_string(), "CN=gw-a");
     assert!(certificate.subject_alternative_name().unwrap().is_none());
@@ -123,6 +123,6 @@ fn a_damaged_request_is_refused() {
     let mut der = csr.der().to_vec();
     let last = der.len() - 1;
     der[last] ^= 1;
-    assert!(matches!(ca.issue_gateway("a", &der, NOW_MS), Err(IssueError::Request(_))));
-    assert!(matches!(ca.issue_gateway("a", b"junk", NOW_MS), Err(IssueError::Request(_))));
+    assert!(matches!(ca.issue_gateway("a", 1, &der, NOW_MS), Err(IssueError::Request(_))));
+    assert!(matches!(ca.issue_gateway("a", 1, b"junk", NOW_MS), Err(IssueError::Request(_))));
 }

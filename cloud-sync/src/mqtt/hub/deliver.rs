@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edge_broker::codec::ReasonCode;
 use edge_broker::{AckToken, Delivery, Input, Settlement};
+use edge_core::id::DeviceId;
 use edge_core::message::{Message, Origin, Properties, QoS};
 use edge_core::time::Now;
 use edge_core::topic::Topic;
-use sync_protocol::enroll::EnrollRequest;
+use sync_protocol::enroll::{EnrollReply, EnrollRequest};
 use sync_protocol::topics;
 use sync_protocol::wire::{Down, Message as _, Presence, Up};
 
@@ -46,23 +47,33 @@ impl Hub {
         };
         let (office, store) = (Arc::clone(&self.parts.office), Arc::clone(&self.parts.store));
         let (events, now_ms) = (self.handle.0.clone(), now.wall.unix_ms);
+        let live = Arc::clone(&self.parts.live);
         tokio::task::spawn_blocking(move || {
             let reply = Box::new(office.enrol(&*store, &gateway, &request, now_ms));
+            if matches!(*reply, EnrollReply::Accepted(_)) {
+                live.access_ended();
+            }
             drop(place);
             drop(events.blocking_send(Event::Enrolled { gateway, token, reply }));
         });
     }
 
-    /// As [`Hub::enrol`], with the old certificate in place of a token. A gateway that is refused for
-    /// being one too many is told again at its next connection.
+    /// As [`Hub::enrol`], with the old certificate in place of a token, for who was told to renew it.
+    /// One too many gets no answer and is told again at its next connection: to refuse its message
+    /// would cut the connection, which is of MQTT 3.1.1, and all its records would wait for a new one.
     fn renew(&mut self, gateway: String, request: EnrollRequest, token: AckToken, now: Now) {
+        let Some(series) = self.parts.live.take_renewal(&gateway) else {
+            tracing::warn!(gateway, "a gateway asks for a certificate and was not told to");
+            return self.settle(token, Settlement::Accepted, now);
+        };
         let Ok(place) = Arc::clone(&self.enrolling).try_acquire_owned() else {
-            return self.settle(token, Settlement::Refused(ReasonCode::ServerBusy), now);
+            tracing::debug!(gateway, "no place is free to renew a certificate");
+            return self.settle(token, Settlement::Accepted, now);
         };
         let (office, store) = (Arc::clone(&self.parts.office), Arc::clone(&self.parts.store));
         let (events, now_ms) = (self.handle.0.clone(), now.wall.unix_ms);
         tokio::task::spawn_blocking(move || {
-            let certificate = match office.renew(&*store, &gateway, &request, now_ms) {
+            let certificate = match office.renew(&*store, &gateway, series, &request, now_ms) {
                 Ok(certificate) => Some(certificate),
                 Err(failure) => {
                     tracing::warn!(gateway, error = failure.error, "no certificate was renewed");
@@ -92,7 +103,7 @@ impl Hub {
             }
             Up::CertificateRequest(request) => return self.renew(gateway, request, token, now),
             Up::Hello(ref hello) => {
-                if self.parts.live.is_worn(&gateway, now.wall.unix_ms) {
+                if self.parts.live.tell_renewal(&gateway, now.wall.unix_ms) {
                     self.tell(&gateway, &Down::RenewCertificate, now);
                 }
                 self.suspicion(&gateway, hello.epoch)
@@ -117,15 +128,26 @@ impl Hub {
         Some(Note { code: alarm::TWO_GATEWAYS, text })
     }
 
+    fn disconnect(&mut self, gateway: &str, now: Now) {
+        let identity = DeviceId::new(gateway);
+        let reason = ReasonCode::AdministrativeAction;
+        self.with_broker(now, |broker, turn| broker.disconnect(&identity, reason, turn));
+    }
+
     fn settle(&mut self, token: AckToken, settlement: Settlement, now: Now) {
         self.with_broker(now, |broker, turn| broker.settle(token, settlement, turn));
     }
 
     pub(super) fn take_event(&mut self, event: Event, now: Now) {
         match event {
-            Event::Authenticated { conn, outcome } => {
+            Event::Authenticated { conn, request, ends, outcome } => {
+                if outcome.is_ok() && ends != self.parts.live.ends() {
+                    // Somebody's access was ended meanwhile, and this may be who.
+                    return self.authenticate(conn, request);
+                }
                 self.broker_handle(Input::AuthDone { conn, outcome }, now);
             }
+            Event::Disconnect { gateway } => self.disconnect(&gateway, now),
             Event::Answers(batch) => {
                 for Answer { gateway, downs, ticket } in batch {
                     self.settle(ticket, Settlement::Accepted, now);
@@ -136,6 +158,9 @@ impl Hub {
             }
             Event::Enrolled { gateway, token, reply } => {
                 self.settle(token, Settlement::Accepted, now);
+                if matches!(*reply, EnrollReply::Accepted(_)) {
+                    self.disconnect(&gateway, now); // It came with a certificate that is void now.
+                }
                 match reply.encode() {
                     Ok(payload) => self.publish(&topics::enroll_reply(&gateway), payload, now),
                     Err(error) => tracing::error!(%error, gateway, "an enrolment reply"),

@@ -97,44 +97,30 @@ impl DeploymentRows for SqliteRows<'_> {
         Ok(uint(id))
     }
 
-    fn skip_deployments_to(&mut self, number: u64) -> Result<bool, StoreError> {
+    fn skip_deployments_to(&mut self, number: u64) -> Result<(), StoreError> {
         let number = int(number);
-        let moved = self.change(
+        self.change(
             "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'deployments' AND seq < ?1",
             [number],
         )?;
         // There is no such row before the first deployment.
-        let begun = self.change(
+        self.change(
             "INSERT INTO sqlite_sequence (name, seq) SELECT 'deployments', ?1 WHERE NOT EXISTS
              (SELECT 1 FROM sqlite_sequence WHERE name = 'deployments')",
             [number],
         )?;
-        Ok(moved + begun > 0)
+        Ok(())
     }
 
-    fn restate(
-        &mut self,
-        gateway: GatewayId,
-        wanted: &DesiredRow,
-        by: &str,
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        self.change(
-            "INSERT INTO deployments (app, revision, cause, everyone, made_by, created_ms)
-             VALUES (?1, ?2, ?3, FALSE, ?4, ?5)",
-            params![
-                wanted.app,
-                wanted.revision.map(|revision| revision.0),
-                Cause::Deploy.code(),
-                by,
-                int(now_ms),
-            ],
-        )?;
-        let id = self.db.last_insert_rowid();
-        self.change(
-            "INSERT INTO targets (deployment, gateway) VALUES (?1, ?2)",
-            params![id, gateway.0],
-        )?;
+    fn generation_base(&self, gateway: GatewayId) -> Result<u64, StoreError> {
+        let sql = "SELECT generation_base FROM gateways WHERE id = ?1";
+        let base = self.one(sql, [gateway.0], |row| row.uint("generation_base"))?;
+        Ok(base.unwrap_or_default())
+    }
+
+    fn set_generation_base(&mut self, gateway: GatewayId, base: u64) -> Result<(), StoreError> {
+        let sql = "UPDATE gateways SET generation_base = ?2 WHERE id = ?1";
+        self.change(sql, params![gateway.0, int(base)])?;
         Ok(())
     }
 

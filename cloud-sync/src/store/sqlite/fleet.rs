@@ -31,6 +31,8 @@ fn gateway(row: &Row<'_>) -> Result<GatewayRow, StoreError> {
         name: row.col("name")?,
         added_ms: row.uint("added_ms")?,
         enrolled_ms: row.uint_opt("enrolled_ms")?,
+        series: row.uint("series")?,
+        removed_ms: row.uint_opt("removed_ms")?,
         seen,
         last_seen_ms: row.uint_opt("last_seen_ms")?,
         health,
@@ -44,18 +46,21 @@ impl FleetRows for SqliteRows<'_> {
     }
 
     fn gateways(&self, after: &str, limit: u32) -> Result<Vec<GatewayRow>, StoreError> {
-        let sql = "SELECT * FROM gateways WHERE name > ?1 ORDER BY name LIMIT ?2";
+        let sql = "SELECT * FROM gateways WHERE name > ?1 AND removed_ms IS NULL
+             ORDER BY name LIMIT ?2";
         self.list(sql, params![after, limit], gateway)
     }
 
     fn gateway_count(&self) -> Result<u64, StoreError> {
-        let count = self.one("SELECT COUNT(*) AS n FROM gateways", [], |row| row.uint("n"))?;
+        let sql = "SELECT COUNT(*) AS n FROM gateways WHERE removed_ms IS NULL";
+        let count = self.one(sql, [], |row| row.uint("n"))?;
         Ok(count.unwrap_or_default())
     }
 
     fn add_gateway(&mut self, name: &str, now_ms: u64) -> Result<GatewayId, StoreError> {
         self.change(
-            "INSERT OR IGNORE INTO gateways (name, added_ms) VALUES (?1, ?2)",
+            "INSERT INTO gateways (name, added_ms) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET removed_ms = NULL",
             params![name, int(now_ms)],
         )?;
         let id =
@@ -96,9 +101,28 @@ impl FleetRows for SqliteRows<'_> {
         Ok(())
     }
 
-    fn set_enrolled(&mut self, gateway: GatewayId, now_ms: u64) -> Result<(), StoreError> {
-        let sql = "UPDATE gateways SET enrolled_ms = ?2 WHERE id = ?1";
-        self.change(sql, params![gateway.0, int(now_ms)])?;
+    fn set_enrolled(
+        &mut self,
+        gateway: GatewayId,
+        series: u64,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE gateways SET enrolled_ms = ?2, series = ?3 WHERE id = ?1";
+        self.change(sql, params![gateway.0, int(now_ms), int(series)])?;
+        Ok(())
+    }
+
+    fn set_removed(
+        &mut self,
+        gateway: GatewayId,
+        series: u64,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        self.change("DELETE FROM enrolments WHERE gateway = ?1", [gateway.0])?;
+        self.change(
+            "UPDATE gateways SET removed_ms = ?2, series = ?3, enrolled_ms = NULL WHERE id = ?1",
+            params![gateway.0, int(now_ms), int(series)],
+        )?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::failed;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
 
 /// Times are milliseconds since the Unix epoch; digests are blobs; epochs are 64 bits kept in a
 /// signed column.
@@ -216,6 +216,19 @@ CREATE TABLE clocks (
 ALTER TABLE reports ADD COLUMN clock_epoch INTEGER;
 ALTER TABLE reports ADD COLUMN shown_ms INTEGER;
 ALTER TABLE reports ADD COLUMN true_ms INTEGER;
+";
+
+/// Generations of a gateway are numbers of deployments and this base, which grows when the gateway
+/// has taken a generation that is not known here: a backup was put back.
+const V4: &str = "
+ALTER TABLE gateways ADD COLUMN generation_base INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Certificates of a gateway that are below its series are void; enrolment and removal begin a new
+/// one. A gateway that was removed keeps its row, because its data stay.
+const V5: &str = "
+ALTER TABLE gateways ADD COLUMN series INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gateways ADD COLUMN removed_ms INTEGER;
 ";
 
 /// Brings the schema up to date.

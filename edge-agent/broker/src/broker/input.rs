@@ -78,6 +78,8 @@ pub struct Peer {
 pub struct PeerCertificate {
     /// Common name of the subject.
     pub common_name: String,
+    /// Serial number, as the certificate has it.
+    pub serial: Vec<u8>,
     /// SHA-256 of the certificate (DER).
     pub fingerprint: [u8; 32],
     /// The last moment it is valid, in seconds since 1970.

@@ -110,5 +110,6 @@ pub(super) fn peer_certificate(chain: Option<&[CertificateDer<'_>]>) -> Option<P
     let mut fingerprint = [0; 32];
     fingerprint.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, der).as_ref());
     let not_after_unix_s = certificate.validity().not_after.timestamp();
-    Some(PeerCertificate { common_name, fingerprint, not_after_unix_s })
+    let serial = certificate.raw_serial().to_vec();
+    Some(PeerCertificate { common_name, serial, fingerprint, not_after_unix_s })
 }

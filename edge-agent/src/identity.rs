@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sync_protocol::enroll::Enrolled;
+use sync_protocol::id::Digest;
 use sync_protocol::topics;
 
 use crate::tls;
@@ -24,6 +25,8 @@ pub struct Identity {
     key: Vec<u8>,
     /// What the control plane answered.
     pub enrolled: Enrolled,
+    /// See [`Identity::enrolment`].
+    enrolment: Digest,
 }
 
 impl std::fmt::Debug for Identity {
@@ -33,10 +36,17 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Puts an identity together.
+    /// Puts together what an enrolment left.
     #[must_use]
     pub fn new(gateway: String, key: Vec<u8>, enrolled: Enrolled) -> Self {
-        Self { gateway, key, enrolled }
+        let enrolment = Digest::of(&enrolled.certificate);
+        Self { gateway, key, enrolled, enrolment }
+    }
+
+    /// Which enrolment this is: the digest of its first certificate, which renewals keep.
+    #[must_use]
+    pub fn enrolment(&self) -> Digest {
+        self.enrolment
     }
 
     fn path(data_dir: &Path) -> PathBuf {
@@ -79,7 +89,7 @@ impl Identity {
     #[must_use]
     pub(crate) fn renewed(&self, key: Vec<u8>, certificate: Vec<u8>) -> Self {
         let enrolled = Enrolled { certificate, ..self.enrolled.clone() };
-        Self { gateway: self.gateway.clone(), key, enrolled }
+        Self { key, enrolled, ..self.clone() }
     }
 
     /// Where and how the uplink connects.

@@ -127,6 +127,19 @@ impl Timeline {
         corrected(label, self.runs.iter().rfind(|run| run.epoch == epoch.0))
     }
 
+    /// A label of the process run `from` that will stand under the run `to`: right, or such that no
+    /// report on `to` corrects it.
+    #[must_use]
+    pub(super) fn carried(&self, label: WallTime, from: Epoch, to: Epoch) -> WallTime {
+        let label = self.of_run(from, label);
+        match label.quality {
+            ClockQuality::Unsynced if from != to => {
+                WallTime { quality: ClockQuality::Unknown, ..label }
+            }
+            _ => label,
+        }
+    }
+
     /// A label of a moment of gateway time, corrected where that is known.
     #[must_use]
     pub(super) fn of_moment(&self, at: Millis, label: WallTime) -> WallTime {

@@ -115,3 +115,26 @@ fn the_vouched_time_goes_with_the_enrolment_and_the_runs_stay() {
     let timeline = timeline.under(new);
     assert_eq!((timeline.vouched_unix_s(), timeline.runs.len()), (0, 1), "enrolled anew");
 }
+
+/// What is renumbered stands under the run that sends it again, whose clock says nothing of it.
+#[test]
+fn a_label_of_an_unknown_run_is_not_left_to_the_clock_of_another_one() {
+    let mut timeline = Timeline::default();
+    timeline.begin(Epoch(1), unsynced(0, 500), boot(1, 10_000));
+    timeline.begin(Epoch(2), unsynced(5_000, 700), boot(2, 8_000));
+    let label = |unix_ms, quality| WallTime { unix_ms, quality };
+    let (of_1970, synced) = (label(900, ClockQuality::Unsynced), label(900, ClockQuality::Synced));
+    let carried = |timeline: &Timeline, label, from| timeline.carried(label, Epoch(from), Epoch(2));
+    assert_eq!(carried(&timeline, of_1970, 2), of_1970, "the report on this run corrects it");
+    let moved = Move { shown_ms: 2_700, true_ms: TRUE_MS, first: true };
+    timeline.found_out(Epoch(2), moved, boot(2, 10_000));
+    let right = label(TRUE_MS - 1_800, ClockQuality::Synced);
+    assert_eq!(carried(&timeline, of_1970, 2), right);
+    let unknown = label(900, ClockQuality::Unknown);
+    for from in [1, 9] {
+        assert_eq!(carried(&timeline, of_1970, from), unknown);
+        assert_eq!(carried(&timeline, synced, from), synced, "that was right");
+        assert_eq!(carried(&timeline, unknown, from), unknown, "renumbered again");
+    }
+    assert_eq!(carried(&timeline, unknown, 2), unknown);
+}

@@ -83,14 +83,15 @@ impl Credentials {
     /// Takes a new certificate (DER): writes it with its key, and shows it from now on.
     ///
     /// # Errors
-    /// It is not for the key that was asked for, or the disk refuses; the old one stays.
+    /// It is not for the key that was asked for, the disk refuses, or the identity on disk is not the
+    /// held one any more (the gateway was enrolled anew); what is there stays.
     pub fn take(&self, certificate: Vec<u8>) -> io::Result<()> {
         let mut held = self.held();
         let nobody = || io::Error::new(io::ErrorKind::InvalidData, "nobody asked for it");
         let key = held.asked.as_ref().ok_or_else(nobody)?.serialize_der();
         let identity = held.identity.renewed(key, certificate);
         let shown = Arc::new(certified(&identity)?);
-        identity.save(&self.data_dir)?;
+        identity.replace(&held.identity, &self.data_dir)?;
         *held = Held { identity, shown, asked: None };
         Ok(())
     }
@@ -126,18 +127,51 @@ mod tests {
         CertificateParams::default().self_signed(key).expect("a certificate").der().to_vec()
     }
 
-    #[test]
-    fn a_new_certificate_is_shown_once_it_is_on_disk_and_only_for_its_key() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let key = KeyPair::generate().expect("a key");
+    fn identity(key: &KeyPair) -> Identity {
         let enrolled = Enrolled {
-            certificate: self_signed(&key),
+            certificate: self_signed(key),
             gateway_ca: vec![1],
             endpoint: "localhost:1".to_owned(),
             instance: InstanceId([1; 16]),
             author_keys: Vec::new(),
         };
-        let old = Identity::new("gw".to_owned(), key.serialize_der(), enrolled);
+        Identity::new("gw".to_owned(), key.serialize_der(), enrolled)
+    }
+
+    /// The key of the certificate that is asked for.
+    fn asked(credentials: &Credentials) -> KeyPair {
+        let held = credentials.held();
+        let key = held.asked.as_ref().expect("a key").serialize_der();
+        KeyPair::try_from(key).expect("a key")
+    }
+
+    #[test]
+    fn a_renewal_gives_way_to_an_enrolment_beside_it_and_keeps_its_own() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [old, new] = [(); 2].map(|()| identity(&KeyPair::generate().expect("a key")));
+        let on_disk = || Identity::load(dir.path()).expect("read").expect("there");
+        old.save(dir.path()).expect("written");
+        let credentials = Credentials::new(old.clone(), dir.path()).expect("they fit");
+        let shown = || credentials.resolve(&[], &[]).expect("one").cert[0].to_vec();
+        credentials.request().expect("a request");
+        credentials.take(self_signed(&asked(&credentials))).expect("it fits");
+        assert_eq!(on_disk().enrolment(), old.enrolment(), "a renewal is no enrolment");
+
+        credentials.request().expect("a request");
+        let before = shown();
+        new.save(dir.path()).expect("the agent holds no lock");
+        let refused = credentials.take(self_signed(&asked(&credentials)));
+        assert!(refused.is_err_and(|error| error.to_string().contains("enrolled anew")));
+        assert_eq!(on_disk().enrolled.certificate, new.enrolled.certificate);
+        assert_ne!(on_disk().enrolment(), old.enrolment());
+        assert_eq!(shown(), before, "until the agent starts again");
+    }
+
+    #[test]
+    fn a_new_certificate_is_shown_once_it_is_on_disk_and_only_for_its_key() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let key = KeyPair::generate().expect("a key");
+        let old = identity(&key);
         old.save(dir.path()).expect("written");
         let credentials = Credentials::new(old, dir.path()).expect("they fit");
         let shown = || credentials.resolve(&[], &[]).expect("one").cert[0].to_vec();
@@ -155,9 +189,7 @@ mod tests {
         assert!(credentials.take(self_signed(&key)).is_err(), "it is for the old key");
         assert_eq!((shown(), on_disk().enrolled.certificate), (before.clone(), before.clone()));
 
-        let asked =
-            KeyPair::try_from(credentials.held().asked.as_ref().expect("a key").serialize_der());
-        let new = self_signed(&asked.expect("a key"));
+        let new = self_signed(&asked(&credentials));
         credentials.take(new.clone()).expect("it fits");
         assert_eq!((shown(), on_disk().enrolled.certificate), (new.clone(), new));
         assert!(credentials.take(before).is_err(), "that was all");

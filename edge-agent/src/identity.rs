@@ -3,13 +3,19 @@
 //!
 //! The file is written at once and whole (temporary file, fsync, rename), readable by its owner
 //! only. It holds the private key; nothing else on the gateway does.
+//!
+//! # Invariants
+//! - One process at a time writes it: an enrolment beside a running agent and a renewal take turns.
+//! - A renewal replaces only the identity that it renews, never one that was enrolled meanwhile.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sync_protocol::enroll::Enrolled;
+use sync_protocol::id::Digest;
 use sync_protocol::topics;
 
 use crate::tls;
@@ -24,6 +30,8 @@ pub struct Identity {
     key: Vec<u8>,
     /// What the control plane answered.
     pub enrolled: Enrolled,
+    /// See [`Identity::enrolment`].
+    enrolment: Digest,
 }
 
 impl std::fmt::Debug for Identity {
@@ -33,10 +41,17 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Puts an identity together.
+    /// Puts together what an enrolment left.
     #[must_use]
     pub fn new(gateway: String, key: Vec<u8>, enrolled: Enrolled) -> Self {
-        Self { gateway, key, enrolled }
+        let enrolment = Digest::of(&enrolled.certificate);
+        Self { gateway, key, enrolled, enrolment }
+    }
+
+    /// Which enrolment this is: the digest of its first certificate, which renewals keep.
+    #[must_use]
+    pub fn enrolment(&self) -> Digest {
+        self.enrolment
     }
 
     fn path(data_dir: &Path) -> PathBuf {
@@ -60,11 +75,37 @@ impl Identity {
         })
     }
 
-    /// Writes the identity.
+    /// Writes the identity, whatever is there.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk refuses, or another process writes it right now.
     pub fn save(&self, data_dir: &Path) -> io::Result<()> {
+        let _lock = lock(data_dir)?;
+        self.write(data_dir)
+    }
+
+    /// Writes the identity in the place of `old`.
+    ///
+    /// # Errors
+    /// As [`Identity::save`]; or what is there is not `old`, and stays.
+    pub(crate) fn replace(&self, old: &Self, data_dir: &Path) -> io::Result<()> {
+        let _lock = lock(data_dir)?;
+        let there = Self::load(data_dir)?;
+        if !there.is_some_and(|there| there.is(old)) {
+            let text = "the identity on disk is another one by now, which stays: this gateway was \
+                        enrolled anew; restart the agent to use that";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        self.write(data_dir)
+    }
+
+    /// Whether both show the same certificate, with the same key.
+    fn is(&self, other: &Self) -> bool {
+        let shown = |of: &Self| (of.key.clone(), of.enrolled.certificate.clone());
+        shown(self) == shown(other)
+    }
+
+    fn write(&self, data_dir: &Path) -> io::Result<()> {
         let bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
         tls::write_secret(&Self::path(data_dir), &bytes)
     }
@@ -79,7 +120,7 @@ impl Identity {
     #[must_use]
     pub(crate) fn renewed(&self, key: Vec<u8>, certificate: Vec<u8>) -> Self {
         let enrolled = Enrolled { certificate, ..self.enrolled.clone() };
-        Self { gateway: self.gateway.clone(), key, enrolled }
+        Self { key, enrolled, ..self.clone() }
     }
 
     /// Where and how the uplink connects.
@@ -101,6 +142,19 @@ impl Identity {
             tls,
         })
     }
+}
+
+/// Held while the identity is written, which takes no longer than a sync: nobody waits for it.
+fn lock(data_dir: &Path) -> io::Result<File> {
+    let lock = File::create(data_dir.join("identity.lock"))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            let text = "another process writes the identity right now; try again";
+            io::Error::new(io::ErrorKind::ResourceBusy, text)
+        }
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(lock)
 }
 
 /// Splits `host:port`; an IPv6 address stands in brackets.

@@ -15,8 +15,21 @@ use crate::wire::WireError;
 pub struct Stamp {
     /// Milliseconds since 1970-01-01T00:00:00Z, as the gateway's clock said.
     pub unix_ms: u64,
-    /// Whether somebody vouched for that clock.
-    pub synced: bool,
+    /// What that clock is worth.
+    pub quality: Quality,
+}
+
+/// What the clock of a stamp is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quality {
+    /// Nobody had vouched for it. [`Report::Clock`] of the record's process run corrects it.
+    #[default]
+    Unsynced,
+    /// Somebody vouched for it.
+    Synced,
+    /// Nobody ever will: it is the clock of another process run than the one that the record stands
+    /// under, and that run ended before anybody vouched. No report corrects it.
+    Unknown,
 }
 
 /// One record of a stream.
@@ -151,7 +164,7 @@ pub enum Report {
         text: String,
     },
     /// What time it was during a process run whose clock nobody had vouched for. It corrects every
-    /// stamp of that run that is not `synced`, whether it is stored before or after this.
+    /// stamp of that run that is [`Quality::Unsynced`], whether it is stored before or after this.
     Clock {
         /// The process run; not always the one that writes this.
         epoch: u64,

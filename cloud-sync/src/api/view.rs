@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sync_protocol::record::{DeadLetter, Report, Telemetry};
+use sync_protocol::record::{DeadLetter, Quality, Report, Telemetry};
 use sync_protocol::wire::Health;
 use sync_protocol::{Digest, InstanceId};
 
@@ -165,7 +165,7 @@ pub(super) fn entry(row: &EntryRow) -> Value {
         "kind": place.kind.as_str(),
         "epoch": hex64(place.epoch),
         "time_ms": row.written_ms(),
-        "synced": row.time.synced || row.corrected_ms.is_some(),
+        "synced": row.time.quality == Quality::Synced || row.corrected_ms.is_some(),
         "label_ms": row.time.unix_ms,
         "stored_ms": row.stored_ms,
     });

@@ -4,7 +4,7 @@
 //! some entry; it moves over tombstones and gaps.
 
 use sync_protocol::Digest;
-use sync_protocol::record::{Record, RecordBody, Report, Stamp};
+use sync_protocol::record::{Quality, Record, RecordBody, Report, Stamp};
 use sync_protocol::wire::{Records, StreamPosition};
 
 use super::alarm;
@@ -192,7 +192,7 @@ impl<'r> Ledger<'r> {
     }
 
     fn gap(&self) -> Filling {
-        let time = Stamp { unix_ms: self.now_ms, synced: true };
+        let time = Stamp { unix_ms: self.now_ms, quality: Quality::Synced };
         Filling { kind: Kind::Gap, epoch: 0, time }
     }
 

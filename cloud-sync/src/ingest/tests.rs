@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sync_protocol::record::{
-    DropReason, Phase, Record, RecordBody, Report, Stamp, Telemetry, Tombstone,
+    DropReason, Phase, Quality, Record, RecordBody, Report, Stamp, Telemetry, Tombstone,
 };
 use sync_protocol::wire::{
     AppState, Conflicts, Down, Hello, Records, StateReport, StreamMark, StreamPosition, Up,
@@ -121,7 +121,7 @@ fn record_of(seq: u64, epoch: u64) -> Record {
     Record {
         seq,
         epoch,
-        time: Stamp { unix_ms: 5, synced: true },
+        time: Stamp { unix_ms: 5, quality: Quality::Synced },
         body: RecordBody::Telemetry(Telemetry {
             function: "a/f".into(),
             event: EventId { epoch, n: seq },
@@ -526,24 +526,27 @@ proptest! {
 
 #[test]
 fn unsynced_stamps_are_corrected_whether_they_came_before_the_clock_or_after_it() {
+    use Quality::{Synced, Unknown, Unsynced};
     let cloud = Cloud::new();
-    let stamped = |seq, epoch, unix_ms, synced| Record {
-        time: Stamp { unix_ms, synced },
+    let stamped = |seq, epoch, unix_ms, quality| Record {
+        time: Stamp { unix_ms, quality },
         ..record_of(seq, epoch)
     };
     let clock = |seq, epoch| Record {
         body: RecordBody::Report(Report::Clock { epoch, shown_ms: 1_000, true_ms: NOW_MS }),
-        ..stamped(seq, 2, NOW_MS, true)
+        ..stamped(seq, 2, NOW_MS, Synced)
     };
     cloud.send(vec![
-        stamped(1, 1, 400, false),
-        stamped(2, 2, 600, false),
-        stamped(3, 2, NOW_MS, true),
-        stamped(4, 3, 700, false),
+        stamped(1, 1, 400, Unsynced),
+        stamped(2, 2, 600, Unsynced),
+        stamped(3, 2, NOW_MS, Synced),
+        stamped(4, 3, 700, Unsynced),
         clock(5, 2),
         clock(6, u64::MAX),
     ]);
-    cloud.send(vec![stamped(7, 2, 900, false), stamped(8, u64::MAX, 2_000, false)]);
+    cloud.send(vec![stamped(7, 2, 900, Unsynced), stamped(8, u64::MAX, 2_000, Unsynced)]);
+    // Renumbered: of another run, which this one knows nothing of.
+    cloud.send(vec![stamped(9, 2, 800, Unknown)]);
     let entries = cloud.entries();
     let corrected: Vec<Option<u64>> = entries.iter().map(|entry| entry.corrected_ms).collect();
     let expected = [
@@ -555,9 +558,11 @@ fn unsynced_stamps_are_corrected_whether_they_came_before_the_clock_or_after_it(
         None,
         Some(NOW_MS - 100),
         Some(NOW_MS + 1_000),
+        None,
     ];
     assert_eq!(corrected, expected);
-    assert_eq!(entries[1].time, Stamp { unix_ms: 600, synced: false }, "what it said is kept");
+    assert_eq!(entries[1].time, Stamp { unix_ms: 600, quality: Unsynced }, "what it said is kept");
+    assert_eq!(entries[8].time, Stamp { unix_ms: 800, quality: Unknown });
     let report = Report::Clock { epoch: u64::MAX, shown_ms: 1_000, true_ms: NOW_MS };
     assert_eq!(entries[5].content, Content::Report(report));
     assert_eq!(cloud.alarms(), [""; 0]);

@@ -2,7 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use sync_protocol::record::{DropReason, Phase, Stamp};
+use sync_protocol::record::{DropReason, Phase, Quality, Stamp};
 use sync_protocol::{Digest, InstanceId};
 use tower::ServiceExt as _;
 
@@ -176,7 +176,8 @@ async fn losses_stand_beside_the_outbox() {
             [(1, 1, 40, full), (2, 1, 2, full), (2, 3, 9, Kind::Gap), (2, 10, 99, skipped)]
         {
             let place = Place { first, seq, kind, epoch: 1, digest: Vec::new() };
-            let (time, content) = (Stamp { unix_ms: 1, synced: true }, Content::Nothing);
+            let (time, content) =
+                (Stamp { unix_ms: 1, quality: Quality::Synced }, Content::Nothing);
             let entry = EntryRow { id: 0, place, time, corrected_ms: None, stored_ms: 1, content };
             rows.add_entry(gateway, stream, &entry)?;
         }

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sync_protocol::enroll::{EnrollReply, EnrollRequest, Enrolled, Token};
-use sync_protocol::record::{Record, RecordBody, Stamp, Telemetry};
+use sync_protocol::record::{Quality, Record, RecordBody, Stamp, Telemetry};
 use sync_protocol::wire::{
     Desired, Down, Hello, Message as _, Records, StateReport, StreamPosition, Up, Welcome,
 };
@@ -288,7 +288,7 @@ pub(crate) fn record(seq: u64) -> Record {
     Record {
         seq,
         epoch: 7,
-        time: Stamp { unix_ms: seq, synced: true },
+        time: Stamp { unix_ms: seq, quality: Quality::Synced },
         body: RecordBody::Telemetry(Telemetry {
             function: "app/f".into(),
             event: EventId { epoch: 7, n: seq },

@@ -65,8 +65,11 @@ pub enum ClockQuality {
     /// Nobody has vouched for the clock since start (a gateway without a battery boots in 1970).
     #[default]
     Unsynced,
-    /// The system says its clock is disciplined.
+    /// Somebody vouched for it.
     Synced,
+    /// Nobody vouched for it, and nobody will: its process run ended, and what bears it stands under
+    /// another one now.
+    Unknown,
 }
 
 /// A wall-clock stamp: milliseconds since 1970-01-01T00:00:00Z, and its quality.

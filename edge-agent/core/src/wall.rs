@@ -16,6 +16,10 @@ use crate::time::{ClockQuality, WallTime};
 /// The system's clock may differ by so much from what is expected, and is still followed.
 pub const JUMP_MS_MAX: u64 = 10_000;
 
+/// What the control plane says contradicts the time daemon from here on: no zone, no second that
+/// leaps and no slow network explains it, so one of the two is wrong.
+const CONTRADICTION_MS: u64 = 86_400_000;
+
 /// What the clocks of the system show at one moment, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -99,6 +103,14 @@ impl WallClock {
             }
             _ => self.set(now, unix_ms, Source::ControlPlane),
         }
+    }
+
+    /// Whether the time daemon, whose clock goes on as expected, says that it is another day.
+    #[must_use]
+    pub fn contradicts(&self, now: Reading, unix_ms: u64) -> bool {
+        self.source == Source::System
+            && self.follows(now)
+            && self.shown(now).abs_diff(unix_ms) > CONTRADICTION_MS
     }
 
     fn shown(&self, now: Reading) -> u64 {

@@ -17,6 +17,7 @@ use edge_core::input::{Crumb, Input as CoreInput};
 use edge_core::limits::Limits as CoreLimits;
 use edge_core::reconcile::{AppLedger, Ledger};
 use edge_core::time::{Millis, Now};
+use sync_protocol::id::Digest;
 use sync_protocol::revision::AuthorKeys;
 
 use super::access::Access;
@@ -50,6 +51,8 @@ pub(super) struct Blueprint {
     pub(super) settings: Settings,
     pub(super) authors: AuthorKeys,
     pub(super) time_floor: Arc<TimeFloor>,
+    /// Which enrolment this is; `None` where there was none.
+    pub(super) enrolment: Option<Digest>,
     pub(super) outlet: Outlet,
     pub(super) next_attempt: u64,
     pub(super) plant: Plant,
@@ -86,7 +89,7 @@ impl Blueprint {
         let network = world.network(transport_limits(&limits));
         let (broker, effects) = broker(limits, draw(world)?, reader.broker_rows()?, now);
         let wear = Wear::load(&reader, now.at)?;
-        let timeline = Timeline::load(&reader)?;
+        let timeline = Timeline::load(&reader, self.enrolment)?;
         self.time_floor.vouch(timeline.vouched_unix_s());
         let state = Arc::new(State::new(reader.clone()));
         let functions = self.functions(world, Arc::clone(&state))?;

@@ -104,6 +104,12 @@ impl Clock {
         self.wall.told(reading, unix_ms)
     }
 
+    /// Whether the time daemon says that it is another day than this.
+    #[must_use]
+    pub(super) fn contradicts(&self, unix_ms: u64) -> bool {
+        self.wall.contradicts(self.reading(), unix_ms)
+    }
+
     /// The system clock's error where it is large, measured by this time.
     #[must_use]
     pub(super) fn system_error_ms(&self, unix_ms: u64) -> Option<i64> {

@@ -24,8 +24,8 @@ impl Gateway {
         for seq in positions.iter().take(RECORDS_PER_MESSAGE_MAX) {
             match self.reader.outbox_record(stream, RecordSeq(*seq)) {
                 Ok(record) => records.extend(record.map(|mut record| {
-                    // From now on it stands under the epoch of this run.
-                    record.time = self.timeline.of_run(record.epoch, record.time);
+                    let (from, to) = (record.epoch, self.epoch);
+                    record.time = self.timeline.carried(record.time, from, to);
                     record
                 })),
                 // Not receipted, so the control plane says it again.

@@ -127,6 +127,7 @@ impl Agent {
         let lives = Arc::new(Mutex::new(lives.map_err(io_error("count of crashes"))?));
         let (outlet, inbox) = inbox();
         let time_floor = TimeFloor::new(0);
+        let enrolment = identity.as_ref().map(Identity::enrolment);
         let plant = Plant::from_environment();
         let machine = Machine::new(
             &settings,
@@ -136,8 +137,16 @@ impl Agent {
             plant.attempt_hook(),
             io.clone(),
         )?;
-        let blueprint =
-            Blueprint { settings, authors, time_floor, outlet, next_attempt: 1, plant, lives };
+        let blueprint = Blueprint {
+            settings,
+            authors,
+            time_floor,
+            enrolment,
+            outlet,
+            next_attempt: 1,
+            plant,
+            lives,
+        };
         Ok(Self { blueprint, machine, inbox, io })
     }
 

@@ -60,6 +60,7 @@ impl Process {
             settings,
             authors,
             time_floor: TimeFloor::new(0),
+            enrolment: None,
             outlet,
             next_attempt: 1,
             plant: Plant::nothing(),

@@ -6,6 +6,7 @@
 //!   bears one of its labels. A store without room takes none: then a restart forgets it.
 //! - The report that corrects a run and the row that knows the correction stand in one batch: each
 //!   run is reported once.
+//! - The vouched time never goes back, but belongs to one enrolment: another one begins without.
 //! - Rows that bear labels are never rewritten; who shows one corrects it.
 
 use bytes::Bytes;
@@ -15,8 +16,10 @@ use edge_core::input::Input;
 use edge_core::time::{ClockQuality, Millis, Now, WallTime};
 use edge_core::wall::Move;
 use serde::{Deserialize, Serialize};
+use sync_protocol::id::Digest;
 use sync_protocol::record::Report;
 
+use super::clock::Clock;
 use super::gateway::Gateway;
 use super::seams::Boot;
 use crate::store::{LedgerOp, Op, ReadError, Reader};
@@ -44,6 +47,8 @@ struct Run {
 /// See the module.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Timeline {
+    /// The enrolment that the vouched time belongs to.
+    enrolment: Option<Digest>,
     /// Seconds since 1970 that the control plane vouched for.
     vouched_unix_s: u64,
     /// Oldest first.
@@ -51,14 +56,21 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// Goes on from the store's row.
+    /// Goes on from the store's row, under this enrolment.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) fn load(reader: &Reader) -> Result<Self, ReadError> {
+    pub(super) fn load(reader: &Reader, enrolment: Option<Digest>) -> Result<Self, ReadError> {
         let row = reader.ledger_get(ROW)?;
         // Without it labels of the past stay what they are; nothing else depends on it.
-        Ok(row.and_then(|row| postcard::from_bytes(&row).ok()).unwrap_or_default())
+        let row: Self = row.and_then(|row| postcard::from_bytes(&row).ok()).unwrap_or_default();
+        Ok(row.under(enrolment))
+    }
+
+    /// Who enrols anew begins anew: a vouched time that was wrong ends here.
+    fn under(self, enrolment: Option<Digest>) -> Self {
+        let vouched_unix_s = if self.enrolment == enrolment { self.vouched_unix_s } else { 0 };
+        Self { enrolment, vouched_unix_s, ..self }
     }
 
     /// Seconds since 1970 that it certainly is.
@@ -98,9 +110,11 @@ impl Timeline {
         reports
     }
 
-    /// The control plane vouches for a time. True where that is worth writing.
-    fn vouched(&mut self, unix_s: u64) -> bool {
-        let is_news = unix_s >= self.vouched_unix_s.saturating_add(SAVE_EVERY_S);
+    /// The control plane vouches for a time. True where that is worth writing; it is not where the
+    /// time daemon contradicts.
+    fn vouched(&mut self, unix_s: u64, clock: &Clock) -> bool {
+        let is_news = unix_s >= self.vouched_unix_s.saturating_add(SAVE_EVERY_S)
+            && !clock.contradicts(unix_s.saturating_mul(1_000));
         if is_news {
             self.vouched_unix_s = unix_s;
         }
@@ -111,6 +125,19 @@ impl Timeline {
     #[must_use]
     pub(super) fn of_run(&self, epoch: Epoch, label: WallTime) -> WallTime {
         corrected(label, self.runs.iter().rfind(|run| run.epoch == epoch.0))
+    }
+
+    /// A label of the process run `from` that will stand under the run `to`: right, or such that no
+    /// report on `to` corrects it.
+    #[must_use]
+    pub(super) fn carried(&self, label: WallTime, from: Epoch, to: Epoch) -> WallTime {
+        let label = self.of_run(from, label);
+        match label.quality {
+            ClockQuality::Unsynced if from != to => {
+                WallTime { quality: ClockQuality::Unknown, ..label }
+            }
+            _ => label,
+        }
     }
 
     /// A label of a moment of gateway time, corrected where that is known.
@@ -177,6 +204,14 @@ impl Gateway {
     pub(super) fn told_time(&mut self, unix_ms: u64) {
         self.link.vouched(unix_ms, self.now.at);
         self.link.clock_error_ms = self.clock.system_error_ms(unix_ms);
+        if self.clock.contradicts(unix_ms) {
+            tracing::warn!(
+                told_ms = unix_ms,
+                shown_ms = self.now.wall.unix_ms,
+                "the control plane and this machine's time daemon differ by more than a day; the \
+                 time daemon is believed: look at the control plane's clock"
+            );
+        }
         if let Some(moved) = self.clock.told(unix_ms) {
             self.clock_moved(moved);
         }
@@ -187,7 +222,7 @@ impl Gateway {
     /// dead, whatever the clock shows after the next start.
     pub(super) fn keep_floor(&mut self) {
         let Some(unix_s) = self.link.vouched_unix_s(self.now.at) else { return };
-        if self.timeline.vouched(unix_s) {
+        if self.timeline.vouched(unix_s, &self.clock) {
             self.time_floor.vouch(unix_s);
             if self.clock.is_synced() {
                 self.time_floor.know(self.now.wall.unix_ms);

@@ -214,7 +214,7 @@ fn to_wit(member: &Member) -> wit::Event {
         time: wit::Timestamp {
             unix_ms: event.time.unix_ms,
             quality: match event.time.quality {
-                ClockQuality::Unsynced => wit::ClockQuality::Unsynced,
+                ClockQuality::Unsynced | ClockQuality::Unknown => wit::ClockQuality::Unsynced,
                 ClockQuality::Synced => wit::ClockQuality::Synced,
             },
         },

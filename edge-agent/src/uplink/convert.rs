@@ -62,7 +62,12 @@ fn report(body: &[u8]) -> wire::Report {
 }
 
 fn stamp(time: WallTime) -> wire::Stamp {
-    wire::Stamp { unix_ms: time.unix_ms, synced: time.quality == ClockQuality::Synced }
+    let quality = match time.quality {
+        ClockQuality::Unsynced => wire::Quality::Unsynced,
+        ClockQuality::Synced => wire::Quality::Synced,
+        ClockQuality::Unknown => wire::Quality::Unknown,
+    };
+    wire::Stamp { unix_ms: time.unix_ms, quality }
 }
 
 fn dead_letter(letter: &DeadLetter) -> wire::DeadLetter {

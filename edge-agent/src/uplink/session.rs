@@ -1,6 +1,7 @@
 //! The gateway's side of the conversation with its control plane, without clock and I/O.
 //!
-//! Order of a connection: `Hello` up, `Welcome` down, then records. What the control plane says is
+//! Order of a connection: `Hello` up, `Welcome` down, then records; `Hello` again every six hours,
+//! because the time is told with the `Welcome` only. What the control plane says is
 //! idempotent, so a lost or repeated message costs time only. Nothing is kept here that the store
 //! does not hold: on a new connection everything unreceipted goes again (pitfall P1: an MQTT
 //! client is never a buffer).
@@ -19,6 +20,10 @@ use super::window::Window;
 
 /// Time without a `Welcome` after which `Hello` is said again.
 const HELLO_AGAIN_AFTER: Millis = Millis(10_000);
+
+/// A link that stays up says `Hello` so often. The answer tells the time: in between a clock of
+/// 50 ppm goes wrong by a second. It also tells of a certificate that is worn by now.
+const HELLO_EVERY: Millis = Millis(6 * 3_600_000);
 
 /// What happened.
 #[derive(Debug)]
@@ -151,11 +156,12 @@ pub enum Effect {
     Certificate(Vec<u8>),
 }
 
+/// The link, and when `Hello` was said or answered last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     Down,
     Hello { said_at: Millis },
-    Up,
+    Up { hello_at: Millis },
 }
 
 /// State of the conversation.
@@ -188,7 +194,7 @@ impl Session {
     /// Whether records flow.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.link == Link::Up
+        matches!(self.link, Link::Up { .. })
     }
 
     /// Per stream: number, last position stored there, last durable position here.
@@ -266,11 +272,12 @@ impl Session {
         match self.link {
             Link::Down => None,
             Link::Hello { said_at } => Some(said_at + HELLO_AGAIN_AFTER),
-            Link::Up => {
+            Link::Up { hello_at } => {
                 let windows = self.windows.values().filter_map(Window::deadline);
                 windows
                     .chain(self.fetch.as_ref().map(Fetch::deadline))
                     .chain(self.held_until())
+                    .chain([hello_at + HELLO_EVERY])
                     .min()
             }
         }
@@ -290,12 +297,7 @@ impl Session {
     }
 
     fn tick(&mut self, now: Millis, effects: &mut Vec<Effect>) {
-        if let Link::Hello { said_at } = self.link
-            && said_at + HELLO_AGAIN_AFTER <= now
-        {
-            self.link = Link::Hello { said_at: now };
-            effects.push(Effect::SayHello);
-        }
+        self.hello_again(now, effects);
         self.windows.values_mut().for_each(|window| window.read_again(now));
         for window in self.windows.values_mut().filter(|window| window.is_overdue(now)) {
             window.rewind();
@@ -310,15 +312,25 @@ impl Session {
         }
     }
 
+    /// Says `Hello` again where it is not answered, or where the last answer is old.
+    fn hello_again(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        match &mut self.link {
+            Link::Hello { said_at: at } if *at + HELLO_AGAIN_AFTER <= now => *at = now,
+            Link::Up { hello_at: at } if *at + HELLO_EVERY <= now => *at = now,
+            Link::Down | Link::Hello { .. } | Link::Up { .. } => return,
+        }
+        effects.push(Effect::SayHello);
+    }
+
     fn down(&mut self, down: Down, now: Millis, effects: &mut Vec<Effect>) {
         match down {
             Down::Welcome(welcome) => {
                 effects.push(Effect::Time(welcome.unix_ms));
                 // The answer to a repeated hello says nothing new of positions.
-                if self.link != Link::Up {
+                if !self.is_up() {
                     welcome.stored.into_iter().for_each(|mark| self.claimed(mark, effects));
                 }
-                self.link = Link::Up;
+                self.link = Link::Up { hello_at: now };
             }
             Down::Receipt(receipt) => self.receipt(receipt.stream, receipt.seq, now, effects),
             Down::Conflicts(Conflicts { stream, seq, positions }) => {
@@ -389,7 +401,7 @@ impl Session {
     }
 
     fn pump(&mut self, now: Millis, effects: &mut Vec<Effect>) {
-        if self.link != Link::Up {
+        if !self.is_up() {
             return;
         }
         // One run at a time: the next is asked for when this one was handed over. None before it is

@@ -218,6 +218,7 @@ struct IdentityFile {
     gateway: String,
     key: Vec<u8>,
     enrolled: sync_protocol::enroll::Enrolled,
+    enrolment: sync_protocol::Digest,
 }
 
 /// Gives the gateway a certificate for its key that ended weeks ago.

@@ -7,15 +7,15 @@ use crate::enroll::EnrollRequest;
 use crate::id::{Digest, EventId, InstanceId};
 use crate::limits::{CHUNK_BYTES_MAX, POSITION_MAX, RECORD_PAYLOAD_BYTES_MAX};
 use crate::record::{
-    DeadLetter, DeadReason, DropReason, Phase, Record, RecordBody, Report, Stamp, Telemetry,
-    Tombstone,
+    DeadLetter, DeadReason, DropReason, Phase, Quality, Record, RecordBody, Report, Stamp,
+    Telemetry, Tombstone,
 };
 
 fn telemetry(seq: u64) -> Record {
     Record {
         seq,
         epoch: 0x0102,
-        time: Stamp { unix_ms: 1_700_000_000_000, synced: true },
+        time: Stamp { unix_ms: 1_700_000_000_000, quality: Quality::Synced },
         body: RecordBody::Telemetry(Telemetry {
             function: "cold-chain/alarm".into(),
             event: EventId { epoch: 0x0102, n: 3 },

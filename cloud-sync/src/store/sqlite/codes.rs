@@ -1,7 +1,7 @@
 //! Numbers of enum values in the schema. One table gives both directions, so a new value that is
 //! missing here does not compile, and a number that is missing is damage.
 
-use sync_protocol::record::{DeadReason, DropReason, Phase};
+use sync_protocol::record::{DeadReason, DropReason, Phase, Quality};
 
 use super::damaged;
 use crate::store::StoreError;
@@ -54,6 +54,13 @@ codes! { DeadReason:
     4 = (DeadReason::Loop),
     5 = (DeadReason::Shed),
     6 = (DeadReason::FunctionGone),
+}
+
+// 0 and 1 were the whole truth before 2 was known.
+codes! { Quality:
+    0 = (Quality::Unsynced),
+    1 = (Quality::Synced),
+    2 = (Quality::Unknown),
 }
 
 codes! { Phase:

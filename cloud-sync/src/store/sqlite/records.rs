@@ -2,7 +2,7 @@
 
 use rusqlite::types::Value;
 use rusqlite::{Row, params, params_from_iter};
-use sync_protocol::record::{DeadLetter, DeadReason, Phase, Report, Stamp, Telemetry};
+use sync_protocol::record::{DeadLetter, DeadReason, Phase, Quality, Report, Stamp, Telemetry};
 use sync_protocol::{Digest, EventId};
 
 use super::codes::Code as _;
@@ -99,7 +99,8 @@ fn entry(row: &Row<'_>) -> Result<EntryRow, StoreError> {
         Kind::Report => Content::Report(report(row)?),
         Kind::Tombstone(_) | Kind::Gap => Content::Nothing,
     };
-    let time = Stamp { unix_ms: row.uint("time_ms")?, synced: row.col("synced")? };
+    let time =
+        Stamp { unix_ms: row.uint("time_ms")?, quality: Quality::from_code(row.col("synced")?)? };
     let off_ms: Option<i64> = row.col("off_ms")?;
     let corrected_ms = off_ms.map(|off_ms| time.unix_ms.saturating_add_signed(off_ms));
     let stored_ms = row.uint("stored_ms")?;
@@ -373,7 +374,7 @@ impl RecordRows for SqliteRows<'_> {
                 bits(place.epoch),
                 place.digest,
                 int(entry.time.unix_ms),
-                entry.time.synced,
+                entry.time.quality.code(),
                 int(entry.stored_ms),
                 cells.function,
                 cells.device,

@@ -47,6 +47,20 @@ fn a_jump_of_the_system_is_not_followed_until_somebody_vouches() {
 }
 
 #[test]
+fn only_a_time_daemon_whose_clock_has_not_jumped_contradicts() {
+    let mut clock = WallClock::start(at(0, TRUE_MS));
+    let far = TRUE_MS + YEAR_MS;
+    assert!(!clock.contradicts(at(0, TRUE_MS), far), "nobody vouched");
+    clock.disciplined(at(0, TRUE_MS));
+    assert!(clock.contradicts(at(1_000, TRUE_MS + 1_000), far));
+    assert!(clock.contradicts(at(1_000, TRUE_MS + 1_000), TRUE_MS - YEAR_MS));
+    assert!(!clock.contradicts(at(1_000, TRUE_MS + 1_000), TRUE_MS + 86_400_000), "within a day");
+    assert!(!clock.contradicts(at(1_000, far), far), "it jumped");
+    clock.told(at(1_000, far), TRUE_MS + 2_000);
+    assert!(!clock.contradicts(at(1_000, TRUE_MS + 2_000), far), "the control plane set it");
+}
+
+#[test]
 fn the_control_plane_sets_a_clock_that_nobody_else_vouches_for() {
     let mut clock = WallClock::start(at(0, 0));
     let moved = clock.told(at(1_000, 1_000), TRUE_MS);
@@ -100,6 +114,7 @@ proptest! {
             }
             let label = clock.label(at(mono, system));
             match label.quality {
+                ClockQuality::Unknown => prop_assert!(false, "no clock shows that"),
                 ClockQuality::Unsynced => labels.push((label.unix_ms, truth)),
                 // Each step that is small enough to be followed may add to the error.
                 ClockQuality::Synced => prop_assert!(

@@ -130,6 +130,34 @@ fn hello_is_repeated_until_it_is_answered() {
     assert!(!session.is_up());
 }
 
+/// The answer tells the time and nothing of positions: what is under way goes on.
+#[test]
+fn a_link_that_stays_up_says_hello_again_every_six_hours() {
+    let mut session = Session::new([1], None);
+    handle(&mut session, Input::Connected);
+    handle(&mut session, welcome(&[(1, 0)]));
+    for nth in 1..=3 {
+        let due = Millis(nth * 6 * 3_600_000);
+        assert_eq!(session.deadline(), Some(due), "nothing else is waited for");
+        let mut effects = Vec::new();
+        session.handle(Input::Tick, Millis(due.0 - 1), &mut effects);
+        assert_eq!(effects, [], "not yet");
+        session.handle(Input::Tick, due, &mut effects);
+        assert_eq!(effects, [Effect::SayHello]);
+        assert!(session.is_up(), "records flow meanwhile");
+        effects.clear();
+        session.handle(Input::Tick, due, &mut effects);
+        assert_eq!(effects, [], "once");
+        if nth < 3 {
+            session.handle(welcome(&[(1, 7)]), due, &mut effects);
+            assert_eq!(effects, [Effect::Time(5)], "nothing of positions");
+        }
+    }
+    let mut effects = Vec::new();
+    session.handle(Input::Tick, Millis(24 * 3_600_000), &mut effects);
+    assert_eq!(effects, [Effect::SayHello], "also where the answer was lost");
+}
+
 #[test]
 fn a_stream_nobody_named_is_ignored() {
     let mut session = Session::new([1], None);

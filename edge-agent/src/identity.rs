@@ -101,8 +101,7 @@ impl Identity {
 
     /// Whether both show the same certificate, with the same key.
     fn is(&self, other: &Self) -> bool {
-        let shown = |of: &Self| (of.key.clone(), of.enrolled.certificate.clone());
-        shown(self) == shown(other)
+        self.key == other.key && self.enrolled.certificate == other.enrolled.certificate
     }
 
     fn write(&self, data_dir: &Path) -> io::Result<()> {

@@ -226,6 +226,11 @@ fn fleet_is_shown(world: &World) {
     assert_eq!(world.run(&["status", "nobody"]).status.code(), Some(5));
     let other = world.json(&["gateway", "add", "gw-2", "--json"]);
     assert!(other["token"].as_str().unwrap().starts_with("holm1-"));
+    assert_eq!(world.json(&["gateway", "list", "--json"]).as_array().unwrap().len(), 2);
+    assert_eq!(world.run(&["gateway", "remove", "gw-2"]).status.code(), Some(2), "not for sure");
+    world.json(&["gateway", "remove", "gw-2", "--yes", "--json"]);
+    assert_eq!(world.json(&["gateway", "list", "--json"]).as_array().unwrap().len(), 1);
+    assert_eq!(world.run(&["gateway", "remove", "gw-2", "--yes"]).status.code(), Some(5));
 }
 
 fn messages_go_and_come(world: &World, broker: &str) {

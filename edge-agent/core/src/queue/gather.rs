@@ -6,12 +6,15 @@
 //!   suspect, which runs alone.
 //! - It starts when its trigger's size or bytes are reached, when its oldest event was admitted a
 //!   window ago, or when nothing more can join it. Events that were tried before wait for nobody, and
-//!   neither does a function whose queue has no room ([`Queue::hurry`]).
+//!   neither does a function without room for one more job. Bytes may be short before that: an event
+//!   that finds no room starts what waits ([`Queue::hurry`]).
 //! - An event may have a limit: no batch that it is in is larger. It is known to this process only
 //!   ([`Queue::halve`], [`Queue::limit_all`]).
 //!
 //! # Invariants
 //! - A job that waits for company has a time at which it stops waiting.
+//! - No job of a function begins to wait while it has no room for one more, and none goes on waiting
+//!   once its own jobs took the last of it.
 //! - What is looked at for an event that comes is bounded by the size of one batch.
 
 use std::collections::BTreeSet;
@@ -152,12 +155,13 @@ impl Queue {
     pub(super) fn place_ready(&mut self, id: JobId, now: Millis) {
         let policy = self.batch_policy(id);
         let entry = &self.jobs[&id];
+        let has_room = self.room(&entry.job.function, 1, 0) == Room::Enough;
         let function = function_of(&mut self.functions, &entry.job.function);
         let Some(policy) = policy else {
             function.ready.insert(id);
             return;
         };
-        let waits = policy.window_ms > 0 && !entry.is_urgent();
+        let waits = policy.window_ms > 0 && !entry.is_urgent() && has_room;
         let window_ends = entry.job.admitted_at + Millis(policy.window_ms.into());
         if matches!(entry.job.lane, LaneKey::Job(_)) {
             let pool = function.pools.entry(entry.job.event.trigger.clone()).or_default();

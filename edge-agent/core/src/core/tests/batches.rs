@@ -7,6 +7,7 @@ use crate::release::BatchPolicy;
 
 mod bounds;
 mod crashes;
+mod room;
 
 const POLICY: BatchPolicy =
     BatchPolicy { size_max: 4, window_ms: 1_000, bytes_max: 100_000, bisect: true };

@@ -140,10 +140,12 @@ impl Core {
         turn.op(op, pace);
     }
 
-    /// A waiting job goes on under a new revision, if that knows its trigger.
+    /// A waiting job goes on under a new revision, if that knows its trigger as one of its function:
+    /// another function may not export what this one's batches call, and has other state.
     fn take_over(&mut self, id: JobId, turn: &mut Turn<'_>) {
         let Some(job) = self.queue.get(id) else { return };
-        match self.trigger(&job.event.trigger) {
+        let trigger = self.trigger(&job.event.trigger);
+        match trigger.filter(|trigger| trigger.function == job.function) {
             Some(trigger) => {
                 let at = too_old_at(&trigger, job, turn.now);
                 self.queue.set_too_old_at(id, at);

@@ -63,6 +63,25 @@ fn another_revision_batches_otherwise() {
     assert!(matches!(world.running[&JobId(1)].work, crate::effect::Work::One(_)));
 }
 
+/// The old function may no longer export what a batch calls.
+#[test]
+fn what_waits_for_a_trigger_that_moved_to_another_function_is_given_up() {
+    let mut world = world(StateScope::Device, BatchPolicy { window_ms: 60_000, ..POLICY });
+    send(&mut world, 2);
+    world.deliver(message("single/x", "e", "stays"));
+    world.finish(JobId(3), Outcome::Retry { reason: "later".to_owned() });
+    world.tell(Input::Quiesce { app: "a".into() });
+    let functions = vec![function("a/f"), function("a/g")];
+    let moved = TriggerSpec { batch: Some(POLICY), ..trigger("a/t", "a/g", "in/#") };
+    let next = release(2, functions, vec![moved, trigger("a/u", "a/f", "single/#")]);
+    world.tell(Input::Activate { release: next, probation: None });
+    assert_eq!(world.letters(), [DeadReason::FunctionGone; 2]);
+    assert_eq!(world.applied.jobs.keys().map(|job| job.0).collect::<Vec<_>>(), [3]);
+    send(&mut world, 4);
+    assert_eq!(running(&world), [[4, 5, 6, 7]]);
+    assert_eq!(world.running[&JobId(4)].function, FunctionId::new("a/g"));
+}
+
 #[test]
 fn a_window_goes_on_after_a_restart() {
     let live = batched(StateScope::None, POLICY);

@@ -13,7 +13,8 @@ use crate::effect::{Effect, Pace};
 use crate::event::CoreEvent;
 use crate::id::{FunctionId, JobId, TriggerId};
 use crate::op::{CoreOp, DeadReason};
-use crate::release::{BatchPolicy, ProbationPolicy, Release, TriggerSource};
+use crate::queue::Batched;
+use crate::release::{ProbationPolicy, Release, TriggerSource, TriggerSpec};
 use crate::turn::Turn;
 
 use super::Core;
@@ -170,7 +171,10 @@ impl Core {
 }
 
 /// How the events of a function's triggers go together, where they do.
-fn batches_of(release: &Release, function: &FunctionId) -> BTreeMap<TriggerId, BatchPolicy> {
+fn batches_of(release: &Release, function: &FunctionId) -> BTreeMap<TriggerId, Batched> {
     let own = release.triggers.iter().filter(|trigger| trigger.function == *function);
-    own.filter_map(|trigger| Some((trigger.id.clone(), trigger.batch?))).collect()
+    let batched = |trigger: &TriggerSpec| {
+        Some(Batched { policy: trigger.batch?, pace: trigger.durability.into() })
+    };
+    own.filter_map(|trigger| Some((trigger.id.clone(), batched(trigger)?))).collect()
 }

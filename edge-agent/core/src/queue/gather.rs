@@ -23,7 +23,7 @@ use crate::id::{FunctionId, JobId, LaneKey, TriggerId};
 use crate::release::BatchPolicy;
 use crate::time::Millis;
 
-use super::function::Function;
+use super::function::{Batched, Function};
 use super::{Entry, Queue, Room, function_of};
 
 /// Events that would go together, as far as they are there.
@@ -93,6 +93,10 @@ impl Entry {
 impl Queue {
     /// How the events of a job's trigger go together; `None`: not at all.
     pub(crate) fn batch_policy(&self, job: JobId) -> Option<BatchPolicy> {
+        self.batched(job).map(|batched| batched.policy)
+    }
+
+    pub(super) fn batched(&self, job: JobId) -> Option<Batched> {
         let job = &self.jobs.get(&job)?.job;
         let live = self.functions.get(&job.function)?.live.as_ref()?;
         live.batches.get(&job.event.trigger).copied()
@@ -288,7 +292,8 @@ impl Queue {
     /// A pool that holds a batch starts it, with its oldest job.
     fn ripen_pool(&mut self, key: &FunctionId, trigger: &TriggerId) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        let policy = function.live.as_ref().and_then(|live| live.batches.get(trigger).copied());
+        let batched = function.live.as_ref().and_then(|live| live.batches.get(trigger));
+        let policy = batched.map(|batched| batched.policy);
         let (Some(pool), Some(policy)) = (function.pools.get_mut(trigger), policy) else { return };
         if let Some(first) = pool.jobs.first().copied().filter(|_| pool.is_full(&policy)) {
             pool.waiting.remove(&first);

@@ -32,9 +32,11 @@ use crate::out::Out;
 use crate::state_file::StateFile;
 
 mod ends;
+mod gather;
 mod print;
 
 use ends::Ends;
+use gather::gather;
 use print::Shown;
 
 const STATE_FILE_BYTES_MAX: u64 = 64 << 20;
@@ -201,13 +203,7 @@ impl<'a> Session<'a> {
         let Some(batch) = self.app.triggers.get(trigger).and_then(manifest::Trigger::batch) else {
             return Some(Work::One(first));
         };
-        let mut members = vec![first];
-        while members.len() < usize::from(batch.size_max)
-            && let Some(next) = waiting.pop_front_if(|next| self.is_of(&members[0], next))
-        {
-            members.push(next);
-        }
-        Some(Work::Batch(members))
+        Some(Work::Batch(gather(first, waiting, batch, |first, next| self.is_of(first, next))))
     }
 
     /// Whether an event may be in the batch that begins with `first`.

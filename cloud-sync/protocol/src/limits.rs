@@ -132,8 +132,9 @@ pub const AGE_MS_MIN: u64 = 1_000;
 /// Greatest such age: 14 days.
 pub const AGE_MS_MAX: u64 = 14 * 24 * 3_600_000;
 
-/// Events of one batch.
-pub const BATCH_SIZE_DEFAULT: u16 = 100;
+/// Events of one batch. A function may publish and record something for each, and for the whole,
+/// within its own defaults.
+pub const BATCH_SIZE_DEFAULT: u16 = 50;
 /// Most events of one batch.
 pub const BATCH_SIZE_MAX: u16 = 1_000;
 /// Longest time for which the oldest event of a batch waits for others: 5 minutes.

@@ -37,6 +37,7 @@ mod holding;
 mod letters;
 mod outputs;
 mod pauses;
+mod room;
 mod safe;
 
 use std::collections::BTreeSet;

@@ -139,8 +139,8 @@ pub struct Attempt {
     pub run: u32,
     /// It must not begin before all that was decided until now is durable, or a crash during it
     /// could not be counted: the process died during an earlier attempt of this job, or it is a
-    /// batch.
-    pub after_durable: bool,
+    /// batch, which waits as its trigger's durability says.
+    pub after_durable: Option<Pace>,
     /// The function.
     pub function: FunctionId,
     /// The live revision.

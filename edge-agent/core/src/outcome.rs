@@ -1,5 +1,7 @@
 //! What an attempt came to. A function's failure is a value ([`Fault`]), never a host error.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +57,26 @@ pub struct BatchOutputs {
     pub segments: Vec<Segment>,
     /// In any order. An event that is not named is done.
     pub failures: Vec<ItemFailure>,
+}
+
+impl BatchOutputs {
+    /// Positions of the events that are done, of so many. In order, none is done behind the first one
+    /// that failed.
+    #[must_use]
+    pub fn done(&self, events: u16, in_order: bool) -> BTreeSet<u16> {
+        let failed: BTreeSet<u16> = self.failures.iter().map(|failure| failure.index).collect();
+        let end = failed.first().copied().filter(|_| in_order).unwrap_or(events);
+        (0..end).filter(|index| !failed.contains(index)).collect()
+    }
+}
+
+impl Segment {
+    /// Whether it takes effect, where these events are done: with its event, or with any of the
+    /// batch.
+    #[must_use]
+    pub fn takes_effect(&self, done: &BTreeSet<u16>) -> bool {
+        self.of.map_or(!done.is_empty(), |of| done.contains(&of))
+    }
 }
 
 /// What was collected for one event of a batch, or for all of it.

@@ -37,6 +37,7 @@ use crate::status::FunctionStatus;
 use crate::time::Millis;
 
 use fair::{Charge, Fair};
+pub(crate) use function::Batched;
 use function::{Batches, Function, Live};
 pub(crate) use health::Pause;
 pub(crate) use shares::Room;

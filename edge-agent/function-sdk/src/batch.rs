@@ -7,10 +7,13 @@ use crate::failure::{Failure, Result};
 use crate::host;
 
 /// The events of one batch, as many as `batch` of the trigger allows.
+///
+/// An event is named by its index in the batch as it was given, whatever the function leaves out or
+/// sorts: so the events come with their indexes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// At least one, oldest first.
-    pub events: Vec<Event>,
+    events: Vec<Event>,
     /// Whether they are the events of one lane, such as of one device, and must be done in this
     /// order: behind one that is not done, none is.
     pub in_order: bool,
@@ -24,6 +27,27 @@ pub struct Batch {
 pub struct Failures(BTreeMap<usize, Failure>);
 
 impl Batch {
+    pub(crate) fn new(events: Vec<Event>, in_order: bool) -> Self {
+        Self { events, in_order }
+    }
+
+    /// Number of events, at least 1.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Indexes and events, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = (usize, &Event)> {
+        self.events.iter().enumerate()
+    }
+
+    /// Indexes and events, oldest first, for a function that goes over them in its own way: it says
+    /// [`for_event`] before what it does for one, and names those that failed in [`Failures`].
+    pub fn into_events(self) -> impl Iterator<Item = (usize, Event)> {
+        self.events.into_iter().enumerate()
+    }
+
     /// Works on each event for itself: what `handle` publishes, stores and records for an event
     /// takes effect if it returned ok for that event. In order, it stops at the first that failed.
     ///
@@ -49,11 +73,12 @@ impl Batch {
     /// ```
     pub fn each(self, mut handle: impl FnMut(Event) -> Result) -> Failures {
         let mut failures = Failures::default();
-        for (index, event) in self.events.into_iter().enumerate() {
+        let in_order = self.in_order;
+        for (index, event) in self.into_events() {
             for_event(index);
             if let Err(failure) = handle(event) {
                 failures.add(index, failure);
-                if self.in_order {
+                if in_order {
                     break;
                 }
             }

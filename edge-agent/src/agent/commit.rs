@@ -192,7 +192,12 @@ fn cost_bytes(op: &Op) -> u64 {
         Op::Core(CoreOp::AdmitJob(job)) => job.event.cost_bytes() as u64,
         Op::Core(CoreOp::PutState { value, .. }) => value.len() as u64,
         Op::Core(CoreOp::AppendOutbox(record)) => record.cost_bytes(),
-        Op::Core(CoreOp::PutDeadLetter(letter)) => letter.event.cost_bytes() as u64,
+        Op::Core(CoreOp::UpdateJob { progress, .. }) => {
+            progress.last_error.as_ref().map_or(0, String::len) as u64
+        }
+        Op::Core(CoreOp::PutDeadLetter(letter)) => {
+            (letter.event.cost_bytes() + letter.error.len()) as u64
+        }
         Op::Core(_) => 0,
         Op::Broker(BrokerOp::AppendMessage { message, subscription_ids, share, .. }) => {
             let share = share.as_ref().map_or(0, |share| share.as_str().len());
@@ -205,4 +210,37 @@ fn cost_bytes(op: &Op) -> u64 {
         Op::Ledger(_) => 256,
     };
     payload + OP_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_core::id::FunctionId;
+    use edge_core::op::{DeadLetter, DeadReason, Progress};
+    use edge_core::time::WallTime;
+
+    use super::*;
+    use crate::runtime::EventFile;
+
+    /// Rows of a thousand failed events are counted with their errors, or a batch would be far longer
+    /// than it may be.
+    #[test]
+    fn errors_count() {
+        let error = "e".repeat(4_096);
+        let progress = Progress { last_error: Some(error.clone()), ..Progress::default() };
+        let update = Op::Core(CoreOp::UpdateJob { job: JobId(1), progress });
+        assert_eq!(cost_bytes(&update), 4_096 + OP_OVERHEAD_BYTES);
+        let event = EventFile::default().into_event().expect("an empty event");
+        let event_bytes = event.cost_bytes() as u64;
+        let letter = DeadLetter {
+            function: FunctionId::new("a/f"),
+            event: event.into(),
+            reason: DeadReason::Rejected,
+            error,
+            attempts: 1,
+            at: Millis(0),
+            time: WallTime::default(),
+        };
+        let put = Op::Core(CoreOp::PutDeadLetter(Box::new(letter)));
+        assert_eq!(cost_bytes(&put), event_bytes + 4_096 + OP_OVERHEAD_BYTES);
+    }
 }

@@ -75,11 +75,13 @@ impl Gateway {
                     self.with_broker(|broker, turn| broker.durable(open, turn));
                 }
             }
-            Effect::Start(attempt) if attempt.after_durable => {
-                self.commit.awaited(Pace::Prompt, self.now.at);
-                self.after_durable.push_back((self.commit.open(), attempt));
-            }
-            Effect::Start(attempt) => self.start(*attempt),
+            Effect::Start(attempt) => match attempt.after_durable {
+                Some(pace) => {
+                    self.commit.awaited(pace, self.now.at);
+                    self.after_durable.push_back((self.commit.open(), attempt));
+                }
+                None => self.start(*attempt),
+            },
             Effect::Publish(message, pace) => {
                 self.commit.awaited(pace, self.now.at);
                 self.route(&message);

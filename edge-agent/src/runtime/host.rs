@@ -132,21 +132,30 @@ impl AttemptHost {
     }
 
     fn over(&mut self, key: Key) -> wasmtime::Error {
-        let fault = limits::reached(key, &self.profile.limits, &self.profile.function);
+        let fault = self.reached(key);
         self.refuse(fault)
     }
 
+    fn reached(&self, key: Key) -> Fault {
+        limits::reached(key, &self.profile.limits, &self.profile.function)
+    }
+
     fn refuse_state(&mut self, refusal: Refusal) -> wasmtime::Error {
+        let fault = self.fault_of(refusal);
+        self.refuse(fault)
+    }
+
+    fn fault_of(&self, refusal: Refusal) -> Fault {
         match refusal {
-            Refusal::Limit(key) => self.over(key),
-            Refusal::KeyLength(bytes) => self.refuse(Fault {
+            Refusal::Limit(key) => self.reached(key),
+            Refusal::KeyLength(bytes) => Fault {
                 kind: FaultKind::Outputs,
                 message: format!("a state key has 1 to {KEY_BYTES_MAX} bytes, not {bytes}"),
-            }),
-            Refusal::Store(error) => self.refuse(Fault {
+            },
+            Refusal::Store(error) => Fault {
                 kind: FaultKind::Host,
                 message: format!("the gateway could not read the state: {error}"),
-            }),
+            },
         }
     }
 

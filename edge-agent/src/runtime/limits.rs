@@ -37,7 +37,8 @@ pub struct Limits {
     pub record_bytes: u32,
     /// Text of all log lines. Setting `log_bytes`.
     pub log_bytes: u32,
-    /// Keys and values written by one attempt. Setting `state_write_bytes`.
+    /// Keys and values written by one attempt, and 128 bytes for each key and event that wrote it.
+    /// Setting `state_write_bytes`.
     pub state_write_bytes: u32,
     /// Keys and values that the function may keep in all. Setting `state_bytes`.
     pub state_bytes: u64,

@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! - Reads see the writes of this attempt; nobody else does until the outcome is applied.
-//! - Writes are kept once per key, in a batch once per key and segment, and bounded by `state_write_bytes`; a page of a scan is bounded
-//!   by 1,000 entries and 256 KiB.
+//! - Writes are kept once per key, in a batch once per key and segment, and bounded by
+//!   `state_write_bytes`, in which each that is kept counts [`KEPT_BYTES`] more than it holds; a page
+//!   of a scan is bounded by 1,000 entries and 256 KiB.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -18,6 +19,9 @@ use super::state::{StateDomain, StateView};
 
 /// Longest key.
 pub(super) const KEY_BYTES_MAX: usize = 256;
+/// What a write that is kept costs beside its key and value, in `state_write_bytes`: its place in
+/// the maps here, its change, and where it opens one, its segment.
+const KEPT_BYTES: u64 = 128;
 /// Most entries of one page.
 const PAGE_ENTRIES_MAX: usize = 1_000;
 /// Most bytes of one page; a single larger entry is still returned.
@@ -57,6 +61,8 @@ pub(super) struct StateSession {
     /// Keys written since changes were last taken.
     changed: BTreeSet<String>,
     written_bytes: u64,
+    /// What was counted for writes that are kept, beside what they hold.
+    kept_bytes: u64,
     /// Bytes kept by the function when this attempt first wrote.
     used_before: Option<u64>,
 }
@@ -64,7 +70,7 @@ pub(super) struct StateSession {
 impl StateSession {
     pub(super) fn new(view: Arc<dyn StateView>, domain: StateDomain) -> Self {
         let (writes, changed) = (BTreeMap::new(), BTreeSet::new());
-        Self { view, domain, writes, changed, written_bytes: 0, used_before: None }
+        Self { view, domain, writes, changed, written_bytes: 0, kept_bytes: 0, used_before: None }
     }
 
     pub(super) fn get(&self, key: &str) -> Result<Option<Bytes>, Refusal> {
@@ -82,8 +88,7 @@ impl StateSession {
         limits: &Limits,
     ) -> Result<(), Refusal> {
         check_key(&key)?;
-        let size = entry_bytes(&key, &value);
-        self.count_write(size, limits)?;
+        self.count_write(&key, entry_bytes(&key, &value), limits)?;
         let used_before = match self.used_before {
             Some(used) => used,
             None => self.view.used_bytes(&self.domain.function, self.domain.state_version),
@@ -92,7 +97,7 @@ impl StateSession {
         self.write(key, Some(value));
         // Sum of all writes is an upper bound of the growth; the exact figure costs reads.
         if used_before.saturating_add(self.written_bytes) > limits.state_bytes
-            && self.used_after(used_before)? > limits.state_bytes
+            && self.used_after(used_before, self.writes())? > limits.state_bytes
         {
             return Err(Refusal::Limit(Key::StateBytes));
         }
@@ -101,7 +106,7 @@ impl StateSession {
 
     pub(super) fn delete(&mut self, key: String, limits: &Limits) -> Result<(), Refusal> {
         check_key(&key)?;
-        self.count_write(key.len() as u64, limits)?;
+        self.count_write(&key, entry_bytes(&key, &[]), limits)?;
         self.write(key, None);
         Ok(())
     }
@@ -137,22 +142,56 @@ impl StateSession {
 
     /// The changes since they were last taken, one per key. Reads go on seeing them.
     pub(super) fn take_changes(&mut self) -> Vec<StateChange> {
-        let changed = mem::take(&mut self.changed).into_iter();
-        let value = |key: &str| self.writes.get(key).cloned().flatten();
-        changed.map(|key| StateChange { value: value(&key), key }).collect()
+        let changed = mem::take(&mut self.changed);
+        // Not collected: that would take room for four where there is one.
+        let mut changes = Vec::with_capacity(changed.len());
+        for key in changed {
+            changes.push(StateChange { value: self.writes.get(&key).cloned().flatten(), key });
+        }
+        changes
     }
 
-    fn count_write(&mut self, bytes: u64, limits: &Limits) -> Result<(), Refusal> {
+    /// Holds the changes that take effect to `state_bytes`, in the order of the calls, where others of
+    /// this attempt do not: what those deleted stays.
+    pub(super) fn check_kept<'c>(
+        &self,
+        kept: impl Iterator<Item = &'c StateChange>,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let writes: BTreeMap<&str, Option<&[u8]>> =
+            kept.map(|change| (change.key.as_str(), change.value.as_deref())).collect();
+        let Some(used_before) = self.used_before else { return Ok(()) };
+        let grows = writes.values().any(Option::is_some);
+        if grows && self.used_after(used_before, writes)? > limits.state_bytes {
+            return Err(Refusal::Limit(Key::StateBytes));
+        }
+        Ok(())
+    }
+
+    fn count_write(&mut self, key: &str, bytes: u64, limits: &Limits) -> Result<(), Refusal> {
         self.written_bytes = self.written_bytes.saturating_add(bytes);
-        if self.written_bytes > u64::from(limits.state_write_bytes) {
+        if !self.changed.contains(key) {
+            self.kept_bytes = self.kept_bytes.saturating_add(KEPT_BYTES);
+        }
+        let counted = self.written_bytes.saturating_add(self.kept_bytes);
+        if counted > u64::from(limits.state_write_bytes) {
             return Err(Refusal::Limit(Key::StateWriteBytes));
         }
         Ok(())
     }
 
-    fn used_after(&self, used_before: u64) -> io::Result<u64> {
+    fn writes(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.writes.iter().map(|(key, value)| (key.as_str(), value.as_deref()))
+    }
+
+    /// What the function keeps once these writes, one per key, have taken effect.
+    fn used_after<'w>(
+        &self,
+        used_before: u64,
+        writes: impl IntoIterator<Item = (&'w str, Option<&'w [u8]>)>,
+    ) -> io::Result<u64> {
         let mut used = used_before;
-        for (key, value) in &self.writes {
+        for (key, value) in writes {
             if let Some(value) = value {
                 used = used.saturating_add(entry_bytes(key, value));
             }

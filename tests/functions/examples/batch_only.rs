@@ -4,7 +4,7 @@ use function_sdk::prelude::*;
 use function_sdk::{NewState, OldState};
 
 fn count(batch: Batch) -> Result<Failures> {
-    state::json("n").update(|n: &mut usize| *n += batch.events.len())?;
+    state::json("n").update(|n: &mut usize| *n += batch.size())?;
     Ok(Failures::default())
 }
 

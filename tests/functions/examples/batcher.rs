@@ -12,11 +12,11 @@ use std::hint::black_box;
 use function_sdk::prelude::*;
 
 fn batcher(batch: Batch) -> Result<Failures> {
-    let size = batch.events.len();
-    if batch.events.iter().any(|event| event.payload.starts_with(b"all-retry")) {
+    let size = batch.size();
+    if batch.events().any(|(_, event)| event.payload.starts_with(b"all-retry")) {
         retry!("asked to, for all {size}");
     }
-    let misnamed = batch.events.iter().any(|event| event.payload.starts_with(b"misnamed"));
+    let misnamed = batch.events().any(|(_, event)| event.payload.starts_with(b"misnamed"));
     let mut done = 0;
     let mut failures = batch.each(|event| {
         one(&event, size)?;

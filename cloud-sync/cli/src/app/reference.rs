@@ -141,7 +141,8 @@ pub const FUNCTION: Table = Table {
             "state_write_bytes",
             "size",
             "1 MiB",
-            "Keys and values written by one attempt, {state_write}.",
+            "Keys and values written by one attempt, {state_write}. Each key counts 128 bytes more, \
+             in a batch for each event that writes it.",
         ),
         key("publish", "array of topic filters", "[]", "Topics it may publish to."),
         key("publishes", "number", "64", "Publishes of one attempt, {publishes}."),

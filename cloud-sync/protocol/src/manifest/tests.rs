@@ -3,7 +3,8 @@ use serde_json::json;
 
 use super::*;
 use crate::limits::{
-    CONCURRENCY_MAX, CONFIG_VALUE_BYTES_MAX, FILTERS_MAX, MEMORY_BYTES_MAX, TIME_MS_MAX,
+    CONCURRENCY_MAX, CONFIG_VALUE_BYTES_MAX, FILTERS_MAX, MEMORY_BYTES_MAX, PUBLISHES_DEFAULT,
+    RECORDS_DEFAULT, TIME_MS_MAX,
 };
 
 fn good() -> Manifest {
@@ -136,7 +137,7 @@ fn batches_are_bounded_and_signed() {
     let (problems, same) = set(Batch::default(), 6_000);
     assert_eq!((problems, Manifest::from_bytes(&same.to_bytes())), (Vec::new(), Ok(same.clone())));
     let text = String::from_utf8(same.to_bytes()).unwrap();
-    let batch = r#""batch":{"size_max":100,"window_ms":0,"bytes_max":262144,"bisect":true}"#;
+    let batch = r#""batch":{"size_max":50,"window_ms":0,"bytes_max":262144,"bisect":true}"#;
     assert!(text.contains(&format!(r#""allow_loop":false,{batch}}}"#)), "{text}");
     let at = |field: &str| format!("triggers.readings.source.mqtt.batch.{field}");
     let wrong = Batch { size_max: 0, window_ms: 300_001, bytes_max: 1_023, bisect: false };
@@ -144,6 +145,14 @@ fn batches_are_bounded_and_signed() {
     let most = Batch { size_max: 1_000, window_ms: 300_000, bytes_max: 1 << 20, bisect: false };
     assert_eq!(set(most, 300_001).0, [""; 0]);
     assert_eq!(set(most, 300_000).0, [at("window_ms")]);
+}
+
+/// A function that publishes and records something for each event, and for the whole, runs with the
+/// defaults.
+#[test]
+fn defaults_of_a_batch_and_of_its_outputs_go_together() {
+    let size = u32::from(Batch::default().size_max);
+    assert!(size < PUBLISHES_DEFAULT.min(RECORDS_DEFAULT), "{size}");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::effect::{Effect, Pace};
 use crate::event::CoreEvent;
 use crate::id::{FunctionId, JobId, TriggerId};
 use crate::op::{CoreOp, DeadReason};
-use crate::release::{BatchPolicy, ProbationPolicy, Release, TriggerSource};
+use crate::queue::Batched;
+use crate::release::{ProbationPolicy, Release, TriggerSource, TriggerSpec};
 use crate::turn::Turn;
 
 use super::Core;
@@ -140,10 +141,12 @@ impl Core {
         turn.op(op, pace);
     }
 
-    /// A waiting job goes on under a new revision, if that knows its trigger.
+    /// A waiting job goes on under a new revision, if that knows its trigger as one of its function:
+    /// another function may not export what this one's batches call, and has other state.
     fn take_over(&mut self, id: JobId, turn: &mut Turn<'_>) {
         let Some(job) = self.queue.get(id) else { return };
-        match self.trigger(&job.event.trigger) {
+        let trigger = self.trigger(&job.event.trigger);
+        match trigger.filter(|trigger| trigger.function == job.function) {
             Some(trigger) => {
                 let at = too_old_at(&trigger, job, turn.now);
                 self.queue.set_too_old_at(id, at);
@@ -168,7 +171,10 @@ impl Core {
 }
 
 /// How the events of a function's triggers go together, where they do.
-fn batches_of(release: &Release, function: &FunctionId) -> BTreeMap<TriggerId, BatchPolicy> {
+fn batches_of(release: &Release, function: &FunctionId) -> BTreeMap<TriggerId, Batched> {
     let own = release.triggers.iter().filter(|trigger| trigger.function == *function);
-    own.filter_map(|trigger| Some((trigger.id.clone(), trigger.batch?))).collect()
+    let batched = |trigger: &TriggerSpec| {
+        Some(Batched { policy: trigger.batch?, pace: trigger.durability.into() })
+    };
+    own.filter_map(|trigger| Some((trigger.id.clone(), batched(trigger)?))).collect()
 }

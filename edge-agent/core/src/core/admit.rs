@@ -13,19 +13,17 @@
 use std::sync::Arc;
 
 use crate::effect::{Pace, RefusedReason, Verdict};
-use crate::event::{CoreEvent, ShedReason};
+use crate::event::CoreEvent;
 use crate::holds::Blocked;
 use crate::id::{DeliveryId, FunctionId, JobId, LaneKey, MessageId};
 use crate::input::Patience;
 use crate::message::Message;
 use crate::op::{CoreOp, DeadReason, Event, Job, Progress};
 use crate::order::Subject;
-use crate::queue::Room;
-use crate::release::{Durability, TriggerSpec, WhenFull};
+use crate::release::{Durability, TriggerSpec};
 use crate::routes::Routed;
 use crate::turn::Turn;
 
-use super::letters::QUEUE_FULL;
 use super::{Core, Phase};
 use crate::dedupe::Seen;
 
@@ -183,38 +181,14 @@ impl Core {
             }
             return false;
         }
-        let bytes = event.cost_bytes() as u64;
-        let mut beyond = false;
         let mut shed = Vec::new();
-        if !self.make_room(trigger, &event, bytes, &mut shed, turn) {
-            beyond = matches!(cause, Cause::Outcome(_))
-                && self.queue.policy(&trigger.function) == WhenFull::Hold
-                && self.queue.may_exceed(&trigger.function, turn.at());
-            if !beyond {
-                let held = matches!(cause, Cause::Delivery { held: true });
-                let reason = if held { ShedReason::HeldTooLong } else { ShedReason::Newest };
-                self.shed(&trigger.function, event.clone(), reason, turn);
-                shed.push(event);
-                self.tell_shed(shed.iter().filter(|_| is_told), turn);
-                return false;
-            }
-        }
-        self.admit_job(trigger, event, pace, turn);
-        if let Cause::Outcome(from) = cause
-            && self.queue.fed(from, &trigger.function, beyond, turn.at())
-        {
-            let (function, on) = (from.clone(), trigger.function.clone());
-            turn.event(CoreEvent::FunctionChoked { function, on });
-        }
-        // Only now: what is told may need room as well.
+        let had_room = self.queue.room(&trigger.function, 1, event.cost_bytes() as u64);
+        let placed = self.place_or_shed(trigger, event, cause, pace, &mut shed, turn);
+        // Only now: what was shed may have been the head of what waits.
+        self.queue.hurry(&trigger.function, had_room);
+        // And this last: what is told may need room as well.
         self.tell_shed(shed.iter().filter(|_| is_told), turn);
-        true
-    }
-
-    fn tell_shed<'e>(&mut self, shed: impl Iterator<Item = &'e Arc<Event>>, turn: &mut Turn<'_>) {
-        for event in shed {
-            self.tell_failure(event, DeadReason::Shed, QUEUE_FULL, 0, turn);
-        }
+        placed
     }
 
     pub(super) fn admit_job(
@@ -252,39 +226,6 @@ impl Core {
         }
         self.queue.admit(job, turn.at() + trigger.retry.age_max);
         id
-    }
-
-    /// Whether the function has room, after its policy has made some if it makes any. What became a
-    /// dead letter for that is added to `shed`.
-    fn make_room(
-        &mut self,
-        trigger: &TriggerSpec,
-        event: &Event,
-        bytes: u64,
-        shed: &mut Vec<Arc<Event>>,
-        turn: &mut Turn<'_>,
-    ) -> bool {
-        let function = &trigger.function;
-        loop {
-            let room = self.queue.room(function, 1, bytes);
-            if room == Room::Enough {
-                return true;
-            }
-            self.queue.hurry(function, room);
-            let (victim, reason) = match self.queue.policy(function) {
-                WhenFull::Hold | WhenFull::ShedNewest => return false,
-                WhenFull::ShedOldest => (self.queue.oldest_idle(function), ShedReason::Oldest),
-                WhenFull::LatestPerKey => {
-                    let lane = self.queue.lane(function, event.into(), JobId(0));
-                    (self.queue.oldest_idle_in(function, &lane), ShedReason::Replaced)
-                }
-            };
-            let Some(victim) = victim else { return false };
-            let victim = self.shed_job(victim, reason, turn);
-            if reason != ShedReason::Replaced {
-                shed.push(victim);
-            }
-        }
     }
 }
 

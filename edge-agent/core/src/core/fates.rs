@@ -65,8 +65,10 @@ pub(super) fn read(outcome: Outcome, given: Given) -> Result<Answer, Fault> {
 }
 
 fn by_index(outputs: BatchOutputs, given: Given) -> Result<Answer, Fault> {
-    let BatchOutputs { mut segments, failures } = outputs;
     let events = given.events;
+    let count = u16::try_from(events).map_err(|_| host("a batch with too many events"))?;
+    let done = outputs.done(count, given.ordered);
+    let BatchOutputs { mut segments, failures } = outputs;
     let none = |index: u16| {
         refused(format!(
             "the function named event {index} of a batch of {events}: they count from 0"
@@ -92,11 +94,7 @@ fn by_index(outputs: BatchOutputs, given: Given) -> Result<Answer, Fault> {
     {
         fates[first + 1..].fill(Fate::Again);
     }
-    let any_done = fates.contains(&Fate::Done);
-    segments.retain(|segment| match segment.of {
-        Some(of) => fates[usize::from(of)] == Fate::Done,
-        None => any_done,
-    });
+    segments.retain(|segment| segment.takes_effect(&done));
     segments.retain(|segment| segment.outputs != Outputs::default());
     Ok(Answer { fates, segments })
 }

@@ -24,6 +24,10 @@ use super::apps::Trial;
 use super::backoff::wait;
 use super::fates::{self, Answer, Fate, Given};
 
+/// Bytes of the last error in the row of a job that failed together with others: an attempt at a
+/// batch writes as many.
+const ERROR_OF_MANY_BYTES_MAX: usize = 256;
+
 /// A job that ended without being done.
 struct Gone {
     job: Job,
@@ -124,6 +128,7 @@ impl Core {
         let hops = self.queue.hops_max(&at_work.jobs);
         let (mut done, mut gone) = (Vec::new(), Vec::new());
         let jobs = self.queue.leave(attempt, turn.at());
+        let kept_bytes = if jobs.len() > 1 { ERROR_OF_MANY_BYTES_MAX } else { usize::MAX };
         for (index, (job, fate)) in (0..).zip(jobs.into_iter().zip(answer.fates)) {
             match fate {
                 Fate::Done => done.push((index, self.queue.end(job, turn.at()))),
@@ -131,7 +136,7 @@ impl Core {
                     if counts {
                         self.queue.count_attempt(job);
                     }
-                    gone.extend(self.retry_or_end(job, error, turn));
+                    gone.extend(self.retry_or_end(job, error, kept_bytes, turn));
                 }
                 Fate::Reject(error) => {
                     self.queue.count_attempt(job);
@@ -149,8 +154,14 @@ impl Core {
         }
     }
 
-    /// Lets a job wait for its next try, or ends it.
-    fn retry_or_end(&mut self, id: JobId, error: String, turn: &mut Turn<'_>) -> Option<Gone> {
+    /// Lets a job wait for its next try, with so much of the error in its row, or ends it.
+    fn retry_or_end(
+        &mut self,
+        id: JobId,
+        mut error: String,
+        kept_bytes: usize,
+        turn: &mut Turn<'_>,
+    ) -> Option<Gone> {
         let job = self.queue.get(id)?;
         let (function, mut progress) = (job.function.clone(), job.progress.clone());
         let retry = self.trigger(&job.event.trigger).map(|t| t.retry.clone()).unwrap_or_default();
@@ -161,6 +172,7 @@ impl Core {
         } else {
             let run = (self.settings.epoch, id, self.queue.runs(id));
             progress.not_before = turn.at() + wait(&retry, progress.attempts, run);
+            error.truncate(error.floor_char_boundary(kept_bytes));
             progress.last_error = Some(error.clone());
             progress.runs = self.queue.runs(id);
             let not_before = progress.not_before;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::effect::Pace;
 use crate::id::{Digest, FunctionId, JobId, LaneKey, TriggerId};
 use crate::order::Ordered;
 use crate::release::{BatchPolicy, FunctionSpec, StateScope};
@@ -13,7 +14,15 @@ use super::lane::Lane;
 use super::shares::Used;
 
 /// Triggers of a function whose events go together.
-pub(super) type Batches = BTreeMap<TriggerId, BatchPolicy>;
+pub(super) type Batches = BTreeMap<TriggerId, Batched>;
+
+/// A trigger whose events go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batched {
+    pub(crate) policy: BatchPolicy,
+    /// How long an attempt may wait for its rows to be durable.
+    pub(crate) pace: Pace,
+}
 
 /// A function that has jobs or is deployed.
 #[derive(Clone, Debug, Default)]

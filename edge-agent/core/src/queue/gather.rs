@@ -6,12 +6,15 @@
 //!   suspect, which runs alone.
 //! - It starts when its trigger's size or bytes are reached, when its oldest event was admitted a
 //!   window ago, or when nothing more can join it. Events that were tried before wait for nobody, and
-//!   neither does a function whose queue has no room ([`Queue::hurry`]).
+//!   neither does a function without room for one more job. Bytes may be short before that: an event
+//!   that finds no room starts what waits ([`Queue::hurry`]).
 //! - An event may have a limit: no batch that it is in is larger. It is known to this process only
 //!   ([`Queue::halve`], [`Queue::limit_all`]).
 //!
 //! # Invariants
 //! - A job that waits for company has a time at which it stops waiting.
+//! - No job of a function begins to wait while it has no room for one more, and none goes on waiting
+//!   once its own jobs took the last of it.
 //! - What is looked at for an event that comes is bounded by the size of one batch.
 
 use std::collections::BTreeSet;
@@ -20,7 +23,7 @@ use crate::id::{FunctionId, JobId, LaneKey, TriggerId};
 use crate::release::BatchPolicy;
 use crate::time::Millis;
 
-use super::function::Function;
+use super::function::{Batched, Function};
 use super::{Entry, Queue, Room, function_of};
 
 /// Events that would go together, as far as they are there.
@@ -90,6 +93,10 @@ impl Entry {
 impl Queue {
     /// How the events of a job's trigger go together; `None`: not at all.
     pub(crate) fn batch_policy(&self, job: JobId) -> Option<BatchPolicy> {
+        self.batched(job).map(|batched| batched.policy)
+    }
+
+    pub(super) fn batched(&self, job: JobId) -> Option<Batched> {
         let job = &self.jobs.get(&job)?.job;
         let live = self.functions.get(&job.function)?.live.as_ref()?;
         live.batches.get(&job.event.trigger).copied()
@@ -152,12 +159,13 @@ impl Queue {
     pub(super) fn place_ready(&mut self, id: JobId, now: Millis) {
         let policy = self.batch_policy(id);
         let entry = &self.jobs[&id];
+        let has_room = self.room(&entry.job.function, 1, 0) == Room::Enough;
         let function = function_of(&mut self.functions, &entry.job.function);
         let Some(policy) = policy else {
             function.ready.insert(id);
             return;
         };
-        let waits = policy.window_ms > 0 && !entry.is_urgent();
+        let waits = policy.window_ms > 0 && !entry.is_urgent() && has_room;
         let window_ends = entry.job.admitted_at + Millis(policy.window_ms.into());
         if matches!(entry.job.lane, LaneKey::Job(_)) {
             let pool = function.pools.entry(entry.job.event.trigger.clone()).or_default();
@@ -284,7 +292,8 @@ impl Queue {
     /// A pool that holds a batch starts it, with its oldest job.
     fn ripen_pool(&mut self, key: &FunctionId, trigger: &TriggerId) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        let policy = function.live.as_ref().and_then(|live| live.batches.get(trigger).copied());
+        let batched = function.live.as_ref().and_then(|live| live.batches.get(trigger));
+        let policy = batched.map(|batched| batched.policy);
         let (Some(pool), Some(policy)) = (function.pools.get_mut(trigger), policy) else { return };
         if let Some(first) = pool.jobs.first().copied().filter(|_| pool.is_full(&policy)) {
             pool.waiting.remove(&first);

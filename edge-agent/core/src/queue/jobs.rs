@@ -29,6 +29,7 @@ impl Queue {
         let (id, function) = (job.id, job.function.clone());
         self.insert(job);
         self.set_too_old_at(id, too_old_at);
+        self.hurry(&function, self.room(&function, 1, 0));
         self.refresh(&function);
     }
 

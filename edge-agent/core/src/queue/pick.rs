@@ -2,7 +2,7 @@
 //! has a slot of its own free; else one of the function whose turn it is. Each starts with the oldest
 //! of its ready heads, and of a batch trigger with what goes with that.
 
-use crate::effect::{Attempt, Member, Work};
+use crate::effect::{Attempt, Member, Pace, Work};
 use crate::id::{AttemptId, FunctionId, JobId, LaneKey};
 use crate::time::Millis;
 
@@ -35,12 +35,16 @@ impl Queue {
             Some(_) => return None,
             None => self.next_in_turn()?,
         };
-        let policy = self.batch_policy(job);
-        let jobs = match &policy {
-            Some(policy) if suspect.is_none() => self.batch_of(job, policy, now),
+        let batched = self.batched(job);
+        let jobs = match &batched {
+            Some(batched) if suspect.is_none() => self.batch_of(job, &batched.policy, now),
             _ => vec![job],
         };
-        Some(self.start_jobs(jobs, suspect.is_some(), policy.is_some()))
+        let after = match suspect {
+            Some(_) => Some(Pace::Prompt),
+            None => batched.map(|batched| batched.pace),
+        };
+        Some(self.start_jobs(jobs, suspect.is_some(), batched.is_some(), after))
     }
 
     /// A job that was in work when the process died, and may start but for what is in work now.
@@ -60,7 +64,13 @@ impl Queue {
     }
 
     /// Gives jobs to a worker: one, or the `batch` that goes together.
-    fn start_jobs(&mut self, jobs: Vec<JobId>, suspect: bool, batch: bool) -> Attempt {
+    fn start_jobs(
+        &mut self,
+        jobs: Vec<JobId>,
+        suspect: bool,
+        batch: bool,
+        after_durable: Option<Pace>,
+    ) -> Attempt {
         let attempt = AttemptId(self.next_attempt);
         self.next_attempt += 1;
         self.turn_lanes(&jobs);
@@ -83,7 +93,7 @@ impl Queue {
         let attempt = Attempt {
             attempt,
             run,
-            after_durable: suspect || batch,
+            after_durable,
             function: key.clone(),
             revision: live.revision,
             state: live.spec.state,

@@ -46,7 +46,7 @@ impl Gateway {
         let mixed = self.in_order() && !self.shared && !one_device;
         assert!(!mixed, "state is per device: a batch has the events of one device");
         let device = first.device.clone();
-        let batch = Batch { events, in_order: self.in_order() };
+        let batch = Batch::new(events, self.in_order());
         let (result, segments) = self.attempt(device, Some(count), || handle(batch));
         let failures = result?;
         let mut ends: Vec<End> = (0..count).map(|_| End::Done(Done::default())).collect();

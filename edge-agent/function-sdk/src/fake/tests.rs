@@ -179,9 +179,10 @@ fn an_error_is_said_of_the_whole_batch() {
 #[test]
 fn segments_may_come_in_any_order_and_the_first_word_about_an_event_counts() {
     let shuffled = |batch: Batch| {
+        let events: Vec<Event> = batch.into_events().map(|(_, event)| event).collect();
         for index in [1, 0, 1] {
             for_event(index);
-            publish(format!("of/{index}")).text(batch.events[index].text()?);
+            publish(format!("of/{index}")).text(events[index].text()?);
         }
         let mut failures = Failures::default();
         failures.add(0, Failure::Retry("first".into()));
@@ -194,11 +195,36 @@ fn segments_may_come_in_any_order_and_the_first_word_about_an_event_counts() {
     assert!(matches!(&done.events[1], End::Done(done) if done.publishes.len() == 2));
 }
 
+/// What a function leaves out or sorts moves no index: the event that failed is the one that is not
+/// done.
+#[test]
+fn an_event_keeps_its_index() {
+    let newest_first = |batch: Batch| {
+        let kept = batch.into_events().filter(|(_, event)| event.payload != b"skip");
+        let mut failures = Failures::default();
+        for (index, event) in kept.collect::<Vec<_>>().into_iter().rev() {
+            for_event(index);
+            publish("seen").text("");
+            if event.payload == b"reject" {
+                failures.add(index, Failure::Reject("not ever".into()));
+            }
+        }
+        Ok(failures)
+    };
+    let mut gateway = Gateway::new().without_state();
+    let check = |batch: Batch| {
+        assert_eq!((batch.size(), batch.events().last().map(|(index, _)| index)), (4, Some(3)));
+        newest_first(batch)
+    };
+    let done = gateway.run_batch(check, events(&["skip", "", "skip", "reject"])).unwrap();
+    assert_eq!(ends(&done), "-d-x");
+}
+
 #[test]
 #[should_panic(expected = "a batch of 2 has no event 2")]
 fn an_event_that_is_not_there_has_no_outputs() {
     let beyond = |batch: Batch| {
-        for_event(batch.events.len());
+        for_event(batch.size());
         Ok(Failures::default())
     };
     let _ = Gateway::new().run_batch(beyond, events(&["", ""]));

@@ -97,7 +97,7 @@ pub fn run_batch(
 ) -> std::result::Result<Vec<batch_handler::ItemFailure>, wit::types::Failure> {
     tell_panics();
     let events = events.into_iter().map(event_of).collect();
-    let failures = black_box(handle)(Batch { events, in_order }).map_err(failure_of)?;
+    let failures = black_box(handle)(Batch::new(events, in_order)).map_err(failure_of)?;
     let failures = failures.iter().map(|(index, failure)| batch_handler::ItemFailure {
         index: index_of(index),
         failure: failure_of(failure.clone()),

@@ -34,8 +34,10 @@ pub(super) fn handle(
         Ok(failures) => checked(failures, members.len())?,
         Err(failure) => return Ok(failed(&failure)),
     };
-    let segments = store.data_mut().take_segments();
-    Ok(Outcome::BatchDone(BatchOutputs { segments, failures }))
+    let host = store.data_mut();
+    let outputs = BatchOutputs { segments: host.take_segments(), failures };
+    host.check_kept(&outputs, in_order)?;
+    Ok(Outcome::BatchDone(outputs))
 }
 
 /// Holds what the function says of its events to the contract: each at most once, and none that

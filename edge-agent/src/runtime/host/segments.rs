@@ -2,11 +2,13 @@
 //!
 //! # Invariants
 //! - Limits count over the whole attempt; a segment has none of its own.
-//! - Only segments that hold something are kept, so that their number is bounded by these limits.
+//! - Only segments that hold something are kept, so that their number is bounded by these limits: each
+//!   holds a publish, a record or a write of state, which counts for what it takes beside its bytes.
+//! - What takes effect is within `state_bytes`, also where what made room for it does not.
 
 use std::mem;
 
-use edge_core::outcome::{Fault, FaultKind, Outputs, Segment};
+use edge_core::outcome::{BatchOutputs, Fault, FaultKind, Outputs, Segment};
 
 use super::AttemptHost;
 use super::batching::holm::function::batch;
@@ -38,6 +40,25 @@ impl AttemptHost {
     pub(in super::super) fn take_segments(&mut self) -> Vec<Segment> {
         self.begin_segment(None);
         mem::take(&mut self.segments.ended)
+    }
+
+    /// Holds what takes effect to `state_bytes`.
+    pub(in super::super) fn check_kept(
+        &mut self,
+        outputs: &BatchOutputs,
+        in_order: bool,
+    ) -> Result<(), Fault> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let events = self.segments.events.and_then(|events| u16::try_from(events).ok());
+        let done = outputs.done(events.unwrap_or_default(), in_order);
+        let mut kept: Vec<&Segment> = outputs.segments.iter().collect();
+        kept.retain(|segment| segment.takes_effect(&done));
+        if kept.len() == outputs.segments.len() {
+            return Ok(()); // Each write was checked when it was made.
+        }
+        let changes = kept.iter().flat_map(|segment| &segment.outputs.state);
+        let checked = state.check_kept(changes, &self.profile.limits);
+        checked.map_err(|refusal| self.fault_of(refusal))
     }
 
     fn begin_segment(&mut self, of: Option<u16>) {
@@ -82,3 +103,6 @@ impl batch::Host for AttemptHost {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,6 +180,49 @@ fn what_is_kept_counts_replaced_values_once() {
     assert!(matches!(refused, Refusal::Limit(Key::StateBytes)), "{refused:?}");
 }
 
+/// One byte written for each of many segments is kept as often.
+#[test]
+fn a_write_that_is_kept_counts_for_more_than_its_bytes() {
+    let limits = Limits::default();
+    let mut session = session(&[]);
+    let mut kept = 0;
+    let refused = loop {
+        match session.put("a".to_owned(), Bytes::new(), &limits) {
+            Ok(()) => kept += session.take_changes().len(),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, Refusal::Limit(Key::StateWriteBytes)), "{refused:?}");
+    assert_eq!(kept, (1 << 20) / 129);
+    // A key that is written again in one segment takes no more room.
+    let mut session = StateSession::new(Arc::new(MemoryState::default()), domain("m"));
+    for _ in 0..100_000 {
+        session.put("a".to_owned(), Bytes::new(), &limits).unwrap();
+    }
+    let changes = session.take_changes();
+    assert_eq!((changes.len(), changes.capacity()), (1, 1));
+}
+
+#[test]
+fn what_a_dropped_delete_made_room_for_is_refused() {
+    let limits = Limits { state_bytes: 10_000, ..Limits::default() };
+    let state = Arc::new(MemoryState::default());
+    let entry = |key: &str, bytes: usize| StateChange {
+        key: key.to_owned(),
+        value: Some(Bytes::from(vec![0; bytes])),
+    };
+    state.apply(&domain("m"), &[entry("old", 9_000)]);
+    let mut session = StateSession::new(state, domain("m"));
+    session.delete("old".to_owned(), &limits).unwrap();
+    let deleted = session.take_changes();
+    session.put("new".to_owned(), Bytes::from(vec![0; 8_000]), &limits).unwrap();
+    let written = session.take_changes();
+    session.check_kept(deleted.iter().chain(&written), &limits).unwrap();
+    session.check_kept(deleted.iter(), &limits).unwrap();
+    let refused = session.check_kept(written.iter(), &limits).unwrap_err();
+    assert!(matches!(refused, Refusal::Limit(Key::StateBytes)), "{refused:?}");
+}
+
 #[test]
 fn keys_have_one_to_256_bytes() {
     let mut session = session(&[]);

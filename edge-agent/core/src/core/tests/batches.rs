@@ -7,6 +7,7 @@ use crate::release::BatchPolicy;
 
 mod bounds;
 mod crashes;
+mod room;
 
 const POLICY: BatchPolicy =
     BatchPolicy { size_max: 4, window_ms: 1_000, bytes_max: 100_000, bisect: true };
@@ -174,6 +175,24 @@ fn what_is_said_of_the_whole_is_not_bisected() {
     world.finish(JobId(1), Outcome::Reject { reason: "no".to_owned() });
     assert_eq!(world.letters(), [DeadReason::Rejected; 4]);
     assert_eq!(world.core.status(world.now()).counters.bisected, 0);
+}
+
+/// A row for each event is written, and the words of one fault need not stand in all in full.
+#[test]
+fn rows_of_a_batch_keep_the_beginning_of_an_error() {
+    let policy = BatchPolicy { bisect: false, ..POLICY };
+    let mut world = world(StateScope::None, policy);
+    let long = || Outcome::Retry { reason: "é".repeat(2_000) };
+    send(&mut world, 4);
+    world.finish(JobId(1), long());
+    let kept = |world: &World| -> Vec<usize> {
+        let errors = world.applied.jobs.values().map(|job| job.progress.last_error.as_ref());
+        errors.map(|error| error.unwrap().len()).collect()
+    };
+    assert_eq!(kept(&world), [256; 4]);
+    world.deliver(message("single/x", "d", "alone"));
+    world.finish(JobId(5), long());
+    assert_eq!(kept(&world), [256, 256, 256, 256, 4_000]);
 }
 
 #[test]

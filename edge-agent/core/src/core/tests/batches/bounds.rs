@@ -52,52 +52,6 @@ fn what_follows_in_the_lane_and_cannot_join_ends_the_wait() {
 }
 
 #[test]
-fn a_full_queue_waits_for_nobody() {
-    let mut settings = settings();
-    settings.limits.queue_jobs_max = 20; // 5 of them for one function
-    let policy = BatchPolicy { size_max: 100, window_ms: 300_000, ..POLICY };
-    for state in [StateScope::Device, StateScope::None] {
-        let mut world = World::with(settings.clone(), &[&batched(state, policy)]);
-        send(&mut world, 5);
-        assert!(world.running.is_empty());
-        send(&mut world, 1);
-        assert_eq!(running(&world), [[1, 2, 3, 4, 5]], "{state:?}");
-        world.finish(JobId(1), all_done());
-        assert!(world.running.is_empty(), "there is room again");
-        assert_eq!(world.applied.jobs.len(), 1);
-        send(&mut world, 11); // 4 fill the queue, 7 are held
-        assert_eq!(running(&world), [[6, 7, 8, 9, 10]]);
-        world.finish(JobId(6), all_done());
-        assert_eq!(running(&world), [[11, 12, 13, 14, 15]], "two are still held: {state:?}");
-    }
-}
-
-#[test]
-fn a_running_batch_is_not_shed() {
-    use crate::event::ShedReason;
-    for (when_full, reason) in
-        [(WhenFull::ShedOldest, ShedReason::Oldest), (WhenFull::LatestPerKey, ShedReason::Replaced)]
-    {
-        let mut settings = settings();
-        settings.limits.queue_jobs_max = 20;
-        let spec = FunctionSpec { when_full, ..function("a/f") };
-        let policy = BatchPolicy { size_max: 3, ..POLICY };
-        let batch = TriggerSpec { batch: Some(policy), ..trigger("a/t", "a/f", "in/#") };
-        let mut world = World::with(settings, &[&release(1, vec![spec], vec![batch])]);
-        send(&mut world, 9);
-        assert_eq!(running(&world), [[1, 2, 3]]);
-        let shed =
-            |event: &CoreEvent| matches!(event, CoreEvent::Shed { reason: r, .. } if *r == reason);
-        assert_eq!(world.saw(shed), 4);
-        let kept: Vec<u64> = world.applied.jobs.keys().map(|job| job.0).collect();
-        assert_eq!(kept, [1, 2, 3, 8, 9]);
-        world.finish(JobId(1), all_done());
-        world.pass_with_deadlines(1_000);
-        assert_eq!(running(&world), [[8, 9]]);
-    }
-}
-
-#[test]
 fn another_revision_batches_otherwise() {
     let mut world = world(StateScope::Device, BatchPolicy { window_ms: 60_000, ..POLICY });
     send(&mut world, 3);
@@ -107,6 +61,25 @@ fn another_revision_batches_otherwise() {
     world.tell(Input::Activate { release: plain, probation: None });
     assert_eq!(running(&world), [[1]]);
     assert!(matches!(world.running[&JobId(1)].work, crate::effect::Work::One(_)));
+}
+
+/// The old function may no longer export what a batch calls.
+#[test]
+fn what_waits_for_a_trigger_that_moved_to_another_function_is_given_up() {
+    let mut world = world(StateScope::Device, BatchPolicy { window_ms: 60_000, ..POLICY });
+    send(&mut world, 2);
+    world.deliver(message("single/x", "e", "stays"));
+    world.finish(JobId(3), Outcome::Retry { reason: "later".to_owned() });
+    world.tell(Input::Quiesce { app: "a".into() });
+    let functions = vec![function("a/f"), function("a/g")];
+    let moved = TriggerSpec { batch: Some(POLICY), ..trigger("a/t", "a/g", "in/#") };
+    let next = release(2, functions, vec![moved, trigger("a/u", "a/f", "single/#")]);
+    world.tell(Input::Activate { release: next, probation: None });
+    assert_eq!(world.letters(), [DeadReason::FunctionGone; 2]);
+    assert_eq!(world.applied.jobs.keys().map(|job| job.0).collect::<Vec<_>>(), [3]);
+    send(&mut world, 4);
+    assert_eq!(running(&world), [[4, 5, 6, 7]]);
+    assert_eq!(world.running[&JobId(4)].function, FunctionId::new("a/g"));
 }
 
 #[test]

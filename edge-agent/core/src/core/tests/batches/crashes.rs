@@ -1,6 +1,7 @@
 //! The process dies while it works on a batch.
 
 use super::*;
+use crate::effect::Pace;
 
 /// The process dies in these attempts and starts again.
 fn die(world: &mut World, live: &Arc<Release>) {
@@ -51,10 +52,28 @@ fn a_batch_that_kills_the_process_is_taken_apart_and_only_the_culprit_given_up()
 fn a_batch_begins_only_when_its_rows_are_durable() {
     let mut world = world(StateScope::None, POLICY);
     send(&mut world, 4);
-    assert!(world.running[&JobId(1)].after_durable);
+    assert_eq!(world.running[&JobId(1)].after_durable, Some(Pace::Prompt));
     world.finish(JobId(1), all_done());
     world.deliver(message("single/x", "d", "1"));
-    assert!(!world.running[&world.the_job()].after_durable);
+    assert_eq!(world.running[&world.the_job()].after_durable, None);
+}
+
+/// What saves writes is not undone by the start of a batch; a suspect waits for nobody's savings.
+#[test]
+fn a_batch_waits_for_its_rows_as_its_trigger_says() {
+    let spec = FunctionSpec { state: StateScope::None, ..function("a/f") };
+    let batch = TriggerSpec {
+        batch: Some(BatchPolicy { window_ms: 0, ..POLICY }),
+        durability: Durability::Thrifty,
+        ..trigger("a/t", "a/f", "in/#")
+    };
+    let live = release(1, vec![spec], vec![batch]);
+    let mut world = World::with(settings(), &[&live]);
+    send(&mut world, 1);
+    assert_eq!(world.running[&JobId(1)].after_durable, Some(Pace::Thrifty));
+    world.commit();
+    die(&mut world, &live);
+    assert_eq!(world.running[&JobId(1)].after_durable, Some(Pace::Prompt));
 }
 
 #[test]

@@ -35,5 +35,7 @@ fn a_message_id_that_is_forgotten_is_found() {
 
 #[test]
 fn a_batch_whose_failed_events_are_taken_for_done_is_found() {
-    assert_eq!(find("batch-all-done"), "a2");
+    // Never done, or not done together: whichever a seed shows first.
+    let oracle = find("batch-all-done");
+    assert!(["a2", "a3"].contains(&&*oracle), "{oracle}");
 }

@@ -150,6 +150,8 @@ impl Commit {
 
     /// Closes the open batch whatever it waits for (at a stop).
     pub(super) fn seal_for_stop(&mut self, now: Millis) -> Option<BatchSeq> {
+        // A time that was told before would be due for as long as the store is at work.
+        self.ask_again_at = None;
         if self.at_store.is_some() { None } else { self.seal(now) }
     }
 

@@ -31,7 +31,7 @@ use crate::link::SimLink;
 use crate::network::SimNetwork;
 use crate::plan::{self, Group, Plan};
 use crate::rng::Rng;
-use crate::seen::Seen;
+use crate::seen::{Clock, Seen};
 use crate::time::{MILLI, SECOND, Time};
 use crate::world::SimWorld;
 
@@ -80,6 +80,8 @@ struct Sim {
     /// Bug to plant, for the mutation check.
     bug: String,
     life: u64,
+    /// What the gateway of this life took the time to be.
+    clock: Option<Clock>,
     idle_turns: u32,
     open_failures: u32,
     stopping: bool,
@@ -215,6 +217,7 @@ impl Sim {
             world,
             bug: bug.to_owned(),
             life: 0,
+            clock: None,
             idle_turns: 0,
             open_failures: 0,
             stopping: false,

@@ -6,7 +6,7 @@ use edge_broker::broker;
 use edge_core::event::CoreEvent;
 use edge_core::id::{AttemptId, BatchSeq, Digest, FunctionId, JobId, LaneKey};
 use edge_core::status::Status;
-use edge_core::time::Now;
+use edge_core::time::{Millis, Now};
 
 use crate::oracle::Rows;
 use crate::payload::MessageNo;
@@ -156,6 +156,17 @@ impl Clock {
     pub fn of(process: &Process, time: &Time) -> Option<Self> {
         let (now, epoch) = (process.now()?, process.epoch()?);
         Some(Self { epoch, now, true_ms: time.true_wall_ms() })
+    }
+
+    /// What it took the time to be later, at the latest, when it came to an end.
+    #[must_use]
+    pub fn later(self, time: &Time) -> Self {
+        let true_ms = time.true_wall_ms();
+        let passed_ms = true_ms - self.true_ms;
+        let mut now = self.now;
+        now.at = now.at + Millis(passed_ms + 1);
+        now.wall.unix_ms += passed_ms;
+        Self { epoch: self.epoch, now, true_ms }
     }
 }
 

@@ -63,7 +63,10 @@ impl Sim {
     }
 
     fn tell_clock(&mut self) {
-        if let Some(clock) = Clock::of(&self.process, &self.time) {
+        // A gateway whose store failed in this turn is gone, and what it did is yet to be told.
+        let gone = self.clock.map(|clock| clock.later(&self.time));
+        if let Some(clock) = Clock::of(&self.process, &self.time).or(gone) {
+            self.clock = Some(clock);
             self.see(&Seen::Clock(clock));
         }
     }
@@ -211,6 +214,7 @@ impl Sim {
     /// Everything that belongs to one life is over: what is in work is not answered any more.
     fn end_life(&mut self) {
         self.life += 1;
+        self.clock = None;
         self.see(&Seen::Died);
         self.at_store = None;
         self.running.clear();

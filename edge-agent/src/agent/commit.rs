@@ -222,6 +222,7 @@ mod tests {
 
     use super::*;
     use crate::runtime::EventFile;
+    use crate::store;
 
     /// Rows of a thousand failed events are counted with their errors, or a batch would be far longer
     /// than it may be.
@@ -244,5 +245,33 @@ mod tests {
         };
         let put = Op::Core(CoreOp::PutDeadLetter(Box::new(letter)));
         assert_eq!(cost_bytes(&put), event_bytes + 4_096 + OP_OVERHEAD_BYTES);
+    }
+
+    struct Slow;
+
+    impl Committer for Slow {
+        fn submit(&self, _batch: Batch) -> Result<(), NotTaken> {
+            Ok(())
+        }
+
+        fn stop(self: Box<Self>) {}
+    }
+
+    /// What is closed at a stop has no time any more at which it would be due: the loop would turn
+    /// until the store is done.
+    #[test]
+    fn a_stop_waits_for_the_store_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let opened = store::open(dir.path(), store::Settings::default()).expect("a store");
+        let (committer, plant) = (Box::new(Slow), Plant::nothing());
+        let mut commit = Commit::new(BatchSeq(0), opened.overlay, committer, plant);
+        let finish = |job| Op::Core(CoreOp::FinishJob { job: JobId(job) });
+        commit.push(finish(1), Pace::Thrifty, Millis(0));
+        assert_eq!(commit.seal_if_due(Millis(0)), None);
+        assert_eq!(commit.deadline(), Some(Millis(100)));
+        assert_eq!(commit.seal_for_stop(Millis(5)), None, "it is at the store");
+        commit.push(finish(2), Pace::Thrifty, Millis(6));
+        assert_eq!(commit.seal_for_stop(Millis(200)), None, "the store is at work");
+        assert_eq!(commit.deadline(), None);
     }
 }

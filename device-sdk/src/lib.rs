@@ -1,0 +1,3 @@
+//! Client of a Holm gateway for microcontrollers.
+#![no_std]
+#![forbid(unsafe_code)]

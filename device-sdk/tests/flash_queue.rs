@@ -99,7 +99,7 @@ fn cut_everywhere(overflow: Overflow, seed: u64) -> u64 {
     let chip = Nor::new(PAGES, blank, seed);
     let uncut = run(&chip, seed, overflow);
     let total = chip.steps();
-    assert!(total > 400 && uncut.dropped.len() as u64 == STEPS);
+    assert!(total > 150 && uncut.dropped.len() as u64 == STEPS);
 
     for cut in 0..total {
         let chip = Nor::new(PAGES, blank, seed ^ cut << 8);

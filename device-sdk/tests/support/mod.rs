@@ -18,23 +18,23 @@ use tempfile::TempDir;
 
 /// What the device of the tests measures: which measurement it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
-pub struct Reading {
-    pub number: u64,
+pub(crate) struct Reading {
+    pub(crate) number: u64,
 }
 message!(Reading, "test-reading");
 
-pub const READINGS: Topic<Reading> = Topic::new("sensors/{device}/reading");
+pub(crate) const READINGS: Topic<Reading> = Topic::new("sensors/{device}/reading");
 
 /// Mosquitto on a free port of the loopback, with its sessions on disk.
-pub struct Mosquitto {
+pub(crate) struct Mosquitto {
     directory: TempDir,
-    pub port: u16,
+    pub(crate) port: u16,
     process: Option<Child>,
 }
 
 impl Mosquitto {
     /// Starts it; none, and a word about it, where it is not installed.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
@@ -55,7 +55,7 @@ impl Mosquitto {
     }
 
     /// Starts the process; whether there is such a program.
-    pub fn run(&mut self) -> bool {
+    pub(crate) fn run(&mut self) -> bool {
         let config = self.directory.path().join("mosquitto.conf");
         let found = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"];
         let Some(program) = found.into_iter().find(|path| Path::new(path).exists()) else {
@@ -74,7 +74,7 @@ impl Mosquitto {
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();
@@ -90,26 +90,26 @@ impl Drop for Mosquitto {
 
 /// Everything that was heard at the broker.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// How often each (boot, sequence) came, with the number of the reading in it.
-    pub readings: BTreeMap<(u64, u64), (u64, u32)>,
+    pub(crate) readings: BTreeMap<(u64, u64), (u64, u32)>,
     /// Content types of the readings.
-    pub content_types: Vec<Option<String>>,
-    pub responses: Vec<(u64, Status, Vec<u8>)>,
-    pub reports: Vec<(u32, Vec<u8>)>,
-    pub lines: Vec<(String, u32)>,
-    pub metrics: Vec<String>,
-    pub times_asked: u32,
+    pub(crate) content_types: Vec<Option<String>>,
+    pub(crate) responses: Vec<(u64, Status, Vec<u8>)>,
+    pub(crate) reports: Vec<(u32, Vec<u8>)>,
+    pub(crate) lines: Vec<(String, u32)>,
+    pub(crate) metrics: Vec<String>,
+    pub(crate) times_asked: u32,
 }
 
 /// Plays the gateway's part at the broker: hears everything, answers requests for the time, sends commands.
-pub struct Observer {
-    pub client: AsyncClient,
-    pub heard: Arc<Mutex<Heard>>,
+pub(crate) struct Observer {
+    pub(crate) client: AsyncClient,
+    pub(crate) heard: Arc<Mutex<Heard>>,
 }
 
 impl Observer {
-    pub async fn start(port: u16) -> Self {
+    pub(crate) async fn start(port: u16) -> Self {
         let mut options = MqttOptions::new("observer", "127.0.0.1", port);
         options.set_keep_alive(Duration::from_secs(5)).set_clean_start(true);
         let (client, mut events) = AsyncClient::new(options, 100);
@@ -148,13 +148,13 @@ impl Observer {
     }
 
     /// Publishes a message for a device.
-    pub async fn send(&self, device: &str, down: &Down<'_>) {
+    pub(crate) async fn send(&self, device: &str, down: &Down<'_>) {
         let (topic, bytes) = encoded(device, down);
         self.client.publish(topic, QoS::AtLeastOnce, down.is_retained(), bytes).await.unwrap();
     }
 
     /// Waits up to 20 s until what was heard is so.
-    pub async fn until(&self, what: &str, is_so: impl Fn(&Heard) -> bool) {
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Heard) -> bool) {
         for _ in 0..1_000 {
             if is_so(&self.heard.lock().unwrap()) {
                 return;
@@ -210,16 +210,16 @@ fn encoded(device: &str, down: &Down<'_>) -> (String, Vec<u8>) {
 
 /// Remembers what it was asked to do.
 #[derive(Default)]
-pub struct TestApp {
-    pub done: Vec<u64>,
-    pub rate: u32,
-    pub states: Vec<State>,
+pub(crate) struct TestApp {
+    pub(crate) done: Vec<u64>,
+    pub(crate) rate: u32,
+    pub(crate) states: Vec<State>,
 }
 
 /// Shadow and argument of the command of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
-pub struct Rate {
-    pub per_minute: u32,
+pub(crate) struct Rate {
+    pub(crate) per_minute: u32,
 }
 message!(Rate, "test-rate");
 

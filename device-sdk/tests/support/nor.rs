@@ -10,12 +10,12 @@ use embedded_storage_async::nor_flash::{
     ErrorType, MultiwriteNorFlash, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
 
-pub const WORD: usize = 4;
-pub const PAGE: usize = 256;
+pub(crate) const WORD: usize = 4;
+pub(crate) const PAGE: usize = 256;
 
 /// The chip; clones are the same chip.
 #[derive(Clone)]
-pub struct Nor(Rc<RefCell<Chip>>);
+pub(crate) struct Nor(Rc<RefCell<Chip>>);
 
 struct Chip {
     bytes: Vec<u8>,
@@ -28,7 +28,7 @@ struct Chip {
 
 /// There is no power.
 #[derive(Debug)]
-pub struct PowerCut;
+pub(crate) struct PowerCut;
 
 impl NorFlashError for PowerCut {
     fn kind(&self) -> NorFlashErrorKind {
@@ -38,7 +38,7 @@ impl NorFlashError for PowerCut {
 
 impl Nor {
     /// A chip of so many pages, all bytes as given.
-    pub fn new(pages: usize, blank: u8, seed: u64) -> Self {
+    pub(crate) fn new(pages: usize, blank: u8, seed: u64) -> Self {
         let bytes = vec![blank; pages * PAGE];
         let writes = vec![0; bytes.len() / WORD];
         let random = seed | 1;
@@ -46,19 +46,19 @@ impl Nor {
     }
 
     /// Power is back; it fails again after so many more steps, or never.
-    pub fn power_on(&self, cut_after: Option<u64>) {
+    pub(crate) fn power_on(&self, cut_after: Option<u64>) {
         let mut chip = self.0.borrow_mut();
         chip.is_off = false;
         chip.cut_at = cut_after.map(|steps| chip.steps + steps);
     }
 
     /// Steps so far.
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.0.borrow().steps
     }
 
     /// Whether power has failed.
-    pub fn is_off(&self) -> bool {
+    pub(crate) fn is_off(&self) -> bool {
         self.0.borrow().is_off
     }
 }

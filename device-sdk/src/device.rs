@@ -273,10 +273,12 @@ impl<'a> Device<'a> {
             Envelope { device: &self.name, boot: self.boot, sequence, schema, time, body: &[] };
         let written = inbox.ring.push_with(&mut |out| {
             let longest = out.len().min(record_max);
-            record::write(&mut out[..longest], topic, &envelope, body).map_err(|error| match error {
-                Error::NoRoom => Written::NoRoom,
-                other => Written::Failed(other),
-            })
+            record::write(&mut out[..longest], topic, &envelope, body).map_err(
+                |error| match error {
+                    Error::NoRoom => Written::NoRoom,
+                    other => Written::Failed(other),
+                },
+            )
         });
         match written {
             Ok(()) => {}

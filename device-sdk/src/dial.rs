@@ -24,7 +24,7 @@ pub trait Dial {
     /// A connection.
     ///
     /// A read that is dropped before it ends must not have taken bytes: the client reads and waits for other things at
-    /// the same time. Writes must go on without a flush in between.
+    /// the same time. Writes must go on without a flush in between, and fail after a while if nobody takes the bytes.
     type Transport<'t>: Read + Write
     where
         Self: 't;

@@ -40,7 +40,10 @@ struct Metrics {
 }
 
 impl Duties {
-    #[cfg_attr(not(feature = "logs"), expect(unused_variables, reason = "only notes are configured"))]
+    #[cfg_attr(
+        not(feature = "logs"),
+        expect(unused_variables, reason = "only notes are configured")
+    )]
     pub(super) fn new(config: &Config<'_>) -> Self {
         Self {
             commands: Commands::new(),
@@ -61,7 +64,8 @@ impl Duties {
         #[cfg(feature = "time")]
         let due_ms = due_ms.min(device.facts(|facts| facts.clock.due_ms()));
         #[cfg(feature = "logs")]
-        let due_ms = if self.metrics.period_ms == 0 { due_ms } else { due_ms.min(self.metrics.due_ms) };
+        let due_ms =
+            if self.metrics.period_ms == 0 { due_ms } else { due_ms.min(self.metrics.due_ms) };
         due_ms
     }
 
@@ -161,7 +165,10 @@ impl Duties {
     }
 
     /// A message has reached the gateway, or was refused by it for good.
-    #[cfg_attr(not(feature = "logs"), expect(unused_variables, reason = "only notes lie in the device"))]
+    #[cfg_attr(
+        not(feature = "logs"),
+        expect(unused_variables, reason = "only notes lie in the device")
+    )]
     pub(super) fn settled(&mut self, device: &Device<'_>, load: Load) {
         match load {
             Load::Response(id) => self.commands.acked(id),

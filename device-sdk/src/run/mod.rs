@@ -105,7 +105,8 @@ fn session<'b>(
     }
     if let Some(will) = config.will {
         let is_retained = will.is_retained;
-        let will = minimq::Will::new(will.topic, will.payload, &[]).map_err(|_| ConfigFault::Will)?;
+        let will =
+            minimq::Will::new(will.topic, will.payload, &[]).map_err(|_| ConfigFault::Will)?;
         let will = will.qos(QoS::AtLeastOnce);
         builder = builder.will(if is_retained { will.retained() } else { will }).map_err(mqtt)?;
     }

@@ -5,8 +5,8 @@ use embassy_futures::select::{Either3, select3};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_io_async::{Read, Write};
 use minimq::{
-    Connection, Error, InboundPublish, Op, PeerError, Property, PubError, Publication, QoS, ReasonCode,
-    ResourceError, SubscriptionOptions, TopicFilter,
+    Connection, Error, InboundPublish, Op, PeerError, Property, PubError, Publication, QoS,
+    ReasonCode, ResourceError, SubscriptionOptions, TopicFilter,
 };
 
 use super::Network;
@@ -70,7 +70,11 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     pub(super) async fn run(&mut self) -> Trouble {
         match self.run_inner().await {
             Ok(never) => match never {},
-            Err(trouble) => trouble,
+            Err(trouble) => {
+                // What was acknowledged before the end is not sent again.
+                self.settle().await;
+                trouble
+            }
         }
     }
 
@@ -94,7 +98,8 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     }
 
     async fn subscribe(&mut self) -> Result<(), Trouble> {
-        let filter = system::down_filter(self.network.device.name()).map_err(|_| Trouble::Memory)?;
+        let filter =
+            system::down_filter(self.network.device.name()).map_err(|_| Trouble::Memory)?;
         let options = SubscriptionOptions::default().maximum_qos(QoS::AtLeastOnce);
         let filters = [TopicFilter::new(&filter).options(options)];
         let asked = self.connection.subscribe(&filters, &[]);
@@ -183,7 +188,8 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         {
             let network = &mut *self.network;
             let in_flight = network.flight.notes();
-            let note = network.duties.next_note(network.device, in_flight, uptime_ms, network.scratch);
+            let note =
+                network.duties.next_note(network.device, in_flight, uptime_ms, network.scratch);
             if let Some(note) = note {
                 return Found::System(note);
             }
@@ -196,7 +202,10 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     async fn queue_failed(&mut self, error: QueueError) {
         self.network.device.facts(|facts| facts.figures.queue_failures += 1);
         if error == QueueError::TooLong && self.network.flight.records() == 0 {
-            let _ = self.network.shelf.lock().await.queue.pop().await;
+            let mut shelf = self.network.shelf.lock().await;
+            let _ = shelf.queue.pop().await;
+            let queued = shelf.queue.len();
+            self.network.device.facts(|facts| facts.figures.queued = queued);
         } else {
             Timer::after(QUEUE_RETRY).await;
         }
@@ -238,12 +247,18 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
                 self.network.flight.sent(operation, load);
                 Ok(Sent::One)
             }
-            // The memory for packets is in use, or this message is too long for it or for the gateway.
-            Ok(None)
-            | Err(PubError::Payload(()) | PubError::Session(Error::Resource(_) | Error::NotReady)) => {
-                if self.network.flight.is_empty() { self.discard(load).await } else { Ok(Sent::Blocked) }
+            // With all memory for packets free, this message is too long for it, or for the gateway. The client underneath
+            // may keep packets that are not in our flight: of a publish that was given up.
+            Err(PubError::Payload(()) | PubError::Session(Error::Resource(_)))
+                if self.connection.session().is_publish_quiescent() =>
+            {
+                self.discard(load).await
             }
+            Err(
+                PubError::Payload(()) | PubError::Session(Error::Resource(_) | Error::NotReady),
+            ) => Ok(Sent::Blocked),
             Err(PubError::Session(error)) => Err(trouble(&error)),
+            Ok(None) => Err(Trouble::Protocol),
         }
     }
 
@@ -330,7 +345,7 @@ pub(super) fn trouble<E>(error: &Error<E>) -> Trouble {
     match error {
         Error::Peer(PeerError::Rejected(code)) => Trouble::Refused(u8::from(code)),
         Error::Peer(PeerError::InvalidPacket) => Trouble::Protocol,
-        Error::Resource(ResourceError::PacketTooLarge) => Trouble::Protocol,
+        Error::Resource(ResourceError::PacketTooLarge) | Error::InvalidRequest => Trouble::Protocol,
         Error::Resource(_) => Trouble::Memory,
         _ => Trouble::Lost,
     }

@@ -1,11 +1,12 @@
 //! NOR flash that loses power: after a given number of steps it stops half way in the next one.
 //!
 //! A step is a word written or half a page erased. A word that was cut has some of its bits; a page that was cut has some
-//! of its bytes erased. Words may be written twice between erasures, and only towards zero.
+//! of its bytes erased. Between steps whoever waits may give up. Words may be written twice between erasures, and only towards zero.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use embassy_futures::yield_now;
 use embedded_storage_async::nor_flash::{
     ErrorType, MultiwriteNorFlash, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
@@ -42,7 +43,14 @@ impl Nor {
         let bytes = vec![blank; pages * PAGE];
         let writes = vec![0; bytes.len() / WORD];
         let random = seed | 1;
-        Self(Rc::new(RefCell::new(Chip { bytes, writes, steps: 0, cut_at: None, is_off: false, random })))
+        Self(Rc::new(RefCell::new(Chip {
+            bytes,
+            writes,
+            steps: 0,
+            cut_at: None,
+            is_off: false,
+            random,
+        })))
     }
 
     /// Power is back; it fails again after so many more steps, or never.
@@ -85,7 +93,12 @@ impl Chip {
         assert!(self.writes[at / WORD] <= 2, "the word at {at} is written a third time");
         for (offset, byte) in word.iter().enumerate() {
             let old = self.bytes[at + offset];
-            assert_eq!(old & byte, *byte, "a bit of the byte at {} would have to be set", at + offset);
+            assert_eq!(
+                old & byte,
+                *byte,
+                "a bit of the byte at {} would have to be set",
+                at + offset
+            );
             self.bytes[at + offset] = old & (byte | missing[offset]);
         }
         if is_cut { Err(PowerCut) } else { Ok(()) }
@@ -137,23 +150,23 @@ impl NorFlash for Nor {
     const ERASE_SIZE: usize = PAGE;
 
     async fn erase(&mut self, from: u32, to: u32) -> Result<(), PowerCut> {
-        let mut chip = self.0.borrow_mut();
         for page in (from as usize..to as usize).step_by(PAGE) {
-            if chip.is_off {
+            yield_now().await;
+            if self.is_off() {
                 return Err(PowerCut);
             }
-            chip.erase_page(page)?;
+            self.0.borrow_mut().erase_page(page)?;
         }
         Ok(())
     }
 
     async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), PowerCut> {
-        let mut chip = self.0.borrow_mut();
         for (nth, word) in bytes.chunks(WORD).enumerate() {
-            if chip.is_off {
+            yield_now().await;
+            if self.is_off() {
                 return Err(PowerCut);
             }
-            chip.write_word(offset as usize + nth * WORD, word)?;
+            self.0.borrow_mut().write_word(offset as usize + nth * WORD, word)?;
         }
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use device_sdk::host::TcpDial;
 use device_sdk::protocol::system::{Command, Status};
 use device_sdk::protocol::{DeviceName, Message, Schema, Topic, message};
-use device_sdk::{App, Config, Device, Figures, Login, Memory, Overflow, RamQueue, Reply, State, log};
+use device_sdk::{
+    App, Config, Device, Figures, Login, Memory, Overflow, RamQueue, Reply, State, log,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::sensor::Sensor;
@@ -74,9 +76,8 @@ pub async fn run(setup: Setup, totals: Totals) {
     let mut memory = Memory::<256, 512, 1024, 256>::new();
     let mut ring = [0; 4096];
     let mut config = Config::new(name);
-    config.login = login
-        .as_ref()
-        .map(|(user, password)| Login { user, password: password.as_bytes() });
+    config.login =
+        login.as_ref().map(|(user, password)| Login { user, password: password.as_bytes() });
     let (device, link) = Device::new(config, boot, &mut memory);
     let mut queue = RamQueue::new(&mut ring, Overflow::DropOldest);
     let mut dial = TcpDial::new(gateway);

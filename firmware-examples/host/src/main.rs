@@ -70,12 +70,17 @@ async fn main() -> Result<()> {
     let totals = device::Totals::default();
     let tasks = LocalSet::new();
     for index in 0..args.devices {
-        let name = if args.devices == 1 { args.name.clone() } else { format!("{}-{index}", args.name) };
+        let name =
+            if args.devices == 1 { args.name.clone() } else { format!("{}-{index}", args.name) };
         let setup = device::Setup {
-            name: DeviceName::new(&name).map_err(|error| anyhow::anyhow!("--name {name}: {error}"))?,
+            name: DeviceName::new(&name)
+                .map_err(|error| anyhow::anyhow!("--name {name}: {error}"))?,
             boot: getrandom::u64().context("the system gives no random numbers")?,
             gateway: args.gateway.clone(),
-            login: args.password.clone().map(|password| (args.user.clone().unwrap_or(name), password)),
+            login: args
+                .password
+                .clone()
+                .map(|password| (args.user.clone().unwrap_or(name), password)),
             period: Duration::from_millis(args.period_ms),
             sensor: sensor.clone().shifted(u64::from(index) * 7),
             is_talkative: args.devices == 1,

@@ -14,8 +14,8 @@ impl Random {
         Self(ChaCha12Rng::from_seed(entropy))
     }
 
-    /// 64 random bits: a boot id.
-    pub fn next(&mut self) -> u64 {
+    /// 64 random bits: what the device draws at each start (`device_protocol::Envelope`).
+    pub fn boot_id(&mut self) -> u64 {
         self.0.next_u64()
     }
 }

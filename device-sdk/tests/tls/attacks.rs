@@ -90,8 +90,8 @@ fn messages_come_once_and_in_order() {
 fn a_device_is_no_ca() {
     let world = World::new();
     let device = provision(&world);
-    let mut one_ca = world.gateway_ca.sign(crate::pki::device("press-8"));
-    for signer in [&world.device, &mut one_ca] {
+    let one_ca = world.gateway_ca.sign(crate::pki::device("press-8"));
+    for signer in [&world.device, &one_ca] {
         let leaf = signer.sign(gateway());
         refused(&device, Some(NOW), &showing(&leaf, &[signer]), Refusal::Issuer);
         refused(&device, Some(NOW), &showing(&leaf, &[signer, &world.gateway_ca]), Refusal::Issuer);

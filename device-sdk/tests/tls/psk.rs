@@ -39,8 +39,9 @@ fn mosquitto(dir: &Path, listener: &str) -> Option<Broker> {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     let port = port.expect("a port").port();
     let config = dir.join("mosquitto.conf");
-    let text =
-        format!("listener {port} 127.0.0.1\nallow_anonymous true\ntls_version tlsv1.3\n{listener}");
+    let text = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\ntls_version tlsv1.3\n{listener}"
+    );
     fs::write(&config, text).expect("written");
     let child = Command::new(program).arg("-c").arg(&config).stderr(Stdio::null()).spawn();
     let broker = Broker(child.expect("a process"), port);

@@ -30,6 +30,8 @@ mod run;
 #[cfg(feature = "shadow")]
 mod shadow;
 mod state;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use app::{App, Reply};
 pub use backoff::BackoffConfig;

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod develop;
+mod device;
 mod fleet;
 mod messages;
 mod overview;
 
 pub use develop::{
     Build, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
+};
+pub use device::{
+    Device, DeviceAdd, DeviceCa, DeviceCommand, DeviceFolder, DeviceListener, DeviceShow,
 };
 pub use fleet::{
     App, Cloud, CloudCommand, CloudInit, Context, ContextCommand, DeadLetterCommand, DeadLetters,
@@ -74,6 +78,8 @@ pub enum Command {
     Cloud(Cloud),
     /// Add, remove and list gateways
     Gateway(Gateway),
+    /// Issue certificates of listeners, and what devices are provisioned with
+    Device(Device),
     /// Remember a control plane and its token
     Login(Login),
     /// Show or choose the control plane

@@ -14,6 +14,7 @@ mod codec;
 pub mod envelope;
 pub mod limits;
 pub mod name;
+pub mod provision;
 pub mod schema;
 pub mod system;
 pub mod time;

@@ -1,3 +1,6 @@
 //! Client of a Holm gateway for microcontrollers.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "update")]
+pub mod update;

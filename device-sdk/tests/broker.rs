@@ -18,11 +18,7 @@ fn config(name: &str) -> Config<'static> {
 }
 
 /// Runs a device beside a scenario, to the end of the scenario.
-async fn with_device(
-    port: u16,
-    boot: u64,
-    scenario: impl AsyncFnOnce(&Device<'_>),
-) -> TestApp {
+async fn with_device(port: u16, boot: u64, scenario: impl AsyncFnOnce(&Device<'_>)) -> TestApp {
     let (mut memory, mut ring) = (Memory::<256, 1024, 2048, 512>::new(), [0; 16 * 1024]);
     let (device, link) = Device::new(config("press-7"), boot, &mut memory);
     let mut queue = RamQueue::new(&mut ring, Overflow::DropOldest);
@@ -92,8 +88,13 @@ async fn a_killed_broker_loses_nothing_and_repeats_keep_their_numbers() {
     assert!(app.states.iter().any(|state| matches!(state, State::Offline { .. })));
     let heard = observer.heard.lock().unwrap();
     for sequence in 0..300 {
-        let is_excused = acked_at_kills.iter().any(|acked| (acked.saturating_sub(8)..*acked).contains(&sequence));
-        assert!(heard.readings.contains_key(&(1, sequence)) || is_excused, "reading {sequence} is lost");
+        let is_excused = acked_at_kills
+            .iter()
+            .any(|acked| (acked.saturating_sub(8)..*acked).contains(&sequence));
+        assert!(
+            heard.readings.contains_key(&(1, sequence)) || is_excused,
+            "reading {sequence} is lost"
+        );
     }
     assert_eq!(heard.readings.keys().filter(|(boot, _)| *boot != 1).count(), 0);
 }
@@ -114,7 +115,9 @@ async fn a_command_is_done_once_though_it_comes_twice() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         observer.until("two answers", |heard| heard.responses.len() == 2).await;
-        observer.send("press-7", &Down::Command(Command { id: 78, name: "dance", ..command })).await;
+        observer
+            .send("press-7", &Down::Command(Command { id: 78, name: "dance", ..command }))
+            .await;
         observer.send("press-7", &Down::Command(Command { id: 79, body: &[], ..command })).await;
         observer.until("four answers", |heard| heard.responses.len() == 4).await;
     })

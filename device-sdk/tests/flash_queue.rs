@@ -89,9 +89,9 @@ fn run(chip: &Nor, seed: u64, overflow: Overflow) -> Run {
 fn is_allowed(run: &Run, drops: u32, found: &[u64]) -> bool {
     let most = if run.is_popping { 1 } else { drops as usize };
     let without_new = found.strip_suffix(run.pushing.as_slice()).into_iter();
-    without_new.chain([found]).any(|rest| {
-        (0..=most.min(run.kept.len())).any(|dropped| run.kept[dropped..] == *rest)
-    })
+    without_new
+        .chain([found])
+        .any(|rest| (0..=most.min(run.kept.len())).any(|dropped| run.kept[dropped..] == *rest))
 }
 
 fn cut_everywhere(overflow: Overflow, seed: u64) -> u64 {
@@ -119,7 +119,9 @@ fn cut_everywhere(overflow: Overflow, seed: u64) -> u64 {
         assert!(
             is_allowed(&run, drops, &found),
             "seed {seed}, cut at step {cut} of the flash: kept {:?}, pushing {:?}, popping {}, found {found:?}",
-            run.kept, run.pushing, run.is_popping
+            run.kept,
+            run.pushing,
+            run.is_popping
         );
         assert_eq!(queue.len() as usize, found.len());
         goes_on(&mut queue, &found);

@@ -86,7 +86,13 @@ async fn lie(mut stream: TcpStream, random: &mut Random) {
     let mut said = Vec::new();
     match random.below(10) {
         0 => said = random.bytes(64),
-        1 => said.extend([0x20, 3, 0, [0x80, 0x87, 0x97][usize::try_from(random.below(3)).unwrap()], 0]),
+        1 => said.extend([
+            0x20,
+            3,
+            0,
+            [0x80, 0x87, 0x97][usize::try_from(random.below(3)).unwrap()],
+            0,
+        ]),
         // Session present, with properties that are none.
         2 => {
             let noise = random.bytes(30);

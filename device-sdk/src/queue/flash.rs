@@ -183,7 +183,9 @@ impl<'a, F: MultiwriteNorFlash> FlashQueue<'a, F> {
                     return Ok(self.left(dropped));
                 }
                 Err(sequential_storage::Error::FullStorage) => {}
-                Err(sequential_storage::Error::ItemTooBig) => return self.left(Err(QueueError::TooLong)),
+                Err(sequential_storage::Error::ItemTooBig) => {
+                    return self.left(Err(QueueError::TooLong));
+                }
                 Err(_) => return Err(QueueError::Storage),
             }
             if self.overflow == Overflow::DropNewest {
@@ -217,9 +219,8 @@ enum Failure {
 impl<E> From<sequential_storage::Error<E>> for Failure {
     fn from(error: sequential_storage::Error<E>) -> Self {
         match error {
-            sequential_storage::Error::Corrupted { .. } | sequential_storage::Error::LogicBug { .. } => {
-                Self::Corrupt
-            }
+            sequential_storage::Error::Corrupted { .. }
+            | sequential_storage::Error::LogicBug { .. } => Self::Corrupt,
             _ => Self::Flash,
         }
     }
@@ -249,7 +250,8 @@ impl<F: MultiwriteNorFlash> Queue for FlashQueue<'_, F> {
 
     async fn pop(&mut self) -> Result<(), QueueError> {
         self.enter().await?;
-        let popped = self.storage.pop(self.buffer).await.map_err(|_| QueueError::Storage)?.is_some();
+        let popped =
+            self.storage.pop(self.buffer).await.map_err(|_| QueueError::Storage)?.is_some();
         self.records = self.records.saturating_sub(u32::from(popped));
         self.left(Ok(()))
     }

@@ -40,7 +40,10 @@ struct Metrics {
 }
 
 impl Duties {
-    #[cfg_attr(not(feature = "logs"), expect(unused_variables, reason = "only notes are configured"))]
+    #[cfg_attr(
+        not(feature = "logs"),
+        expect(unused_variables, reason = "only notes are configured")
+    )]
     pub(super) fn new(config: &Config<'_>) -> Self {
         Self {
             commands: Commands::new(),
@@ -61,7 +64,8 @@ impl Duties {
         #[cfg(feature = "time")]
         let due_ms = due_ms.min(device.facts(|facts| facts.clock.due_ms()));
         #[cfg(feature = "logs")]
-        let due_ms = if self.metrics.period_ms == 0 { due_ms } else { due_ms.min(self.metrics.due_ms) };
+        let due_ms =
+            if self.metrics.period_ms == 0 { due_ms } else { due_ms.min(self.metrics.due_ms) };
         due_ms
     }
 
@@ -88,6 +92,10 @@ impl Duties {
         #[cfg(feature = "time")]
         if let Some(request) = device.facts(|facts| facts.clock.request(uptime_ms)) {
             return outgoing(device, Load::Time, &Up::TimeRequest(request), out);
+        }
+        #[cfg(feature = "update")]
+        if let Some(up) = device.exchange(|exchange| exchange.next()) {
+            return outgoing(device, Load::Update, &up, out);
         }
         None
     }
@@ -153,6 +161,18 @@ impl Duties {
                 let uptime_ms = embassy_time::Instant::now().as_millis();
                 device.change(|facts| facts.clock.reply(reply, uptime_ms))
             }
+            #[cfg(feature = "update")]
+            Down::Offer(offer) => {
+                let is_kept = device.exchange(|exchange| exchange.offered(offer));
+                device.change(|_| ());
+                is_kept
+            }
+            #[cfg(feature = "update")]
+            Down::Chunk(chunk) => {
+                let is_wanted = device.exchange(|exchange| exchange.arrived(chunk));
+                device.change(|_| ());
+                is_wanted
+            }
             _ => {
                 let _ = device;
                 false
@@ -161,19 +181,27 @@ impl Duties {
     }
 
     /// A message has reached the gateway, or was refused by it for good.
-    #[cfg_attr(not(feature = "logs"), expect(unused_variables, reason = "only notes lie in the device"))]
+    #[cfg_attr(
+        not(feature = "logs"),
+        expect(unused_variables, reason = "only notes lie in the device")
+    )]
     pub(super) fn settled(&mut self, device: &Device<'_>, load: Load) {
         match load {
             Load::Response(id) => self.commands.acked(id),
             #[cfg(feature = "logs")]
             Load::Note => device.notes(|notes| notes.pop()),
+            #[cfg(feature = "update")]
+            Load::Update => device.exchange(|exchange| exchange.settled()),
             _ => {}
         }
     }
 
     /// A message could not be sent now: it is due again.
-    pub(super) fn unsent(&mut self, load: Load) {
+    pub(super) fn unsent(&mut self, device: &Device<'_>, load: Load) {
+        let _ = device;
         match load {
+            #[cfg(feature = "update")]
+            Load::Update => device.exchange(|exchange| exchange.unsent()),
             Load::Response(id) => self.commands.unsent(id),
             #[cfg(feature = "shadow")]
             Load::Report => self.shadow.changed(),
@@ -183,8 +211,11 @@ impl Duties {
     }
 
     /// What was in flight is lost.
-    pub(super) fn lost(&mut self) {
+    pub(super) fn lost(&mut self, device: &Device<'_>) {
+        let _ = device;
         self.commands.lost();
+        #[cfg(feature = "update")]
+        device.exchange(|exchange| exchange.lost());
         #[cfg(feature = "shadow")]
         self.shadow.changed();
     }

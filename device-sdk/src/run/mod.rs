@@ -105,7 +105,8 @@ fn session<'b>(
     }
     if let Some(will) = config.will {
         let is_retained = will.is_retained;
-        let will = minimq::Will::new(will.topic, will.payload, &[]).map_err(|_| ConfigFault::Will)?;
+        let will =
+            minimq::Will::new(will.topic, will.payload, &[]).map_err(|_| ConfigFault::Will)?;
         let will = will.qos(QoS::AtLeastOnce);
         builder = builder.will(if is_retained { will.retained() } else { will }).map_err(mqtt)?;
     }
@@ -178,7 +179,7 @@ impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
     /// The gateway has no session of this device: what was in flight is sent again.
     fn start_anew(&mut self) {
         self.flight.clear();
-        self.duties.lost();
+        self.duties.lost(self.device);
         self.is_subscribed = false;
     }
 

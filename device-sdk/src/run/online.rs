@@ -5,8 +5,8 @@ use embassy_futures::select::{Either3, select3};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_io_async::{Read, Write};
 use minimq::{
-    Connection, Error, InboundPublish, Op, PeerError, Property, PubError, Publication, QoS, ReasonCode,
-    ResourceError, SubscriptionOptions, TopicFilter,
+    Connection, Error, InboundPublish, Op, PeerError, Property, PubError, Publication, QoS,
+    ReasonCode, ResourceError, SubscriptionOptions, TopicFilter,
 };
 
 use super::Network;
@@ -94,7 +94,8 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     }
 
     async fn subscribe(&mut self) -> Result<(), Trouble> {
-        let filter = system::down_filter(self.network.device.name()).map_err(|_| Trouble::Memory)?;
+        let filter =
+            system::down_filter(self.network.device.name()).map_err(|_| Trouble::Memory)?;
         let options = SubscriptionOptions::default().maximum_qos(QoS::AtLeastOnce);
         let filters = [TopicFilter::new(&filter).options(options)];
         let asked = self.connection.subscribe(&filters, &[]);
@@ -183,7 +184,8 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         {
             let network = &mut *self.network;
             let in_flight = network.flight.notes();
-            let note = network.duties.next_note(network.device, in_flight, uptime_ms, network.scratch);
+            let note =
+                network.duties.next_note(network.device, in_flight, uptime_ms, network.scratch);
             if let Some(note) = note {
                 return Found::System(note);
             }
@@ -223,7 +225,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             Err(trouble) => Err(trouble),
         };
         if !matches!(sent, Ok(Sent::One)) {
-            self.network.duties.unsent(message.load);
+            self.network.duties.unsent(self.network.device, message.load);
         }
         sent
     }
@@ -240,8 +242,14 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             }
             // The memory for packets is in use, or this message is too long for it or for the gateway.
             Ok(None)
-            | Err(PubError::Payload(()) | PubError::Session(Error::Resource(_) | Error::NotReady)) => {
-                if self.network.flight.is_empty() { self.discard(load).await } else { Ok(Sent::Blocked) }
+            | Err(
+                PubError::Payload(()) | PubError::Session(Error::Resource(_) | Error::NotReady),
+            ) => {
+                if self.network.flight.is_empty() {
+                    self.discard(load).await
+                } else {
+                    Ok(Sent::Blocked)
+                }
             }
             Err(PubError::Session(error)) => Err(trouble(&error)),
         }

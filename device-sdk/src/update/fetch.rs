@@ -88,11 +88,6 @@ impl Fetch {
         assert!(self.offset <= self.length, "more bytes than the image has");
     }
 
-    /// The connection is gone: what was asked is asked again as soon as there is another.
-    pub const fn lost(&mut self) {
-        self.open_until_ms = None;
-    }
-
     fn asked(&self) -> u16 {
         let left = self.length - self.offset;
         u16::try_from(left).unwrap_or(u16::MAX).min(self.chunk)
@@ -150,7 +145,6 @@ mod tests {
                             kept += u32::from(want.length);
                             fetch.kept();
                         }
-                        1 => fetch.lost(),
                         _ => {}
                     }
                 }

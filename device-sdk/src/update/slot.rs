@@ -185,13 +185,13 @@ impl<F: NorFlash> Slot<F> {
         Ok(())
     }
 
-    /// Whether the bytes that are kept have the digest of the image.
+    /// Whether an image is there as a whole, not started yet, and its bytes have the digest that was offered.
     ///
     /// # Errors
     /// [`SlotError::Flash`].
     pub async fn verify(&mut self) -> Result<bool, SlotError> {
-        let Some((plan, Stage::Fetching(kept))) = self.contents else { return Ok(false) };
-        if kept != plan.length {
+        let Some((plan, stage)) = self.contents else { return Ok(false) };
+        if !matches!(stage, Stage::Armed) && stage != Stage::Fetching(plan.length) {
             return Ok(false);
         }
         let mut sha = Sha256::new();

@@ -133,7 +133,8 @@ impl Observer {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
                         let properties = publish.properties.unwrap_or_default();
-                        let answer = here.lock().unwrap().hear(&topic, &publish.payload, &properties);
+                        let answer =
+                            here.lock().unwrap().hear(&topic, &publish.payload, &properties);
                         if let Some((topic, bytes)) = answer {
                             asked.try_publish(topic, QoS::AtLeastOnce, false, bytes).unwrap();
                         }

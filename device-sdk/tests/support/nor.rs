@@ -42,7 +42,14 @@ impl Nor {
         let bytes = vec![blank; pages * PAGE];
         let writes = vec![0; bytes.len() / WORD];
         let random = seed | 1;
-        Self(Rc::new(RefCell::new(Chip { bytes, writes, steps: 0, cut_at: None, is_off: false, random })))
+        Self(Rc::new(RefCell::new(Chip {
+            bytes,
+            writes,
+            steps: 0,
+            cut_at: None,
+            is_off: false,
+            random,
+        })))
     }
 
     /// Power is back; it fails again after so many more steps, or never.
@@ -85,7 +92,12 @@ impl Chip {
         assert!(self.writes[at / WORD] <= 2, "the word at {at} is written a third time");
         for (offset, byte) in word.iter().enumerate() {
             let old = self.bytes[at + offset];
-            assert_eq!(old & byte, *byte, "a bit of the byte at {} would have to be set", at + offset);
+            assert_eq!(
+                old & byte,
+                *byte,
+                "a bit of the byte at {} would have to be set",
+                at + offset
+            );
             self.bytes[at + offset] = old & (byte | missing[offset]);
         }
         if is_cut { Err(PowerCut) } else { Ok(()) }

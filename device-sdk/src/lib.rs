@@ -32,6 +32,8 @@ mod shadow;
 mod state;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "update")]
+pub mod update;
 
 pub use app::{App, Reply};
 pub use backoff::BackoffConfig;

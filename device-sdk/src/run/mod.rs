@@ -179,7 +179,7 @@ impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
     /// The gateway has no session of this device: what was in flight is sent again.
     fn start_anew(&mut self) {
         self.flight.clear();
-        self.duties.lost();
+        self.duties.lost(self.device);
         self.is_subscribed = false;
     }
 

@@ -10,7 +10,7 @@ mod messages;
 mod overview;
 
 pub use develop::{
-    Build, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
+    Build, BuildTarget, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
 };
 pub use fleet::{
     App, Cloud, CloudCommand, CloudInit, Context, ContextCommand, DeadLetterCommand, DeadLetters,

@@ -65,19 +65,19 @@ impl<'a> InnerModule<'a> {
     /// # Errors
     /// See [`DeviceError`].
     pub fn of(component: &'a [u8], memory_bytes_max: u32) -> Result<Self, DeviceError> {
+        let mut found = None;
+        // To the end: a component that breaks off is no component.
         for payload in Parser::new(0).parse_all(component) {
-            let Payload::ModuleSection { unchecked_range, .. } = payload.map_err(malformed)? else {
-                continue;
-            };
-            let bytes = part(component, unchecked_range)?;
-            if let Some(initial_bytes) = memory_of_handler(bytes)? {
-                let fits = u32::try_from(initial_bytes).ok().filter(|n| *n <= memory_bytes_max);
-                let memory_initial_bytes =
-                    fits.ok_or(DeviceError::Memory { initial_bytes, bytes_max: memory_bytes_max })?;
-                return Ok(Self { bytes, memory_initial_bytes });
+            if let Payload::ModuleSection { unchecked_range, .. } = payload.map_err(malformed)? {
+                let bytes = part(component, unchecked_range)?;
+                found = memory_of_handler(bytes)?.map(|memory| (bytes, memory)).or(found);
             }
         }
-        Err(DeviceError::NoHandler)
+        let (bytes, initial_bytes) = found.ok_or(DeviceError::NoHandler)?;
+        let fits = u32::try_from(initial_bytes).ok().filter(|initial| *initial <= memory_bytes_max);
+        let memory_initial_bytes =
+            fits.ok_or(DeviceError::Memory { initial_bytes, bytes_max: memory_bytes_max })?;
+        Ok(Self { bytes, memory_initial_bytes })
     }
 
     /// Compiles it for `target`, [`DEVICE_TARGET`] or, to try it on this machine, its own triple.

@@ -1,12 +1,14 @@
 //! The one place that runs compiled code, and what the interpreter asks of a platform.
 
+#[cfg(target_os = "none")]
 use core::ptr::NonNull;
 
 use wasmtime::{Engine, Module};
 
 use crate::image::Image;
 
-/// Loads the code of an image in place: nothing of it is copied.
+/// Loads the code of an image: in place, nothing of it is copied. On a host, where tests have native
+/// code, it goes to pages that may be executed.
 #[expect(
     unsafe_code,
     reason = "the interpreter believes its code; an `Image` is proof that a pinned key signed it"
@@ -14,7 +16,12 @@ use crate::image::Image;
 pub(crate) fn load(engine: &Engine, image: &Image) -> wasmtime::Result<Module> {
     // SAFETY: the bytes came from `Engine::precompile_module`, unchanged since, says the author's
     // signature that made the `Image`. They are 'static and shared, so nobody changes them.
-    unsafe { Module::deserialize_raw(engine, NonNull::from(image.code())) }
+    #[cfg(target_os = "none")]
+    let module = unsafe { Module::deserialize_raw(engine, NonNull::from(image.code())) };
+    // SAFETY: as above.
+    #[cfg(not(target_os = "none"))]
+    let module = unsafe { Module::deserialize(engine, image.code()) };
+    module
 }
 
 /// Two words that belong to the thread. On bare metal there is one thread.

@@ -174,7 +174,8 @@ pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
         });
     }
     if args.function.is_some() && args.target != BuildTarget::Device {
-        let problem = "--function is for `--target device`: a bundle holds all functions of the app";
+        let problem =
+            "--function is for `--target device`: a bundle holds all functions of the app";
         return Err(Failure::usage(problem));
     }
     let key = match args.unsigned {

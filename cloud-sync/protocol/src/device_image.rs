@@ -173,7 +173,7 @@ fn limits(function: &Function, memory_initial: u32) -> DeviceLimits {
 /// # Errors
 /// [`DeviceImageError::TooLarge`].
 pub fn write(header: &Header, code: &[u8], key: &SigningKey) -> Result<Vec<u8>, DeviceImageError> {
-    let header = postcard::to_stdvec(header).unwrap_or_default();
+    let header = postcard::to_stdvec(header).expect("invariant: memory takes any header");
     let prefix_bytes = MAGIC.len() + 3 * size_of::<u32>();
     let code_at = (prefix_bytes + header.len()).next_multiple_of(ALIGN);
     let len = code_at + code.len() + SIGNATURE_BYTES;

@@ -171,13 +171,9 @@ fn compare(name: &'static str, events: impl Iterator<Item = (&'static str, Vec<u
         let expected = run_on(&gateway, &applied, topic, &payload);
         let report = function.process(&event(topic, &payload), &mut state);
         assert_eq!(report.outcome, outcome(&expected.outcome), "{topic} {count}");
-        let logs = |lines: Vec<(String, String)>| lines;
-        assert_eq!(
-            logs(report.logs.iter().map(|l| (format!("{:?}", l.level), l.text.clone())).collect()),
-            logs(
-                expected.logs.iter().map(|l| (format!("{:?}", l.level), l.text.clone())).collect()
-            )
-        );
+        let here = report.logs.iter().map(|line| (format!("{:?}", line.level), &line.text));
+        let there = expected.logs.iter().map(|line| (format!("{:?}", line.level), &line.text));
+        assert!(here.eq(there), "{topic} {count}: {:?} {:?}", report.logs, expected.logs);
         if let Outcome::Done(outputs) = &expected.outcome {
             applied.apply(&domain(&gateway), &outputs.state);
         }
@@ -215,7 +211,7 @@ fn the_module_is_the_very_bytes_inside_the_component() {
         let inside = core_modules(&component);
         // The others tie imports together: they hold no code of the author's.
         let (own, ties): (Vec<&[u8]>, Vec<&[u8]>) =
-            inside.iter().partition(|bytes| **bytes == module.bytes);
+            inside.into_iter().partition(|bytes| *bytes == module.bytes);
         assert_eq!(own.len(), 1, "{name}");
         assert!(ties.iter().all(|bytes| bytes.len() < 1_000), "{name}");
         assert!(component.as_ptr_range().contains(&module.bytes.as_ptr()), "{name}: a copy");

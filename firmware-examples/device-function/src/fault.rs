@@ -28,6 +28,9 @@ pub(crate) fn of(error: &Error, attempt: &mut Attempt) -> Fault {
         Some(Trap::StackOverflow) => {
             fault(FaultKind::Stack, format!("call stack limit {} reached", limits.call_stack))
         }
+        None if attempt.guest.is_none() => {
+            fault(FaultKind::Host, cut(&error.root_cause().to_string(), MESSAGE_BYTES_MAX))
+        }
         trap => {
             let told = || trap.map_or_else(|| error.root_cause().to_string(), ToString::to_string);
             let message = attempt.panic.take().unwrap_or_else(told);

@@ -3,7 +3,8 @@
 //! # Invariants
 //! - Reads of an attempt see its writes; the state itself changes only when they are applied.
 //! - State and writes are bounded by the limits of the image, a page of a scan by 1,000 entries
-//!   and 256 KiB as on the gateway.
+//!   and 256 KiB as on the gateway. Heap is what is scarce here: an entry that is kept counts
+//!   64 bytes more than its key and value, so that many small ones do not fill it.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -17,6 +18,8 @@ use crate::image::Limits;
 const KEY_BYTES_MAX: usize = 256;
 /// What a write costs beside its key and value, in `state_write_bytes`.
 const KEPT_BYTES: usize = 128;
+/// What an entry costs beside its key and value, in `state_bytes`.
+const ENTRY_BYTES: usize = 64;
 /// Most entries of one page.
 const PAGE_ENTRIES_MAX: usize = 1_000;
 /// Most bytes of one page; a single larger entry is still returned.
@@ -46,7 +49,7 @@ impl State {
     }
 
     fn bytes(&self) -> usize {
-        self.entries().map(|(key, value)| key.len() + value.len()).sum()
+        self.entries().map(|(key, value)| entry_bytes(key, value)).sum()
     }
 }
 
@@ -118,8 +121,8 @@ impl Session {
         if self.written_bytes > limits.state_write_bytes as usize {
             return Err(Refusal::Written);
         }
-        let before = self.look_up(key).map_or(0, |old| key.len() + old.len());
-        let after = if value.is_some() { bytes } else { 0 };
+        let before = self.look_up(key).map_or(0, |old| entry_bytes(key, old));
+        let after = value.map_or(0, |value| entry_bytes(key, value));
         self.kept_bytes = self.kept_bytes - before + after;
         if value.is_some() && self.kept_bytes > limits.state_bytes as usize {
             return Err(Refusal::Kept);
@@ -157,6 +160,10 @@ impl Session {
     }
 }
 
+fn entry_bytes(key: &str, value: &[u8]) -> usize {
+    key.len() + value.len() + ENTRY_BYTES
+}
+
 fn check_key(key: &str) -> Result<(), Refusal> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) { Ok(()) } else { Err(Refusal::Key) }
 }
@@ -179,7 +186,7 @@ mod tests {
             record_bytes: 0,
             log_bytes: 0,
             state_write_bytes: 1_000,
-            state_bytes: 100,
+            state_bytes: 400,
         }
     }
 
@@ -218,12 +225,12 @@ mod tests {
         let limits = limits();
         assert_eq!(session.get(""), Err(Refusal::Key));
         assert_eq!(session.set(&"k".repeat(257), None, &limits), Err(Refusal::Key));
-        assert_eq!(session.set("e", Some(&[0; 94]), &limits), Err(Refusal::Kept));
+        // Three entries of 1 + 1 + 64 bytes are there.
+        assert_eq!(session.set("e", Some(&[0; 138]), &limits), Err(Refusal::Kept));
         let mut session = super::tests::session();
-        let mut set = || session.set("e", Some(&[0; 93]), &limits);
-        // 128 + 94 bytes, then 94 each.
-        let done = (0..20).take_while(|_| set().is_ok()).count();
-        assert_eq!(done, 9);
+        let mut set = || session.set("e", Some(&[0; 137]), &limits);
+        // 128 + 138 bytes, then 138 each.
+        assert_eq!((0..20).take_while(|_| set().is_ok()).count(), 6);
         assert_eq!(set(), Err(Refusal::Written));
     }
 }

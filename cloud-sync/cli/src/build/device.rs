@@ -35,7 +35,7 @@ pub(super) fn run(
     out: &Out,
 ) -> Done {
     let (key_name, key) = key.ok_or_else(|| {
-        Failure::usage("a device runs only what is signed, and there is no key")
+        Failure::usage("a device runs only what is signed, and no key was chosen")
             .next("make one with `holm keys new`; devices are given its public half")
     })?;
     let wanted = |name: &String| args.function.as_ref().is_none_or(|wanted| wanted == name);

@@ -11,7 +11,7 @@ mod messages;
 mod overview;
 
 pub use develop::{
-    Build, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
+    Build, BuildTarget, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
 };
 pub use device::{
     Device, DeviceAdd, DeviceCa, DeviceCommand, DeviceFolder, DeviceListener, DeviceShow,

@@ -10,6 +10,7 @@ mod connections;
 mod crash;
 mod destinations;
 mod devices;
+mod device_function;
 mod filters;
 mod fleet;
 mod functions;

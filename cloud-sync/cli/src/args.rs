@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod develop;
+mod device;
 mod fleet;
 mod messages;
 mod overview;
@@ -12,6 +13,7 @@ mod overview;
 pub use develop::{
     Build, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
 };
+pub use device::{Body, Device, DeviceCommand, OneDevice, SendCommand, SetDesired};
 pub use fleet::{
     App, Cloud, CloudCommand, CloudInit, Context, ContextCommand, DeadLetterCommand, DeadLetters,
     Deploy, Dev, Gateway, GatewayCommand, LetterFilter, Login, Logs, OneLetter, SomeLetters, State,
@@ -92,6 +94,8 @@ pub enum Command {
     Pub(Publish),
     /// Print messages of a gateway
     Sub(Subscribe),
+    /// Command devices of a gateway, set and show their shadows
+    Device(Device),
     /// Look at, save and reset the state of functions
     State(State),
     /// Look at, redrive and purge events that were given up

@@ -92,6 +92,7 @@ fn run(command: &Command, global: &Global, out: &Out) -> Done {
         Command::Context(args) => context::run(args, global, out),
         Command::Pub(args) => mqtt::publish(args, out),
         Command::Sub(args) => mqtt::subscribe(args, out),
+        Command::Device(args) => mqtt::device(args, out),
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut args::command(), "holm", &mut script);

@@ -1,4 +1,4 @@
-//! `holm pub` and `holm sub`: an MQTT 5 client for gateways.
+//! `holm pub`, `holm sub` and `holm device`: an MQTT 5 client for gateways.
 //!
 //! # Invariants
 //! - A connection that breaks ends the command. rumqttc would connect again and drop without a
@@ -19,9 +19,11 @@ use crate::args::Broker;
 use crate::failure::{Done, Exit, Failure};
 
 mod address;
+mod device;
 mod publish;
 mod subscribe;
 
+pub use device::run as device;
 pub use publish::run as publish;
 pub(crate) use subscribe::print as print_message;
 pub use subscribe::run as subscribe;

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::failure::{OrReject, Result};
 use crate::publish::publish;
 
-pub use device_protocol::{Envelope, Message, Schema, SchemaId, message};
+pub use device_protocol::{Envelope, Message, Schema, SchemaId, Up, message};
 
 /// What commands and shadow documents add to their body at most.
 const OVERHEAD_MAX: usize = 64;

@@ -9,6 +9,7 @@ mod conformance;
 mod connections;
 mod crash;
 mod destinations;
+mod devices;
 mod filters;
 mod fleet;
 mod functions;

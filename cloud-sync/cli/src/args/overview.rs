@@ -11,7 +11,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Write functions", &["new", "build", "invoke", "filter", "dev", "keys"]),
     ("Set up a fleet", &["cloud", "gateway", "login", "context"]),
     ("Run apps on it", &["deploy", "rollback", "undeploy"]),
-    ("See what happens", &["status", "logs", "pub", "sub", "state", "dead-letters"]),
+    ("See what happens", &["status", "logs", "pub", "sub", "device", "state", "dead-letters"]),
 ];
 
 /// Commands about the command.

@@ -299,7 +299,6 @@ impl super::Principal {
     }
 }
 
-
 fn message(publish: Publish, session: &Session, turn: &Turn<'_>) -> Message {
     Message {
         topic: publish.topic,

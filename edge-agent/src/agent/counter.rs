@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use edge_broker::broker::BrokerEvent;
+use edge_core::claim;
+use edge_core::effect::{RefusedReason, Verdict};
+use edge_core::input::Input;
 use edge_core::message::Message;
 use serde_json::{Value, json};
 use sync_protocol::wire::{LogLevel, LogLine};
@@ -96,10 +99,17 @@ impl Gateway {
         if !self.is_readable(message) {
             return;
         }
-        self.with_core(edge_core::input::Input::WillFired { message: message.clone() });
-        if edge_core::claim::check(message).is_ok() {
-            self.route(message);
-            self.desk_hears(message);
+        self.with_core(Input::WillFired { message: message.clone() });
+        match claim::check(message) {
+            Ok(()) => {
+                self.route(message);
+                self.desk_hears(message);
+            }
+            Err(claim) => {
+                let verdict = Verdict::Refused { reason: RefusedReason::Claim(claim) };
+                let say = self.desk.judged(message, &verdict, self.now);
+                self.desk_says(say);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Talking with devices in the device protocol: typed messages, commands, shadows.
 //!
 //! A message type is defined once, in a crate that firmware and function both depend on; here it comes
-//! out of [`Event::message`]. What is sent goes to topics of its own, which the manifest grants like any
+//! out of [`Event::message`]. Its derive needs `postcard-schema` (0.2, feature `derive`) in that crate. What is sent goes to topics of its own, which the manifest grants like any
 //! other: `publish = ["$holm/v1/down/+/command", "$holm/v1/down/+/desired"]`.
 
 use device_protocol::limits::BODY_MAX;

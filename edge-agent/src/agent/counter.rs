@@ -82,9 +82,8 @@ impl Gateway {
     /// A page of the devices behind `after`.
     pub(super) fn devices(&self, after: Option<&str>) -> Value {
         let mut page = Page::default();
-        let mut rows = self.desk.rows(after, self.now.at);
         let mut last = None;
-        for (device, row) in rows.by_ref().take(ROWS_MAX) {
+        for (device, row) in self.desk.rows(after, self.now.at).take(ROWS_MAX) {
             if !page.push(row) {
                 break;
             }

@@ -388,7 +388,8 @@ mod tests {
     #[test]
     fn a_body_is_text_bytes_or_a_number_of_the_protocol() {
         let text = Body { text: Some("x".to_owned()), ..body() };
-        let hex = Body { hex: Some("0aFF".to_owned()), schema: Some("0".repeat(15) + "7"), ..body() };
+        let hex =
+            Body { hex: Some("0aFF".to_owned()), schema: Some("0".repeat(15) + "7"), ..body() };
         let number = Body { u32: Some(300), ..body() };
         assert_eq!(given(&text).unwrap(), (SchemaId::RAW, b"x".to_vec()));
         assert_eq!(given(&hex).unwrap(), (SchemaId(7), vec![0x0a, 0xff]));

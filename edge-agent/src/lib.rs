@@ -8,6 +8,7 @@ pub mod agent;
 pub mod auth;
 pub mod control;
 pub mod credentials;
+pub mod desk;
 pub mod enroll;
 pub mod identity;
 pub mod letters;

@@ -16,6 +16,7 @@ pub mod envelope;
 pub mod limits;
 pub mod name;
 pub mod schema;
+pub mod serial;
 pub mod system;
 pub mod time;
 pub mod topic;

@@ -323,7 +323,7 @@ fn shared(seed: u64, noise: u64, restarts: u64, devices: u8, messages: u32, down
             let gate = &mut pairs[turn].1.gate;
             let asked = flush(|out| gate.transmit(now, out), &mut dice, noise);
             now += 10;
-            let mut spoke = 0;
+            let (mut spoke, mut given_back) = (0, false);
             for n in 0..pairs.len() {
                 let (sender, receiver) = &mut pairs[n];
                 sender.fill();
@@ -333,12 +333,13 @@ fn shared(seed: u64, noise: u64, restarts: u64, devices: u8, messages: u32, down
                 assert!(said.is_empty() || n == turn, "only who has the turn speaks");
                 for byte in said {
                     if let Some(Ok((header, payload))) = deframer.push(byte) {
+                        given_back |= header.turn;
                         receiver.frame(&header, payload, now);
                     }
                 }
             }
             assert!(spoke <= 1);
-            now += 10;
+            now += if given_back { 1 } else { u64::from(TIMING.turn_ms) };
         }
         if pairs
             .iter()

@@ -35,6 +35,7 @@ impl Gateway {
                 "sessions": broker.sessions,
                 "remembered": core.devices,
             },
+            "buses": self.buses.json(),
             "queue": queue(&core),
             "filters": core.triggers,
             "batches": batches(&core),
@@ -118,6 +119,7 @@ impl Gateway {
                     .push(format!("{app}: revision {} failed: {}", failed.revision, failed.reason));
             }
         }
+        reasons.extend(self.buses.degraded());
         reasons.extend(core_reasons(core));
         reasons
     }

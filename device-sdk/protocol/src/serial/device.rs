@@ -37,6 +37,8 @@ pub enum State {
 pub struct Device<'a, const TX: usize, const RX: usize> {
     deframer: Deframer,
     broken_frames: u32,
+    /// When the last byte came.
+    heard_ms: u64,
     end: End<'a, TX, RX>,
 }
 
@@ -75,7 +77,7 @@ impl<'a, const TX: usize, const RX: usize> Device<'a, TX, RX> {
             hello_wait_ms: config.timing.retransmit_ms,
             turn: false,
         };
-        Self { deframer: Deframer::new(), broken_frames: 0, end }
+        Self { deframer: Deframer::new(), broken_frames: 0, heard_ms: 0, end }
     }
 
     /// How it stands with the gateway.
@@ -99,6 +101,13 @@ impl<'a, const TX: usize, const RX: usize> Device<'a, TX, RX> {
 
     /// Takes received bytes, up to the end of a message that has to be taken first. Returns how many.
     pub fn receive(&mut self, bytes: &[u8], now_ms: u64) -> usize {
+        let pause_ms = now_ms.saturating_sub(core::mem::replace(&mut self.heard_ms, now_ms));
+        if self.end.link.config().shared
+            && pause_ms >= u64::from(self.end.config.timing.turn_ms / 2)
+        {
+            // A frame whose end was lost must not give the turn when the next one begins: that is another device's.
+            self.deframer.reset();
+        }
         for (n, byte) in bytes.iter().enumerate() {
             if self.message_bytes().is_some() {
                 return n;

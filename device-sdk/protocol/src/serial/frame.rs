@@ -219,6 +219,11 @@ impl Deframer {
         Self { bytes: [0; ENCODED_MAX], length: 0, skipping: false }
     }
 
+    /// Forgets the frame that has begun.
+    pub const fn reset(&mut self) {
+        (self.length, self.skipping) = (0, false);
+    }
+
     /// Takes a byte. At the end of a frame: its header and payload, or what is wrong with it.
     pub fn push(&mut self, byte: u8) -> Option<Result<(Header, &[u8]), FrameError>> {
         if byte != 0 {

@@ -10,8 +10,8 @@ mod client;
 mod dial;
 mod member;
 mod port;
-mod rota;
 mod roster;
+mod rota;
 
 #[cfg(test)]
 mod tests;

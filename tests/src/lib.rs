@@ -28,6 +28,7 @@ pub mod reopen;
 #[cfg(feature = "store")]
 pub mod replay;
 pub mod replay_options;
+pub mod serial;
 pub mod soak;
 pub mod story;
 pub mod swarm;

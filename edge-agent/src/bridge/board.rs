@@ -61,7 +61,9 @@ impl Board {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = all.iter().filter(|(_, status)| !status.open && !status.reason.is_empty());
         closed
-            .map(|(name, status)| format!("bus {name}: {} is not open: {}", status.port, status.reason))
+            .map(|(name, status)| {
+                format!("bus {name}: {} is not open: {}", status.port, status.reason)
+            })
             .collect()
     }
 }

@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use device_protocol::serial::{
-    ADDRESS_POINT_TO_POINT, Deframer, Timing, WIRE_MAX,
-};
+use device_protocol::serial::{ADDRESS_POINT_TO_POINT, Deframer, Timing, WIRE_MAX};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use edge_broker::codec::{
-    Ack, Connect, Decoder, Packet, PacketId, Publish, ReasonCode, Subscribe,
-    SubscribeOptions, Version, encode,
+    Ack, Connect, Decoder, Packet, PacketId, Publish, ReasonCode, Subscribe, SubscribeOptions,
+    Version, encode,
 };
 use edge_core::message::{Properties, QoS};
 use edge_core::topic::{Topic, TopicFilter};

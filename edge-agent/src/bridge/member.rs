@@ -215,7 +215,10 @@ impl Member {
                 session.answers.push_back((id, reason));
                 Phase::Up(session)
             }
-            (Phase::Up(mut session) | Phase::Connecting(mut session), Event::Down { packet, payload }) => {
+            (
+                Phase::Up(mut session) | Phase::Connecting(mut session),
+                Event::Down { packet, payload },
+            ) => {
                 let is_down = Down::decode(&payload).is_ok();
                 if is_down && (packet.is_some() || session.downs.len() < DOWNS_MAX) {
                     session.downs.push_back((packet, payload));

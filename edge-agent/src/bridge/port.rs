@@ -29,13 +29,15 @@ impl Opener {
         match &bus.port {
             BusPort::Device(path) => {
                 let baud = bus.baud;
-                SerialPort::open(path, |settings: PortSettings| raw(settings, baud)).map(Port::Serial)
+                SerialPort::open(path, |settings: PortSettings| raw(settings, baud))
+                    .map(Port::Serial)
             }
             BusPort::Connect(address) => TcpStream::connect(address).await.map(without_delay),
             BusPort::Listen(address) => {
                 if self.listener.is_none() {
                     let socket = tokio::net::TcpSocket::new_v4();
-                    let socket = if address.is_ipv4() { socket } else { tokio::net::TcpSocket::new_v6() }?;
+                    let socket =
+                        if address.is_ipv4() { socket } else { tokio::net::TcpSocket::new_v6() }?;
                     // A restarted gateway must get its port back at once.
                     socket.set_reuseaddr(true)?;
                     socket.bind(*address)?;

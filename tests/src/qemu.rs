@@ -8,6 +8,7 @@ mod elf;
 mod firmware;
 mod qmp;
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,8 +72,8 @@ impl Options {
         let mut command = Command::new(PROGRAM);
         let mut machine = self.machine.clone();
         if let Some(flash) = &self.flash {
-            let file = std::fs::File::options().create(true).truncate(false).write(true);
-            file.clone().open(flash).and_then(|file| file.set_len(FLASH_BYTES))?;
+            let file = File::options().create(true).truncate(false).write(true).open(flash);
+            file.and_then(|file| file.set_len(FLASH_BYTES)).context("the file of the flash")?;
             machine += ",memory-backend=psram";
             let path = plain(flash)?;
             command.arg("-object").arg(format!(
@@ -176,7 +177,7 @@ impl Device {
     /// # Errors
     /// QEMU refuses: the sensor takes -40 to 125 degrees or so.
     pub fn set_temperature(&mut self, milli_c: i32) -> Result<()> {
-        self.qmp.set_property("/machine/peripheral/sensor", "temperature", milli_c.into())
+        self.qmp.set_property("/machine/peripheral/sensor", "temperature", &milli_c.into())
     }
 
     /// Plugs its network cable in or out.

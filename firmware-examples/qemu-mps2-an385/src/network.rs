@@ -17,11 +17,11 @@ const BUFFER_BYTES: usize = 1024;
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// What a connection receives and sends into.
-pub struct Buffers([u8; BUFFER_BYTES], [u8; BUFFER_BYTES]);
+pub(crate) struct Buffers([u8; BUFFER_BYTES], [u8; BUFFER_BYTES]);
 
 impl Buffers {
     /// Empty ones.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self([0; BUFFER_BYTES], [0; BUFFER_BYTES])
     }
 }
@@ -32,7 +32,7 @@ async fn run(mut runner: Runner<'static, Ethernet>) -> ! {
 }
 
 /// Starts the network and waits for an address by DHCP.
-pub async fn start(spawner: Spawner, port: Port) -> Stack<'static> {
+pub(crate) async fn start(spawner: Spawner, port: Port) -> Stack<'static> {
     static RESOURCES: StaticCell<StackResources<SOCKETS>> = StaticCell::new();
     let ethernet = port.start().expect("the board has a LAN9118");
     let mut seed = [0; 8];
@@ -52,7 +52,7 @@ pub async fn start(spawner: Spawner, port: Port) -> Stack<'static> {
 ///
 /// # Errors
 /// Nobody listens there, or no answer comes.
-pub async fn connect<'a>(
+pub(crate) async fn connect<'a>(
     stack: Stack<'a>,
     buffers: &'a mut Buffers,
     settings: &Settings,

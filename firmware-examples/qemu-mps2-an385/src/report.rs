@@ -7,7 +7,7 @@ use board_mps2::{log, sim, stack};
 use embassy_futures::select::{Either, select};
 use embassy_time::{Duration, Ticker};
 use embedded_hal::i2c::I2c;
-use embedded_io_async::{Read, Write as _};
+use embedded_io_async::Read;
 use heapless::String;
 
 use crate::tmp105::Tmp105;
@@ -16,7 +16,7 @@ const LINE_BYTES_MAX: usize = 64;
 
 /// A conversation is over.
 #[derive(Debug)]
-pub enum End<E> {
+pub(crate) enum End<E> {
     /// The host has hung up.
     Closed,
     /// The connection is lost.
@@ -24,7 +24,11 @@ pub enum End<E> {
 }
 
 /// Reports readings and obeys, until the connection ends.
-pub async fn run<T, E, I>(connection: &mut T, sensor: &mut Tmp105<I>, period: Duration) -> End<E>
+pub(crate) async fn run<T, E, I>(
+    connection: &mut T,
+    sensor: &mut Tmp105<I>,
+    period: Duration,
+) -> End<E>
 where
     T: Read<Error = E> + embedded_io_async::Write<Error = E>,
     I: I2c,

@@ -5,18 +5,18 @@ use core::net::Ipv4Addr;
 
 /// Settings of the device.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Whom it reports to; `host=`, default QEMU's name for the host.
-    pub host: Ipv4Addr,
+    pub(crate) host: Ipv4Addr,
     /// `port=`.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Between two readings; `period_ms=`.
-    pub period_ms: u32,
+    pub(crate) period_ms: u32,
 }
 
 /// A word that is not understood.
 #[derive(Clone, Copy, Debug)]
-pub struct BadWord<'a>(&'a str);
+pub(crate) struct BadWord<'a>(&'a str);
 
 impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,7 +29,7 @@ impl Settings {
     ///
     /// # Errors
     /// The first word that is not understood.
-    pub fn parse(line: &str) -> Result<Self, BadWord<'_>> {
+    pub(crate) fn parse(line: &str) -> Result<Self, BadWord<'_>> {
         let mut settings = Self { host: Ipv4Addr::new(10, 0, 2, 2), port: 1883, period_ms: 1000 };
         for word in line.split_whitespace().skip(1) {
             settings.set(word).ok_or(BadWord(word))?;

@@ -5,7 +5,7 @@
 use embedded_hal::i2c::I2c;
 
 /// Address with all three address pins low.
-pub const ADDRESS: u8 = 0x48;
+pub(crate) const ADDRESS: u8 = 0x48;
 
 const TEMPERATURE: u8 = 0;
 const CONFIGURATION: u8 = 1;
@@ -13,7 +13,7 @@ const CONFIGURATION: u8 = 1;
 const RESOLUTION_12_BITS: u8 = 0b0110_0000;
 
 /// A TMP105 on the bus `I`.
-pub struct Tmp105<I> {
+pub(crate) struct Tmp105<I> {
     bus: I,
     address: u8,
 }
@@ -23,7 +23,7 @@ impl<I: I2c> Tmp105<I> {
     ///
     /// # Errors
     /// The sensor does not answer.
-    pub fn new(mut bus: I, address: u8) -> Result<Self, I::Error> {
+    pub(crate) fn new(mut bus: I, address: u8) -> Result<Self, I::Error> {
         bus.write(address, &[CONFIGURATION, RESOLUTION_12_BITS])?;
         Ok(Self { bus, address })
     }
@@ -32,7 +32,7 @@ impl<I: I2c> Tmp105<I> {
     ///
     /// # Errors
     /// The sensor does not answer.
-    pub fn read_milli_c(&mut self) -> Result<i32, I::Error> {
+    pub(crate) fn read_milli_c(&mut self) -> Result<i32, I::Error> {
         let mut bytes = [0; 2];
         self.bus.write_read(self.address, &[TEMPERATURE], &mut bytes)?;
         // Left-aligned two's complement, four bits of it fractions.

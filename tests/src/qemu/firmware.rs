@@ -53,7 +53,7 @@ pub fn firmware(folder: &str, features: &[&str]) -> Result<Firmware> {
 /// The program among cargo's messages.
 fn executable(messages: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last()
+    messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
 }
 
 /// Installs the target that the package's configuration names.

@@ -61,7 +61,7 @@ impl Qmp {
     ///
     /// # Errors
     /// As for [`Self::execute`].
-    pub fn set_property(&mut self, path: &str, property: &str, value: Value) -> Result<()> {
+    pub fn set_property(&mut self, path: &str, property: &str, value: &Value) -> Result<()> {
         let arguments = json!({ "path": path, "property": property, "value": value });
         self.execute("qom-set", arguments).map(drop)
     }

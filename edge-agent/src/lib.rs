@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod auth;
+pub mod bridge;
 pub mod control;
 pub mod credentials;
 pub mod desk;

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod name;
 pub mod provision;
 pub mod schema;
+pub mod serial;
 pub mod system;
 pub mod time;
 pub mod topic;

@@ -53,6 +53,7 @@ impl Access {
             certificate: request.peer.certificate.as_ref().map(|cert| cert.common_name.clone()),
             username: request.username.clone(),
             password: request.password.as_ref().map(|password| password.to_vec()),
+            vouched: request.peer.vouched.clone(),
             loopback: request.peer.address.ip().is_loopback(),
         };
         match self.accounts.judge(&claim) {
@@ -125,7 +126,7 @@ mod tests {
             client_id: "c".to_owned(),
             username: Some("fleet".to_owned()),
             password: Some(password.to_owned().into()),
-            peer: Arc::new(Peer { address, tls: false, certificate: None }),
+            peer: Arc::new(Peer { address, tls: false, certificate: None, vouched: None }),
         }
     }
 

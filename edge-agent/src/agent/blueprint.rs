@@ -100,6 +100,7 @@ impl Blueprint {
             name: self.settings.name.clone(),
             epoch,
             listeners: Vec::new(),
+            buses: world.buses(),
             link: Default::default(),
             clock,
             now,

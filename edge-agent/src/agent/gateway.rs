@@ -41,6 +41,7 @@ use super::timeline::Timeline;
 use super::turns::Turns;
 use super::wear::Wear;
 use crate::desk::Desk;
+use crate::bridge::Board;
 use crate::runtime;
 use crate::store::{self, Reader};
 use crate::tls::TimeFloor;
@@ -94,6 +95,7 @@ pub(super) struct Gateway {
     pub(super) name: String,
     pub(super) epoch: Epoch,
     pub(super) listeners: Vec<String>,
+    pub(super) buses: Board,
     pub(super) link: LinkState,
     pub(super) clock: Clock,
     pub(super) now: Now,

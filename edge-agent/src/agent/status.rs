@@ -42,6 +42,7 @@ impl Gateway {
                 "log_lines_dropped": desk.lines_dropped,
                 "metrics_dropped": desk.metrics_dropped,
             },
+            "buses": self.buses.json(),
             "queue": queue(&core),
             "filters": core.triggers,
             "batches": batches(&core),
@@ -125,6 +126,7 @@ impl Gateway {
                     .push(format!("{app}: revision {} failed: {}", failed.revision, failed.reason));
             }
         }
+        reasons.extend(self.buses.degraded());
         reasons.extend(core_reasons(core));
         reasons
     }

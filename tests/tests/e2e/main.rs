@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod batches;
+mod buses;
 mod certificates;
 mod clocks;
 mod command;

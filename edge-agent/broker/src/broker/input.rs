@@ -71,6 +71,8 @@ pub struct Peer {
     pub tls: bool,
     /// The client certificate, where one was shown and verified against the listener's CA.
     pub certificate: Option<PeerCertificate>,
+    /// Its name, where it comes over a connection within the process whose maker knows it.
+    pub vouched: Option<String>,
 }
 
 /// Identity from a verified client certificate.

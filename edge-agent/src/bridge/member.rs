@@ -202,15 +202,14 @@ impl Member {
 
     fn event(&mut self, event: Event, now_ms: u64) {
         match event {
-            Event::Ready => {
-                if let Phase::Connecting(session) =
-                    std::mem::replace(&mut self.phase, Phase::Silent)
-                {
+            Event::Ready => match std::mem::replace(&mut self.phase, Phase::Silent) {
+                Phase::Connecting(session) => {
                     tracing::info!(device = session.device, "device on a bus is here");
                     self.station.accept(session.message_max, now_ms);
                     self.phase = Phase::Up(session);
                 }
-            }
+                other => self.phase = other,
+            },
             Event::Broken(why) => self.hung_up(&why),
             Event::Answered { id, reason } => {
                 if let Phase::Up(session) = &mut self.phase {

@@ -9,6 +9,8 @@
 
 mod duties;
 mod online;
+#[cfg(feature = "serial")]
+mod serial;
 mod store;
 
 use embassy_futures::join::join;

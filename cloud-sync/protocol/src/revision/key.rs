@@ -41,6 +41,12 @@ impl AuthorKey {
         Self(bytes)
     }
 
+    /// Its 32 bytes.
+    #[must_use]
+    pub const fn to_raw(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// What names the key.
     #[must_use]
     pub fn id(&self) -> KeyId {

@@ -1,0 +1,82 @@
+//! Topics.
+
+use core::marker::PhantomData;
+
+use heapless::String;
+
+use crate::Error;
+use crate::limits::TOPIC_MAX;
+use crate::name::DeviceName;
+
+/// Stands for the name of the device in the pattern of a [`Topic`].
+pub const DEVICE: &str = "{device}";
+
+/// A topic that carries messages of type `T` and of no other.
+///
+/// ```
+/// # use device_protocol::{DeviceName, Schema, Topic, message};
+/// # #[derive(serde::Serialize, serde::Deserialize, Schema)] pub struct Reading { celsius: f32 }
+/// # message!(Reading, "reading");
+/// pub const READINGS: Topic<Reading> = Topic::new("sensors/{device}/temperature");
+/// let device = DeviceName::new("press-7").unwrap();
+/// assert_eq!(READINGS.of(&device).unwrap(), "sensors/press-7/temperature");
+/// ```
+#[derive(Debug)]
+pub struct Topic<T> {
+    pattern: &'static str,
+    carries: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Topic<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Topic<T> {}
+
+impl<T> Topic<T> {
+    /// A topic; `{device}` stands for the name of the device.
+    ///
+    /// # Panics
+    /// In a constant, so when it is built: an empty or overlong pattern, a wildcard, a leading `$`.
+    #[must_use]
+    pub const fn new(pattern: &'static str) -> Self {
+        let bytes = pattern.as_bytes();
+        assert!(!bytes.is_empty() && bytes.len() <= TOPIC_MAX, "a topic takes 1 to 128 bytes");
+        assert!(bytes[0] != b'$', "topics that begin with $ belong to the gateway");
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(bytes[at] != b'+' && bytes[at] != b'#', "a topic has no wildcards");
+            assert!(bytes[at] != 0, "a topic has no NUL");
+            at += 1;
+        }
+        Self { pattern, carries: PhantomData }
+    }
+
+    /// The pattern, as it was given.
+    #[must_use]
+    pub const fn pattern(self) -> &'static str {
+        self.pattern
+    }
+
+    /// The topic of one device.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] with a long name in a long pattern.
+    pub fn of(self, device: &DeviceName) -> Result<String<TOPIC_MAX>, Error> {
+        fill(self.pattern, device)
+    }
+}
+
+/// `pattern` with the name of a device in it.
+pub(crate) fn fill(pattern: &str, device: &str) -> Result<String<TOPIC_MAX>, Error> {
+    let mut topic = String::new();
+    let mut rest = pattern;
+    while let Some((before, after)) = rest.split_once(DEVICE) {
+        topic.push_str(before).and_then(|()| topic.push_str(device)).map_err(|_| Error::TooLong)?;
+        rest = after;
+    }
+    topic.push_str(rest).map_err(|_| Error::TooLong)?;
+    Ok(topic)
+}

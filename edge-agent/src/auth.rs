@@ -22,6 +22,8 @@ pub const QUEUE_MAX: usize = 2_048;
 /// What a client presented.
 #[derive(Clone, Debug, Default)]
 pub struct Claim {
+    /// Name of a device that a bridge within the process has let in.
+    pub vouched: Option<String>,
     /// Common name of a certificate that the listener verified.
     pub certificate: Option<String>,
     /// MQTT user name.
@@ -96,6 +98,12 @@ impl Accounts {
     /// Judges a claim.
     #[must_use]
     pub fn judge(&self, claim: &Claim) -> Verdict {
+        if let Some(name) = &claim.vouched {
+            return match self.by_name.get(name) {
+                Some((_, access)) => allowed(name, access),
+                None => Verdict::Refused("no account for the device on the bus"),
+            };
+        }
         if let Some(name) = &claim.certificate {
             return match self.by_name.get(name) {
                 Some((DeviceSecret::Certificate, access)) => allowed(name, access),

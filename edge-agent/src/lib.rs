@@ -6,8 +6,10 @@
 
 pub mod agent;
 pub mod auth;
+pub mod bridge;
 pub mod control;
 pub mod credentials;
+pub mod desk;
 pub mod enroll;
 pub mod identity;
 pub mod letters;

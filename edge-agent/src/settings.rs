@@ -16,6 +16,10 @@ use crate::auth::password::is_hash;
 use crate::toml_reader::{At, Problem, Problems, Section};
 use crate::uplink::rate::Rate;
 
+mod buses;
+
+pub use buses::{Bus, BusPort};
+
 /// Ends of the process in a row after which no function runs.
 const SAFE_MODE_AFTER_DEFAULT: u32 = 5;
 
@@ -30,6 +34,8 @@ pub struct Settings {
     pub control_socket: PathBuf,
     /// Where devices connect.
     pub listeners: Vec<Listener>,
+    /// Serial lines with devices.
+    pub buses: Vec<Bus>,
     /// Who may connect.
     pub devices: Vec<DeviceAccount>,
     /// What clients without credentials may do, on loopback only; `None` refuses them.
@@ -96,6 +102,8 @@ pub enum DeviceSecret {
     TokenSha256([u8; 32]),
     /// Argon2 hash in PHC form, for passwords that people chose.
     Argon2(String),
+    /// By the wire: it is let in from a bus with `trust = true` that names it, and from nowhere else.
+    Wire,
 }
 
 /// Bounds that operators change; the rest are constants beside the code they bound.
@@ -192,6 +200,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         devices.into_iter().map(|section| read_device(section, problems)).collect();
     let names = devices.iter().map(|device| device.name.as_str()).zip(spans);
     check_once("the device", names.filter(|(name, _)| !name.is_empty()), problems);
+    let buses = buses::read(&mut root, &devices, problems);
     let anonymous = root.section("anonymous", problems).map(|mut section| {
         let access = read_access(&mut section, None, problems);
         section.finish(problems);
@@ -212,6 +221,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         data_dir,
         control_socket,
         listeners: listeners.into_iter().flatten().collect(),
+        buses,
         devices,
         anonymous,
         author_keys: author_keys.into_iter().map(|at| at.value).collect(),
@@ -303,12 +313,14 @@ fn read_device(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Dev
     let certificate = section.boolean("certificate", problems).unwrap_or(false);
     let token = section.string("token_sha256", problems);
     let argon2 = section.string("password_argon2", problems);
+    let wire = section.boolean("wire", problems).unwrap_or(false);
     let span = section.span();
     let access = read_access(&mut section, Some(&name.value), problems);
     section.finish(problems);
-    let secret = match (certificate, token, argon2) {
-        (true, None, None) => DeviceSecret::Certificate,
-        (false, Some(token), None) => match decode_hex32(&token.value) {
+    let secret = match (certificate, token, argon2, wire) {
+        (false, None, None, true) => DeviceSecret::Wire,
+        (true, None, None, false) => DeviceSecret::Certificate,
+        (false, Some(token), None, false) => match decode_hex32(&token.value) {
             Some(hash) => DeviceSecret::TokenSha256(hash),
             None => {
                 let rule = "`token_sha256` is 64 hexadecimal digits (`edge-agent device-token`)";
@@ -316,7 +328,7 @@ fn read_device(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Dev
                 DeviceSecret::Certificate
             }
         },
-        (false, None, Some(hash)) => {
+        (false, None, Some(hash), false) => {
             if !is_hash(&hash.value) {
                 let rule = "`password_argon2` is what `edge-agent device-password` prints, \
                             `$argon2id$...` with at most 256 MiB of memory";
@@ -325,8 +337,8 @@ fn read_device(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Dev
             DeviceSecret::Argon2(hash.value)
         }
         _ => {
-            let rule = "a device needs exactly one of `certificate = true`, `token_sha256` and \
-                        `password_argon2`";
+            let rule = "a device needs exactly one of `certificate = true`, `token_sha256`, \
+                        `password_argon2` and `wire = true`";
             problems.add(&span, rule);
             DeviceSecret::Certificate
         }

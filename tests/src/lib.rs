@@ -22,12 +22,14 @@ pub mod mqtt;
 pub mod pki;
 pub mod problems;
 pub mod process;
+pub mod qemu;
 pub mod random;
 pub mod readings;
 pub mod reopen;
 #[cfg(feature = "store")]
 pub mod replay;
 pub mod replay_options;
+pub mod serial;
 pub mod soak;
 pub mod story;
 pub mod swarm;

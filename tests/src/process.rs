@@ -140,3 +140,29 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let found = own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|p| p.is_file());
     found.with_context(|| format!("{name} is not built: cargo build --workspace --bins"))
 }
+
+/// Memory of a process, each shared page in parts (proportional set size), from the kernel.
+///
+/// # Errors
+/// There is no such process.
+pub fn pss_kib(process: u32) -> Result<u64> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(number.with_context(|| format!("no Pss in {path}"))?.trim().parse()?)
+}
+
+/// Processor time of a process so far, from the kernel, in steps of a clock tick.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_time(process: u32) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    // Behind the name, which may have spaces (proc(5)): user and kernel time are fields 14 and 15.
+    let (_, fields) = text.rsplit_once(')').with_context(|| format!("no name in {path}"))?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks: u64 = ticks.sum::<Result<_, _>>().with_context(|| format!("no times in {path}"))?;
+    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+}

@@ -11,10 +11,11 @@ mod messages;
 mod overview;
 
 pub use develop::{
-    Build, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
+    Build, BuildTarget, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
 };
 pub use device::{
-    Device, DeviceAdd, DeviceCa, DeviceCommand, DeviceFolder, DeviceListener, DeviceShow,
+    Body, Device, DeviceAdd, DeviceCa, DeviceCommand, DeviceFolder, DeviceListener, DeviceShow,
+    OneDevice, SendCommand, SetDesired,
 };
 pub use fleet::{
     App, Cloud, CloudCommand, CloudInit, Context, ContextCommand, DeadLetterCommand, DeadLetters,
@@ -78,7 +79,7 @@ pub enum Command {
     Cloud(Cloud),
     /// Add, remove and list gateways
     Gateway(Gateway),
-    /// Issue certificates of listeners, and what devices are provisioned with
+    /// Provision devices and listeners, command devices, set and show shadows
     Device(Device),
     /// Remember a control plane and its token
     Login(Login),

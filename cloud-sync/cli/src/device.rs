@@ -26,6 +26,7 @@ use crate::args::{
 use crate::context;
 use crate::failure::{Done, Failure, read_file};
 use crate::keys::KeyStore;
+use crate::mqtt;
 use crate::out::Out;
 use crate::secret_file;
 
@@ -42,6 +43,9 @@ pub fn run(args: &crate::args::Device, global: &Global, out: &Out) -> Done {
         DeviceCommand::Listener(args) => listener(args, global, out),
         DeviceCommand::Add(args) => add(args, global, out),
         DeviceCommand::Show(args) => show(args, out),
+        DeviceCommand::Command(args) => mqtt::device::command(args, out),
+        DeviceCommand::Desired(args) => mqtt::device::desired(args, out),
+        DeviceCommand::Shadow(args) => mqtt::device::shadow(args, out),
     }
 }
 

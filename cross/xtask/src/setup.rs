@@ -97,7 +97,12 @@ pub(crate) const PARTS: &[Part] = &[
     Part { program: "mosquitto_pub", package: "mosquitto-clients", suite: "mosquitto" },
     Part { program: "mosquitto", package: "mosquitto", suite: "mosquitto" },
     RECORDER,
+    EMULATOR,
 ];
+
+/// Emulates the microcontrollers of the devices.
+const EMULATOR: Part =
+    Part { program: "qemu-system-arm", package: "qemu-system-arm", suite: "devices" };
 
 /// Records block writes for the crash replay.
 const RECORDER: Part =
@@ -122,9 +127,28 @@ impl Part {
 
 /// The one line that installs all missing parts.
 pub(crate) fn apt_line(missing: &[&Part]) -> String {
-    let packages: Vec<_> = missing.iter().map(|part| part.package).collect();
     let sudo = if is_root() { "" } else { "sudo " };
-    format!("{sudo}apt-get install -y --no-install-recommends {}", packages.join(" "))
+    let words = wanted_of_apt(missing, &release());
+    format!("{sudo}apt-get install -y --no-install-recommends {}", words.join(" "))
+}
+
+/// What `apt-get install` is asked for. An emulator and the utilities beside it must be of one
+/// release: with utilities from backports apt would refuse it, or remove them.
+fn wanted_of_apt(missing: &[&Part], release: &str) -> Vec<String> {
+    let mut words: Vec<_> = missing.iter().map(|part| part.package.to_owned()).collect();
+    if missing.iter().any(|part| part.program == EMULATOR.program) && !release.is_empty() {
+        words.retain(|word| word != RECORDER.package);
+        words.push(format!("{}/{release}", RECORDER.package));
+        words.push("--allow-downgrades".to_owned());
+    }
+    words
+}
+
+/// The name of the distribution's release, such as `bookworm`; empty where it has none.
+fn release() -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.unwrap_or_default().trim_matches('"').to_owned()
 }
 
 /// Says how to install what is missing of `parts`, and does it as root or where it was asked to;
@@ -148,7 +172,7 @@ pub(crate) fn install(missing: &[&Part]) -> Result<()> {
     run(update)?;
     let mut install = Command::new("apt-get");
     install.args(["install", "-y", "-qq", "--no-install-recommends"]);
-    install.args(missing.iter().map(|part| part.package));
+    install.args(wanted_of_apt(missing, &release()));
     install.env("DEBIAN_FRONTEND", "noninteractive");
     run(install)
 }
@@ -169,4 +193,20 @@ pub(crate) fn has_apt() -> bool {
     let mut command = Command::new("apt-get");
     command.arg("--version");
     succeeds(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EMULATOR, MOSQUITTO, RECORDER, wanted_of_apt};
+
+    #[test]
+    fn the_emulator_comes_with_the_utilities_of_its_own_release() {
+        let pinned = ["qemu-system-arm", "qemu-utils/bookworm", "--allow-downgrades"];
+        assert_eq!(wanted_of_apt(&[&EMULATOR], "bookworm"), pinned);
+        assert_eq!(wanted_of_apt(&[&RECORDER, &EMULATOR], "bookworm"), pinned);
+        let others = ["mosquitto", "qemu-utils"];
+        assert_eq!(wanted_of_apt(&[&MOSQUITTO, &RECORDER], "bookworm"), others);
+        let unpinned = ["qemu-system-arm", "qemu-utils"];
+        assert_eq!(wanted_of_apt(&[&EMULATOR, &RECORDER], ""), unpinned);
+    }
 }

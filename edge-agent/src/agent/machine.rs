@@ -18,6 +18,7 @@ use super::seams::{
 };
 use super::start::{RunError, io_error};
 use crate::auth::thread::{AuthThread, Question};
+use crate::bridge;
 use crate::credentials::Credentials;
 use crate::identity::Identity;
 use crate::runtime::{
@@ -50,6 +51,8 @@ pub(super) struct Machine {
     drain: Option<Rate>,
     attempt_hook: Option<Arc<AttemptHook>>,
     io: tokio::runtime::Handle,
+    /// The buses: where their devices call, and how they are.
+    buses: (bridge::Dial, bridge::Board),
     transport: Option<Transport>,
     listening: Vec<Listener>,
     addresses: Vec<SocketAddr>,
@@ -84,6 +87,7 @@ impl Machine {
             breadcrumbs,
             drain: settings.limits.drain,
             attempt_hook: attempt_hook.map(Arc::new),
+            buses: bridge::start(settings, &io),
             io,
             transport: None,
             listening: Vec::new(),
@@ -99,6 +103,7 @@ impl Machine {
 
     /// Nobody can connect any more.
     pub(super) fn close_listeners(&mut self) {
+        self.buses.0.hang_up();
         self.listening.clear();
         self.transport = None;
     }
@@ -179,7 +184,12 @@ impl World for Machine {
             self.listening.push(listener.map_err(io_error(format!("listener {address}")))?);
         }
         self.addresses = self.listening.iter().map(Listener::local_addr).collect();
+        self.listening.push(transport.serve(self.buses.0.answer(), bridge::ADDRESS, None));
         Ok(self.addresses.clone())
+    }
+
+    fn buses(&self) -> bridge::Board {
+        self.buses.1.clone()
     }
 
     fn slots(&self) -> u16 {

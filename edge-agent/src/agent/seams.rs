@@ -27,6 +27,7 @@ use super::RunError;
 use super::library::Shelf;
 use super::prepare::Task;
 use crate::auth::thread::Question;
+use crate::bridge::Board;
 use crate::runtime::{Crashed, Invocation, Toolchain};
 use crate::store::{self, Batch, JournalStore, NotTaken};
 use crate::uplink::{Heard, Outbox, Say};
@@ -190,6 +191,11 @@ pub trait World {
     /// # Errors
     /// An address or a certificate cannot be used.
     fn listen(&mut self) -> Result<Vec<SocketAddr>, RunError>;
+
+    /// How the serial lines are; none in a simulation.
+    fn buses(&self) -> Board {
+        Board::default()
+    }
 
     /// Attempts that can be in work at once.
     fn slots(&self) -> u16;

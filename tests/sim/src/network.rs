@@ -71,7 +71,7 @@ impl SimNetwork {
             Conn { decoder, buffer, is_paused: false, has_connected: false, is_broken: false };
         state.conns.insert(id, conn);
         let address = "127.0.0.1:1".parse().expect("invariant: an address");
-        let peer = Arc::new(Peer { address, tls: false, certificate: None });
+        let peer = Arc::new(Peer { address, tls: false, certificate: None, vouched: None });
         state.arrivals.push_back(Input::Opened { conn: id, peer });
         id
     }

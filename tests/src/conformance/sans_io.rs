@@ -198,7 +198,12 @@ impl Peer for SansIo {
         };
         self.wires.insert(conn, wire);
         self.clients.insert(client.to_owned(), conn);
-        let address = Address { address: "127.0.0.1:1".parse()?, tls: false, certificate: None };
+        let address = Address {
+            address: "127.0.0.1:1".parse()?,
+            tls: false,
+            certificate: None,
+            vouched: None,
+        };
         let peer = Arc::new(address);
         self.step(|broker, turn| broker.handle(Input::Opened { conn, peer }, turn))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use edge_core::topic::Topic;
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, watch};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::report::{Latency, Report, Storm};
 use super::{PASSWORD, Plan, machine, observer};
 use crate::mqtt::Login;
+use crate::process::pss_kib;
 use crate::swarm::{self, Idle, Link, Published, Sample, spread};
 use crate::watchers::Watchers;
 
@@ -193,13 +194,4 @@ impl Window {
         let samples = seen.iter().flat_map(|seen| seen.samples.iter().filter(inside));
         Latency::of(samples.map(|sample| sample.took).collect())
     }
-}
-
-/// Proportional set size of a process, from the kernel.
-fn pss_kib(process: u32) -> Result<u64> {
-    let path = format!("/proc/{process}/smaps_rollup");
-    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(number.with_context(|| format!("no Pss in {path}"))?.trim().parse()?)
 }

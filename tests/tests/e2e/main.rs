@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod batches;
+mod buses;
 mod certificates;
 mod clocks;
 mod command;
@@ -9,6 +10,7 @@ mod conformance;
 mod connections;
 mod crash;
 mod destinations;
+mod device_function;
 mod devices;
 mod filters;
 mod fleet;
@@ -17,6 +19,7 @@ mod gateway;
 mod hostile;
 mod outbox;
 mod protocol;
+mod provisioned;
 mod reopen;
 mod replay;
 mod restored;

@@ -1,8 +1,12 @@
-//! Commands for who installs devices.
+//! Commands for who installs devices, and for who talks with them ([`talk`]).
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+mod talk;
+
+pub use talk::{Body, OneDevice, SendCommand, SetDesired};
 
 /// `holm device`
 #[derive(Debug, Args)]
@@ -15,7 +19,8 @@ Examples:
   holm device ca                                        # once
   holm device listener barn-3 --host barn-3.local       # certificate, key and lines for agent.toml
   holm device add press-7 --gateway barn-3.local:8883   # press-7.provision, to be flashed
-  holm device show press-7.provision")]
+  holm device show press-7.provision
+  holm device command press-7 set-rate --u32 5          # once it runs")]
 pub struct Device {
     /// What to do.
     #[command(subcommand)]
@@ -33,6 +38,12 @@ pub enum DeviceCommand {
     Add(DeviceAdd),
     /// Show what such an image says, without its secrets
     Show(DeviceShow),
+    /// Give a command, and wait for the device's answer
+    Command(SendCommand),
+    /// Set the desired document of the shadow
+    Desired(SetDesired),
+    /// Show the shadow: the desired document, and what the device reported
+    Shadow(OneDevice),
 }
 
 /// Where the authorities are.

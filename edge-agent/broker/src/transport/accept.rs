@@ -24,9 +24,9 @@ pub(super) struct Places {
 }
 
 /// Accepts until `stopped` is dropped.
-pub(super) async fn run(
+pub(super) async fn run<I: Incoming>(
     shared: Arc<Shared>,
-    mut incoming: impl Incoming,
+    mut incoming: I,
     tls: Option<Arc<rustls::ServerConfig>>,
     mut stopped: oneshot::Receiver<()>,
 ) {
@@ -43,7 +43,8 @@ pub(super) async fn run(
         let Some((accepted, places)) = accepted else { return };
         match accepted {
             Ok((stream, address)) => {
-                let new = New { shared: Arc::clone(&shared), stream, address, places };
+                let vouched = incoming.take_vouched();
+                let new = New { shared: Arc::clone(&shared), stream, address, vouched, places };
                 // Two tasks, so that a plain connection's is not as large as a TLS one's.
                 match acceptor.clone() {
                     None => tokio::spawn(new.plain()),
@@ -68,13 +69,15 @@ struct New<S> {
     shared: Arc<Shared>,
     stream: S,
     address: SocketAddr,
+    vouched: Option<String>,
     places: Places,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> New<S> {
     async fn plain(self) {
         let deadline = self.deadline();
-        let peer = Peer { address: self.address, tls: false, certificate: None };
+        let Self { address, vouched, .. } = self;
+        let peer = Peer { address, tls: false, certificate: None, vouched };
         conn::run(self.shared, self.stream, peer, self.places, deadline).await;
     }
 
@@ -84,7 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> New<S> {
         let handshake = Box::pin(acceptor.accept(self.stream));
         let Ok(Ok(stream)) = tokio::time::timeout_at(deadline, handshake).await else { return };
         let certificate = tls::peer_certificate(stream.get_ref().1.peer_certificates());
-        let peer = Peer { address: self.address, tls: true, certificate };
+        let peer = Peer { address: self.address, tls: true, certificate, vouched: None };
         conn::run(self.shared, stream, peer, self.places, deadline).await;
     }
 

@@ -21,6 +21,11 @@ pub trait Incoming: Send + 'static {
     /// # Errors
     /// None can be had now, as for a lack of file descriptors.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+
+    /// Who the client of the connection accepted last is, where whoever made the connection has found that out. Taken once.
+    fn take_vouched(&mut self) -> Option<String> {
+        None
+    }
 }
 
 impl Incoming for TcpListener {

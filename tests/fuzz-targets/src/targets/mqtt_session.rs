@@ -148,7 +148,7 @@ impl World {
         };
         self.wires.insert(conn, wire);
         let address = ([192, 0, 2, 1], 1_000).into();
-        let peer = Arc::new(Peer { address, tls: false, certificate: None });
+        let peer = Arc::new(Peer { address, tls: false, certificate: None, vouched: None });
         self.act(|broker, turn| broker.handle(Input::Opened { conn, peer }, turn));
         if let Some(connect) = CONNECTS.get(usize::from(reader.byte() % 6)) {
             self.send(conn, connect);

@@ -308,7 +308,7 @@ impl Rig {
             },
         );
         let address = "192.0.2.1:1000".parse().unwrap();
-        let peer = Arc::new(Peer { address, tls: false, certificate: None });
+        let peer = Arc::new(Peer { address, tls: false, certificate: None, vouched: None });
         self.step(|broker, turn| broker.handle(Input::Opened { conn, peer }, turn));
         conn
     }

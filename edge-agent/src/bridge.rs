@@ -1,0 +1,32 @@
+//! Devices without IP: serial lines (`[[buses]]` of `agent.toml`) whose devices become clients of the broker.
+//!
+//! The protocol of the line stands in `device-sdk/protocol/SERIAL.md`. A task for each bus opens its port and speaks with
+//! the devices ([`bus`]); each device has a link and an MQTT session of its own ([`member`]) over a connection within the
+//! process ([`dial`]), which the bridge vouches for after it has checked the device ([`roster`]).
+
+mod board;
+mod bus;
+mod client;
+mod dial;
+mod member;
+mod port;
+mod roster;
+mod rota;
+
+#[cfg(test)]
+mod tests;
+
+pub use board::Board;
+pub(crate) use dial::{ADDRESS, Dial};
+
+use crate::settings::Settings;
+
+/// Starts all buses of the settings on this runtime; they go on until it ends.
+pub(crate) fn start(settings: &Settings, io: &tokio::runtime::Handle) -> (Dial, Board) {
+    let (dial, board) = (Dial::default(), Board::default());
+    for bus in &settings.buses {
+        let roster = roster::Roster::new(settings, bus);
+        io.spawn(bus::run(bus.clone(), roster, dial.clone(), board.clone()));
+    }
+    (dial, board)
+}

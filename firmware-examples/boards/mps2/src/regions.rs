@@ -1,0 +1,84 @@
+//! Who owns which part of flash. An offset here is the offset in the host's file, too.
+//!
+//! A region goes to one owner, by value. What is not named is free for later.
+
+use crate::flash::{Flash, PAGE_BYTES};
+use crate::psram::PSRAM_BYTES;
+
+/// A range of flash, of whole pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// Where it begins, from the beginning of flash.
+    pub offset: usize,
+    /// How long it is.
+    pub bytes: usize,
+}
+
+/// Provisioning: two copies of one blob, each with its checksum, written by the host before the first
+/// start.
+pub const PROVISIONING: [Range; 2] = [pages(0, 1), pages(1, 1)];
+/// What the device's random generator goes on from, on machines without entropy of a host.
+pub const SEED: Range = pages(2, 1);
+/// The offline queue: a page for the owner's mark and 63 of records.
+pub const QUEUE: Range = pages(16, 64);
+/// Firmware update: what the boot loader is to do next, and how far it is.
+pub const UPDATE_STATE: Range = pages(256, 2);
+/// Firmware update: the image that runs.
+pub const UPDATE_ACTIVE: Range = pages(512, 256);
+/// Firmware update: the image that was downloaded, with the page more that a swap needs.
+pub const UPDATE_DOWNLOAD: Range = pages(1024, 257);
+
+const ALL: [Range; 7] =
+    [PROVISIONING[0], PROVISIONING[1], SEED, QUEUE, UPDATE_STATE, UPDATE_ACTIVE, UPDATE_DOWNLOAD];
+const _: () = assert!(in_order(&ALL), "regions overlap or leave the flash");
+
+/// The regions, each for one owner.
+#[derive(Debug)]
+pub struct Regions {
+    /// See [`PROVISIONING`].
+    pub provisioning: [Flash; 2],
+    /// See [`SEED`].
+    pub seed: Flash,
+    /// See [`QUEUE`].
+    pub queue: Flash,
+    /// See [`UPDATE_STATE`].
+    pub update_state: Flash,
+    /// See [`UPDATE_ACTIVE`].
+    pub update_active: Flash,
+    /// See [`UPDATE_DOWNLOAD`].
+    pub update_download: Flash,
+}
+
+impl Regions {
+    pub(crate) const fn new() -> Self {
+        Self {
+            provisioning: [flash(PROVISIONING[0]), flash(PROVISIONING[1])],
+            seed: flash(SEED),
+            queue: flash(QUEUE),
+            update_state: flash(UPDATE_STATE),
+            update_active: flash(UPDATE_ACTIVE),
+            update_download: flash(UPDATE_DOWNLOAD),
+        }
+    }
+}
+
+const fn pages(first: usize, count: usize) -> Range {
+    Range { offset: first * PAGE_BYTES, bytes: count * PAGE_BYTES }
+}
+
+const fn flash(range: Range) -> Flash {
+    Flash::new(range.offset, range.bytes)
+}
+
+const fn in_order(ranges: &[Range]) -> bool {
+    let mut end = 0;
+    let mut index = 0;
+    while index < ranges.len() {
+        if ranges[index].offset < end {
+            return false;
+        }
+        end = ranges[index].offset + ranges[index].bytes;
+        index += 1;
+    }
+    end <= PSRAM_BYTES
+}

@@ -1,0 +1,95 @@
+//! What a firmware takes of flash and RAM, from the section headers of its ELF file, counted as
+//! `size` counts it. Format: System V ABI, chapter 4, for 32 bits, little endian.
+
+use anyhow::{Context, Result, ensure};
+
+/// Flash and RAM of a firmware, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Code and constants: flash.
+    pub text: u64,
+    /// Variables with a value: flash and RAM.
+    pub data: u64,
+    /// Variables that begin at 0: RAM.
+    pub bss: u64,
+}
+
+const SECTION_TABLE: usize = 0x20;
+const SECTION_BYTES: usize = 0x2E;
+const SECTION_COUNT: usize = 0x30;
+const TYPE: usize = 0x04;
+const FLAGS: usize = 0x08;
+const SIZE: usize = 0x14;
+
+const NOBITS: u32 = 8;
+const WRITE: u32 = 1;
+const ALLOCATED: u32 = 2;
+
+impl Sizes {
+    /// Reads them from an ELF file.
+    ///
+    /// # Errors
+    /// It is not one of 32 bits, or is cut off.
+    pub fn of(elf: &[u8]) -> Result<Self> {
+        ensure!(elf.starts_with(b"\x7fELF\x01\x01"), "not an ELF file of 32 bits, little endian");
+        let table = word(elf, SECTION_TABLE)? as usize;
+        let (bytes, count) = (half(elf, SECTION_BYTES)?, half(elf, SECTION_COUNT)?);
+        let mut sizes = Self::default();
+        for index in 0..usize::from(count) {
+            let header = table + index * usize::from(bytes);
+            let flags = word(elf, header + FLAGS)?;
+            let size = u64::from(word(elf, header + SIZE)?);
+            if flags & ALLOCATED == 0 {
+                continue;
+            }
+            if word(elf, header + TYPE)? == NOBITS {
+                sizes.bss += size;
+            } else if flags & WRITE != 0 {
+                sizes.data += size;
+            } else {
+                sizes.text += size;
+            }
+        }
+        Ok(sizes)
+    }
+}
+
+fn word(elf: &[u8], at: usize) -> Result<u32> {
+    let bytes = elf.get(at..).and_then(|rest| rest.first_chunk());
+    Ok(u32::from_le_bytes(*bytes.context("the ELF file is cut off")?))
+}
+
+fn half(elf: &[u8], at: usize) -> Result<u16> {
+    let bytes = elf.get(at..).and_then(|rest| rest.first_chunk());
+    Ok(u16::from_le_bytes(*bytes.context("the ELF file is cut off")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SECTION_BYTES, SECTION_COUNT, SECTION_TABLE, Sizes};
+
+    fn put(elf: &mut [u8], at: usize, value: u32) {
+        elf[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    #[test]
+    fn sections_are_counted_by_kind_and_a_file_that_is_cut_off_is_refused() {
+        // Type, flags, size: code, constants, variables, zeroes, and a section that is not loaded.
+        let sections = [(1, 6, 100), (1, 2, 20), (1, 3, 8), (8, 3, 40), (1, 0, 999)];
+        let mut elf = vec![0; 0x34 + sections.len() * 40];
+        elf[..6].copy_from_slice(b"\x7fELF\x01\x01");
+        put(&mut elf, SECTION_TABLE, 0x34);
+        elf[SECTION_BYTES] = 40;
+        elf[SECTION_COUNT] = 5;
+        for (index, (kind, flags, size)) in sections.into_iter().enumerate() {
+            let header = 0x34 + index * 40;
+            put(&mut elf, header + 0x04, kind);
+            put(&mut elf, header + 0x08, flags);
+            put(&mut elf, header + 0x14, size);
+        }
+        assert_eq!(Sizes::of(&elf).unwrap(), Sizes { text: 120, data: 8, bss: 40 });
+        elf.truncate(elf.len() - 30);
+        assert!(Sizes::of(&elf).is_err());
+        assert!(Sizes::of(b"\x7fELF\x02\x01").is_err());
+    }
+}

@@ -293,8 +293,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         #[cfg(not(feature = "logs"))]
         let note = None;
         #[cfg(feature = "logs")]
-        let note =
-            self.duties.next_note(self.device, self.flight.notes(), now_ms(), self.scratch);
+        let note = self.duties.next_note(self.device, self.flight.notes(), now_ms(), self.scratch);
         note.map(Found::System)
     }
 

@@ -82,7 +82,8 @@ impl Config<'_> {
 /// Memory of a device, all of it but the queue's.
 ///
 /// - `RECORD`: longest record (topic and envelope) and longest system message, at least 256; five of it are taken, three
-///   for records that are published and not in the queue yet. A multiple of the flash's word.
+///   for records that are published and not in the queue yet. A multiple of the flash's word. With the feature `update` a
+///   sixth takes chunks of images, so it is their length as well, down to a power of two and at most 512.
 /// - `RX`: longest MQTT packet from the gateway; a longer one ends the connection, so the gateway is told.
 /// - `TX`: MQTT packets in flight, at most 8 of them, and the CONNECT packet besides (100 bytes, login and will).
 /// - `NOTES`: log lines and metrics that wait (feature `logs`).
@@ -98,6 +99,8 @@ pub struct Memory<
     pub(crate) rx: [u8; RX],
     pub(crate) tx: [u8; TX],
     pub(crate) notes: [u8; NOTES],
+    #[cfg(feature = "update")]
+    pub(crate) chunk: [u8; RECORD],
 }
 
 impl<const RECORD: usize, const RX: usize, const TX: usize, const NOTES: usize>
@@ -119,6 +122,8 @@ impl<const RECORD: usize, const RX: usize, const TX: usize, const NOTES: usize>
             rx: [0; RX],
             tx: [0; TX],
             notes: [0; NOTES],
+            #[cfg(feature = "update")]
+            chunk: [0; RECORD],
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::record;
 use crate::ring::{Ring, RingError, Written};
 use crate::run::Link;
 use crate::state::{Figures, State, Trouble};
+#[cfg(feature = "update")]
+use crate::update::Exchange;
 
 /// Number of a message: `boot` is random, `sequence` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct Device<'a> {
     facts: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Facts>>,
     #[cfg(feature = "logs")]
     notes: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Notes<'a>>>,
+    #[cfg(feature = "update")]
+    exchange: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Exchange<'a>>>,
     pub(crate) bell: Bell,
 }
 
@@ -111,7 +115,9 @@ impl<'a> Device<'a> {
             is_turn_taken: false,
             awaited: None,
         };
-        let Memory { inbox, staging, scratch, rx, tx, notes } = memory;
+        #[cfg(feature = "update")]
+        let exchange = Exchange::new(&mut memory.chunk);
+        let Memory { inbox, staging, scratch, rx, tx, notes, .. } = memory;
         #[cfg(not(feature = "logs"))]
         let _ = notes;
         let device = Self {
@@ -125,6 +131,8 @@ impl<'a> Device<'a> {
             facts: blocking_mutex::Mutex::new(RefCell::new(facts)),
             #[cfg(feature = "logs")]
             notes: blocking_mutex::Mutex::new(RefCell::new(Notes::new(notes))),
+            #[cfg(feature = "update")]
+            exchange: blocking_mutex::Mutex::new(RefCell::new(exchange)),
             bell: Bell::new(),
         };
         (device, Link { config, staging, scratch, rx, tx })
@@ -324,6 +332,13 @@ impl<'a> Device<'a> {
     #[cfg(feature = "logs")]
     pub(crate) fn notes<T>(&self, with: impl FnOnce(&mut Notes<'a>) -> T) -> T {
         self.notes.lock(|notes| with(&mut notes.borrow_mut()))
+    }
+}
+
+#[cfg(feature = "update")]
+impl<'a> Device<'a> {
+    pub(crate) fn exchange<T>(&self, with: impl FnOnce(&mut Exchange<'a>) -> T) -> T {
+        self.exchange.lock(|exchange| with(&mut exchange.borrow_mut()))
     }
 }
 

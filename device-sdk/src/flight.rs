@@ -29,6 +29,9 @@ pub(crate) enum Load {
     /// A line of the log or a metric.
     #[cfg(feature = "logs")]
     Note,
+    /// A question or a message of the update.
+    #[cfg(feature = "update")]
+    Update,
 }
 
 /// `O`: how the MQTT client names a message.

@@ -30,6 +30,10 @@ mod run;
 #[cfg(feature = "shadow")]
 mod shadow;
 mod state;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "update")]
+pub mod update;
 
 pub use app::{App, Reply};
 pub use backoff::BackoffConfig;

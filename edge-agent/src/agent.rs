@@ -9,6 +9,7 @@ mod answers;
 mod blueprint;
 mod clock;
 mod commit;
+mod counter;
 mod deliveries;
 mod deploy;
 mod effects;

@@ -43,6 +43,16 @@ pub enum Request {
     },
     /// Ends safe mode.
     Resume,
+    /// A page of the devices.
+    Devices {
+        /// The last one of the page before.
+        after: Option<String>,
+    },
+    /// The last lines of the logs of devices.
+    DeviceLogs {
+        /// Only of this one.
+        device: Option<String>,
+    },
 }
 
 /// The loop's answer: a JSON value, or why not.

@@ -115,6 +115,7 @@ fn chosen(config: &Path, event: Option<String>, filter: Filter) -> Result<Vec<Va
         after: next.and_then(|next| place(next).ok()),
         limit: u32::MAX,
     };
+    let page = |next: Option<&Value>| Request::Ask(page(next));
     let mut letters = choice.of(rows(config, page)?);
     letters.sort_by_key(|letter| letter["age_ms"].as_u64());
     Ok(letters)

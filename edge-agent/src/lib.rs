@@ -9,6 +9,7 @@ pub mod auth;
 pub mod bridge;
 pub mod control;
 pub mod credentials;
+pub mod desk;
 pub mod enroll;
 pub mod identity;
 pub mod letters;

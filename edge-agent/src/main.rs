@@ -45,6 +45,7 @@ const EXAMPLES: &str = "Examples:
   edge-agent check agent.toml              report all problems of a configuration at once
   edge-agent run --config agent.toml       run the gateway
   edge-agent status --config agent.toml    what it is doing
+  edge-agent devices --config agent.toml   who is there, and what they told of themselves
   edge-agent enroll TOKEN --config agent.toml   join a control plane (`holm gateway add NAME`)
   edge-agent deploy app.holm --config agent.toml   deploy without a control plane";
 
@@ -102,6 +103,24 @@ enum Command {
     Functions {
         #[command(subcommand)]
         command: FunctionCommand,
+    },
+    /// Devices: who is connected, last heard, boot and sequence, figures that they told.
+    Devices {
+        /// Print the rows as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: Config,
+    },
+    /// The last lines that devices logged (200 over all devices).
+    DeviceLogs {
+        /// Only of this device.
+        device: Option<String>,
+        /// Print the lines as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: Config,
     },
     /// Leave safe mode: after a crash loop functions run again at once.
     Resume {
@@ -182,16 +201,40 @@ fn run(command: Command) -> Result<(), String> {
                 after: next.and_then(|next| StateAt::deserialize(next).ok()),
                 limit: u32::MAX,
             };
+            let page = |next: Option<&Value>| Request::Ask(page(next));
             print_json(&Value::Array(rows(&config.config, page)?));
             Ok(())
         }
         Command::Functions { command: FunctionCommand::Resume { function, config } } => {
             ask(&config.config, &Request::ResumeFunction { function }).map(|_| ())
         }
+        Command::Devices { json, config } => devices(json, &config.config),
+        Command::DeviceLogs { device, json, config } => {
+            let lines = ask(&config.config, &Request::DeviceLogs { device })?;
+            if json {
+                print_json(&lines);
+            } else {
+                print(&show::devices::logs(&lines));
+            }
+            Ok(())
+        }
         Command::Resume { config } => ask(&config.config, &Request::Resume).map(|_| ()),
         Command::DeviceToken => show::device_token(),
         Command::DevicePassword => show::device_password(),
     }
+}
+
+fn devices(json: bool, config: &Path) -> Result<(), String> {
+    let page = |next: Option<&Value>| Request::Devices {
+        after: next.and_then(Value::as_str).map(str::to_owned),
+    };
+    let rows = rows(config, page)?;
+    if json {
+        print_json(&Value::Array(rows));
+    } else {
+        print(&show::devices::table(&rows));
+    }
+    Ok(())
 }
 
 fn read_settings(file: &Path) -> Result<Settings, String> {
@@ -211,11 +254,11 @@ fn ask(config: &Path, request: &Request) -> Result<Value, String> {
 }
 
 /// All rows of an answer that comes in pages.
-fn rows(config: &Path, page: impl Fn(Option<&Value>) -> Ask) -> Result<Vec<Value>, String> {
+fn rows(config: &Path, page: impl Fn(Option<&Value>) -> Request) -> Result<Vec<Value>, String> {
     let (mut all, mut next) = (Vec::new(), Value::Null);
     loop {
         let after = (!next.is_null()).then_some(&next);
-        let mut answer = ask(config, &Request::Ask(page(after)))?;
+        let mut answer = ask(config, &page(after))?;
         if let Value::Array(rows) = answer["rows"].take() {
             all.extend(rows);
         }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use edge_broker::transport::tls::RECORD_BYTES_DEFAULT;
 use edge_core::topic::TopicFilter;
 use sync_protocol::revision::AuthorKey;
 
@@ -68,6 +69,8 @@ pub struct ListenerTls {
     pub client_ca: Option<PathBuf>,
     /// Whether TLS 1.2 is accepted too.
     pub tls12: bool,
+    /// Bytes of payload in a record that the gateway sends, at most.
+    pub record_bytes_max: usize,
 }
 
 /// Topic filters someone may use.
@@ -268,6 +271,7 @@ fn read_listener(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> O
     let key = section.string("key", problems);
     let client_ca = section.string("client_ca", problems);
     let tls12 = section.boolean("tls12", problems).unwrap_or(false);
+    let record = section.bytes_within("record", 512..=16 * KIB, problems);
     let exposed = section.boolean("plaintext_beyond_loopback", problems).unwrap_or(false);
     let span = section.span();
     section.finish(problems);
@@ -278,6 +282,7 @@ fn read_listener(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> O
             key: key.value.into(),
             client_ca: client_ca.map(|at| at.value.into()),
             tls12,
+            record_bytes_max: size(record, RECORD_BYTES_DEFAULT),
         }),
         (None, None) => {
             if let Some(ca) = client_ca {
@@ -383,11 +388,13 @@ const GIB: u64 = 1 << 30;
 /// A will that comes later than this is of no use to anybody.
 const WILL_AFTER_RESTART_MS_MAX: u64 = 3_600_000;
 
+/// A number of bytes in memory, or what is meant without.
+fn size(value: Option<u64>, default: usize) -> usize {
+    value.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
 fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
     let default = Limits::default();
-    let size = |value: Option<u64>, default: usize| {
-        value.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
-    };
     let limits = Limits {
         message_bytes_max: size(
             section.bytes_within("message", KIB..=MIB, problems),

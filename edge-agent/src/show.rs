@@ -1,5 +1,6 @@
 //! What people see of the `edge-agent` program: logs, status, secrets they asked for.
 
+pub(crate) mod devices;
 pub(crate) mod status;
 
 use std::io::{IsTerminal, Read};

@@ -5,12 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod develop;
+mod device;
 mod fleet;
 mod messages;
 mod overview;
 
 pub use develop::{
-    Build, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
+    Build, BuildTarget, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
+};
+pub use device::{
+    Body, Device, DeviceAdd, DeviceCa, DeviceCommand, DeviceFolder, DeviceListener, DeviceShow,
+    OneDevice, SendCommand, SetDesired,
 };
 pub use fleet::{
     App, Cloud, CloudCommand, CloudInit, Context, ContextCommand, DeadLetterCommand, DeadLetters,
@@ -74,6 +79,8 @@ pub enum Command {
     Cloud(Cloud),
     /// Add, remove and list gateways
     Gateway(Gateway),
+    /// Provision devices and listeners, command devices, set and show shadows
+    Device(Device),
     /// Remember a control plane and its token
     Login(Login),
     /// Show or choose the control plane

@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use sync_protocol::{Bundle, Digest, KeyId, Manifest, SignedManifest, SigningKey};
 
 use crate::app::{Function, Project, Source, inside};
-use crate::args::{Build, Global};
+use crate::args::{Build, BuildTarget, Global};
 use crate::failure::{Done, Failure, read_file};
 use crate::keys::KeyStore;
 use crate::out::{Out, size, table};
+
+mod device;
 
 /// Where built things go, in the app's folder.
 const TARGET: &str = "target/holm";
@@ -171,11 +173,19 @@ pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
             text.push_str(&format!("{} is good\n", project.file.display()));
         });
     }
+    if args.function.is_some() && args.target != BuildTarget::Device {
+        let problem =
+            "--function is for `--target device`: a bundle holds all functions of the app";
+        return Err(Failure::usage(problem));
+    }
     let key = match args.unsigned {
         true => None,
         false => KeyStore::open(global)?.chosen(args.key.as_deref())?,
     };
     let built = Built::new(&project, out)?;
+    if args.target == BuildTarget::Device {
+        return device::run(&built, &project, key.as_ref(), args, out);
+    }
     let bundle = built.bundle(key.as_ref().map(|(_, key)| key))?;
     let path = args.out.clone().unwrap_or_else(|| {
         let (name, version) = (&project.app.name, project.app.version);

@@ -19,6 +19,7 @@ pub mod context;
 pub mod dead_letters;
 pub mod deploy;
 pub mod dev;
+pub mod device;
 pub mod events;
 pub mod failure;
 pub mod filter;
@@ -103,6 +104,7 @@ fn run(command: &Command, global: &Global, out: &Out) -> Done {
         }
         Command::Dev(args) => dev::run(args, global, out),
         Command::Cloud(args) => cloud::run(args, global, out),
+        Command::Device(args) => device::run(args, global, out),
         Command::Gateway(args) => cloud::gateway(args, global, out),
         Command::Deploy(args) => deploy::run(args, global, out),
         Command::Rollback(args) => deploy::rollback(args, global, out),

@@ -1,4 +1,4 @@
-//! `holm pub` and `holm sub`: an MQTT 5 client for gateways.
+//! `holm pub`, `holm sub` and `holm device`: an MQTT 5 client for gateways.
 //!
 //! # Invariants
 //! - A connection that breaks ends the command. rumqttc would connect again and drop without a
@@ -19,6 +19,7 @@ use crate::args::Broker;
 use crate::failure::{Done, Exit, Failure};
 
 mod address;
+pub(crate) mod device;
 mod publish;
 mod subscribe;
 

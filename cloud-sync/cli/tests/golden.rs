@@ -102,14 +102,29 @@ fn general(line: &str, dir: &Path) -> String {
     let line = line
         .replace(&dir.display().to_string(), "[DIR]")
         .replace(&sdk.canonicalize().unwrap().display().to_string(), "[SDK]");
-    line.split_inclusive(' ').map(|word| if is_key(word.trim()) { "[KEY]" } else { word }).collect()
+    let word = |word: &'_ str| match word.trim() {
+        plain if is_key(plain) => "[KEY]".to_owned(),
+        plain if is_date(plain) => word.replace(plain.trim_matches([';']), "[DATE]"),
+        _ => word.to_owned(),
+    };
+    line.split_inclusive(' ').map(word).collect()
+}
+
+/// `YYYY-MM-DD`
+fn is_date(word: &str) -> bool {
+    let word = word.trim_matches([';']);
+    word.len() == 10
+        && word.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
 }
 
 fn is_key(word: &str) -> bool {
     let word = word.trim_matches(['"', ',']);
-    // A key, or the id that is made from it.
+    // A key, or an id or digest that is made from it.
     word.starts_with("ed25519:")
-        || (word.len() == 32 && word.bytes().all(|b| b.is_ascii_hexdigit()))
+        || (matches!(word.len(), 32 | 64) && word.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Words as a shell splits them.

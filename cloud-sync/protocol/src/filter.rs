@@ -27,7 +27,10 @@ pub enum FilterError {
     #[error("holds a wildcard")]
     Wildcard,
     /// Reserved for the gateway itself.
-    #[error("begins with `$`, which is reserved for the gateway")]
+    #[error(
+        "begins with `$`, which is reserved: a trigger may name `$holm/v1/up/DEVICE/KIND`, and \
+         `publish` may hold `$holm/v1/down/DEVICE/KIND` (command, desired), where DEVICE may be `+`"
+    )]
     Reserved,
 }
 
@@ -37,7 +40,32 @@ pub fn may_have_level(filter: &str, level: u8) -> bool {
     filter.split('/').count() > usize::from(level) || filter.split('/').any(|part| part == "#")
 }
 
-/// Checks a filter of a trigger or a publish grant.
+/// What a function may be granted to tell a device; the time is the gateway's, and images come from
+/// deployments.
+const TO_DEVICE: [&str; 2] = ["command", "desired"];
+
+/// Whether a filter names what devices tell the gateway (`$holm/v1/up/DEVICE/KIND`).
+fn is_from_device(filter: &str) -> bool {
+    let rest = filter.strip_prefix("$holm/v1/up/").and_then(|rest| rest.split_once('/'));
+    rest.is_some_and(|(device, kind)| !device.is_empty() && !kind.is_empty() && !kind.contains('/'))
+}
+
+/// Whether a filter names what devices are told (`$holm/v1/down/DEVICE/KIND`).
+fn is_to_device(filter: &str) -> bool {
+    let rest = filter.strip_prefix("$holm/v1/down/").and_then(|rest| rest.split_once('/'));
+    rest.is_some_and(|(device, kind)| !device.is_empty() && TO_DEVICE.contains(&kind))
+}
+
+/// Checks a filter of a publish grant: as [`check_filter`], but nobody speaks for a device.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn check_grant(filter: &str) -> Result<(), FilterError> {
+    check_filter(filter)?;
+    if is_from_device(filter) { Err(FilterError::Reserved) } else { Ok(()) }
+}
+
+/// Checks a filter of a trigger.
 ///
 /// # Errors
 /// The first rule it breaks.
@@ -51,7 +79,7 @@ pub fn check_filter(filter: &str) -> Result<(), FilterError> {
     if filter.chars().any(char::is_control) {
         return Err(FilterError::Control);
     }
-    if filter.starts_with('$') {
+    if filter.starts_with('$') && !is_from_device(filter) && !is_to_device(filter) {
         return Err(FilterError::Reserved);
     }
     let levels = filter.split('/').count();
@@ -74,7 +102,7 @@ pub fn check_filter(filter: &str) -> Result<(), FilterError> {
 /// # Errors
 /// The first rule it breaks.
 pub fn check_topic(topic: &str) -> Result<(), FilterError> {
-    check_filter(topic)?;
+    check_grant(topic)?;
     if topic.contains(['+', '#']) { Err(FilterError::Wildcard) } else { Ok(()) }
 }
 
@@ -125,6 +153,35 @@ mod tests {
         assert_eq!(check_filter("$holm/v1/x"), Err(FilterError::Reserved));
         assert_eq!(check_filter(&"a".repeat(1_025)), Err(FilterError::TooLong));
         assert_eq!(check_filter(&"/".repeat(40)), Err(FilterError::TooDeep));
+    }
+
+    #[test]
+    fn of_the_topics_of_the_gateway_only_those_of_devices_may_be_named() {
+        for good in [
+            "$holm/v1/up/press-7/response",
+            "$holm/v1/up/+/+",
+            "$holm/v1/up/+/#",
+            "$holm/v1/down/+/command",
+        ] {
+            assert_eq!(check_filter(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "$holm/#",
+            "$holm/v1/up/press-7",
+            "$holm/v1/up//log",
+            "$holm/v1/up/a/b/c",
+            "$holm/v1/down/+/time",
+            "$holm/v1/down/+/+",
+            "$holm/v1/down/#",
+            "$share/g/a",
+        ] {
+            assert_eq!(check_filter(bad), Err(FilterError::Reserved), "{bad}");
+        }
+        assert_eq!(check_filter("$holm/v1/up/a+/log"), Err(FilterError::SingleLevel));
+        assert_eq!(check_grant("$holm/v1/down/+/desired"), Ok(()));
+        assert_eq!(check_grant("$holm/v1/up/+/response"), Err(FilterError::Reserved));
+        assert_eq!(check_topic("$holm/v1/down/+/command"), Err(FilterError::Wildcard));
+        assert_eq!(check_topic("$holm/v1/up/a/log"), Err(FilterError::Reserved));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - The numbers that bound the contract stand in [`limits`], and nowhere else.
 
 pub mod bundle;
+pub mod device_image;
 pub mod enroll;
 pub mod fetch;
 pub mod filter;

@@ -4,8 +4,7 @@
 //!
 //! # Invariants
 //! - No heap, no clock, no I/O: bytes in, values out, and back.
-//! - Whatever bytes come in: a value or an [`Error`], never a panic. What decodes was encoded canonically in all that is
-//!   compared later: trailing bytes are an error.
+//! - Whatever bytes come in: a value or an [`Error`], never a panic. Trailing bytes are an error.
 //! - Every text and list has a bound ([`limits`]); what is longer is refused on both sides.
 //! - The first byte of everything is the version of the format ([`VERSION`]). A reader refuses another one and says so.
 #![no_std]
@@ -15,6 +14,7 @@ mod codec;
 pub mod envelope;
 pub mod limits;
 pub mod name;
+pub mod provision;
 pub mod schema;
 pub mod serial;
 pub mod system;

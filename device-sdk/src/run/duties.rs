@@ -93,6 +93,10 @@ impl Duties {
         if let Some(request) = device.facts(|facts| facts.clock.request(uptime_ms)) {
             return outgoing(device, Load::Time, &Up::TimeRequest(request), out);
         }
+        #[cfg(feature = "update")]
+        if let Some(up) = device.exchange(|exchange| exchange.next()) {
+            return outgoing(device, Load::Update, &up, out);
+        }
         None
     }
 
@@ -157,6 +161,18 @@ impl Duties {
                 let uptime_ms = embassy_time::Instant::now().as_millis();
                 device.change(|facts| facts.clock.reply(reply, uptime_ms))
             }
+            #[cfg(feature = "update")]
+            Down::Offer(offer) => {
+                let is_kept = device.exchange(|exchange| exchange.offered(offer));
+                device.change(|_| ());
+                is_kept
+            }
+            #[cfg(feature = "update")]
+            Down::Chunk(chunk) => {
+                let is_wanted = device.exchange(|exchange| exchange.arrived(chunk));
+                device.change(|_| ());
+                is_wanted
+            }
             _ => {
                 let _ = device;
                 false
@@ -174,13 +190,18 @@ impl Duties {
             Load::Response(id) => self.commands.acked(id),
             #[cfg(feature = "logs")]
             Load::Note => device.notes(|notes| notes.pop()),
+            #[cfg(feature = "update")]
+            Load::Update => device.exchange(|exchange| exchange.settled()),
             _ => {}
         }
     }
 
     /// A message could not be sent now: it is due again.
-    pub(super) fn unsent(&mut self, load: Load) {
+    pub(super) fn unsent(&mut self, device: &Device<'_>, load: Load) {
+        let _ = device;
         match load {
+            #[cfg(feature = "update")]
+            Load::Update => device.exchange(|exchange| exchange.unsent()),
             Load::Response(id) => self.commands.unsent(id),
             #[cfg(feature = "shadow")]
             Load::Report => self.shadow.changed(),
@@ -190,8 +211,11 @@ impl Duties {
     }
 
     /// What was in flight is lost.
-    pub(super) fn lost(&mut self) {
+    pub(super) fn lost(&mut self, device: &Device<'_>) {
+        let _ = device;
         self.commands.lost();
+        #[cfg(feature = "update")]
+        device.exchange(|exchange| exchange.lost());
         #[cfg(feature = "shadow")]
         self.shadow.changed();
     }

@@ -232,7 +232,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             Err(trouble) => Err(trouble),
         };
         if !matches!(sent, Ok(Sent::One)) {
-            self.network.duties.unsent(message.load);
+            self.network.duties.unsent(self.network.device, message.load);
         }
         sent
     }

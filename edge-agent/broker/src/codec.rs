@@ -29,6 +29,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use ack::{encode_explained_ack, explained_ack_bytes};
 pub(crate) use alias::Given as GivenAliases;
 pub use alias::{TOPIC_ALIAS_BYTES_MAX, TOPIC_ALIAS_MAX, TopicForm};
 pub use error::DecodeError;

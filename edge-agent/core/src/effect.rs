@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::claim::ClaimError;
 use crate::event::CoreEvent;
 use crate::id::{AttemptId, DeliveryId, Digest, FunctionId, JobId, LaneKey, RecordSeq, StreamId};
 use crate::message::Message;
@@ -127,6 +128,8 @@ pub enum Verdict {
 pub enum RefusedReason {
     /// The gateway is stopping; the client sends it again after the restart.
     Stopping,
+    /// It claims what is not so; sent again, it is refused again.
+    Claim(ClaimError),
 }
 
 /// One run of a job, or of a batch of jobs.

@@ -1,6 +1,7 @@
 //! The closed set of things worth telling: logs, metrics and the tests' oracles read this stream
 //! and no other.
 
+use crate::claim::ClaimError;
 use crate::effect::RefusedReason;
 use crate::id::{
     AttemptId, DeliveryId, DeviceId, Digest, EventId, FunctionId, JobId, MessageId, RecordSeq,
@@ -44,6 +45,8 @@ pub enum CoreEvent {
     DeviceForgotten { device: DeviceId },
     /// A delivery waits for room at `function`, or behind an earlier one in its lane.
     Held { delivery: DeliveryId, function: FunctionId },
+    /// A message of a client claims what is not so; no function and no subscriber gets it.
+    FalseClaim { client: DeviceId, topic: Topic, claim: ClaimError },
     /// A delivery was not taken.
     Refused { delivery: DeliveryId, reason: RefusedReason },
     /// An event lost its place at a full queue.

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod claim;
 pub mod core;
 mod dead;
 mod deadline;

@@ -1,6 +1,7 @@
 //! The application message as it flows between broker, core, store and functions.
 
 use bytes::Bytes;
+use device_protocol::Envelope;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeviceId, EventId, FunctionId, MessageId};
@@ -91,13 +92,18 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message id, where the publisher is a client that numbers its messages.
+    /// The message id, where the publisher is a client that numbers its messages: in the envelope
+    /// ([`crate::claim::envelope`]), else in two user properties.
     ///
     /// Both properties must be well formed; a client with only one of them, or with garbage, is
     /// treated as one without ids.
     #[must_use]
     pub fn message_id(&self) -> Option<MessageId> {
         let Origin::Client { identity, .. } = &self.origin else { return None };
+        if let Some(envelope) = crate::claim::envelope(self) {
+            let Envelope { boot, sequence: seq, .. } = envelope.ok()?;
+            return Some(MessageId { device: identity.clone(), boot, seq });
+        }
         let boot = u64::from_str_radix(self.user_property(PROPERTY_BOOT_ID)?, 16).ok()?;
         let seq = self.user_property(PROPERTY_SEQUENCE)?.parse().ok()?;
         Some(MessageId { device: identity.clone(), boot, seq })

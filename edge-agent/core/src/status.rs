@@ -138,6 +138,8 @@ pub struct Counters {
     pub held: u64,
     /// Deliveries refused.
     pub refused: u64,
+    /// Messages of clients that claimed what is not so; of them, deliveries are `refused` too.
+    pub false_claims: u64,
     /// Jobs done.
     pub done: u64,
     /// Batches given to functions.

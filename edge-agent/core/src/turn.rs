@@ -57,6 +57,7 @@ impl Counters {
             CoreEvent::Filtered { not_json: true, .. } => self.filtered_not_json += 1,
             CoreEvent::Held { .. } => self.held += 1,
             CoreEvent::Refused { .. } => self.refused += 1,
+            CoreEvent::FalseClaim { .. } => self.false_claims += 1,
             CoreEvent::Done { .. } => self.done += 1,
             CoreEvent::BatchStarted { .. } => self.batches += 1,
             CoreEvent::BatchHalved { .. } => self.bisected += 1,

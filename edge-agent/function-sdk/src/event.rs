@@ -1,7 +1,8 @@
 //! What woke the function.
 
-use serde::Serialize;
+use device_protocol::{CONTENT_TYPE, Envelope, Message};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, OrReject, Result};
 
@@ -76,6 +77,31 @@ impl Event {
         self
     }
 
+    /// The same event with a message in an envelope, as the device sends it; without
+    /// [`with_device`](Self::with_device) before, of a device called `device`.
+    ///
+    /// # Panics
+    /// When the message is longer than the device protocol allows.
+    #[must_use]
+    pub fn with_message<T: Message>(mut self, message: &T) -> Self {
+        let body = crate::device::body(message).expect("a message that fits into an envelope");
+        let device = self.device.get_or_insert_with(|| "device".to_owned());
+        let envelope = Envelope {
+            device,
+            boot: 1,
+            sequence: 0,
+            schema: T::ID,
+            time: device_protocol::Timestamp::uptime(0),
+            body: &body,
+        };
+        let mut payload = vec![0; body.len() + device_protocol::limits::ENVELOPE_OVERHEAD_MAX];
+        let length = envelope.encode(&mut payload).expect("a device with a name");
+        payload.truncate(length);
+        self.payload = payload;
+        self.content_type = Some(CONTENT_TYPE.to_owned());
+        self
+    }
+
     /// The same event on behalf of `device`.
     #[must_use]
     pub fn with_device(mut self, device: &str) -> Self {
@@ -97,6 +123,29 @@ impl Event {
     /// A reject.
     pub fn postcard<T: DeserializeOwned>(&self) -> Result<T> {
         postcard::from_bytes(&self.payload).or_reject("the payload is not the postcard expected")
+    }
+
+    /// The envelope of the device protocol that the payload is: who, which, what and when.
+    ///
+    /// # Errors
+    /// A reject if the payload is none, or does not say so by its content type.
+    pub fn envelope(&self) -> Result<Envelope<'_>> {
+        if self.content_type.as_deref() != Some(CONTENT_TYPE) {
+            let found = self.content_type.as_deref().unwrap_or("none");
+            let text = format!("no envelope: the content type is {found}, not {CONTENT_TYPE}");
+            return Err(Failure::Reject(text));
+        }
+        Envelope::decode(&self.payload).or_reject("the payload is not the envelope that it says")
+    }
+
+    /// The message of a device, typed: what is in its envelope.
+    ///
+    /// # Errors
+    /// A reject if the payload is no envelope, or its body has another shape than `T`; the text then
+    /// holds both schema ids.
+    pub fn message<'a, T: Message + Deserialize<'a>>(&'a self) -> Result<T> {
+        let envelope = self.envelope()?;
+        T::decode(envelope.schema, envelope.body).or_reject(T::NAME)
     }
 
     /// The payload as text.

@@ -5,6 +5,7 @@ extern crate self as function_sdk;
 
 mod batch;
 pub mod config;
+pub mod device;
 mod event;
 mod export;
 mod failure;
@@ -36,7 +37,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Batch, Event, Failure, Failures, Level, OrReject, QoS, Result, config, for_event,
+        Batch, Event, Failure, Failures, Level, OrReject, QoS, Result, config, device, for_event,
         for_whole, log, publish, record, reject, retry, state,
     };
 }

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use edge_broker::broker::{AuthRequest, ConnId, Principal};
 use edge_broker::codec::ReasonCode;
+use edge_core::claim;
 use edge_core::id::DeviceId;
+use edge_core::topic::TopicFilter;
 
 use super::inbox::{Inbound, Outlet};
 use super::seams::Passwords;
 use crate::auth::pending::{Joined, Pending};
 use crate::auth::thread::Question;
 use crate::auth::{Accounts, Claim, Identity, Proof, Verdict};
+use crate::desk;
+use crate::settings::Access as Granted;
 
 /// The answer, if it is known at once.
 #[derive(Debug)]
@@ -95,12 +99,13 @@ impl Access {
     }
 }
 
+/// What the configuration grants, and what every device may without: talk with the gateway in its own
+/// name (`docs/devices.md`). That only the gateway tells the time is the core's rule, for all.
 fn principal(identity: Identity) -> Arc<Principal> {
-    Arc::new(Principal {
-        identity: DeviceId::new(&identity.name),
-        publish: identity.access.publish,
-        subscribe: identity.access.subscribe,
-    })
+    let Identity { name, access: Granted { mut publish, mut subscribe } } = identity;
+    publish.extend(TopicFilter::new(&format!("{}{name}/+", desk::UP)));
+    subscribe.extend(TopicFilter::new(&format!("{}{name}/+", claim::DOWN)));
+    Arc::new(Principal { identity: DeviceId::new(&name), publish, subscribe })
 }
 
 #[cfg(test)]
@@ -122,6 +127,22 @@ mod tests {
             username: Some("fleet".to_owned()),
             password: Some(password.to_owned().into()),
             peer: Arc::new(Peer { address, tls: false, certificate: None, vouched: None }),
+        }
+    }
+
+    #[test]
+    fn a_device_talks_with_the_gateway_in_its_own_name_and_in_no_other() {
+        let identity = Identity { name: "press-7".to_owned(), access: Granted::default() };
+        let principal = principal(identity);
+        let topic = |text: &str| edge_core::topic::Topic::new(text).unwrap();
+        let filter = |text: &str| TopicFilter::new(text).unwrap();
+        assert!(principal.may_publish(&topic("$holm/v1/up/press-7/log")));
+        assert!(principal.may_subscribe(&filter("$holm/v1/down/press-7/+")));
+        for no in ["$holm/v1/up/press-8/log", "$holm/v1/down/press-7/command", "sensors/press-7"] {
+            assert!(!principal.may_publish(&topic(no)), "{no}");
+        }
+        for no in ["$holm/v1/down/+/+", "$holm/v1/down/press-8/+", "$holm/v1/up/press-7/+", "#"] {
+            assert!(!principal.may_subscribe(&filter(no)), "{no}");
         }
     }
 

@@ -36,6 +36,14 @@ impl Gateway {
                 let answer = self.resume_function(&function);
                 self.answer(Asker::Here(asked.answer), answer);
             }
+            Request::Devices { after } => {
+                let answer = Ok(self.devices(after.as_deref()));
+                self.answer(Asker::Here(asked.answer), answer);
+            }
+            Request::DeviceLogs { device } => {
+                let answer = Ok(self.desk.lines(device.as_deref()));
+                self.answer(Asker::Here(asked.answer), answer);
+            }
             Request::Resume => {
                 let answer = match self.resume_life() {
                     true => Ok(Value::Null),

@@ -119,6 +119,7 @@ impl Blueprint {
             time_floor: Arc::clone(&self.time_floor),
             timeline,
             telemetry: Telemetry::new(world.watch()),
+            desk: Default::default(),
             wear,
             work: effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),

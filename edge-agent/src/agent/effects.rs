@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use edge_broker::broker::{self, Settlement};
 use edge_broker::codec::ReasonCode;
-use edge_core::effect::{Attempt, Effect, Pace, Verdict};
+use edge_core::claim::ClaimError;
+use edge_core::effect::{Attempt, Effect, Pace, RefusedReason, Verdict};
+use edge_core::id::DeliveryId;
 use edge_core::input::Input;
 use edge_core::message::Message;
 use edge_core::op::CoreOp;
@@ -37,15 +39,15 @@ impl Gateway {
                 }
             }
             broker::Effect::Deliver(delivery) => self.delivered(delivery),
-            broker::Effect::WillFired { message } => {
-                self.with_core(Input::WillFired { message: message.clone() });
-                self.route(&message);
-            }
+            broker::Effect::WillFired { message } => self.will_fired(&message),
             broker::Effect::Persist(op) => {
                 let pace = if op.is_lazy() { Pace::Lazy } else { Pace::Prompt };
                 self.commit.push(Op::Broker(op), pace, self.now.at);
             }
-            broker::Effect::Event(event) => self.telemetry.broker(&event, self.now.at),
+            broker::Effect::Event(event) => {
+                self.watch_clients(&event);
+                self.telemetry.broker(&event, self.now.at);
+            }
             broker::Effect::Send { .. }
             | broker::Effect::PauseRead { .. }
             | broker::Effect::ResumeRead { .. }
@@ -59,21 +61,7 @@ impl Gateway {
         match effect {
             Effect::Op(op, pace) => self.core_op(op, pace),
             Effect::Settle { delivery, verdict, pace } => {
-                let Some((token, message)) = self.deliveries.take(delivery) else { return };
-                let settlement = match verdict {
-                    Verdict::Accepted { .. } | Verdict::Shed { .. } => {
-                        self.route(&message);
-                        Settlement::Accepted
-                    }
-                    Verdict::Duplicate => Settlement::Accepted,
-                    Verdict::Refused { .. } => Settlement::Refused(ReasonCode::ServerShuttingDown),
-                };
-                self.commit.awaited(pace, self.now.at);
-                self.with_broker(|broker, turn| broker.settle(token, settlement, turn));
-                if self.plant.acks_early() {
-                    let open = self.commit.open();
-                    self.with_broker(|broker, turn| broker.durable(open, turn));
-                }
+                self.settle(delivery, &verdict, pace);
             }
             Effect::Start(attempt) => match attempt.after_durable {
                 Some(pace) => {
@@ -103,13 +91,34 @@ impl Gateway {
         }
     }
 
+    fn settle(&mut self, delivery: DeliveryId, verdict: &Verdict, pace: Pace) {
+        let Some((token, message)) = self.deliveries.take(delivery) else { return };
+        let say = self.desk.judged(&message, verdict, self.now);
+        self.desk_says(say);
+        let settlement = match verdict {
+            Verdict::Accepted { .. } | Verdict::Shed { .. } => {
+                self.route(&message);
+                self.desk_hears(&message);
+                Settlement::Accepted
+            }
+            Verdict::Duplicate => Settlement::Accepted,
+            Verdict::Refused { reason } => refusal(*reason),
+        };
+        self.commit.awaited(pace, self.now.at);
+        self.with_broker(|broker, turn| broker.settle(token, settlement, turn));
+        if self.plant.acks_early() {
+            let open = self.commit.open();
+            self.with_broker(|broker, turn| broker.durable(open, turn));
+        }
+    }
+
     pub(super) fn start(&mut self, attempt: Attempt) {
         self.commit.job_started(attempt.job());
         self.functions.start(attempt);
     }
 
     /// Gives a message to the sessions that want it, in the open batch.
-    fn route(&mut self, message: &Arc<Message>) {
+    pub(super) fn route(&mut self, message: &Arc<Message>) {
         self.plant.reach(Moment::BeforeRoute);
         self.with_broker(|broker, turn| {
             broker.route(message, turn);
@@ -130,5 +139,19 @@ impl Gateway {
         let runtime::Completion { job, attempt, outcome, stats, .. } = done;
         let (outcome, ran_us) = (self.plant.bend_outcome(outcome), stats.wall_us);
         self.with_core(Input::Finished { job, attempt, outcome, ran_us });
+    }
+}
+
+/// What a client is told of a refusal.
+fn refusal(reason: RefusedReason) -> Settlement {
+    match reason {
+        RefusedReason::Stopping => Settlement::Refused(ReasonCode::ServerShuttingDown),
+        RefusedReason::Claim(claim) => {
+            let code = match claim {
+                ClaimError::Envelope(_) => ReasonCode::PayloadFormatInvalid,
+                ClaimError::Device | ClaimError::Time => ReasonCode::NotAuthorized,
+            };
+            Settlement::Explained(code, claim.reason())
+        }
     }
 }

@@ -40,6 +40,7 @@ use super::telemetry::Telemetry;
 use super::timeline::Timeline;
 use super::turns::Turns;
 use super::wear::Wear;
+use crate::desk::Desk;
 use crate::bridge::Board;
 use crate::runtime;
 use crate::store::{self, Reader};
@@ -113,6 +114,7 @@ pub(super) struct Gateway {
     pub(super) time_floor: Arc<TimeFloor>,
     pub(super) timeline: Timeline,
     pub(super) telemetry: Telemetry,
+    pub(super) desk: Desk,
     pub(super) wear: Wear,
     pub(super) work: VecDeque<Work>,
     /// Positions of the outbox that become readable with a ticket.

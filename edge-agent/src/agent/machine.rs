@@ -341,6 +341,7 @@ fn server_tls(
         key_pem: &key,
         client_ca_pem: ca.as_deref(),
         allow_tls12: files.tls12,
+        record_bytes_max: files.record_bytes_max,
         time: Some(Arc::clone(time_floor) as _),
     });
     let address = settings.bind;

@@ -55,6 +55,11 @@ impl Room {
 impl Gateway {
     /// A client published.
     pub(super) fn delivered(&mut self, delivery: Delivery) {
+        if !self.is_readable(&delivery.message) {
+            // Sent again it would be as useless: acked, so that the device goes on.
+            let settled = Settlement::Accepted;
+            return self.with_broker(|broker, turn| broker.settle(delivery.token, settled, turn));
+        }
         if !self.room.is_closed() {
             return self.admit(delivery);
         }

@@ -18,6 +18,7 @@ use edge_broker::broker::{
     AckToken, Broker, Delivery, Effect, Input, Limits as BrokerLimits, Settlement, Turn,
 };
 use edge_broker::codec::ReasonCode;
+use edge_core::claim;
 use edge_core::id::BatchSeq;
 use edge_core::message::QoS;
 use edge_core::time::Millis;
@@ -248,6 +249,8 @@ impl StandIn {
         }
         let settlement = if message.retain {
             Settlement::Refused(ReasonCode::QuotaExceeded)
+        } else if claim::check(&message).is_err() {
+            Settlement::Refused(ReasonCode::NotAuthorized)
         } else {
             self.with_broker(work, |broker, turn| {
                 broker.route(&message, turn);

@@ -17,6 +17,7 @@ impl Gateway {
         let core = self.core.status(self.now);
         let stats = self.reader.stats();
         let broker = self.broker.status();
+        let desk = self.desk.counters();
         json!({
             "gateway": self.name,
             "version": env!("CARGO_PKG_VERSION"),
@@ -34,6 +35,12 @@ impl Gateway {
                 "connected": broker.connected,
                 "sessions": broker.sessions,
                 "remembered": core.devices,
+                "known": self.desk.known(),
+                "forgotten": desk.forgotten,
+                "false_claims": core.counters.false_claims,
+                "undecodable": desk.undecodable,
+                "log_lines_dropped": desk.lines_dropped,
+                "metrics_dropped": desk.metrics_dropped,
             },
             "buses": self.buses.json(),
             "queue": queue(&core),

@@ -34,7 +34,7 @@ const TABLE_ELEMENTS: usize = 10_000;
 const INSTANCE_BYTES: usize = 256 << 10;
 /// Proposals that functions may not use: shared memory, a second heap, results that depend on the
 /// hardware.
-const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
+pub(super) const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
     .union(WasmFeatures::SHARED_EVERYTHING_THREADS)
     .union(WasmFeatures::EXCEPTIONS)
     .union(WasmFeatures::LEGACY_EXCEPTIONS)

@@ -164,7 +164,7 @@ fn disk(disk: &Value, lines: &mut Lines) {
 }
 
 /// A whole number with its thousands apart.
-fn count(value: &Value) -> String {
+pub(super) fn count(value: &Value) -> String {
     let digits = value.as_u64().unwrap_or_default().to_string();
     let mut text = String::new();
     for (n, digit) in digits.chars().enumerate() {
@@ -186,7 +186,7 @@ fn bytes(n: u64) -> String {
 }
 
 /// The two largest units that count.
-fn duration(ms: u64) -> String {
+pub(super) fn duration(ms: u64) -> String {
     let s = ms / 1_000;
     match s {
         0 => format!("{ms} ms"),

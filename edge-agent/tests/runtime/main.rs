@@ -6,6 +6,7 @@ mod artifacts;
 mod batches;
 mod cold_chain;
 mod cost;
+mod device;
 mod faults;
 mod harness;
 mod invoke;

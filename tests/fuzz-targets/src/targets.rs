@@ -2,6 +2,7 @@
 
 mod chunks;
 mod core_inputs;
+mod device_messages;
 mod event_filter;
 mod manifest;
 mod mqtt_codec;
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chunks", run: chunks::run },
     Target { name: "schedule", run: schedule::run },
     Target { name: "topics", run: topics::run },
+    Target { name: "device_messages", run: device_messages::run },
 ];
 
 impl Target {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use edge_agent::tls::{TimeFloor, enrolled};
-use edge_broker::transport::tls::{TlsSettings, server_config};
+use edge_broker::transport::tls::{RECORD_BYTES_MAX, TlsSettings, server_config};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -40,6 +40,7 @@ fn make() -> anyhow::Result<Pki> {
         key_pem: key.serialize_pem().as_bytes(),
         client_ca_pem: Some(ca_pem.as_bytes()),
         allow_tls12: false,
+        record_bytes_max: RECORD_BYTES_MAX,
         time: None,
     })?;
     let key = PrivateKeyDer::Pkcs8(gateway_key.serialize_der().into());

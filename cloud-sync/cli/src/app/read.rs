@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use sync_protocol::filter::{check_filter, overlap};
+use sync_protocol::filter::{FilterError, check_filter, check_grant, overlap};
 use sync_protocol::id::check_name;
 use sync_protocol::limits;
 use sync_protocol::manifest::{
@@ -97,7 +97,7 @@ fn read_function(section: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> 
     let one_lane = state.lanes(ordered.as_deref()) == Some(Ordered::Function);
     let limits = read_limits(section, one_lane, problems);
     let publish = section.strings("publish", problems);
-    filters_are_good("publish", &publish, problems);
+    filters_are_good("publish", &publish, check_grant, problems);
     let record = section.strings("record", problems);
     let texts = |list: Vec<At<String>>| list.into_iter().map(|at| at.value).collect();
     Function {
@@ -291,7 +291,7 @@ fn read_source(
     let batch = super::batch::read(section, problems);
     let durability = section.string("durability", problems);
     let allow_loop = section.boolean("allow_loop", problems);
-    filters_are_good("mqtt", &topics, problems);
+    filters_are_good("mqtt", &topics, check_filter, problems);
     let mut only_with = |kind: &str, key: &str, span: &Range<usize>| {
         problems.add(span, format!("`{key}` goes with `{kind}`"));
     };
@@ -404,13 +404,18 @@ fn read_retry(section: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Ret
     }
 }
 
-fn filters_are_good(key: &str, filters: &[At<String>], problems: &mut Problems<'_>) {
+fn filters_are_good(
+    key: &str,
+    filters: &[At<String>],
+    check: fn(&str) -> Result<(), FilterError>,
+    problems: &mut Problems<'_>,
+) {
     let max = limits::FILTERS_MAX;
     if filters.len() > max {
         problems.add(&filters[max].span, format!("`{key}` has at most {max} topic filters"));
     }
     for at in filters {
-        if let Err(error) = check_filter(&at.value) {
+        if let Err(error) = check(&at.value) {
             problems.add(&at.span, format!("`{key}`: topic filter `{}` {error}", at.value));
         }
     }

@@ -32,16 +32,28 @@ pub struct New {
 Needs Rust (https://rustup.rs) with the target wasm32-unknown-unknown. The bundle is signed with your
 key if you have one (`holm keys new`); gateways take only signed ones. `holm deploy` builds by itself.
 
+With `--target device` it writes an image for microcontrollers of each function instead: the core
+module inside the very component that gateways run, compiled for their interpreter, with limits and
+grants, signed. A device gives 128 KiB of memory: set `stack = \"16 KiB\"` in [functions.NAME].
+
 Examples:
   holm build                        # the app in this folder
   holm build apps/cold-chain --out cold-chain.holm
   holm build --key release
+  holm build --target device --function smooth --out smooth.img
   holm build --check                # only read holm.toml and report its mistakes")]
 pub struct Build {
     /// Folder of the app, or its holm.toml
     #[arg(default_value = ".")]
     pub dir: PathBuf,
-    /// Where the bundle goes [default: DIR/target/holm/NAME-VERSION.holm]
+    /// What to build for
+    #[arg(long, value_name = "TARGET", default_value = "gateway")]
+    pub target: BuildTarget,
+    /// Only this function, with `--target device`
+    #[arg(long, value_name = "NAME")]
+    pub function: Option<String>,
+    /// Where the bundle goes [default: DIR/target/holm/NAME-VERSION.holm], or the image [default:
+    /// DIR/target/holm/FUNCTION.img]
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Key to sign with [default: `default`, if it exists]
@@ -53,6 +65,16 @@ pub struct Build {
     /// Only read holm.toml and report all its mistakes
     #[arg(long)]
     pub check: bool,
+}
+
+/// What is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BuildTarget {
+    /// A bundle, for gateways
+    #[default]
+    Gateway,
+    /// An image of each function, for microcontrollers
+    Device,
 }
 
 /// `holm invoke`

@@ -116,8 +116,8 @@ fn settings(data: &Path, port: u16, device: &Device) -> Done<Settings> {
          [[listeners]]\n\
          bind = \"127.0.0.1:{port}\"\n\
          [anonymous]\n\
-         publish = [\"#\"]\n\
-         subscribe = [\"#\"]\n\
+         publish = [\"#\", \"$holm/#\"]\n\
+         subscribe = [\"#\", \"$holm/#\"]\n\
          [[devices]]\n\
          name = \"{}\"\n\
          token_sha256 = \"{hash}\"\n\

@@ -317,7 +317,8 @@ impl Flight {
                     ack.reason,
                     PubAckReason::Success | PubAckReason::NoMatchingSubscribers
                 );
-                self.settle(ack.pkid, good, &ack.reason);
+                let words = ack.properties.as_ref().and_then(|it| it.reason_string.as_deref());
+                self.settle(ack.pkid, good, &ack.reason, words);
             }
             Event::Incoming(Packet::PubRec(rec)) => {
                 let good = matches!(
@@ -325,21 +326,25 @@ impl Flight {
                     PubRecReason::Success | PubRecReason::NoMatchingSubscribers
                 );
                 if !good {
-                    self.settle(rec.pkid, false, &rec.reason);
+                    let words = rec.properties.as_ref().and_then(|it| it.reason_string.as_deref());
+                    self.settle(rec.pkid, false, &rec.reason, words);
                 }
             }
-            Event::Incoming(Packet::PubComp(comp)) => self.settle(comp.pkid, true, &comp.reason),
+            Event::Incoming(Packet::PubComp(comp)) => {
+                self.settle(comp.pkid, true, &comp.reason, None)
+            }
             Event::Incoming(_) | Event::Outgoing(_) => return,
         }
         self.moved = Some(std::time::Instant::now());
     }
 
-    fn settle(&mut self, id: u16, good: bool, reason: &dyn std::fmt::Debug) {
+    fn settle(&mut self, id: u16, good: bool, reason: &dyn std::fmt::Debug, words: Option<&str>) {
         let Some(n) = self.open.remove(&id) else { return };
         if good {
             self.counts.acked += 1;
         } else {
-            self.counts.refused.insert(n, format!("{reason:?}"));
+            let words = words.map(|words| format!(": {}", crate::out::clean(words)));
+            self.counts.refused.insert(n, format!("{reason:?}{}", words.unwrap_or_default()));
         }
     }
 }
@@ -365,9 +370,9 @@ mod tests {
         let mut flight = Flight::default();
         flight.note(&Event::Outgoing(Outgoing::Publish(1)));
         flight.note(&Event::Outgoing(Outgoing::Publish(2)));
-        flight.settle(1, true, &"Success");
+        flight.settle(1, true, &"Success", None);
         assert!(!flight.is_settled(false));
-        flight.settle(2, false, &"NotAuthorized");
+        flight.settle(2, false, &"NotAuthorized", None);
         assert!(flight.is_settled(false));
         assert_eq!((flight.counts.sent, flight.counts.acked), (2, 1));
         assert_eq!(flight.counts.refused.keys().copied().collect::<Vec<_>>(), [2]);

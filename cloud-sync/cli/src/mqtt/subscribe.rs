@@ -44,7 +44,7 @@ async fn follow(dial: &Dial, args: &Subscribe, out: &Out) -> Done {
     client
         .try_subscribe_many(filters)
         .map_err(|error| Failure::failed(format!("cannot subscribe: {error}")))?;
-    granted(dial, args, &mut events).await?;
+    granted(dial, &args.filters, &mut events).await?;
     out.progress("Subscribed", &format!("to {} at {}", args.filters.join(", "), dial.address));
     let end = args.for_s.map(|s| Instant::now() + Duration::from_secs(s));
     let mut count = 0;
@@ -80,7 +80,7 @@ async fn follow(dial: &Dial, args: &Subscribe, out: &Out) -> Done {
 }
 
 /// Waits for the SUBACK; messages cannot come before it.
-async fn granted(dial: &Dial, args: &Subscribe, events: &mut EventLoop) -> Done {
+pub(super) async fn granted(dial: &Dial, filters: &[String], events: &mut EventLoop) -> Done {
     let codes = async {
         loop {
             match events.poll().await {
@@ -93,8 +93,7 @@ async fn granted(dial: &Dial, args: &Subscribe, events: &mut EventLoop) -> Done 
     let codes = timeout(dial.timeout, codes).await.map_err(|_| {
         Failure::new(Exit::Timeout, format!("{}: no answer to the subscription", dial.address))
     })??;
-    let refused: Vec<String> = args
-        .filters
+    let refused: Vec<String> = filters
         .iter()
         .zip(&codes)
         .filter(|(_, code)| !matches!(code, SubscribeReasonCode::Success(_)))

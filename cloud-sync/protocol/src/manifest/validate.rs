@@ -7,7 +7,9 @@ use super::{
     Batch, Destination, EventFilter, FORMAT, Function, Limits, Manifest, Ordered, PatternProblem,
     Pause, Priority, Problem, Retry, Schedule, Series, SeriesDrop, Source, StateScope, Trigger,
 };
-use crate::filter::{check_filter, check_topic, matches, may_have_level, overlap};
+use crate::filter::{
+    FilterError, check_filter, check_grant, check_topic, matches, may_have_level, overlap,
+};
 use crate::id::check_name;
 use crate::limits::{
     AGE_MS_MAX, AGE_MS_MIN, ARTIFACT_BYTES_MAX, BACKOFF_MS_MAX, BATCH_BYTES_MAX, BATCH_BYTES_MIN,
@@ -46,10 +48,15 @@ impl Findings {
         }
     }
 
-    fn filters(&mut self, path: &str, filters: &[String]) {
+    fn filters(
+        &mut self,
+        path: &str,
+        filters: &[String],
+        check: fn(&str) -> Result<(), FilterError>,
+    ) {
         self.range(path, filters.len(), 0..=FILTERS_MAX);
         for filter in filters {
-            if let Err(error) = check_filter(filter) {
+            if let Err(error) = check(filter) {
                 self.add(path, format!("topic filter {filter:?} {error}"));
             }
         }
@@ -109,7 +116,7 @@ fn function(path: &str, name: &str, function: &Function, found: &mut Findings) {
     found.range(&format!("{path}.state_version"), function.state_version, 1..=u32::MAX);
     order(path, function, found);
     pause(&format!("{path}.pause"), function.pause, found);
-    found.filters(&format!("{path}.grants.publish"), &function.grants.publish);
+    found.filters(&format!("{path}.grants.publish"), &function.grants.publish, check_grant);
     series(&format!("{path}.grants.record"), &function.grants.record, found);
     let path = format!("{path}.config");
     found.range(&path, function.config.len(), 0..=CONFIG_KEYS_MAX);
@@ -216,7 +223,7 @@ fn trigger(path: &str, name: &str, trigger: &Trigger, manifest: &Manifest, found
             if source.topics.is_empty() {
                 found.add(&path, "needs at least one topic filter");
             }
-            found.filters(&path, &source.topics);
+            found.filters(&path, &source.topics, check_filter);
             if let Some(Ordered::TopicLevel(level)) = function.and_then(Function::lanes) {
                 has_level(&path, &source.topics, level, found);
             }

@@ -41,6 +41,12 @@ impl AuthorKey {
         Self(bytes)
     }
 
+    /// Its 32 bytes.
+    #[must_use]
+    pub const fn to_raw(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// What names the key.
     #[must_use]
     pub fn id(&self) -> KeyId {
@@ -159,7 +165,8 @@ impl SigningKey {
         AuthorKey(bytes)
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+    /// A signature over `message`, which must begin with words that no other kind of message does.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.pair.sign(message).as_ref().to_vec()
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct Link {
     pub(super) send_window: usize,
     /// Largest packet the client takes.
     pub(super) packet_bytes_max: usize,
+    /// Whether the client wants reasons in words.
+    pub(super) problem_info: bool,
     /// Topic aliases given to the client on this connection.
     pub(super) aliases: GivenAliases,
     /// Whether its CONNECT asked for a session that ends with the connection: it may not change

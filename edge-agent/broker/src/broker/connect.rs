@@ -227,6 +227,7 @@ impl Broker {
             keep_alive: Millis(u64::from(connect.keep_alive_s) * 1_500),
             heard_at: turn.now.at,
             receive_used: 0,
+            problem_info: connect.request_problem_info,
             send_window: usize::from(connect.receive_max.min(self.limits.send_window_max)),
             packet_bytes_max: packet_bytes_max(connect),
             aliases: GivenAliases::new(

@@ -28,8 +28,8 @@ pub(super) enum Verdict {
     Waiting,
     /// Ack it when this batch is durable.
     Accepted(BatchSeq),
-    /// Tell the client why not.
-    Refused(ReasonCode),
+    /// Tell the client why not: the code, and a text unless it is empty.
+    Refused(ReasonCode, &'static str),
 }
 
 #[derive(Debug)]
@@ -68,6 +68,7 @@ pub(super) struct Due {
     pub(super) qos: QoS,
     pub(super) packet_id: PacketId,
     pub(super) reason: ReasonCode,
+    pub(super) text: &'static str,
 }
 
 /// What stands at the head of the acks.
@@ -175,7 +176,7 @@ impl Inbound {
         reason: ReasonCode,
         cost_bytes: usize,
     ) {
-        self.owe(serial, qos, Some(id), Verdict::Refused(reason), Content::None, cost_bytes);
+        self.owe(serial, qos, Some(id), Verdict::Refused(reason, ""), Content::None, cost_bytes);
     }
 
     fn owe(
@@ -236,12 +237,12 @@ impl Inbound {
             return Head::Idle;
         };
         let Some(packet_id) = pending.packet_id else { return Head::Idle };
-        let due = |reason| Head::Due(Due { qos: pending.qos, packet_id, reason });
+        let due = |reason, text| Head::Due(Due { qos: pending.qos, packet_id, reason, text });
         match pending.verdict {
             Verdict::Waiting => Head::Idle,
             Verdict::Accepted(batch) if batch > durable => Head::Parked(batch),
-            Verdict::Accepted(_) => due(ReasonCode::Success),
-            Verdict::Refused(reason) => due(reason),
+            Verdict::Accepted(_) => due(ReasonCode::Success, ""),
+            Verdict::Refused(reason, text) => due(reason, text),
         }
     }
 

@@ -153,6 +153,8 @@ pub enum Settlement {
     /// quota exceeded, implementation specific error ...); a 3.1.1 client cannot be told and is
     /// disconnected [MQTT-3.3.5-2], unless it was QoS 0.
     Refused(ReasonCode),
+    /// The same, and an MQTT 5 client that wants it is told in words (3.4.2.2.2, 3.5.2.2.2).
+    Explained(ReasonCode, &'static str),
 }
 
 /// The claim to an ack of one delivery: to be given back with [`settle`](super::Broker::settle).

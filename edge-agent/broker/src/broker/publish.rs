@@ -14,7 +14,10 @@ use super::timers::Timer;
 use super::{
     AckToken, Broker, BrokerOp, ConnId, Delivery, DropReason, Effect, SessionId, Settlement, Turn,
 };
-use crate::codec::{Ack, DecodeError, Packet, PacketId, Publish, ReasonCode, Version};
+use crate::codec::{
+    Ack, DecodeError, Packet, PacketId, Publish, ReasonCode, Version, encode, encode_explained_ack,
+    explained_ack_bytes,
+};
 
 /// Bytes a refused publish counts for until its ack has left.
 const REFUSED_COST_BYTES: usize = 128;
@@ -144,7 +147,8 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let verdict = match settlement {
             Settlement::Accepted => Verdict::Accepted(turn.open),
-            Settlement::Refused(reason) => Verdict::Refused(reason),
+            Settlement::Refused(reason) => Verdict::Refused(reason, ""),
+            Settlement::Explained(reason, text) => Verdict::Refused(reason, text),
         };
         let before = session.inbound.bytes();
         if let Some(packet_id) = session.inbound.settle(serial, verdict)
@@ -182,11 +186,26 @@ impl Broker {
                     session.inbound.pop();
                     self.account_ingress(id, before);
                     self.counters.acked += 1;
-                    self.send(conn, &ack_packet(due), turn);
+                    self.send_ack(conn, due, turn);
                     self.let_go(id, turn);
                 }
             }
         }
+    }
+
+    /// Sends PUBACK or PUBREC, with the reason in words where there are some and the client takes them.
+    fn send_ack(&mut self, conn: ConnId, due: Due, turn: &mut Turn<'_>) {
+        let ack = Ack { packet_id: due.packet_id, reason: due.reason };
+        let is_rec = due.qos == QoS::ExactlyOnce;
+        let packet = if is_rec { Packet::PubRec(ack) } else { Packet::PubAck(ack) };
+        let Some(link) = self.conns.get(&conn).and_then(|c| c.link()) else { return };
+        // 3.1.2.11.7 and [MQTT-3.4.2-2], [MQTT-3.5.2-2].
+        let bytes = explained_ack_bytes(due.text);
+        let explains = link.problem_info && !due.text.is_empty() && bytes <= link.packet_bytes_max;
+        self.send_as(conn, turn, |version, out| match (version, explains) {
+            (Version::V5, true) => encode_explained_ack(ack, is_rec, due.text, out),
+            _ => encode(&packet, version, out),
+        });
     }
 
     /// PUBREL from the client: its id is free again once PUBCOMP says so (4.3.3).
@@ -278,11 +297,6 @@ impl super::Principal {
         }
         Ok(())
     }
-}
-
-fn ack_packet(due: Due) -> Packet {
-    let ack = Ack { packet_id: due.packet_id, reason: due.reason };
-    if due.qos == QoS::ExactlyOnce { Packet::PubRec(ack) } else { Packet::PubAck(ack) }
 }
 
 fn message(publish: Publish, session: &Session, turn: &Turn<'_>) -> Message {

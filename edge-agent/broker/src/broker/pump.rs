@@ -40,9 +40,19 @@ enum Sent {
 impl Broker {
     /// Appends a packet to what the connection is given at the end of the turn.
     pub(super) fn send(&mut self, id: ConnId, packet: &Packet, turn: &mut Turn<'_>) {
+        self.send_as(id, turn, |version, out| encode(packet, version, out));
+    }
+
+    /// Sends what `encode` writes.
+    pub(super) fn send_as(
+        &mut self,
+        id: ConnId,
+        turn: &mut Turn<'_>,
+        encode: impl FnOnce(Version, &mut Vec<u8>),
+    ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Some(&Link { version, packet_bytes_max, .. }) = conn.link() else { return };
-        let bytes = conn.out.write(|out| encode(packet, version, out));
+        let bytes = conn.out.write(|out| encode(version, out));
         if bytes > packet_bytes_max {
             conn.out.cut(bytes);
             let rule = "[MQTT-3.1.2-24] an answer is over the maximum packet size of the client";

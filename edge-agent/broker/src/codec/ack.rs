@@ -1,7 +1,7 @@
 //! PUBACK, PUBREC, PUBREL, PUBCOMP (3.4 to 3.7), SUBACK and UNSUBACK (3.9, 3.11).
 
 use super::packet::{Ack, AckList, PacketId, Version};
-use super::property::skip_reason_properties;
+use super::property::{self, skip_reason_properties};
 use super::read::Reader;
 use super::{DecodeError, ReasonCode, write};
 
@@ -99,6 +99,25 @@ pub(super) fn encode(first: u8, ack: Ack, version: Version, out: &mut Vec<u8>) {
     } else {
         out.extend_from_slice(&[first, 3, high, low, ack.reason.as_u8()]);
     }
+}
+
+/// Appends a PUBACK (`is_rec`: a PUBREC) of MQTT 5 with a reason string (3.4.2.2.2, 3.5.2.2.2).
+pub fn encode_explained_ack(ack: Ack, is_rec: bool, text: &str, out: &mut Vec<u8>) {
+    write::packet(if is_rec { 0x50 } else { 0x40 }, out, |body| {
+        body.extend_from_slice(&ack.packet_id.get().to_be_bytes());
+        body.push(ack.reason.as_u8());
+        property::block(body, |block| {
+            block.push(property::id::REASON_STRING);
+            write::string(block, text);
+        });
+    });
+}
+
+/// Bytes that [`encode_explained_ack`] appends, at most.
+#[must_use]
+pub fn explained_ack_bytes(text: &str) -> usize {
+    const VARINTS: usize = 2 * 4;
+    1 + VARINTS + 2 + 1 + 1 + 2 + text.len()
 }
 
 /// SUBACK, as a client reads it.

@@ -25,9 +25,20 @@ pub struct TlsSettings<'a> {
     pub client_ca_pem: Option<&'a [u8]>,
     /// Whether TLS 1.2 is allowed beside 1.3, for old devices.
     pub allow_tls12: bool,
+    /// Bytes of payload in a record that is sent, at most; [`RECORD_BYTES_DEFAULT`] unless there is a reason. It is not
+    /// negotiated: rustls does not know the extension max_fragment_length (RFC 6066, 4), so who takes only small records
+    /// needs a listener that sends no larger ones to anybody.
+    pub record_bytes_max: usize,
     /// What time it is for certificates; the system's clock without.
     pub time: Option<Arc<dyn CertificateTime>>,
 }
+
+/// Records that a device with buffers of 4 KiB takes.
+pub const RECORD_BYTES_DEFAULT: usize = 4096;
+/// Records as TLS has them.
+pub const RECORD_BYTES_MAX: usize = 16384;
+/// What rustls counts to a fragment beside its payload: the header of the record.
+const RECORD_HEADER_BYTES: usize = 5;
 
 /// Why TLS settings do not work.
 #[derive(Debug, Error)]
@@ -89,10 +100,11 @@ pub fn server_config(settings: TlsSettings<'_>) -> Result<Arc<ServerConfig>, Tls
         None => Arc::new(DefaultTimeProvider),
         Some(time) => time,
     };
-    let config = ServerConfig::builder_with_details(provider, time)
+    let mut config = ServerConfig::builder_with_details(provider, time)
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
+    config.max_fragment_size = Some(settings.record_bytes_max + RECORD_HEADER_BYTES);
     Ok(Arc::new(config))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edge_broker::codec::{Connect, Decoder, Packet, ReasonCode, Version, encode};
 use edge_broker::transport::doubt::CertificateTime;
-use edge_broker::transport::tls::{TlsSettings, server_config};
+use edge_broker::transport::tls::{RECORD_BYTES_DEFAULT, TlsSettings, server_config};
 use rcgen::{CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -52,6 +52,7 @@ impl Authority {
             key_pem: self.key_pem.as_bytes(),
             client_ca_pem: clients.then_some(self.ca_pem.as_bytes()),
             allow_tls12: false,
+            record_bytes_max: RECORD_BYTES_DEFAULT,
             time,
         })
         .unwrap()
@@ -198,6 +199,7 @@ fn settings_that_do_not_work_say_why() {
         key_pem: key.as_bytes(),
         client_ca_pem: None,
         allow_tls12: true,
+        record_bytes_max: RECORD_BYTES_DEFAULT,
         time: None,
     };
     let error = server_config(settings("", "")).unwrap_err();

@@ -1,7 +1,7 @@
 //! How messages and other causes become jobs.
 //!
 //! # Rules
-//! - The order is: dedupe, routing, room. A message that matches several filters of one trigger
+//! - The order is: claims, dedupe, routing, room. What claims falsely ([`claim::check`]) is refused. A message that matches several filters of one trigger
 //!   wakes it once; one that matches several triggers makes a job for each.
 //! - An event without room meets its function's policy. Holding is for deliveries that can wait,
 //!   of functions that are not paused: the backlog of a paused function takes no acks from
@@ -12,12 +12,13 @@
 
 use std::sync::Arc;
 
+use crate::claim::{self, ClaimError};
 use crate::effect::{Pace, RefusedReason, Verdict};
 use crate::event::CoreEvent;
 use crate::holds::Blocked;
 use crate::id::{DeliveryId, FunctionId, JobId, LaneKey, MessageId};
 use crate::input::Patience;
-use crate::message::Message;
+use crate::message::{Message, Origin};
 use crate::op::{CoreOp, DeadReason, Event, Job, Progress};
 use crate::order::Subject;
 use crate::release::{Durability, TriggerSpec};
@@ -58,6 +59,11 @@ impl Core {
             turn.settle(delivery, verdict, Pace::Prompt);
             return;
         }
+        if let Err(claim) = self.check_claims(&message, turn) {
+            let verdict = Verdict::Refused { reason: RefusedReason::Claim(claim) };
+            turn.settle(delivery, verdict, Pace::Prompt);
+            return;
+        }
         if let Some(id) = message.message_id() {
             if self.holds.join(&id, delivery) {
                 return;
@@ -93,7 +99,20 @@ impl Core {
         }
     }
 
+    /// Tells of a message that claims what is not so.
+    fn check_claims(&self, message: &Message, turn: &mut Turn<'_>) -> Result<(), ClaimError> {
+        let checked = claim::check(message);
+        if let (Err(claim), Origin::Client { identity, .. }) = (checked, &message.origin) {
+            let (client, topic) = (identity.clone(), message.topic.clone());
+            turn.event(CoreEvent::FalseClaim { client, topic, claim });
+        }
+        checked
+    }
+
     pub(super) fn admit_will(&mut self, message: &Message, turn: &mut Turn<'_>) {
+        if self.check_claims(message, turn).is_err() {
+            return;
+        }
         let routed = self.routes.route(message);
         for trigger in &routed.targets {
             let event = self.event_of(trigger, message, None, false);

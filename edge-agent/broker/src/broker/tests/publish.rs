@@ -391,3 +391,32 @@ fn a_message_knows_who_sent_it() {
     assert_eq!(message.origin, origin);
     assert_eq!(message.at, rig.now.at);
 }
+
+/// 3.4.2.2.2, 3.1.2.11.7, [MQTT-3.4.2-2]
+#[test]
+fn a_refusal_is_explained_to_who_takes_words() {
+    const WHY: &str = "envelope: bytes behind its end";
+    let plain = 5;
+    let explained = plain + 1 + 1 + 2 + WHY.len();
+    let silent = |connect: &mut Connect| connect.request_problem_info = false;
+    let small = |connect: &mut Connect| connect.packet_bytes_max = Some(24);
+    let wants = |_: &mut Connect| {};
+    let cases: [(&dyn Fn(&mut Connect), usize); 3] =
+        [(&wants, explained), (&silent, plain), (&small, plain)];
+    for (bend, bytes) in cases {
+        for qos in [ONE, TWO] {
+            let mut rig = Rig::default();
+            let mut connect = keep(Version::V5, "c");
+            bend(&mut connect);
+            let (conn, _) = rig.connect(connect);
+            rig.habits.accept = false;
+            rig.wires.get_mut(&conn).unwrap().reads = false;
+            rig.publish(conn, publish("a", "x", qos, 1));
+            rig.settle(0, Settlement::Explained(ReasonCode::PayloadFormatInvalid, WHY));
+            assert_eq!(rig.wires[&conn].unwritten, bytes, "{qos:?}");
+            let ack = Ack { packet_id: id(1), reason: ReasonCode::PayloadFormatInvalid };
+            let expected = if qos == TWO { Packet::PubRec(ack) } else { Packet::PubAck(ack) };
+            assert_eq!(rig.take(conn), [expected]);
+        }
+    }
+}

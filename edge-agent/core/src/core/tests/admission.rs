@@ -1,6 +1,7 @@
 //! Dedupe, routing, holding and shedding.
 
 use super::*;
+use crate::claim::ClaimError;
 use crate::event::ShedReason;
 use crate::op::DeadReason;
 
@@ -238,4 +239,55 @@ fn the_ack_is_thrifty_only_if_every_function_is() {
     };
     assert_eq!(pace(&world.tell(deliver("in/x"))), Some(Pace::Thrifty));
     assert_eq!(pace(&world.tell(deliver("in/both"))), Some(Pace::Prompt));
+}
+
+/// `body` in an envelope of `device`, published by d.
+fn enveloped(device: &str, seq: u64) -> Message {
+    let envelope = device_protocol::Envelope {
+        device,
+        boot: 7,
+        sequence: seq,
+        schema: device_protocol::SchemaId::RAW,
+        time: device_protocol::Timestamp::uptime(1),
+        body: b"body",
+    };
+    let mut bytes = [0; 128];
+    let length = envelope.encode(&mut bytes).unwrap();
+    let mut message = message("in/x", "d", "");
+    message.payload = Bytes::copy_from_slice(&bytes[..length]);
+    message.properties.content_type = Some(device_protocol::CONTENT_TYPE.to_owned());
+    message
+}
+
+#[test]
+fn an_envelope_runs_once_whatever_its_copies_look_like() {
+    let mut world = World::with(settings(), &[&simple()]);
+    let first = world.deliver(enveloped("d", 1));
+    assert_eq!(world.answer(first), Some(Verdict::Accepted { jobs: 1 }));
+    let again = world.deliver_as(enveloped("d", 1), Patience::Immediate);
+    assert_eq!(world.answer(again), Some(Verdict::Duplicate));
+    let event = world.running[&world.the_job()].work.first().event.clone();
+    assert_eq!(event.message_id.as_ref().map(|id| (id.boot, id.seq)), Some((7, 1)));
+    assert_eq!(event.payload, enveloped("d", 1).payload, "functions get it as it was sent");
+}
+
+#[test]
+fn what_claims_falsely_reaches_no_function_and_is_told() {
+    let mut world = World::with(settings(), &[&simple()]);
+    let mut cut = enveloped("d", 1);
+    cut.payload = cut.payload.slice(..cut.payload.len() - 1);
+    let malformed = ClaimError::Envelope(device_protocol::Error::Malformed);
+    for (it, claim) in [(cut, malformed), (enveloped("e", 1), ClaimError::Device)] {
+        for patience in [Patience::Holdable, Patience::Immediate] {
+            let delivery = world.deliver_as(it.clone(), patience);
+            let reason = RefusedReason::Claim(claim);
+            assert_eq!(world.answer(delivery), Some(Verdict::Refused { reason }));
+        }
+        world.tell(Input::WillFired { message: Arc::new(it) });
+    }
+    assert!(world.open.is_empty() && world.running.is_empty(), "it leaves no trace");
+    let counters = world.core.status(world.now()).counters;
+    assert_eq!((counters.refused, counters.false_claims, counters.accepted), (4, 6, 0));
+    let good = world.deliver(enveloped("d", 1));
+    assert_eq!(world.answer(good), Some(Verdict::Accepted { jobs: 1 }), "its number is unused");
 }

@@ -1,0 +1,345 @@
+//! `holm device`: what devices and their gateways prove themselves with. `docs/devices.md` tells the whole story.
+//!
+//! # Invariants
+//! - The authority of gateways is another one than that of devices.
+//! - A secret is in files that only their owner reads, and in no output; of a device's secret no copy is kept.
+//! - What is there is not written over, unless `--replace` says so.
+
+mod agent_toml;
+mod authority;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use device_protocol::provision::{
+    COPY_BYTES, Credential, Found, GATEWAYS_MAX, Gateway, IMAGE_BYTES, Provision, encode_image,
+    newest,
+};
+use ring::rand::SecureRandom as _;
+use serde_json::{Value, json};
+use sync_protocol::AuthorKey;
+use time::OffsetDateTime;
+
+use crate::args::{
+    DeviceAdd, DeviceCa, DeviceCommand, DeviceFolder, DeviceListener, DeviceShow, Global,
+};
+use crate::context;
+use crate::failure::{Done, Failure, read_file};
+use crate::keys::KeyStore;
+use crate::mqtt;
+use crate::out::Out;
+use crate::secret_file;
+
+use agent_toml::Account;
+use authority::Of;
+
+/// `holm device`
+///
+/// # Errors
+/// What the command says.
+pub fn run(args: &crate::args::Device, global: &Global, out: &Out) -> Done {
+    match &args.command {
+        DeviceCommand::Ca(args) => ca(args, global, out),
+        DeviceCommand::Listener(args) => listener(args, global, out),
+        DeviceCommand::Add(args) => add(args, global, out),
+        DeviceCommand::Show(args) => show(args, out),
+        DeviceCommand::Command(args) => mqtt::device::command(args, out),
+        DeviceCommand::Desired(args) => mqtt::device::desired(args, out),
+        DeviceCommand::Shadow(args) => mqtt::device::shadow(args, out),
+    }
+}
+
+fn folder(args: &DeviceFolder, global: &Global) -> Done<PathBuf> {
+    match &args.ca {
+        Some(dir) => Ok(dir.clone()),
+        None => Ok(context::config_dir(global)?.join("devices")),
+    }
+}
+
+fn ca(args: &DeviceCa, global: &Global, out: &Out) -> Done {
+    let dir = folder(&args.folder, global)?;
+    authority::create(&dir, OffsetDateTime::now_utc())?;
+    let (gateway_ca, device_ca) = (Of::Gateways.certificate(&dir), Of::Devices.certificate(&dir));
+    let value = json!({ "dir": dir, "gateway_ca": gateway_ca, "device_ca": device_ca });
+    out.answer(&value, |text, _| {
+        let _ = write!(
+            text,
+            "made two authorities in {}; keep a copy in a safe place\n\n  \
+             holm device listener GATEWAY --host HOST\n  \
+             holm device add NAME --gateway HOST:8883\n",
+            dir.display()
+        );
+    })
+}
+
+fn listener(args: &DeviceListener, global: &Global, out: &Out) -> Done {
+    name_of(&args.name)?;
+    let dir = folder(&args.folder, global)?;
+    let file = |end: &str| args.out.join(format!("{}.{end}", args.name));
+    let (certificate, key, ca) = (file("pem"), file("key"), args.out.join("device-ca.pem"));
+    if !args.replace {
+        refuse_existing(&certificate, "renew it with --replace")?;
+        refuse_existing(&key, "renew it with --replace")?;
+    }
+    let now = OffsetDateTime::now_utc();
+    let issued = authority::listener(&dir, &args.name, &args.host, args.days, now)?;
+    let device_ca = read_file(&Of::Devices.certificate(&dir), 16 << 10)?;
+    secret_file::write(&key, issued.key.serialize_pem().as_bytes())?;
+    for (path, bytes) in [(&certificate, issued.certificate_pem.as_bytes()), (&ca, &device_ca[..])]
+    {
+        std::fs::write(path, bytes).map_err(|error| Failure::file("write", path, &error))?;
+    }
+    let lines = agent_toml::listener(&certificate, &key, &ca);
+    let value = json!({
+        "certificate": certificate, "key": key, "client_ca": ca, "hosts": args.host,
+        "expires_unix_s": issued.expires_unix_s, "agent_toml": lines,
+    });
+    out.answer(&value, |text, _| {
+        let _ = write!(
+            text,
+            "made {} and its key, valid until {}; for agent.toml:\n\n{lines}",
+            certificate.display(),
+            date(issued.expires_unix_s),
+        );
+    })
+}
+
+fn add(args: &DeviceAdd, global: &Global, out: &Out) -> Done {
+    name_of(&args.name)?;
+    let path = args.out.clone().unwrap_or_else(|| format!("{}.provision", args.name).into());
+    refuse_existing(&path, "a device is provisioned once; choose another --out, or remove it")?;
+    let gateways = args.gateway.iter().map(|text| gateway(text)).collect::<Done<Vec<_>>>()?;
+    if gateways.len() > GATEWAYS_MAX {
+        return Err(Failure::usage(format!("a device knows at most {GATEWAYS_MAX} gateways")));
+    }
+    let author_key =
+        KeyStore::open(global)?.chosen(args.key.as_deref())?.map(|(_, key)| key.public());
+    let secret = Secret::make(args, global)?;
+    let lines = secret
+        .account()
+        .map(|account| agent_toml::device(&args.name, &account, &args.publish, &args.subscribe));
+    let agent_toml = match (&args.agent_toml, &lines) {
+        (Some(file), Some(lines)) => Some((file, agent_toml::appended(file, lines)?)),
+        (Some(_), None) => {
+            return Err(Failure::usage(
+                "--agent-toml has nothing to append: this device is none of a Holm gateway's `[[devices]]`",
+            ));
+        }
+        (None, _) => None,
+    };
+    let provision = Provision {
+        device: &args.name,
+        issued_unix_s: u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0),
+        gateways: gateways.iter().copied().collect(),
+        server_name: args.server_name.as_deref().unwrap_or(gateways[0].host),
+        credential: secret.credential(),
+        author_key: author_key.map(|key| key.to_raw()),
+    };
+    let mut image = [0; IMAGE_BYTES];
+    encode_image(&provision, 1, &mut image)
+        .map_err(|error| Failure::usage(format!("this cannot be provisioned: {error}")))?;
+    secret_file::write(&path, &image)?;
+    if let Some((file, text)) = &agent_toml {
+        agent_toml::replace(file, text)?;
+    }
+    let mut value = described(&provision, secret.expires_unix_s());
+    value["image"] = json!(path);
+    value["agent_toml"] = json!(lines);
+    value["appended_to"] = json!(args.agent_toml);
+    out.answer(&value, |text, out| {
+        let _ = writeln!(text, "made {}: flash it, and keep no copy", path.display());
+        match (&lines, &agent_toml) {
+            (Some(_), Some((file, _))) => {
+                let _ = writeln!(text, "added `{}` to {}", args.name, file.display());
+                out.note("the agent knows the device after its next start");
+            }
+            (Some(lines), None) => {
+                let _ = write!(text, "for agent.toml of the gateway:\n\n{lines}");
+            }
+            (None, _) => secret.explain(&args.name, text),
+        }
+    })
+}
+
+fn show(args: &DeviceShow, out: &Out) -> Done {
+    let bytes = read_file(&args.file, 1 << 20)?;
+    let (first, second) = bytes.split_at(bytes.len().min(COPY_BYTES));
+    let found = newest([first, second]).map_err(|[first, second]| {
+        let mut failure = Failure::input(format!("{}: no copy counts", args.file.display()));
+        failure.problems.push(format!("first copy: {first}"));
+        failure.problems.push(format!("second copy: {second}"));
+        failure.next("make an image with `holm device add`")
+    })?;
+    let value = shown(&found);
+    out.answer(&value, |text, _| {
+        let fields = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+        for (name, value) in fields {
+            let value = match value {
+                Value::String(word) => word.clone(),
+                Value::Array(words) => {
+                    let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
+                    words.join(", ")
+                }
+                Value::Number(number) if name.ends_with("_unix_s") => {
+                    number.as_u64().map(date).unwrap_or_default()
+                }
+                other => other.to_string(),
+            };
+            let name = name.trim_end_matches("_unix_s").replace('_', " ");
+            let _ = writeln!(text, "{name:14}{}", crate::out::clean(&value));
+        }
+    })
+}
+
+fn shown(found: &Found<'_>) -> Value {
+    let expires = match found.provision.credential {
+        Credential::Certificate { certificate, .. } => not_after_unix_s(certificate),
+        Credential::Token { .. } | Credential::Psk { .. } | Credential::Plain { .. } => None,
+    };
+    let mut value = described(&found.provision, expires);
+    value["copy"] = json!(found.copy + 1);
+    value["generation"] = json!(found.generation);
+    value
+}
+
+/// What is no secret.
+fn described(provision: &Provision<'_>, expires_unix_s: Option<u64>) -> Value {
+    let gateways: Vec<_> =
+        provision.gateways.iter().map(|at| format!("{}:{}", at.host, at.port)).collect();
+    let ca = match provision.credential {
+        Credential::Certificate { gateway_ca, .. } | Credential::Token { gateway_ca, .. } => {
+            Some(sync_protocol::Digest::of(gateway_ca).to_string())
+        }
+        Credential::Psk { .. } | Credential::Plain { .. } => None,
+    };
+    json!({
+        "device": provision.device,
+        "credential": provision.credential.kind(),
+        "gateways": gateways,
+        "server_name": provision.server_name,
+        "issued_unix_s": provision.issued_unix_s,
+        "expires_unix_s": expires_unix_s,
+        "gateway_ca_sha256": ca,
+        "author_key": provision.author_key.map(|key| AuthorKey::from_raw(key).to_string()),
+    })
+}
+
+fn not_after_unix_s(der: &[u8]) -> Option<u64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+}
+
+/// How the new device proves itself.
+enum Secret {
+    Certificate { gateway_ca: Vec<u8>, certificate: Vec<u8>, key: [u8; 32], expires_unix_s: u64 },
+    Token { gateway_ca: Vec<u8>, token: String },
+    Psk { identity: String, key: [u8; 32] },
+    Plain { token: String },
+}
+
+impl Secret {
+    fn make(args: &DeviceAdd, global: &Global) -> Done<Self> {
+        if args.psk {
+            return Ok(Self::Psk { identity: args.name.clone(), key: random()? });
+        }
+        let token = if args.token { hex(&random()?) } else { String::new() };
+        if args.plain {
+            return Ok(Self::Plain { token });
+        }
+        let dir = folder(&args.folder, global)?;
+        let gateway_ca = authority::certificate(&dir, Of::Gateways)?.to_vec();
+        if args.token {
+            return Ok(Self::Token { gateway_ca, token });
+        }
+        let issued = authority::device(&dir, &args.name, args.days, OffsetDateTime::now_utc())?;
+        let key = authority::scalar(&issued.key)?;
+        let (certificate, expires_unix_s) = (issued.certificate, issued.expires_unix_s);
+        Ok(Self::Certificate { gateway_ca, certificate, key, expires_unix_s })
+    }
+
+    fn credential(&self) -> Credential<'_> {
+        match self {
+            Self::Certificate { gateway_ca, certificate, key, .. } => {
+                Credential::Certificate { gateway_ca, certificate, key: *key }
+            }
+            Self::Token { gateway_ca, token } => Credential::Token { gateway_ca, token },
+            Self::Psk { identity, key } => Credential::Psk { identity: identity.as_bytes(), key },
+            Self::Plain { token } => Credential::Plain { token },
+        }
+    }
+
+    fn account(&self) -> Option<Account> {
+        match self {
+            Self::Certificate { .. } => Some(Account::Certificate),
+            Self::Token { token, .. } => Some(Account::TokenSha256(sha256(token))),
+            Self::Plain { token } if !token.is_empty() => Some(Account::TokenSha256(sha256(token))),
+            Self::Psk { .. } | Self::Plain { .. } => None,
+        }
+    }
+
+    fn expires_unix_s(&self) -> Option<u64> {
+        match self {
+            Self::Certificate { expires_unix_s, .. } => Some(*expires_unix_s),
+            Self::Token { .. } | Self::Psk { .. } | Self::Plain { .. } => None,
+        }
+    }
+
+    /// What to do on the side of the broker where there are no lines for agent.toml.
+    fn explain(&self, name: &str, text: &mut String) {
+        if let Self::Psk { key, .. } = self {
+            let _ = writeln!(text, "for `psk_file` of the broker:\n\n{name}:{}", hex(key));
+        } else {
+            text.push_str("the gateway lets it in by `[anonymous]`, from loopback only\n");
+        }
+    }
+}
+
+fn sha256(token: &str) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn random() -> Done<[u8; 32]> {
+    let mut bytes = [0; 32];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Failure::failed("the system gives no random numbers"))?;
+    Ok(bytes)
+}
+
+fn name_of(name: &str) -> Done {
+    device_protocol::DeviceName::new(name)
+        .map(|_| ())
+        .map_err(|error| Failure::usage(format!("`{name}` is no name: {error}")))
+}
+
+/// HOST:PORT; an IPv6 address stands in brackets.
+fn gateway(text: &str) -> Done<Gateway<'_>> {
+    let none = || {
+        Failure::usage(format!("`{text}` is not HOST:PORT")).next("for example barn-3.local:8883")
+    };
+    let (host, port) = text.rsplit_once(':').ok_or_else(none)?;
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(none)?;
+    let host = inner.unwrap_or(host);
+    if host.is_empty() || (inner.is_none() && host.contains(':')) {
+        return Err(none());
+    }
+    Ok(Gateway { host, port })
+}
+
+fn refuse_existing(path: &Path, next: &str) -> Done {
+    if path.exists() {
+        return Err(Failure::failed(format!("there is {} already", path.display())).next(next));
+    }
+    Ok(())
+}
+
+/// The day, in UTC.
+fn date(unix_s: u64) -> String {
+    let time = i64::try_from(unix_s).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+    time.map_or_else(|| "?".to_owned(), |time| time.date().to_string())
+}

@@ -1,0 +1,241 @@
+//! The device image (`.img`): a function compiled for the interpreter of a microcontroller, with
+//! what it may use and do, signed by its author.
+//!
+//! Layout, integers little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 16 | `holm device fn` and two zeros |
+//! | 4 | format, now 1 |
+//! | 4 | length of the whole image, signature included |
+//! | 4 | length n of the header |
+//! | n | the [`Header`] in postcard: fields in their order, integers as varints |
+//! | up to 63 | zeros, so that the code begins at a multiple of 64 |
+//! | to the signature | the code, as wasmtime's `precompile_module` made it for pulley32 |
+//! | 64 | Ed25519 signature by the author over everything before it |
+//!
+//! The magic keeps this signature apart from that of a revision, which begins with other words.
+//! Devices read it in `firmware-examples/device-function`, where the code may stay in flash: it is
+//! never copied, only the beginning of the image has to lie at a multiple of 64.
+
+use serde::Serialize;
+
+use crate::id::Digest;
+use crate::manifest::{Function, Manifest, StateScope};
+use crate::revision::SigningKey;
+
+const MAGIC: &[u8; 16] = b"holm device fn\0\0";
+const FORMAT: u32 = 1;
+const ALIGN: usize = 64;
+const SIGNATURE_BYTES: usize = 64;
+/// Largest image: a slot of a microcontroller's flash.
+pub const IMAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Most that a function has on a device, whatever its manifest allows it on a gateway: RAM there is
+/// hundreds of KiB.
+pub const DEVICE_LIMITS_MAX: DeviceLimits = DeviceLimits {
+    memory: 128 << 10,
+    memory_initial: 128 << 10,
+    call_stack: 16 << 10,
+    fuel: 20_000_000,
+    publishes: 16,
+    publish_bytes: 8 << 10,
+    records: 16,
+    record_bytes: 8 << 10,
+    log_bytes: 2 << 10,
+    state_write_bytes: 8 << 10,
+    state_bytes: 16 << 10,
+};
+
+/// Why there is no image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceImageError {
+    /// The app has no such function.
+    #[error("the app has no function `{0}`")]
+    NoFunction(String),
+    /// It does not fit into a device's flash.
+    #[error("the image has {0} bytes, at most {IMAGE_BYTES_MAX} fit into a device's slot")]
+    TooLarge(usize),
+}
+
+/// What stands before the code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Header {
+    /// Release of wasmtime that compiled the code and must run it.
+    pub wasmtime: String,
+    /// `app/function`.
+    pub function: String,
+    /// Sequence of the revision.
+    pub sequence: u64,
+    /// Digest of the component that gateways run.
+    pub component: Digest,
+    /// Digest of the core module inside it.
+    pub module: Digest,
+    /// Bounds of an attempt.
+    pub limits: DeviceLimits,
+    /// What it may do.
+    pub grants: DeviceGrants,
+}
+
+/// Bounds of an attempt on a device; in bytes where nothing else is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceLimits {
+    /// Linear memory.
+    pub memory: u32,
+    /// Linear memory that the module begins with.
+    pub memory_initial: u32,
+    /// Call stack of the interpreter.
+    pub call_stack: u32,
+    /// Fuel, about one unit a WebAssembly instruction: on a device, time is counted in it.
+    pub fuel: u64,
+    /// Number of publishes.
+    pub publishes: u32,
+    /// All publishes.
+    pub publish_bytes: u32,
+    /// Number of telemetry records.
+    pub records: u32,
+    /// All telemetry records.
+    pub record_bytes: u32,
+    /// All log lines.
+    pub log_bytes: u32,
+    /// State written by one attempt.
+    pub state_write_bytes: u32,
+    /// State kept in all.
+    pub state_bytes: u32,
+}
+
+/// What a function may do on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceGrants {
+    /// Topic filters that it may publish to.
+    pub publish: Vec<String>,
+    /// Series that it may record.
+    pub record: Vec<String>,
+    /// Whether it has state.
+    pub state: bool,
+    /// What `config` answers, in order of keys.
+    pub config: Vec<(String, String)>,
+}
+
+impl Header {
+    /// The header of a function of an app, with the limits of its manifest as far as a device has
+    /// them. `component` is what the manifest names; `memory_initial` and `module` are of the core
+    /// module inside it.
+    ///
+    /// # Errors
+    /// [`DeviceImageError::NoFunction`].
+    pub fn new(
+        manifest: &Manifest,
+        name: &str,
+        wasmtime: &str,
+        module: Digest,
+        memory_initial: u32,
+    ) -> Result<Self, DeviceImageError> {
+        let function = manifest.functions.get(name);
+        let function = function.ok_or_else(|| DeviceImageError::NoFunction(name.to_owned()))?;
+        Ok(Self {
+            wasmtime: wasmtime.to_owned(),
+            function: format!("{}/{name}", manifest.app),
+            sequence: manifest.sequence,
+            component: function.artifact,
+            module,
+            limits: limits(function, memory_initial),
+            grants: DeviceGrants {
+                publish: function.grants.publish.clone(),
+                record: function.grants.record.clone(),
+                state: function.state != StateScope::None,
+                config: function.config.clone().into_iter().collect(),
+            },
+        })
+    }
+}
+
+fn limits(function: &Function, memory_initial: u32) -> DeviceLimits {
+    let (asked, most) = (&function.limits, DEVICE_LIMITS_MAX);
+    let at_most = |asked: u64, most: u32| u32::try_from(asked).unwrap_or(u32::MAX).min(most);
+    DeviceLimits {
+        memory: at_most(asked.memory_bytes, most.memory),
+        memory_initial,
+        call_stack: most.call_stack,
+        fuel: most.fuel,
+        publishes: asked.publishes.min(most.publishes),
+        publish_bytes: asked.publish_bytes.min(most.publish_bytes),
+        records: asked.records.min(most.records),
+        record_bytes: asked.record_bytes.min(most.record_bytes),
+        log_bytes: asked.log_bytes.min(most.log_bytes),
+        state_write_bytes: asked.state_write_bytes.min(most.state_write_bytes),
+        state_bytes: at_most(asked.state_bytes, most.state_bytes),
+    }
+}
+
+/// Writes an image.
+///
+/// # Errors
+/// [`DeviceImageError::TooLarge`].
+pub fn write(header: &Header, code: &[u8], key: &SigningKey) -> Result<Vec<u8>, DeviceImageError> {
+    let header = postcard::to_stdvec(header).expect("invariant: memory takes any header");
+    let prefix_bytes = MAGIC.len() + 3 * size_of::<u32>();
+    let code_at = (prefix_bytes + header.len()).next_multiple_of(ALIGN);
+    let len = code_at + code.len() + SIGNATURE_BYTES;
+    if len > IMAGE_BYTES_MAX {
+        return Err(DeviceImageError::TooLarge(len));
+    }
+    let word = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+    let mut image = Vec::with_capacity(len);
+    image.extend_from_slice(MAGIC);
+    image.extend_from_slice(&FORMAT.to_le_bytes());
+    image.extend_from_slice(&word(len));
+    image.extend_from_slice(&word(header.len()));
+    image.extend_from_slice(&header);
+    image.resize(code_at, 0);
+    image.extend_from_slice(code);
+    image.extend_from_slice(&key.sign(&image));
+    debug_assert_eq!(image.len(), len, "the length stands in the image");
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            wasmtime: "1.2.3".to_owned(),
+            function: "a/f".to_owned(),
+            sequence: 300,
+            component: Digest([1; 32]),
+            module: Digest([2; 32]),
+            limits: DEVICE_LIMITS_MAX,
+            grants: DeviceGrants {
+                publish: vec!["t/+".to_owned()],
+                record: vec![],
+                state: true,
+                config: vec![("k".to_owned(), "v".to_owned())],
+            },
+        }
+    }
+
+    #[test]
+    fn the_layout_is_the_one_described() {
+        let key = SigningKey::generate().unwrap();
+        let image = write(&header(), b"code", &key).unwrap();
+        let word = |at: usize| u32::from_le_bytes(*image[at..].first_chunk().unwrap()) as usize;
+        assert_eq!((&image[..16], word(16)), (MAGIC.as_slice(), 1));
+        assert_eq!(word(20), image.len());
+        let header_bytes = word(24);
+        // Text with its length, the sequence as a varint, digests as they are.
+        assert_eq!(image[28..28 + 12], *b"\x051.2.3\x03a/f\xac\x02");
+        assert!(image[28..28 + header_bytes].ends_with(b"\x01\x03t/+\0\x01\x01\x01k\x01v"));
+        let (signed, signature) = image.split_at(image.len() - 64);
+        assert_eq!(&signed[signed.len() - 4..], b"code");
+        assert_eq!((signed.len() - 4) % 64, 0);
+        assert!(key.public().verify(signed, signature));
+    }
+
+    #[test]
+    fn an_image_over_a_slot_is_refused() {
+        let key = SigningKey::generate().unwrap();
+        let error = write(&header(), &vec![0; IMAGE_BYTES_MAX], &key).unwrap_err();
+        assert!(matches!(error, DeviceImageError::TooLarge(_)), "{error}");
+    }
+}

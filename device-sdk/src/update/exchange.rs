@@ -1,0 +1,200 @@
+//! Between the task that runs the device and the one that updates it: what one hears, and what the other wants said. Pure.
+//!
+//! # Invariants
+//! - One offer, one chunk and one message wait at most. A newer offer takes the place of an older one; a chunk that nobody
+//!   waits for is not kept.
+
+use device_protocol::Up;
+use device_protocol::limits::WORD_MAX;
+use device_protocol::update::{Chunk, Digest, Offer, Progress, Stage, Want};
+use heapless::String;
+
+use super::fetch::Fetch;
+
+/// An offer, kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KeptOffer {
+    digest: Digest,
+    length: u32,
+    board: String<WORD_MAX>,
+    version: u32,
+    floor: u32,
+    signature: [u8; 64],
+}
+
+impl KeptOffer {
+    fn new(offer: &Offer<'_>) -> Option<Self> {
+        let Offer { digest, length, version, floor, .. } = *offer;
+        let board = String::try_from(offer.board).ok()?;
+        let signature = offer.signature.try_into().ok()?;
+        Some(Self { digest, length, board, version, floor, signature })
+    }
+
+    pub(super) fn offer(&self) -> Offer<'_> {
+        let Self { digest, length, version, floor, .. } = *self;
+        Offer { digest, length, board: &self.board, version, floor, signature: &self.signature }
+    }
+}
+
+/// What is to be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Say {
+    Want(Want),
+    Progress { image: [u8; 8], stage: Stage, offset: u32, reason: &'static str },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    buffer: &'a mut [u8],
+    offer: Option<KeptOffer>,
+    /// The question whose answer is waited for.
+    fetch: Option<Fetch>,
+    /// Length of the chunk in the buffer.
+    chunk: Option<usize>,
+    say: Option<Say>,
+    /// What was said last, in case it could not be sent.
+    said: Option<Say>,
+    /// Messages that are on their way and must arrive before the device restarts.
+    on_the_way: u32,
+}
+
+impl<'a> Exchange<'a> {
+    pub(crate) const fn new(buffer: &'a mut [u8]) -> Self {
+        Self { buffer, offer: None, fetch: None, chunk: None, say: None, said: None, on_the_way: 0 }
+    }
+
+    /// An offer was heard; whether it can be kept.
+    pub(crate) fn offered(&mut self, offer: &Offer<'_>) -> bool {
+        let kept = KeptOffer::new(offer);
+        let is_kept = kept.is_some();
+        self.offer = kept.or(self.offer.take());
+        is_kept
+    }
+
+    /// A chunk was heard; whether it was waited for.
+    pub(crate) fn arrived(&mut self, chunk: &Chunk<'_>) -> bool {
+        let is_wanted = self.fetch.as_ref().is_some_and(|fetch| fetch.accepts(chunk));
+        let Some(place) = self.buffer.get_mut(..chunk.bytes.len()) else { return false };
+        if !is_wanted || self.chunk.is_some() {
+            return false;
+        }
+        place.copy_from_slice(chunk.bytes);
+        self.chunk = Some(chunk.bytes.len());
+        true
+    }
+
+    /// What is to be said next. It counts as on its way.
+    pub(crate) fn next(&mut self) -> Option<Up<'static>> {
+        let say = self.say.take()?;
+        self.said = Some(say);
+        self.on_the_way += 1;
+        Some(match say {
+            Say::Want(want) => Up::Want(want),
+            Say::Progress { image, stage, offset, reason } => {
+                Up::Progress(Progress { image, stage, offset, reason })
+            }
+        })
+    }
+
+    /// A message that was on its way has arrived, or was given up.
+    pub(crate) const fn settled(&mut self) {
+        self.on_the_way = self.on_the_way.saturating_sub(1);
+    }
+
+    /// The last message could not be sent now: it is to be said again, unless there is a newer one.
+    pub(crate) const fn unsent(&mut self) {
+        self.settled();
+        if self.say.is_none() {
+            self.say = self.said;
+        }
+    }
+
+    /// What was on its way is lost; a question is asked again by its time.
+    pub(crate) const fn lost(&mut self) {
+        self.on_the_way = 0;
+    }
+
+    pub(super) fn take_offer(&mut self) -> Option<KeptOffer> {
+        self.offer.take()
+    }
+
+    pub(super) const fn has_offer(&self) -> bool {
+        self.offer.is_some()
+    }
+
+    /// Waits for the answer to the open question of `fetch`, or for nothing.
+    pub(super) fn expect(&mut self, fetch: Option<&Fetch>) {
+        self.fetch = fetch.copied();
+        self.chunk = None;
+    }
+
+    pub(super) const fn has_chunk(&self) -> bool {
+        self.chunk.is_some()
+    }
+
+    /// Copies the chunk that has arrived, so that it can be written while the next one may come.
+    pub(super) fn take_chunk(&mut self, out: &mut [u8]) -> Option<usize> {
+        let length = self.chunk.take()?;
+        out[..length].copy_from_slice(&self.buffer[..length]);
+        Some(length)
+    }
+
+    pub(super) const fn say(&mut self, say: Say) {
+        self.say = Some(say);
+    }
+
+    /// Whether everything was said and has arrived.
+    pub(super) const fn is_said(&self) -> bool {
+        self.say.is_none() && self.on_the_way == 0
+    }
+
+    /// Longest chunk that there is room for.
+    pub(super) const fn room(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::plan::Plan;
+
+    #[test]
+    fn only_the_answer_to_the_open_question_is_kept_and_only_once() {
+        let mut buffer = [0; 64];
+        let mut exchange = Exchange::new(&mut buffer);
+        let plan = Plan { digest: [3; 32], length: 100, version: 1 };
+        let bytes = [7; 64];
+        let answer = Chunk { image: [3; 8], offset: 0, bytes: &bytes };
+        assert!(!exchange.arrived(&answer), "nobody asked");
+        let mut fetch = Fetch::new(&plan, 0, 64);
+        assert!(fetch.want(0).is_some());
+        exchange.expect(Some(&fetch));
+        assert!(!exchange.arrived(&Chunk { image: [4; 8], ..answer }));
+        assert!(!exchange.arrived(&Chunk { bytes: &[0; 200], ..answer }));
+        assert!(exchange.arrived(&answer));
+        assert!(!exchange.arrived(&answer), "the buffer is taken");
+        let mut out = [0; 64];
+        assert_eq!(exchange.take_chunk(&mut out), Some(64));
+        assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn it_is_said_only_when_it_has_arrived() {
+        let mut buffer = [0; 64];
+        let mut exchange = Exchange::new(&mut buffer);
+        assert!(exchange.is_said());
+        exchange.say(Say::Progress {
+            image: [1; 8],
+            stage: Stage::Verified,
+            offset: 9,
+            reason: "",
+        });
+        assert!(!exchange.is_said());
+        assert!(matches!(exchange.next(), Some(Up::Progress(_))));
+        assert!(!exchange.is_said() && exchange.next().is_none());
+        exchange.settled();
+        assert!(exchange.is_said());
+    }
+}

@@ -1,0 +1,158 @@
+//! Asking for the bytes of an image, one question at a time. Pure: time is passed in.
+//!
+//! # Invariants
+//! - Bytes are taken in order, without gaps, and never more than the image has.
+//! - At most one question is open; it is asked again after a wait that doubles up to a minute.
+
+use device_protocol::update::{Chunk, Want};
+
+use super::plan::Plan;
+
+/// First wait for an answer, in milliseconds.
+const ANSWER_MS: u64 = 3_000;
+/// Longest wait before a question is asked again, in milliseconds.
+const ANSWER_MS_MAX: u64 = 60_000;
+
+/// Where the fetching of an image stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetch {
+    image: [u8; 8],
+    length: u32,
+    offset: u32,
+    chunk: u16,
+    /// Uptime until which an answer is waited for.
+    open_until_ms: Option<u64>,
+    wait_ms: u64,
+}
+
+impl Fetch {
+    /// Begins at `offset`, what is kept already, and asks for at most `chunk` bytes at a time.
+    ///
+    /// # Panics
+    /// With an offset behind the end, or with no bytes to ask for.
+    #[must_use]
+    pub fn new(plan: &Plan, offset: u32, chunk: u16) -> Self {
+        assert!(offset <= plan.length && chunk > 0);
+        let (image, length) = (plan.image(), plan.length);
+        Self { image, length, offset, chunk, open_until_ms: None, wait_ms: ANSWER_MS }
+    }
+
+    /// Bytes that are kept.
+    #[must_use]
+    pub const fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    /// Whether all bytes are there.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.offset == self.length
+    }
+
+    /// The question to ask now. It counts as asked.
+    pub fn want(&mut self, now_ms: u64) -> Option<Want> {
+        if self.is_whole() || now_ms < self.due_ms() {
+            return None;
+        }
+        if self.open_until_ms.is_some() {
+            self.wait_ms = (self.wait_ms * 2).min(ANSWER_MS_MAX);
+        }
+        self.open_until_ms = Some(now_ms + self.wait_ms);
+        Some(Want { image: self.image, offset: self.offset, length: self.asked() })
+    }
+
+    /// Uptime from which on [`Fetch::want`] has a question.
+    #[must_use]
+    pub const fn due_ms(&self) -> u64 {
+        match self.open_until_ms {
+            Some(until_ms) => until_ms,
+            None => 0,
+        }
+    }
+
+    /// Whether a chunk is the answer to the open question: all of what was asked for.
+    #[must_use]
+    pub fn accepts(&self, chunk: &Chunk<'_>) -> bool {
+        self.open_until_ms.is_some()
+            && chunk.image == self.image
+            && chunk.offset == self.offset
+            && chunk.bytes.len() == usize::from(self.asked())
+            && !chunk.bytes.is_empty()
+    }
+
+    /// The accepted chunk is kept.
+    pub fn kept(&mut self) {
+        self.offset += u32::from(self.asked());
+        self.open_until_ms = None;
+        self.wait_ms = ANSWER_MS;
+        assert!(self.offset <= self.length, "more bytes than the image has");
+    }
+
+    fn asked(&self) -> u16 {
+        let left = self.length - self.offset;
+        u16::try_from(left).unwrap_or(u16::MAX).min(self.chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PLAN: Plan = Plan { digest: [9; 32], length: 2_500, version: 1 };
+
+    #[test]
+    fn a_question_is_repeated_with_doubling_waits_and_only_its_answer_is_taken() {
+        let mut fetch = Fetch::new(&PLAN, 0, 1_024);
+        let want = fetch.want(10).unwrap();
+        assert_eq!((want.offset, want.length), (0, 1_024));
+        assert_eq!(fetch.want(10 + ANSWER_MS - 1), None);
+        assert_eq!(fetch.want(10 + ANSWER_MS), Some(want));
+        assert_eq!(fetch.want(10 + 2 * ANSWER_MS), None, "the wait has doubled");
+        let bytes = [0; 1_024];
+        let answer = Chunk { image: [9; 8], offset: 0, bytes: &bytes };
+        assert!(!fetch.accepts(&Chunk { image: [8; 8], ..answer }));
+        assert!(!fetch.accepts(&Chunk { offset: 1, ..answer }));
+        assert!(!fetch.accepts(&Chunk { bytes: &bytes[1..], ..answer }));
+        assert!(fetch.accepts(&answer));
+        fetch.kept();
+        assert!(!fetch.accepts(&answer), "an answer that comes twice");
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_kept_once_whatever_is_lost(
+            length in 1u32..5_000, chunk in 1u16..1_024, start in 0u32..5_000,
+            events in prop::collection::vec(0u8..4, 0..200),
+        ) {
+            let plan = Plan { length, ..PLAN };
+            let mut fetch = Fetch::new(&plan, start.min(length), chunk);
+            let mut now_ms = 0;
+            let mut kept = start.min(length);
+            let bytes = [0; 1_024];
+            for event in events.into_iter().chain(core::iter::repeat_n(0, 5_000)) {
+                if fetch.is_whole() {
+                    break;
+                }
+                if let Some(want) = fetch.want(now_ms) {
+                    prop_assert_eq!(want.offset, kept);
+                    prop_assert!(want.offset + u32::from(want.length) <= length);
+                    let bytes = &bytes[..usize::from(want.length)];
+                    let answer = Chunk { image: want.image, offset: want.offset, bytes };
+                    match event {
+                        0 => {
+                            prop_assert!(fetch.accepts(&answer));
+                            kept += u32::from(want.length);
+                            fetch.kept();
+                        }
+                        _ => {}
+                    }
+                }
+                now_ms += 1_000;
+                now_ms = now_ms.max(fetch.due_ms().min(now_ms + ANSWER_MS_MAX));
+            }
+            prop_assert!(fetch.is_whole());
+            prop_assert_eq!(kept, length);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The task that updates the firmware: it takes offers, fetches, verifies, hands over to the boot loader, and confirms.
+//!
+//! # Invariants
+//! - An image is handed to the boot loader only when the bytes in flash have the digest that its author signed.
+//! - `Armed` is noted before the boot loader is told, and an image that is noted so is verified again before it is told
+//!   again: after a swap the place of the image holds other bytes.
+//! - An image confirms itself only after this start has reached the gateway.
+
+use core::future::Future;
+
+use embassy_time::{Duration, Instant, Timer, with_timeout};
+use embedded_storage_async::nor_flash::NorFlash;
+
+use device_protocol::limits::CHUNK_MAX;
+use device_protocol::update::Stage as Told;
+
+use super::exchange::{KeptOffer, Say};
+use super::fetch::Fetch;
+use super::plan::{Decision, Plan, Running, decide};
+use super::slot::{Slot, SlotError, Stage};
+use crate::device::Device;
+use crate::state::State;
+
+/// Longest wait for the gateway to hear that an image is about to be started.
+const TELL: Duration = Duration::from_secs(30);
+/// An image whose bytes were wrong so often is not fetched again before the next start.
+const DAMAGED_MAX: u32 = 3;
+
+/// What the boot loader says about this start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Nothing special.
+    None,
+    /// A new image runs for the first time: if it does not confirm itself, the former one comes back at the next start.
+    Running,
+    /// The former image has come back.
+    TakenBack,
+}
+
+/// The boot loader, as the firmware sees it.
+pub trait Boot {
+    /// Why it failed.
+    type Error;
+
+    /// What this start is.
+    fn trial(&mut self) -> impl Future<Output = Result<Trial, Self::Error>>;
+
+    /// The image that runs stays.
+    fn confirm(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// The image in the slot is to be started, on trial, at the next start.
+    fn arm(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+}
+
+/// Times of the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct UpdateConfig {
+    /// How long a new image has to reach the gateway, in milliseconds; then it is taken back.
+    pub confirm_ms_max: u64,
+}
+
+impl Default for UpdateConfig {
+    /// Five minutes.
+    fn default() -> Self {
+        Self { confirm_ms_max: 300_000 }
+    }
+}
+
+/// Why the task has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Ended {
+    /// Restart the device: the boot loader starts the new image.
+    Restart,
+    /// Restart the device: this image did not reach the gateway, the boot loader brings the former one back.
+    TakeBack,
+    /// The flash of the slot failed.
+    Flash,
+    /// The boot loader failed.
+    Boot,
+}
+
+/// How one offer ended.
+enum Outcome {
+    /// There may be another one.
+    Done,
+    /// Verified and armed.
+    Restart,
+}
+
+impl Device<'_> {
+    /// Updates the firmware. To be called once, beside [`Device::run`], and to be run to its end: what it returns says what
+    /// the firmware has to do.
+    pub async fn update<F: NorFlash, B: Boot>(
+        &self,
+        config: UpdateConfig,
+        running: &Running<'_>,
+        slot: &mut Slot<F>,
+        boot: &mut B,
+    ) -> Ended {
+        let mut task = Task { device: self, config, running, slot, boot };
+        match task.run().await {
+            Ok(ended) | Err(ended) => ended,
+        }
+    }
+}
+
+struct Task<'t, 'a, F, B> {
+    device: &'t Device<'a>,
+    config: UpdateConfig,
+    running: &'t Running<'t>,
+    slot: &'t mut Slot<F>,
+    boot: &'t mut B,
+}
+
+impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
+    async fn run(&mut self) -> Result<Ended, Ended> {
+        if let Some(ended) = self.settle_trial().await? {
+            return Ok(ended);
+        }
+        if self.rearm().await? {
+            return Ok(Ended::Restart);
+        }
+        let mut damaged = 0;
+        loop {
+            let offer = self.device.offered().await;
+            if damaged >= DAMAGED_MAX {
+                self.decline(&offer, "its bytes were wrong several times").await;
+            } else if let Outcome::Restart = self.handle(&offer, &mut damaged).await? {
+                return Ok(Ended::Restart);
+            }
+        }
+    }
+
+    /// Confirms a new image once it has reached the gateway, or tells that one was taken back.
+    async fn settle_trial(&mut self) -> Result<Option<Ended>, Ended> {
+        let trial = self.boot.trial().await.map_err(|_| Ended::Boot)?;
+        let contents = self.slot.contents().copied();
+        match trial {
+            Trial::None => {}
+            Trial::Running => {
+                let deadline = Duration::from_millis(self.config.confirm_ms_max);
+                if with_timeout(deadline, self.device.online()).await.is_err() {
+                    return Ok(Some(Ended::TakeBack));
+                }
+                if let Some((plan, _)) = contents {
+                    self.slot.reached(Stage::Confirmed).await.map_err(flash)?;
+                    self.boot.confirm().await.map_err(|_| Ended::Boot)?;
+                    self.tell(&plan, Told::Confirmed, "");
+                } else {
+                    self.boot.confirm().await.map_err(|_| Ended::Boot)?;
+                }
+            }
+            Trial::TakenBack => {
+                if let Some((plan, stage)) = contents {
+                    if stage != Stage::TakenBack {
+                        self.slot.reached(Stage::TakenBack).await.map_err(flash)?;
+                    }
+                    self.device.online().await;
+                    self.tell(&plan, Told::TakenBack, "it did not reach the gateway");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells the boot loader again, where power was cut between the note and the telling.
+    async fn rearm(&mut self) -> Result<bool, Ended> {
+        let is_armed = matches!(self.slot.contents(), Some((_, Stage::Armed)));
+        if !is_armed || !self.slot.verify().await.map_err(flash)? {
+            return Ok(false);
+        }
+        self.boot.arm().await.map_err(|_| Ended::Boot)?;
+        Ok(true)
+    }
+
+    async fn handle(&mut self, offer: &KeptOffer, damaged: &mut u32) -> Result<Outcome, Ended> {
+        let taken_back = self.slot.taken_back().copied();
+        let capacity = self.slot.capacity();
+        match decide(&offer.offer(), self.running, capacity, taken_back.as_ref()) {
+            Decision::Runs => {
+                let image = offer.offer().image();
+                let say = Say::Progress { image, stage: Told::Confirmed, offset: 0, reason: "" };
+                self.device.say_update(say);
+                Ok(Outcome::Done)
+            }
+            Decision::Decline(why) => {
+                self.decline(offer, why.reason()).await;
+                Ok(Outcome::Done)
+            }
+            Decision::Take(plan) => {
+                if !self.fetch(&plan).await? {
+                    return Ok(Outcome::Done);
+                }
+                if !self.slot.verify().await.map_err(flash)? {
+                    *damaged += 1;
+                    self.slot.forget().await.map_err(flash)?;
+                    self.decline(offer, "its bytes are not those that were signed").await;
+                    return Ok(Outcome::Done);
+                }
+                self.slot.reached(Stage::Armed).await.map_err(flash)?;
+                self.boot.arm().await.map_err(|_| Ended::Boot)?;
+                self.tell(&plan, Told::Verified, "");
+                // Whether it was heard or not: the image is started.
+                let _ = with_timeout(TELL, self.device.update_said()).await;
+                Ok(Outcome::Restart)
+            }
+        }
+    }
+
+    /// Fetches what is missing of an image; `false` if another one is offered meanwhile.
+    async fn fetch(&mut self, plan: &Plan) -> Result<bool, Ended> {
+        let kept = self.slot.begin(plan).await.map_err(flash)?;
+        let mut fetch = Fetch::new(plan, kept, self.chunk_bytes());
+        let mut buffer = [0; CHUNK_BYTES];
+        self.tell_at(plan, kept);
+        while !fetch.is_whole() {
+            self.device.online().await;
+            if let Some(want) = fetch.want(Instant::now().as_millis()) {
+                self.device.exchange(|exchange| {
+                    exchange.expect(Some(&fetch));
+                    exchange.say(Say::Want(want));
+                });
+            }
+            let arrived = self.device.chunk_or_offer(&mut buffer, fetch.due_ms()).await;
+            match arrived {
+                Arrived::Nothing => {}
+                Arrived::Offer => {
+                    self.device.exchange(|exchange| exchange.expect(None));
+                    return Ok(false);
+                }
+                Arrived::Chunk(length) => {
+                    self.slot.write(fetch.offset(), &buffer[..length]).await.map_err(flash)?;
+                    fetch.kept();
+                }
+            }
+        }
+        self.device.exchange(|exchange| exchange.expect(None));
+        Ok(true)
+    }
+
+    /// Bytes to ask for at once: a power of two, so that chunks never reach over the end of a page.
+    fn chunk_bytes(&self) -> u16 {
+        let room = self.device.exchange(|exchange| exchange.room()).min(CHUNK_BYTES).max(1);
+        1 << room.ilog2()
+    }
+
+    async fn decline(&self, offer: &KeptOffer, reason: &'static str) {
+        let image = offer.offer().image();
+        let say = Say::Progress { image, stage: Told::Declined, offset: 0, reason };
+        self.device.say_update(say);
+        let _ = with_timeout(TELL, self.device.update_said()).await;
+    }
+
+    fn tell(&self, plan: &Plan, stage: Told, reason: &'static str) {
+        let say = Say::Progress { image: plan.image(), stage, offset: plan.length, reason };
+        self.device.say_update(say);
+    }
+
+    fn tell_at(&self, plan: &Plan, offset: u32) {
+        let image = plan.image();
+        let say = Say::Progress { image, stage: Told::Fetching, offset, reason: "" };
+        self.device.say_update(say);
+    }
+}
+
+/// Longest chunk that is asked for: it lies on the stack of the task once.
+const CHUNK_BYTES: usize = 512;
+const _: () = assert!(CHUNK_BYTES <= CHUNK_MAX && CHUNK_BYTES.is_power_of_two());
+
+enum Arrived {
+    /// Not yet: the question is due again.
+    Nothing,
+    Chunk(usize),
+    /// Another image is offered.
+    Offer,
+}
+
+const fn flash(error: SlotError) -> Ended {
+    match error {
+        SlotError::Flash | SlotError::Layout => Ended::Flash,
+    }
+}
+
+impl Device<'_> {
+    async fn offered(&self) -> KeptOffer {
+        self.bell.until(|| self.exchange(|exchange| exchange.take_offer())).await
+    }
+
+    async fn update_said(&self) {
+        self.bell.until(|| self.exchange(|exchange| exchange.is_said()).then_some(())).await;
+    }
+
+    fn say_update(&self, say: Say) {
+        self.exchange(|exchange| exchange.say(say));
+        self.change(|_| ());
+    }
+
+    async fn chunk_or_offer(&self, out: &mut [u8], due_ms: u64) -> Arrived {
+        self.change(|_| ());
+        let look = || {
+            let is_there = self.exchange(|exchange| exchange.has_chunk() || exchange.has_offer());
+            let is_gone = !matches!(self.state(), State::Online { .. });
+            (is_there || is_gone).then_some(())
+        };
+        let due = Timer::at(Instant::from_millis(due_ms));
+        embassy_futures::select::select(self.bell.until(look), due).await;
+        self.exchange(|exchange| match exchange.take_chunk(out) {
+            Some(length) => Arrived::Chunk(length),
+            None if exchange.has_offer() => Arrived::Offer,
+            None => Arrived::Nothing,
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! What is remembered of one device.
+
+use std::collections::BTreeMap;
+
+use device_protocol::Timestamp;
+use edge_core::time::{Millis, Now};
+
+use super::{COMPLAIN_EVERY, LINES_BURST, LINES_PER_S};
+
+/// The latest value of a figure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figure {
+    pub(super) value: i64,
+    pub(super) measured: Timestamp,
+    pub(super) came_at: Millis,
+}
+
+/// One device.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Connections under its name, now.
+    pub(super) connections: u32,
+    pub(super) seen_at: Millis,
+    /// Boot and sequence of its last message that had them.
+    pub(super) last: Option<(u64, u64)>,
+    pub(super) messages: u64,
+    pub(super) repeats: u64,
+    pub(super) refused: u64,
+    pub(super) undecodable: u64,
+    pub(super) lines_dropped: u64,
+    /// Of those, not told with a line yet; those that the device dropped are among them.
+    pub(super) lines_untold: u64,
+    pub(super) metrics: BTreeMap<String, Figure>,
+    complained_at: Option<Millis>,
+    complaints_untold: u64,
+    /// Lines that may pass now, and since when that is so.
+    lines_left: u32,
+    lines_since: Millis,
+}
+
+impl Entry {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            connections: 0,
+            seen_at: now.at,
+            last: None,
+            messages: 0,
+            repeats: 0,
+            refused: 0,
+            undecodable: 0,
+            lines_dropped: 0,
+            lines_untold: 0,
+            metrics: BTreeMap::new(),
+            complained_at: None,
+            complaints_untold: 0,
+            lines_left: LINES_BURST,
+            lines_since: now.at,
+        }
+    }
+
+    /// Which one is forgotten first: those away before those connected, then by when they were heard.
+    pub(super) fn rank(&self) -> (bool, Millis) {
+        (self.connections > 0, self.seen_at)
+    }
+
+    /// Takes one line of the rate, if there is one.
+    pub(super) fn lets_line_through(&mut self, now: Millis) -> bool {
+        const LINE: Millis = Millis(1_000 / LINES_PER_S as u64);
+        let earned = now.since(self.lines_since).0 / LINE.0;
+        self.lines_since = self.lines_since + Millis(earned * LINE.0);
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        self.lines_left = self.lines_left.saturating_add(earned).min(LINES_BURST);
+        let some = self.lines_left > 0;
+        self.lines_left = self.lines_left.saturating_sub(1);
+        some
+    }
+
+    /// Whether it is time to complain; then, how many complaints were not told before.
+    pub(super) fn complain(&mut self, now: Millis) -> Option<u64> {
+        if self.complained_at.is_some_and(|at| now < at + COMPLAIN_EVERY) {
+            self.complaints_untold += 1;
+            return None;
+        }
+        self.complained_at = Some(now);
+        Some(std::mem::take(&mut self.complaints_untold))
+    }
+}

@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+extern crate alloc;
+
+mod abi;
+mod attempt;
+mod effects;
+mod engine;
+mod fault;
+mod grants;
+mod image;
+mod imports;
+mod state;
+mod trusted;
+
+pub use effects::{
+    Effects, Event, Fault, FaultKind, LogLevel, LogLine, Outcome, Publication, QoS, Record, Report,
+    StateChange, Timestamp,
+};
+pub use engine::{Function, LoadError};
+pub use image::{Grants, Header, Image, ImageError, Limits, WASMTIME_VERSION};
+pub use state::State;

@@ -1,0 +1,220 @@
+//! The same function on an emulated microcontroller: built by `holm`, run in QEMU on a Cortex-M4,
+//! compared with the gateway's runtime.
+//!
+//! The firmware is built apart from the workspace (`cargo build --release` in
+//! `firmware-examples/qemu-mps2-an386-function`, which also needs the target
+//! thumbv7em-none-eabi). Without it or without QEMU the tests are skipped by name.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use system_tests::author::{Author, fixture};
+use system_tests::readings;
+
+const READINGS: usize = 1_000;
+const REFUSED: i32 = 2;
+
+/// Folder and file of the firmware, if this machine can run it.
+fn firmware() -> Option<(PathBuf, PathBuf)> {
+    let name = "qemu-mps2-an386-function";
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-examples").join(name);
+    let file = dir.join("target/thumbv7em-none-eabi/release").join(name);
+    let qemu = Command::new("qemu-system-arm").arg("--version").stdout(Stdio::null()).status();
+    if file.is_file() && qemu.is_ok() {
+        return Some((dir, file));
+    }
+    eprintln!("skipped: needs qemu-system-arm, and `cargo build --release` in {}", dir.display());
+    None
+}
+
+/// A device: what lies in its flash and what it is told.
+struct Device<'a> {
+    firmware: &'a (PathBuf, PathBuf),
+    image: PathBuf,
+    author: PathBuf,
+    component: String,
+}
+
+impl Device<'_> {
+    /// Runs it on events; returns the exit code and what it printed.
+    fn run(&self, events: &Path) -> Result<(i32, String)> {
+        let (dir, file) = self.firmware;
+        let output = Command::new("sh")
+            .arg(dir.join("run.sh"))
+            .arg(file)
+            .env("HOLM_IMAGE", &self.image)
+            .env("HOLM_AUTHOR", &self.author)
+            .env("HOLM_EVENTS", events)
+            .env("HOLM_COMPONENT", &self.component)
+            .stdin(Stdio::null())
+            .output()?;
+        let code = output.status.code().context("QEMU was killed")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(!text.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok((code, text))
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Builds the image of a function of the app `device`; what `holm` told of it.
+fn build(author: &Author, function: &str, out: &Path) -> Result<Value> {
+    let app = fixture("apps").join("device");
+    let words = ["build", text(&app), "--target", "device", "--function", function, "--json"];
+    let told = author.holm(&[words.as_slice(), &["--out", text(out)]].concat())?;
+    Ok(serde_json::from_str::<Value>(&told)?["images"][0].clone())
+}
+
+/// What the device printed, as `holm invoke --json` tells it: one object an event. Payloads in
+/// hexadecimal.
+fn reports(printed: &str) -> Vec<Value> {
+    let mut reports: Vec<Value> = Vec::new();
+    for line in printed.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut put = |list: &str, item: Value| {
+            let report = reports.last_mut().expect("effects follow their event");
+            report[list].as_array_mut().expect("a list").push(item);
+        };
+        match words.as_slice() {
+            ["event", _, outcome, ..] => reports.push(json!({
+                "outcome": outcome, "publishes": [], "records": [], "state": [],
+            })),
+            ["publish", topic, qos, retain, content_type, payload] => {
+                put("publishes", json!([topic, qos, retain, content_type, payload]))
+            }
+            ["record", name, content_type, payload] => {
+                put("records", json!([name, content_type, payload]));
+            }
+            ["state", key, value] => put("state", json!([key, value])),
+            _ => {}
+        }
+    }
+    reports
+}
+
+fn hex(text: &Value) -> Vec<u8> {
+    let text = text.as_str().expect("text");
+    (0..text.len() / 2)
+        .map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).expect("hexadecimal"))
+        .collect()
+}
+
+/// Whether bytes that the device printed are those that `holm invoke` shows, as JSON or as text.
+fn same(printed: &Value, shown: &Value, name: &str) -> bool {
+    let bytes = hex(printed);
+    match (&shown[name], &shown[format!("{name}_text")]) {
+        (Value::Null, text) => text.as_str().map(str::as_bytes) == Some(bytes.as_slice()),
+        (json, _) => serde_json::from_slice::<Value>(&bytes).is_ok_and(|value| value == *json),
+    }
+}
+
+#[test]
+fn a_thousand_readings_give_the_same_on_gateway_and_microcontroller() -> Result<()> {
+    let Some(firmware) = firmware() else { return Ok(()) };
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| dir.path().join(name);
+    let author = Author::new(&at("author"))?;
+    author.holm(&["keys", "export", "default", "--out", text(&at("author.pub"))])?;
+    let built = build(&author, "smooth", &at("smooth.img"))?;
+    let mut events = String::new();
+    for (n, reading) in readings::read(&readings::excerpt())?.iter().take(READINGS).enumerate() {
+        let payload = json!({ "device": "m1", "seq": n + 1, "value": reading.value });
+        writeln!(events, "sensors/m1 {payload}")?;
+    }
+    std::fs::write(at("events.txt"), events)?;
+
+    let device = Device {
+        firmware: &firmware,
+        image: at("smooth.img"),
+        author: at("author.pub"),
+        component: built["component"].as_str().context("no digest")?.to_owned(),
+    };
+    let (code, printed) = device.run(&at("events.txt"))?;
+    ensure!(code == 0, "{code}: {printed}");
+    let app = fixture("apps").join("device");
+    let app = ["invoke", "smooth", "--app", text(&app), "--device", "m1", "--json"];
+    let shown = author.holm(&[app.as_slice(), &["--event", text(&at("events.txt"))]].concat())?;
+    let shown: Vec<Value> =
+        shown.lines().map(serde_json::from_str).collect::<Result<_, serde_json::Error>>()?;
+    let reports = reports(&printed);
+    assert_eq!((reports.len(), shown.len()), (READINGS, READINGS));
+    for (n, (report, shown)) in reports.iter().zip(&shown).enumerate() {
+        assert_eq!((&report["outcome"], &shown["outcome"]), (&json!("done"), &json!("ok")), "{n}");
+        let [publish] = report["publishes"].as_array().expect("a list").as_slice() else {
+            panic!("{n}: {report}");
+        };
+        let expected = &shown["publishes"][0];
+        assert_eq!(publish[0], expected["topic"], "{n}");
+        assert_eq!(publish[1], json!(expected["qos"].to_string()), "{n}");
+        assert_eq!(publish[3], expected["content_type"], "{n}");
+        assert!(same(&publish[4], expected, "payload"), "{n}: {publish} {expected}");
+        let (change, expected) = (&report["state"][0], &shown["state"][0]);
+        assert_eq!(change[0], expected["key"], "{n}");
+        assert!(same(&change[1], expected, "value"), "{n}: {change} {expected}");
+    }
+    eprintln!("{}", printed.lines().rev().take(3).collect::<Vec<_>>().join("\n"));
+    Ok(())
+}
+
+#[test]
+fn a_microcontroller_ends_what_misbehaves_and_goes_on() -> Result<()> {
+    let Some(firmware) = firmware() else { return Ok(()) };
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| dir.path().join(name);
+    let author = Author::new(&at("author"))?;
+    author.holm(&["keys", "export", "default", "--out", text(&at("author.pub"))])?;
+    build(&author, "rogue", &at("rogue.img"))?;
+    let cases = [
+        ("loop", "timeout"),
+        ("allocate", "memory"),
+        ("recurse-lean", "stack"),
+        ("panic", "trap"),
+        ("publish", "outputs"),
+        ("publish-properties", "memory"),
+        ("state-flood", "outputs"),
+        ("log-empty", "outputs"),
+        ("denied-publish", "denied"),
+        ("fine", "done"),
+        ("read-own", "done"),
+    ];
+    // Twice: nothing is used up.
+    let lines = cases.iter().chain(&cases).map(|(how, _)| format!("rogues/{how} -\n"));
+    std::fs::write(at("events.txt"), lines.collect::<String>())?;
+    let image = at("rogue.img");
+    let author_file = at("author.pub");
+    let mut device =
+        Device { firmware: &firmware, image, author: author_file, component: String::new() };
+    let (code, printed) = device.run(&at("events.txt"))?;
+    ensure!(code == 0, "{code}: {printed}");
+    let outcomes: Vec<Value> =
+        reports(&printed).iter().map(|report| report["outcome"].clone()).collect();
+    let expected: Vec<Value> = cases.iter().chain(&cases).map(|(_, end)| json!(end)).collect();
+    assert_eq!(outcomes, expected, "{printed}");
+
+    let good = std::fs::read(&device.image)?;
+    let mut refuse = |bytes: &[u8], why: &str| -> Result<()> {
+        std::fs::write(&device.image, bytes)?;
+        let (code, printed) = device.run(&at("events.txt"))?;
+        assert!(code == REFUSED && printed.contains(why), "{why}: {code} {printed}");
+        Ok(())
+    };
+    let mut damaged = good.clone();
+    damaged[good.len() / 2] ^= 1;
+    refuse(&damaged, "no author key of this device signed the image")?;
+    refuse(&good[..good.len() - 1_000], "no author key of this device signed the image")?;
+    refuse(&[0xff; 64], "this is no device image")?;
+    std::fs::write(&device.image, &good)?;
+    device.component = "00".repeat(32);
+    let (code, printed) = device.run(&at("events.txt"))?;
+    assert!(code == REFUSED && printed.contains("was made of component"), "{code} {printed}");
+    let other = Author::new(&at("other"))?;
+    other.holm(&["keys", "export", "default", "--out", text(&device.author)])?;
+    let (code, printed) = device.run(&at("events.txt"))?;
+    assert!(code == REFUSED && printed.contains("no author key"), "{code} {printed}");
+    Ok(())
+}

@@ -19,7 +19,7 @@ fn config(name: &str) -> Config<'static> {
 
 /// Runs a device beside a scenario, to the end of the scenario.
 async fn with_device(port: u16, boot: u64, scenario: impl AsyncFnOnce(&Device<'_>)) -> TestApp {
-    let (mut memory, mut ring) = (Memory::<256, 1024, 2048, 512>::new(), [0; 16 * 1024]);
+    let (mut memory, mut ring) = (Memory::<256, 1024, 2048, 512>::new(), vec![0; 64 * 1024]);
     let (device, link) = Device::new(config("press-7"), boot, &mut memory);
     let mut queue = RamQueue::new(&mut ring, Overflow::DropOldest);
     let mut dial = TcpDial::new(format!("127.0.0.1:{port}"));

@@ -7,12 +7,17 @@ use std::time::Duration;
 use device_sdk::host::TcpDial;
 use device_sdk::protocol::system::{Command, Shadow, TimeReply};
 use device_sdk::protocol::{DeviceName, Down, Quality, SchemaId, Timestamp};
-use device_sdk::{BackoffConfig, Config, Device, Memory, Overflow, RamQueue};
+use device_sdk::{App, BackoffConfig, Config, Device, Memory, Overflow, RamQueue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections before the gateway becomes honest.
 const HOSTILE: u64 = 3_000;
+
+/// A firmware that knows no command.
+struct Idle;
+
+impl App for Idle {}
 
 struct Random(u64);
 
@@ -180,6 +185,7 @@ async fn nothing_that_a_gateway_says_stops_a_device() {
     let (device, link) = Device::new(config, 9, &mut memory);
     let mut queue = RamQueue::new(&mut ring, Overflow::DropOldest);
     let mut dial = TcpDial::new(format!("127.0.0.1:{port}"));
+    let mut app = Idle;
     let scenario = async {
         while connections.load(Ordering::Relaxed) <= HOSTILE {
             let _ = device.try_publish_bytes("sensors/a", SchemaId::RAW, b"something");
@@ -192,7 +198,7 @@ async fn nothing_that_a_gateway_says_stops_a_device() {
         device.drained().await;
     };
     tokio::select! {
-        ended = device.run(link, &mut queue, &mut dial, &mut ()) => panic!("{ended:?}"),
+        ended = device.run(link, &mut queue, &mut dial, &mut app) => panic!("{ended:?}"),
         () = scenario => {}
         () = tokio::time::sleep(Duration::from_secs(150)) => {
             panic!("{} connections, {:?}, {:?}", connections.load(Ordering::Relaxed), device.state(), device.figures());

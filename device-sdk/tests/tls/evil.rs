@@ -79,15 +79,19 @@ impl Keys {
         }
         let header = header(DATA, inner.len() + 16);
         let nonce = self.nonce();
-        self.cipher.encrypt_in_place(&nonce.into(), &header, &mut inner).expect("encrypted");
+        let tag = self.cipher.encrypt_in_place_detached(&nonce.into(), &header, &mut inner);
+        inner.extend(tag.expect("encrypted"));
         [header.to_vec(), inner].concat()
     }
 
     /// Inner type and content.
     fn open(&mut self, record: &[u8]) -> Option<(u8, Vec<u8>)> {
-        let mut inner = record[5..].to_vec();
+        let (header, rest) = record.split_at(5);
+        let (inner, tag) = rest.split_last_chunk::<16>()?;
+        let mut inner = inner.to_vec();
         let nonce = self.nonce();
-        self.cipher.decrypt_in_place(&nonce.into(), &record[..5], &mut inner).ok()?;
+        let tag = (*tag).into();
+        self.cipher.decrypt_in_place_detached(&nonce.into(), header, &mut inner, &tag).ok()?;
         let kind = inner.pop()?;
         Some((kind, inner))
     }
@@ -99,7 +103,7 @@ fn header(kind: u8, length: usize) -> [u8; 5] {
 }
 
 fn mac(key: &[u8], bytes: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key");
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("any key");
     mac.update(bytes);
     mac.finalize().into_bytes().to_vec()
 }
@@ -118,7 +122,7 @@ fn expand(secret: &[u8], label: &str, context: &[u8], length: u16) -> Vec<u8> {
 
 pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a message").to_be_bytes();
-    [&[kind], &length[1..], body].concat()
+    [&[kind][..], &length[1..], body].concat()
 }
 
 fn field(bytes: usize, content: &[u8]) -> Vec<u8> {

@@ -99,7 +99,7 @@ fn mutated_handshakes_are_never_believed() {
 fn certificate(world: &World) -> Vec<u8> {
     let der = &world.gateway.der;
     let length = |extra: usize| u32::try_from(der.len() + extra).expect("short").to_be_bytes();
-    let body = [&[0], &length(5)[1..], &length(0)[1..], der, &[0, 0]].concat();
+    let body = [&[0][..], &length(5)[1..], &length(0)[1..], der, &[0, 0]].concat();
     message(11, &body)
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use device_protocol::serial::{ADDRESS_POINT_TO_POINT, Deframer, Timing, WIRE_MAX};
+use device_protocol::serial::{ADDRESS_POINT_TO_POINT, Deframer, Direction, Timing, WIRE_MAX};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -197,10 +197,8 @@ impl Line {
 
     /// An address that did not answer, and where nobody was, takes no memory.
     fn forget(&mut self, address: u8) {
-        let never_heard = |member: &mut Member| {
-            member.is_silent() && member.counters().lives == 0 && member.counters().frames_in == 0
-        };
-        if self.members.get_mut(&address).is_some_and(never_heard) {
+        let never_heard = |member: &Member| member.is_silent() && member.counters().lives == 0;
+        if self.members.get(&address).is_some_and(never_heard) {
             self.members.remove(&address);
         }
     }
@@ -214,6 +212,8 @@ impl Line {
             match self.deframer.push(*byte) {
                 None => {}
                 Some(Err(_)) => self.broken_frames += 1,
+                // On two wires the gateway hears itself.
+                Some(Ok((header, _))) if header.direction != Direction::ToGateway => {}
                 Some(Ok((header, payload))) => {
                     if let Some(member) = self.members.get_mut(&header.address) {
                         member.frame(&header, payload, &self.roster, now);

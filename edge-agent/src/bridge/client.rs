@@ -34,7 +34,7 @@ pub(super) enum Event {
     /// The answer to the publish that was given this number.
     Answered { id: u32, reason: ReasonCode },
     /// A message for the device; with a packet id it is to be acked.
-    Down { packet: Option<PacketId>, payload: Bytes },
+    Down { packet: Option<PacketId>, retained: bool, payload: Bytes },
     /// The connection is over.
     Broken(String),
 }
@@ -193,7 +193,8 @@ impl Client {
                 }
             }
             Packet::Publish(publish) => {
-                events.push(Event::Down { packet: publish.packet_id, payload: publish.payload });
+                let Publish { packet_id: packet, retain: retained, payload, .. } = publish;
+                events.push(Event::Down { packet, retained, payload });
             }
             Packet::Disconnect(disconnect) => {
                 events.push(Event::Broken(disconnect.reason.to_string()));

@@ -201,35 +201,40 @@ impl Member {
     }
 
     fn event(&mut self, event: Event, now_ms: u64) {
-        self.phase = match (std::mem::replace(&mut self.phase, Phase::Silent), event) {
-            (Phase::Connecting(session), Event::Ready) => {
-                tracing::info!(device = session.device, "device on a bus is here");
-                self.station.accept(session.message_max, now_ms);
-                Phase::Up(session)
-            }
-            (phase, Event::Broken(why)) => {
-                self.phase = phase;
-                return self.hung_up(&why);
-            }
-            (Phase::Up(mut session), Event::Answered { id, reason }) => {
-                session.answers.push_back((id, reason));
-                Phase::Up(session)
-            }
-            (
-                Phase::Up(mut session) | Phase::Connecting(mut session),
-                Event::Down { packet, payload },
-            ) => {
-                let is_down = Down::decode(&payload).is_ok();
-                if is_down && (packet.is_some() || session.downs.len() < DOWNS_MAX) {
-                    session.downs.push_back((packet, payload));
-                } else {
-                    self.figures.undelivered += 1;
-                    packet.into_iter().for_each(|packet| session.client.ack(packet));
+        match event {
+            Event::Ready => match std::mem::replace(&mut self.phase, Phase::Silent) {
+                Phase::Connecting(session) => {
+                    tracing::info!(device = session.device, "device on a bus is here");
+                    self.station.accept(session.message_max, now_ms);
+                    self.phase = Phase::Up(session);
                 }
-                if self.station.is_up() { Phase::Up(session) } else { Phase::Connecting(session) }
+                other => self.phase = other,
+            },
+            Event::Broken(why) => self.hung_up(&why),
+            Event::Answered { id, reason } => {
+                if let Phase::Up(session) = &mut self.phase {
+                    session.answers.push_back((id, reason));
+                }
             }
-            (phase, _) => phase,
+            Event::Down { packet, retained, payload } => self.down(packet, retained, payload),
+        }
+    }
+
+    /// A message for the device.
+    fn down(&mut self, packet: Option<PacketId>, retained: bool, payload: Bytes) {
+        let (Phase::Up(session) | Phase::Connecting(session)) = &mut self.phase else { return };
+        let is_sound = match Down::decode(&payload) {
+            // A command that is kept would be done again at each connection.
+            Ok(Down::Command(_)) => !retained,
+            Ok(_) => true,
+            Err(_) => false,
         };
+        if is_sound && (packet.is_some() || session.downs.len() < DOWNS_MAX) {
+            session.downs.push_back((packet, payload));
+        } else {
+            self.figures.undelivered += 1;
+            packet.into_iter().for_each(|packet| session.client.ack(packet));
+        }
     }
 
     /// Moves what can be moved.

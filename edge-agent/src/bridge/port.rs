@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use serial2_tokio::{KeepAllSettings, SerialPort, Settings as PortSettings};
+use serial2_tokio::SerialPort;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -27,11 +27,8 @@ impl Opener {
     /// Opens the port; where it listens, waits for a connection.
     pub(super) async fn open(&mut self, bus: &Bus) -> io::Result<Port> {
         match &bus.port {
-            BusPort::Device(path) => {
-                let baud = bus.baud;
-                SerialPort::open(path, |settings: PortSettings| raw(settings, baud))
-                    .map(Port::Serial)
-            }
+            // Eight bits, no parity, one stop bit, nothing translated. A pseudo-terminal takes any speed.
+            BusPort::Device(path) => SerialPort::open(path, bus.baud).map(Port::Serial),
             BusPort::Connect(address) => TcpStream::connect(address).await.map(without_delay),
             BusPort::Listen(address) => {
                 if self.listener.is_none() {
@@ -54,13 +51,6 @@ fn without_delay(stream: TcpStream) -> Port {
     // Frames are small and wanted at once; not worth a connection.
     let _ = stream.set_nodelay(true);
     Port::Tcp(stream)
-}
-
-/// Eight bits, no parity, one stop bit, nothing translated. A pseudo-terminal takes any speed.
-fn raw(mut settings: PortSettings, baud: u32) -> io::Result<PortSettings> {
-    settings.set_raw();
-    settings.set_baud_rate(baud)?;
-    Ok(settings)
 }
 
 impl AsyncRead for Port {

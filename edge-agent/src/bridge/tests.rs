@@ -30,6 +30,8 @@ struct Rig {
     to_broker: BytesMut,
     /// What the broker got and did not answer.
     got: Vec<Packet>,
+    /// On the line, behind a message that the device has not taken.
+    line: Vec<u8>,
     now: u64,
 }
 
@@ -45,6 +47,7 @@ fn rig(token: &'static [u8]) -> Rig {
         decoder: Decoder::server(65_536),
         to_broker: BytesMut::new(),
         got: Vec::new(),
+        line: Vec::new(),
         now: 0,
     }
 }
@@ -68,8 +71,10 @@ impl Rig {
             self.broker(packet);
         }
         while let length @ 1.. = self.member.transmit(self.now, &mut out) {
-            assert_eq!(self.device.receive(&out[..length], self.now), length);
+            self.line.extend_from_slice(&out[..length]);
         }
+        let taken = self.device.receive(&self.line, self.now);
+        self.line.drain(..taken);
     }
 
     fn broker(&mut self, packet: Packet) {

@@ -16,6 +16,7 @@ pub(crate) fn text(status: &Value) -> String {
     let devices = &status["devices"];
     let (connected, sessions) = (count(&devices["connected"]), count(&devices["sessions"]));
     lines.add("devices", &format!("{connected} connected, {sessions} sessions"));
+    buses(&status["buses"], &mut lines);
     queues(status, &mut lines);
     lines.add("drops", &drops(&status["drops"]));
     filters(&status["filters"], &mut lines);
@@ -71,6 +72,26 @@ fn uplink(uplink: &Value) -> String {
     );
     let state = if uplink["up"] == Value::Bool(true) { "up" } else { "down" };
     format!("{state}, {contact}")
+}
+
+fn buses(buses: &Value, lines: &mut Lines) {
+    for (n, bus) in buses.as_array().into_iter().flatten().enumerate() {
+        let word = |key: &str| bus[key].as_str().unwrap_or_default();
+        let devices = bus["devices"].as_array().into_iter().flatten();
+        let (up, again) = devices.fold((0_u64, 0), |(up, again), device| {
+            let is_up = u64::from(device["up"] == Value::Bool(true));
+            (up + is_up, again + device["retransmitted"].as_u64().unwrap_or_default())
+        });
+        let open = match bus["open"] == Value::Bool(true) {
+            true => "open".to_owned(),
+            false => format!("not open: {}", word("reason")),
+        };
+        let (name, port, broken) = (word("bus"), word("port"), count(&bus["broken_frames"]));
+        let text = format!(
+            "{name}  {port} {open}; {up} devices, {broken} broken frames, {again} sent again"
+        );
+        lines.add(if n == 0 { "buses" } else { "" }, &text);
+    }
 }
 
 fn queues(status: &Value, lines: &mut Lines) {
@@ -191,6 +212,13 @@ mod tests {
             "clock": { "synced": false },
             "uplink": { "enrolled": true, "up": false, "last_contact_age_ms": 90_000 },
             "devices": { "connected": 3, "sessions": 12 },
+            "buses": [
+                { "bus": "hall", "port": "/dev/ttyUSB0", "open": true, "broken_frames": 1_200, "devices": [
+                    { "address": 1, "up": true, "retransmitted": 4 },
+                    { "address": 2, "up": false, "retransmitted": 5 },
+                ] },
+                { "bus": "yard", "port": "/dev/ttyUSB1", "open": false, "reason": "no such file" },
+            ],
             "queue": { "jobs": 1_200, "bytes": 2_048, "running": 2, "held": 0, "oldest_age_ms": 350 },
             "outbox": {
                 "records": 34, "bytes": 5_000_000, "oldest_age_ms": 200_000_000,
@@ -227,6 +255,8 @@ degraded      no control plane: connection refused
 clock         not synced: cron schedules wait
 uplink        down, last contact 1 min 30 s ago
 devices       3 connected, 12 sessions
+buses         hall  /dev/ttyUSB0 open; 1 devices, 1,200 broken frames, 9 sent again
+              yard  /dev/ttyUSB1 not open: no such file; 0 devices, 0 broken frames, 0 sent again
 queue         1,200 events (2.0 KiB), the oldest for 350 ms; 2 running, 0 held
 outbox        34 records (4.7 MiB), the oldest for 2 d 7 h
               stream 1: 34 records (4.7 MiB), the oldest for 7 s

@@ -42,7 +42,7 @@ impl Write for Wire {
 /// A field with its length in two bytes.
 fn field(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("short");
-    [&length.to_be_bytes(), bytes].concat()
+    [&length.to_be_bytes()[..], bytes].concat()
 }
 
 /// An MQTT packet.
@@ -67,11 +67,11 @@ fn hello(provision: &Provision<'_>) -> Vec<u8> {
         Credential::Token { token, .. } => (0xC2, [name.clone(), field(token.as_bytes())].concat()),
         _ => (2, Vec::new()),
     };
-    packet(0x10, &[b"\0\x04MQTT\x04", &[flags, 0, 60][..], &name, &login].concat())
+    packet(0x10, &[&b"\0\x04MQTT\x04"[..], &[flags, 0, 60], &name, &login].concat())
 }
 
 fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
-    packet(0x32, &[&field(topic.as_bytes()), &[0, 1], payload].concat())
+    packet(0x32, &[&field(topic.as_bytes())[..], &[0, 1], payload].concat())
 }
 
 const WELCOME: [u8; 4] = [0x20, 2, 0, 0];
@@ -183,7 +183,7 @@ fn provisioned_devices_publish_through_their_own_tls() -> Result<()> {
         ensure!(read.is_ok(), "{read:?}");
         ensure!(
             heard == [&delivery[..], &PUBLISHED].concat()
-                || heard == [&PUBLISHED, &delivery[..]].concat()
+                || heard == [&PUBLISHED[..], &delivery].concat()
         );
         Ok(())
     })?;

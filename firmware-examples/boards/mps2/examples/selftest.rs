@@ -5,13 +5,14 @@
 //! ```
 //!
 //! Checks: `clock`, `flash`, `i2c`, `stack`, `watchdog` and `execute` exit with 0; `panic` with 101
-//! and `fault` with 102. `keep` counts its starts in flash and waits to be killed; `echo` sends
-//! back what comes in by UART 1.
+//! and `fault` with 102. `keep` counts its starts in flash and waits to be killed; `echo` sends back
+//! what comes in by UART 1, and `flood` lets it run over, both until a byte comes by the console.
 
 #![no_std]
 #![no_main]
 
 use board_mps2::flash::{FlashError, Found, PAGE_BYTES};
+use board_mps2::uart::RECEIVE_BYTES_MAX;
 use board_mps2::{Board, log, sim, stack};
 use embassy_time::{Duration, Instant, Timer};
 use embedded_hal::i2c::{I2c, NoAcknowledgeSource};
@@ -40,6 +41,7 @@ async fn app(board: Board) {
         "execute" => execute(board).await,
         "fault" => cortex_m::asm::udf(),
         "flash" => flash(board).await,
+        "flood" => flood(board).await,
         "i2c" => i2c(board),
         "keep" => keep(board).await,
         "panic" => panic!("as asked"),
@@ -141,10 +143,20 @@ async fn echo(mut board: Board) {
     log!("{total} bytes, {} overruns", reader.overruns());
 }
 
+async fn flood(mut board: Board) {
+    let (mut reader, _writer) = board.uart1.split();
+    let mut bytes = [0; 2 * RECEIVE_BYTES_MAX];
+    log!("flood");
+    let _ = board.uart0.read(&mut bytes[..1]).await;
+    let kept = reader.read(&mut bytes).await.unwrap_or_default();
+    log!("{kept} bytes kept, {} overruns", reader.overruns());
+}
+
 fn deep() {
     #[inline(never)]
     fn fill(depth: u32) -> u32 {
-        let frame = core::hint::black_box([depth; 256]);
+        let frame = [depth; 256];
+        core::hint::black_box(&frame);
         if depth == 0 { frame[3] } else { fill(depth - 1) + frame[7] }
     }
     let before = stack::high_water_bytes();

@@ -112,9 +112,9 @@ impl I2c {
 
     fn send_bit(&self, bit: bool) {
         if bit {
-            self.set(DATA)
+            self.set(DATA);
         } else {
-            self.clear(DATA)
+            self.clear(DATA);
         }
         self.set(CLOCK);
         self.clear(CLOCK);

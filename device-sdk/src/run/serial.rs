@@ -331,7 +331,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
 }
 
 /// What was in flight is sent again.
-fn start_anew(device: &Device<'_'>, flight: &mut Flight<u32>, duties: &mut Duties) {
+fn start_anew(device: &Device<'_>, flight: &mut Flight<u32>, duties: &mut Duties) {
     flight.clear();
     duties.lost(device);
 }

@@ -176,7 +176,9 @@ async fn readings_arrive_once_over_a_line_that_breaks_bytes() {
     assert_eq!(gateway.readings.len(), 200);
     assert!(gateway.readings.values().all(|times| *times == 1), "{:?}", gateway.readings);
     assert_eq!(app.0, 1, "the command was done once");
-    assert_eq!(gateway.responses, vec![(9, b"blinked".to_vec()); 2]);
+    // The second may come before the first is answered: then one answer is for both.
+    assert!((1..=2).contains(&gateway.responses.len()), "{:?}", gateway.responses);
+    assert!(gateway.responses.iter().all(|response| *response == (9, b"blinked".to_vec())));
 }
 
 #[tokio::test]

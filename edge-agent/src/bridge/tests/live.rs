@@ -14,7 +14,6 @@ use edge_broker::transport::{Port, Transport, TransportLimits};
 use edge_core::id::{BatchSeq, DeviceId};
 use edge_core::time::{Millis, Now, WallTime};
 use edge_core::topic::TopicFilter;
-use serial2_tokio::SerialPort;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -275,25 +274,4 @@ async fn five_devices_on_a_bus_and_one_that_comes_later() {
     devices.push(Sender::new("e", Some(5), 50));
     drive(&mut port, &mut devices, 0, 1_499, began).await;
     check(&got, &devices, 50);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_that_comes_later_is_opened() {
-    let (mut ours, theirs) = SerialPort::pair().expect("a pair of terminals");
-    let terminal = {
-        use std::os::fd::AsRawFd;
-        std::fs::read_link(format!("/proc/self/fd/{}", theirs.as_raw_fd())).expect("its path")
-    };
-    let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("ttyUSB0");
-    let settings = settings(&["press"], &format!("device = {path:?}"));
-    let (dial, board) = start(&settings, &tokio::runtime::Handle::current());
-    let (got, began) = (Got::default(), Instant::now());
-    let _broker = broker(&dial, &got);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(board.degraded()[0].contains("No such file"), "{:?}", board.degraded());
-    std::os::unix::fs::symlink(terminal, &path).expect("a link");
-    let mut devices = [Sender::new("press", None, 40)];
-    drive(&mut ours, &mut devices, 0, 1_499, began).await;
-    check(&got, &devices, 40);
 }

@@ -75,7 +75,7 @@ impl Device<'_> {
         app: &mut dyn App,
     ) -> Result<core::convert::Infallible, ConfigFault> {
         let Link { config, staging, scratch, rx, tx } = link;
-        let mut session = session(&config, rx, tx)?;
+        let session = session(&config, rx, tx)?;
         let shelf = Mutex::<NoopRawMutex, _>::new(Shelf::new(queue));
         let mut network = Network {
             device: self,
@@ -87,7 +87,7 @@ impl Device<'_> {
             duties: Duties::new(&config),
             is_subscribed: false,
         };
-        match join(store::run(self, &shelf, staging), network.run(&mut session, dial)).await.0 {}
+        match join(store::run(self, &shelf, staging), network.run(session, dial)).await.0 {}
     }
 }
 
@@ -131,12 +131,12 @@ struct Network<'r, 'a, 's, 'q, Q> {
 impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
     async fn run<D: Dial>(
         &mut self,
-        session: &mut Session<'_>,
+        mut session: Session<'_>,
         dial: &mut D,
     ) -> core::convert::Infallible {
         let mut backoff = Backoff::new(self.config.backoff, self.device.boot());
         loop {
-            let (trouble, was_good) = self.connection(session, dial).await;
+            let (trouble, was_good) = self.connection(&mut session, dial).await;
             if was_good {
                 backoff.reset();
             }

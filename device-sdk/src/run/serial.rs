@@ -290,14 +290,11 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
             }
         }
         drop(shelf);
-        #[cfg(feature = "logs")]
-        {
-            let in_flight = self.flight.notes();
-            let note = self.duties.next_note(self.device, in_flight, now_ms(), self.scratch);
-            return note.map(Found::System);
-        }
         #[cfg(not(feature = "logs"))]
-        None
+        let note = None;
+        #[cfg(feature = "logs")]
+        let note = self.duties.next_note(self.device, self.flight.notes(), now_ms(), self.scratch);
+        note.map(Found::System)
     }
 
     /// A message that this line cannot carry ends here, counted.

@@ -162,6 +162,11 @@ impl<'a> Device<'a> {
         self.facts(|facts| facts.figures)
     }
 
+    /// Waits until the figures are others than these; returns them. May be dropped at any time.
+    pub async fn figures_after(&self, known: &Figures) -> Figures {
+        self.bell.until(|| Some(self.figures()).filter(|figures| figures != known)).await
+    }
+
     /// Waits until the connection stands. May be dropped at any time.
     pub async fn online(&self) {
         self.bell.until(|| matches!(self.state(), State::Online { .. }).then_some(())).await;

@@ -7,7 +7,7 @@
 
 use core::cell::RefCell;
 
-use device_protocol::limits::TOPIC_MAX;
+use device_protocol::limits::{TOPIC_LEVELS_MAX, TOPIC_MAX};
 use device_protocol::{DeviceName, Envelope, Error, Message, SchemaId, Timestamp, Topic};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::{blocking_mutex, mutex};
@@ -395,6 +395,7 @@ impl Drop for Turn<'_, '_> {
 fn check_topic(topic: &str) -> Result<(), PublishError> {
     let is_sound = !topic.is_empty()
         && topic.len() <= TOPIC_MAX
+        && topic.split('/').count() <= TOPIC_LEVELS_MAX
         && !topic.starts_with('$')
         && !topic.contains(['+', '#', '\0']);
     if is_sound { Ok(()) } else { Err(PublishError::Invalid) }

@@ -28,10 +28,12 @@ use crate::failure::{Done, Failure, read_file};
 use crate::keys::KeyStore;
 use crate::mqtt;
 use crate::out::Out;
-use crate::secret_file;
+use crate::secret_file::Staged;
 
 use agent_toml::Account;
-use authority::Of;
+use authority::{Of, PEM_BYTES_MAX};
+
+const PROVISIONED_ONCE: &str = "a device is provisioned once; choose another --out, or remove it";
 
 /// `holm device`
 ///
@@ -77,18 +79,24 @@ fn listener(args: &DeviceListener, global: &Global, out: &Out) -> Done {
     let dir = folder(&args.folder, global)?;
     let file = |end: &str| args.out.join(format!("{}.{end}", args.name));
     let (certificate, key, ca) = (file("pem"), file("key"), args.out.join("device-ca.pem"));
+    let now = OffsetDateTime::now_utc();
+    let issued = authority::listener(&dir, &args.name, &args.host, args.days, now)?;
+    let device_ca = read_file(&Of::Devices.certificate(&dir), PEM_BYTES_MAX)?;
     if !args.replace {
         refuse_existing(&certificate, "renew it with --replace")?;
         refuse_existing(&key, "renew it with --replace")?;
+        refuse_other(&ca, &device_ca)?;
     }
-    let now = OffsetDateTime::now_utc();
-    let issued = authority::listener(&dir, &args.name, &args.host, args.days, now)?;
-    let device_ca = read_file(&Of::Devices.certificate(&dir), 16 << 10)?;
-    secret_file::write(&key, issued.key.serialize_pem().as_bytes())?;
-    for (path, bytes) in [(&certificate, issued.certificate_pem.as_bytes()), (&ca, &device_ca[..])]
-    {
-        std::fs::write(path, bytes).map_err(|error| Failure::file("write", path, &error))?;
-    }
+    // None takes its place before all are on the disk: key and certificate belong together.
+    let key_pem = issued.key.serialize_pem();
+    let staged = [
+        Staged::new(&key, key_pem.as_bytes())?.owned_by_folder()?,
+        Staged::new(&certificate, issued.certificate_pem.as_bytes())?
+            .owned_by_folder()?
+            .public()?,
+        Staged::new(&ca, &device_ca)?.owned_by_folder()?.public()?,
+    ];
+    staged.into_iter().try_for_each(Staged::keep)?;
     let lines = agent_toml::listener(&certificate, &key, &ca);
     let value = json!({
         "certificate": certificate, "key": key, "client_ca": ca, "hosts": args.host,
@@ -107,7 +115,7 @@ fn listener(args: &DeviceListener, global: &Global, out: &Out) -> Done {
 fn add(args: &DeviceAdd, global: &Global, out: &Out) -> Done {
     name_of(&args.name)?;
     let path = args.out.clone().unwrap_or_else(|| format!("{}.provision", args.name).into());
-    refuse_existing(&path, "a device is provisioned once; choose another --out, or remove it")?;
+    refuse_existing(&path, PROVISIONED_ONCE)?;
     let gateways = args.gateway.iter().map(|text| gateway(text)).collect::<Done<Vec<_>>>()?;
     if gateways.len() > GATEWAYS_MAX {
         return Err(Failure::usage(format!("a device knows at most {GATEWAYS_MAX} gateways")));
@@ -118,15 +126,7 @@ fn add(args: &DeviceAdd, global: &Global, out: &Out) -> Done {
     let lines = secret
         .account()
         .map(|account| agent_toml::device(&args.name, &account, &args.publish, &args.subscribe));
-    let agent_toml = match (&args.agent_toml, &lines) {
-        (Some(file), Some(lines)) => Some((file, agent_toml::appended(file, lines)?)),
-        (Some(_), None) => {
-            return Err(Failure::usage(
-                "--agent-toml has nothing to append: this device is none of a Holm gateway's `[[devices]]`",
-            ));
-        }
-        (None, _) => None,
-    };
+    let agent_toml = appended(args, lines.as_deref())?;
     let provision = Provision {
         device: &args.name,
         issued_unix_s: u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0),
@@ -138,12 +138,19 @@ fn add(args: &DeviceAdd, global: &Global, out: &Out) -> Done {
     let mut image = [0; IMAGE_BYTES];
     encode_image(&provision, 1, &mut image)
         .map_err(|error| Failure::usage(format!("this cannot be provisioned: {error}")))?;
-    secret_file::write(&path, &image)?;
-    if let Some((file, text)) = &agent_toml {
-        agent_toml::replace(file, text)?;
+    let mut staged = vec![Staged::new(&path, &image)?];
+    let psk_file = secret.psk_line(&args.name).map(|line| (beside(&path, "psk"), line));
+    if let Some((file, line)) = &psk_file {
+        refuse_existing(file, PROVISIONED_ONCE)?;
+        staged.push(Staged::new(file, line.as_bytes())?);
     }
+    if let Some((file, text)) = &agent_toml {
+        staged.push(agent_toml::replacement(file, text)?);
+    }
+    staged.into_iter().try_for_each(Staged::keep)?;
     let mut value = described(&provision, secret.expires_unix_s());
     value["image"] = json!(path);
+    value["psk_file"] = json!(psk_file.as_ref().map(|(file, _)| file));
     value["agent_toml"] = json!(lines);
     value["appended_to"] = json!(args.agent_toml);
     out.answer(&value, |text, out| {
@@ -156,9 +163,23 @@ fn add(args: &DeviceAdd, global: &Global, out: &Out) -> Done {
             (Some(lines), None) => {
                 let _ = write!(text, "for agent.toml of the gateway:\n\n{lines}");
             }
-            (None, _) => secret.explain(&args.name, text),
+            (None, _) => {}
+        }
+        if let Some((file, _)) = &psk_file {
+            let _ = writeln!(text, "for `psk_file` of the broker: the line in {}", file.display());
         }
     })
+}
+
+/// The file that takes the lines, with them.
+fn appended<'a>(args: &'a DeviceAdd, lines: Option<&str>) -> Done<Option<(&'a Path, String)>> {
+    match (&args.agent_toml, lines) {
+        (Some(file), Some(lines)) => Ok(Some((file, agent_toml::appended(file, lines)?))),
+        (Some(_), None) => Err(Failure::usage(
+            "--agent-toml has nothing to append: this device is none of a Holm gateway's `[[devices]]`",
+        )),
+        (None, _) => Ok(None),
+    }
 }
 
 fn show(args: &DeviceShow, out: &Out) -> Done {
@@ -245,14 +266,13 @@ impl Secret {
         if args.psk {
             return Ok(Self::Psk { identity: args.name.clone(), key: random()? });
         }
-        let token = if args.token { hex(&random()?) } else { String::new() };
         if args.plain {
-            return Ok(Self::Plain { token });
+            return Ok(Self::Plain { token: hex(&random()?) });
         }
         let dir = folder(&args.folder, global)?;
         let gateway_ca = authority::certificate(&dir, Of::Gateways)?.to_vec();
         if args.token {
-            return Ok(Self::Token { gateway_ca, token });
+            return Ok(Self::Token { gateway_ca, token: hex(&random()?) });
         }
         let issued = authority::device(&dir, &args.name, args.days, OffsetDateTime::now_utc())?;
         let key = authority::scalar(&issued.key)?;
@@ -274,9 +294,11 @@ impl Secret {
     fn account(&self) -> Option<Account> {
         match self {
             Self::Certificate { .. } => Some(Account::Certificate),
-            Self::Token { token, .. } => Some(Account::TokenSha256(sha256(token))),
-            Self::Plain { token } if !token.is_empty() => Some(Account::TokenSha256(sha256(token))),
-            Self::Psk { .. } | Self::Plain { .. } => None,
+            // Without a name of its own a gateway takes no envelope of a device.
+            Self::Token { token, .. } | Self::Plain { token } => {
+                Some(Account::TokenSha256(sha256(token)))
+            }
+            Self::Psk { .. } => None,
         }
     }
 
@@ -287,12 +309,11 @@ impl Secret {
         }
     }
 
-    /// What to do on the side of the broker where there are no lines for agent.toml.
-    fn explain(&self, name: &str, text: &mut String) {
-        if let Self::Psk { key, .. } = self {
-            let _ = writeln!(text, "for `psk_file` of the broker:\n\n{name}:{}", hex(key));
-        } else {
-            text.push_str("the gateway lets it in by `[anonymous]`, from loopback only\n");
+    /// What a broker with pre-shared keys has in its file of them.
+    fn psk_line(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Psk { key, .. } => Some(format!("{name}:{}\n", hex(key))),
+            Self::Certificate { .. } | Self::Token { .. } | Self::Plain { .. } => None,
         }
     }
 }
@@ -332,6 +353,24 @@ fn gateway(text: &str) -> Done<Gateway<'_>> {
         return Err(none());
     }
     Ok(Gateway { host, port })
+}
+
+/// The same file name with one more ending.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{end}"));
+    name.into()
+}
+
+/// Devices of another authority would be locked out.
+fn refuse_other(path: &Path, bytes: &[u8]) -> Done {
+    if path.exists() && read_file(path, PEM_BYTES_MAX)? != bytes {
+        let problem = format!("{} is of another authority", path.display());
+        return Err(Failure::failed(problem).next(
+            "name the folder of that authority with --ca, choose another --out, or write over it with --replace",
+        ));
+    }
+    Ok(())
 }
 
 fn refuse_existing(path: &Path, next: &str) -> Done {

@@ -9,7 +9,7 @@
 //! | 4 | format, now 1 |
 //! | 4 | length of the whole image, signature included |
 //! | 4 | length n of the header |
-//! | n | the [`Header`] in postcard: fields in their order, integers as varints |
+//! | n | the [`Header`] in postcard, at most 8 KiB: fields in their order, integers as varints |
 //! | up to 63 | zeros, so that the code begins at a multiple of 64 |
 //! | to the signature | the code, as wasmtime's `precompile_module` made it for pulley32 |
 //! | 64 | Ed25519 signature by the author over everything before it |
@@ -30,6 +30,8 @@ const ALIGN: usize = 64;
 const SIGNATURE_BYTES: usize = 64;
 /// Largest image: a slot of a microcontroller's flash.
 pub const IMAGE_BYTES_MAX: usize = 1 << 20;
+/// Largest header: a device keeps it in its heap.
+pub const HEADER_BYTES_MAX: usize = 8 << 10;
 
 /// Most that a function has on a device, whatever its manifest allows it on a gateway: RAM there is
 /// hundreds of KiB.
@@ -56,6 +58,24 @@ pub enum DeviceImageError {
     /// It does not fit into a device's flash.
     #[error("the image has {0} bytes, at most {IMAGE_BYTES_MAX} fit into a device's slot")]
     TooLarge(usize),
+    /// A device has no room for its configuration and grants.
+    #[error(
+        "configuration and grants take {0} bytes, a device takes at most {HEADER_BYTES_MAX}: shorten `config`, \
+         or the grants to publish and record, in holm.toml"
+    )]
+    HeaderTooLarge(usize),
+    /// It could not begin.
+    #[error(
+        "it begins with {initial_bytes} bytes of memory, but may have {limit_bytes}: in its limits in holm.toml lower \
+         `stack` or raise `memory`, of which a device gives at most {} bytes",
+        DEVICE_LIMITS_MAX.memory
+    )]
+    Memory {
+        /// What the module begins with.
+        initial_bytes: u32,
+        /// What it may have.
+        limit_bytes: u32,
+    },
 }
 
 /// What stands before the code.
@@ -123,7 +143,7 @@ impl Header {
     /// module inside it.
     ///
     /// # Errors
-    /// [`DeviceImageError::NoFunction`].
+    /// [`DeviceImageError::NoFunction`], [`DeviceImageError::Memory`].
     pub fn new(
         manifest: &Manifest,
         name: &str,
@@ -133,13 +153,18 @@ impl Header {
     ) -> Result<Self, DeviceImageError> {
         let function = manifest.functions.get(name);
         let function = function.ok_or_else(|| DeviceImageError::NoFunction(name.to_owned()))?;
+        let limits = limits(function, memory_initial);
+        if memory_initial > limits.memory {
+            let (initial_bytes, limit_bytes) = (memory_initial, limits.memory);
+            return Err(DeviceImageError::Memory { initial_bytes, limit_bytes });
+        }
         Ok(Self {
             wasmtime: wasmtime.to_owned(),
             function: format!("{}/{name}", manifest.app),
             sequence: manifest.sequence,
             component: function.artifact,
             module,
-            limits: limits(function, memory_initial),
+            limits,
             grants: DeviceGrants {
                 publish: function.grants.publish.clone(),
                 record: function.grants.record.clone(),
@@ -171,9 +196,12 @@ fn limits(function: &Function, memory_initial: u32) -> DeviceLimits {
 /// Writes an image.
 ///
 /// # Errors
-/// [`DeviceImageError::TooLarge`].
+/// [`DeviceImageError::HeaderTooLarge`], [`DeviceImageError::TooLarge`].
 pub fn write(header: &Header, code: &[u8], key: &SigningKey) -> Result<Vec<u8>, DeviceImageError> {
     let header = postcard::to_stdvec(header).expect("invariant: memory takes any header");
+    if header.len() > HEADER_BYTES_MAX {
+        return Err(DeviceImageError::HeaderTooLarge(header.len()));
+    }
     let prefix_bytes = MAGIC.len() + 3 * size_of::<u32>();
     let code_at = (prefix_bytes + header.len()).next_multiple_of(ALIGN);
     let len = code_at + code.len() + SIGNATURE_BYTES;
@@ -237,5 +265,45 @@ mod tests {
         let key = SigningKey::generate().unwrap();
         let error = write(&header(), &vec![0; IMAGE_BYTES_MAX], &key).unwrap_err();
         assert!(matches!(error, DeviceImageError::TooLarge(_)), "{error}");
+    }
+
+    #[test]
+    fn a_header_over_its_bound_is_refused() {
+        let key = SigningKey::generate().unwrap();
+        let with = |value_bytes: usize| {
+            let mut header = header();
+            header.grants.config = vec![("k".to_owned(), "v".repeat(value_bytes))];
+            write(&header, b"code", &key)
+        };
+        let len = |image: &[u8]| u32::from_le_bytes(*image[24..].first_chunk().unwrap()) as usize;
+        // Lengths of 128 to 16383 bytes take two bytes.
+        let beside = len(&with(1000).unwrap()) - 1000;
+        assert_eq!(len(&with(HEADER_BYTES_MAX - beside).unwrap()), HEADER_BYTES_MAX);
+        let error = with(HEADER_BYTES_MAX - beside + 1).unwrap_err();
+        assert_eq!(error, DeviceImageError::HeaderTooLarge(HEADER_BYTES_MAX + 1));
+        assert!(error.to_string().contains("holm.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_function_that_could_not_begin_gets_no_header() {
+        let function = serde_json::json!({ "artifact": Digest([1; 32]), "size": 4 });
+        let mut function: Function = serde_json::from_value(function).unwrap();
+        function.limits.memory_bytes = 64 << 10;
+        let manifest = Manifest {
+            format: crate::manifest::FORMAT,
+            app: "a".to_owned(),
+            version: "1".to_owned(),
+            sequence: 1,
+            floor: 1,
+            functions: [("f".to_owned(), function)].into(),
+            triggers: [].into(),
+            records: [].into(),
+        };
+        let header = |initial| Header::new(&manifest, "f", "1.2.3", Digest([2; 32]), initial);
+        assert_eq!(header(64 << 10).unwrap().limits.memory, 64 << 10);
+        let error = header((64 << 10) + 1).unwrap_err();
+        let wanted = DeviceImageError::Memory { initial_bytes: 65537, limit_bytes: 65536 };
+        assert_eq!(error, wanted);
+        assert!(error.to_string().contains("raise `memory`"), "{error}");
     }
 }

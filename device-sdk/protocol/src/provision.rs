@@ -84,7 +84,7 @@ pub enum Credential<'a> {
     },
     /// No TLS: for links that nobody else can reach.
     Plain {
-        /// Token for the MQTT password; empty: the device connects without a user name.
+        /// Token for the MQTT password; empty: the device connects without a user name, which a Holm gateway does not take.
         token: &'a str,
     },
 }

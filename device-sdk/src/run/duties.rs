@@ -178,6 +178,7 @@ impl Duties {
                 device.change(|_| ());
                 is_wanted
             }
+            #[cfg(not(all(feature = "shadow", feature = "time", feature = "update")))]
             _ => {
                 let _ = device;
                 false

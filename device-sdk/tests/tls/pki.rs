@@ -62,10 +62,14 @@ fn params(common_name: &str) -> CertificateParams {
 
 /// A CA.
 pub(crate) fn authority(common_name: &str) -> Pair {
+    self_signed(authority_params(common_name))
+}
+
+fn authority_params(common_name: &str) -> CertificateParams {
     let mut params = params(common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    self_signed(params)
+    params
 }
 
 pub(crate) fn self_signed(params: CertificateParams) -> Pair {
@@ -105,8 +109,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::valid(NOW - DAY, NOW + DAY)
+    }
+
+    /// All certificates valid within that, those of the authorities too: OpenSSL asks for it.
+    pub(crate) fn valid(from_unix_s: u64, to_unix_s: u64) -> Self {
+        let within = |mut params: CertificateParams| {
+            (params.not_before, params.not_after) = (at(from_unix_s), at(to_unix_s));
+            params
+        };
+        let authority = |name| self_signed(within(authority_params(name)));
         let (gateway_ca, device_ca) = (authority("gateways of test"), authority("devices of test"));
-        let (gateway, device) = (gateway_ca.sign(gateway()), device_ca.sign(device("press-7")));
+        let gateway = gateway_ca.sign(within(gateway()));
+        let device = device_ca.sign(within(device("press-7")));
         Self { gateway_ca, device_ca, gateway, device }
     }
 }

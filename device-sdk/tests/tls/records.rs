@@ -63,6 +63,7 @@ fn a_handshake_is_short_and_encrypted_after_the_hello() {
 #[test]
 fn a_server_that_leaves_is_told_from_one_that_says_goodbye() {
     let world = World::new();
+    let provision = provision(&world);
     let refused = run(async {
         let (here, mut there) = duplex(1 << 16);
         let server = async move {
@@ -71,7 +72,7 @@ fn a_server_that_leaves_is_told_from_one_that_says_goodbye() {
             there.write_all(&[ALERT, 3, 3, 0, 2, 2, 70]).await.expect("an alert");
             let _ = there.read_to_end(&mut Vec::new()).await;
         };
-        tokio::join!(crate::support::device(here, &provision(&world), Some(NOW)), server).0
+        tokio::join!(crate::support::device(here, &provision, Some(NOW)), server).0
     });
     assert_eq!(refused, Err(Error::Alert(70)), "protocol_version: the server speaks TLS 1.2 only");
     let gone = run(async {
@@ -80,7 +81,7 @@ fn a_server_that_leaves_is_told_from_one_that_says_goodbye() {
             let evil = Evil::hello(there, 1, |_| {}).await.expect("a ClientHello");
             drop(evil.follow(&opened(&world)).await);
         };
-        tokio::join!(crate::support::device(here, &provision(&world), Some(NOW)), server).0
+        tokio::join!(crate::support::device(here, &provision, Some(NOW)), server).0
     });
     assert_eq!(gone, Err(Error::Closed));
 }
@@ -121,7 +122,7 @@ fn cancelled_reads_lose_nothing() {
             let mut stream = connect(Wire(here), &mut memory, &provision, Some(NOW), random)
                 .await
                 .expect("open");
-            let (mut heard, mut room, mut cancelled) = (Vec::new(), [0; 64], 0);
+            let (mut heard, mut room, mut cancelled) = (Vec::<u8>::new(), [0; 64], 0);
             let total: usize = words.iter().map(Vec::len).sum();
             while heard.len() < total {
                 // The read is dropped at its first suspension.

@@ -301,6 +301,10 @@ fn an_image_that_is_not_as_signed_is_refused() {
         let named = matches!(refused, ImageError::Truncated { .. } | ImageError::NotAnImage);
         assert!(named, "{len}: {refused:?}");
     }
+    // Where the length of the header stands; it is bounded before anything is made of it.
+    let mut huge = good.clone();
+    huge[24..28].copy_from_slice(&8193_u32.to_le_bytes());
+    assert_eq!(verify(&huge), Err(ImageError::HeaderTooLarge(8193)));
     // The code of one function behind the header of another: signed once, but not together.
     let other = image(&self::component("counter"), &key, |_| ());
     let spliced = [&good[..good.len() / 2], &other[good.len() / 2..]].concat();
@@ -326,6 +330,18 @@ fn what_a_device_cannot_hold_or_serve_is_refused_before_it_runs() {
     let image = device::Image::verify(flash(&bytes), &[raw(&key)], None).unwrap();
     let refused = device::Function::load(&image, 128 << 10).err();
     assert!(matches!(refused, Some(device::LoadError::Heap { .. })), "{refused:?}");
+
+    // A long configuration counts for what is made of it.
+    let needed = |value_bytes: usize| {
+        let value = ("k".to_owned(), "v".repeat(value_bytes));
+        let bytes = self::image(&component, &key, |header| header.grants.config = vec![value]);
+        let image = device::Image::verify(flash(&bytes), &[raw(&key)], None).unwrap();
+        match device::Function::load(&image, 0) {
+            Err(device::LoadError::Heap { needed_bytes, .. }) => needed_bytes,
+            other => panic!("{:?}", other.err()),
+        }
+    };
+    assert_eq!(needed(7_000), needed(6_000) + 3 * 1_000);
 
     let refused = InnerModule::of(&component, 32 << 10).unwrap_err();
     assert!(matches!(refused, DeviceError::Memory { .. }), "{refused:?}");

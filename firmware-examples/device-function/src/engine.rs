@@ -62,7 +62,7 @@ impl Function {
     /// [`LoadError`]; nothing of the function has run then.
     pub fn load(image: &Image, heap_bytes: u64) -> Result<Self, LoadError> {
         let limits = &image.header.limits;
-        let needed_bytes = heap_needed_bytes(limits, image.code().len() as u64);
+        let needed_bytes = heap_needed_bytes(limits, image);
         if needed_bytes > heap_bytes {
             return Err(LoadError::Heap { needed_bytes, heap_bytes });
         }
@@ -92,9 +92,15 @@ impl Function {
 }
 
 /// Most heap that loading and one attempt can take.
-fn heap_needed_bytes(limits: &Limits, code_bytes: u64) -> u64 {
-    let module_bytes = FRAME_BYTES + code_bytes / CODE_BYTES_PER_HEAP_BYTE;
-    u64::from(limits.memory) + u64::from(limits.call_stack) + limits.effect_bytes() + module_bytes
+fn heap_needed_bytes(limits: &Limits, image: &Image) -> u64 {
+    let module_bytes = FRAME_BYTES + image.code().len() as u64 / CODE_BYTES_PER_HEAP_BYTE;
+    // The image's, the function's, and what an answer of `config` copies.
+    let header_bytes = 3 * image.header_bytes() as u64;
+    u64::from(limits.memory)
+        + u64::from(limits.call_stack)
+        + limits.effect_bytes()
+        + module_bytes
+        + header_bytes
 }
 
 fn prepare(image: &Image, limits: &Limits, growth: u32) -> wasmtime::Result<InstancePre<Attempt>> {

@@ -21,6 +21,8 @@ const MAGIC: &[u8; 16] = b"holm device fn\0\0";
 const FORMAT: u32 = 1;
 /// Magic, format, length of the image and length of the header.
 const PREFIX_BYTES: usize = 28;
+/// It is decoded into the heap.
+const HEADER_BYTES_MAX: usize = 8 << 10;
 const SIGNATURE_BYTES: usize = 64;
 /// The code begins at a multiple of this from the image's own beginning, which lies at one too.
 const ALIGN: usize = 64;
@@ -111,6 +113,8 @@ pub enum ImageError {
     Signature,
     /// The bytes lie where code cannot run in place.
     Alignment,
+    /// Its header would take too much of the heap; `holm` writes none such.
+    HeaderTooLarge(usize),
     /// The header of a signed image is not readable: another format under the same number.
     Header,
     /// Compiled for another release of the interpreter.
@@ -145,6 +149,12 @@ impl fmt::Display for ImageError {
             Self::Alignment => {
                 write!(f, "the image must lie at a multiple of {ALIGN} bytes")
             }
+            Self::HeaderTooLarge(bytes) => {
+                write!(
+                    f,
+                    "the image's header has {bytes} bytes, at most {HEADER_BYTES_MAX} are taken"
+                )
+            }
             Self::Header => f.write_str("the image's header is not readable"),
             Self::Wasmtime { image } => write!(
                 f,
@@ -175,6 +185,7 @@ impl fmt::Display for Hex<'_> {
 pub struct Image {
     /// Its header.
     pub header: Header,
+    header_bytes: usize,
     code: &'static [u8],
 }
 
@@ -208,7 +219,13 @@ impl Image {
         if !bytes.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(ImageError::Alignment);
         }
-        Ok(Self { header, code })
+        Ok(Self { header, header_bytes, code })
+    }
+
+    /// Bytes of the header as it stands in the image, at most 8 KiB.
+    #[must_use]
+    pub fn header_bytes(&self) -> usize {
+        self.header_bytes
     }
 
     /// Bytes of compiled code.
@@ -234,7 +251,10 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8; SIGNATURE_BYTES], usize), ImageEr
     }
     let image = bytes.get(..image_bytes).ok_or(short(image_bytes))?;
     let (signed, signature) = image.split_last_chunk().ok_or(ImageError::NotAnImage)?;
-    // Else what is computed with it could overflow.
+    if header_bytes > HEADER_BYTES_MAX {
+        return Err(ImageError::HeaderTooLarge(header_bytes));
+    }
+    // Else what is computed with it could pass the end.
     if header_bytes > signed.len() {
         return Err(ImageError::NotAnImage);
     }

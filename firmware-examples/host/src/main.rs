@@ -15,14 +15,15 @@ use sensor::Sensor;
 
 const EXAMPLES: &str = "\
 Examples:
-  # One device at a gateway on this machine, a reading a second:
-  host-device --gateway 127.0.0.1:1883 --name press-7
+  # One device at a gateway on this machine, a reading a second. The gateway knows `press-7` and the hash of its
+  # token from [[devices]] in agent.toml (`edge-agent device-token` makes both):
+  HOLM_DEVICE_PASSWORD=secret host-device --gateway 127.0.0.1:1883 --name press-7
 
-  # With a password, from a recording (one value in degrees Celsius a line, the last column counts):
-  HOLM_DEVICE_PASSWORD=secret host-device --gateway gateway.local:1883 --name press-7 --csv day.csv
+  # From a recording (one value in degrees Celsius a line, the last column counts):
+  HOLM_DEVICE_PASSWORD=secret host-device --name press-7 --csv day.csv
 
-  # A thousand devices in this process, each every 10 s, for a minute:
-  host-device --name sim --devices 1000 --period-ms 10000 --seconds 60";
+  # A thousand devices in this process, each every 10 s, for a minute; sim-0 to sim-999 with the same token:
+  HOLM_DEVICE_PASSWORD=secret host-device --name sim --devices 1000 --period-ms 10000 --seconds 60";
 
 /// Virtual devices that publish temperatures to a Holm gateway.
 #[derive(Debug, Parser)]
@@ -34,10 +35,10 @@ struct Args {
     /// Name of the device; with several, a number is appended: NAME-0, NAME-1, ...
     #[arg(long, default_value = "laptop")]
     name: String,
-    /// User to log in as; the name of the device if there is only a password.
+    /// User to log in as; the name of the device if there is only a password, as a Holm gateway demands.
     #[arg(long)]
     user: Option<String>,
-    /// Password or token; without it, the device is anonymous.
+    /// Password or token; without it the device is anonymous, and a Holm gateway refuses its envelopes.
     #[arg(long, env = "HOLM_DEVICE_PASSWORD", hide_env_values = true)]
     password: Option<String>,
     /// How many devices.

@@ -74,7 +74,7 @@ pub struct DeviceCa {
 #[command(after_help = "\
 Writes NAME.pem, NAME.key and device-ca.pem, and prints the lines of agent.toml for them. Devices accept
 the gateway under each --host, and only until the certificate ends: renew it before, with --replace, and
-start the agent again.
+start the agent again. Run by root, the files get the owner of their folder: let that be the agent's user.
 
 Examples:
   holm device listener barn-3 --host barn-3.local --host 10.0.0.5
@@ -123,10 +123,10 @@ pub struct DeviceAdd {
     /// A generated token in place of a certificate: shorter handshakes, and a secret on the gateway
     #[arg(long)]
     pub token: bool,
-    /// No TLS: for simulated devices and links that nobody else can reach
+    /// No TLS: a generated token goes over the link as it is; for simulated devices and links that nobody else can reach
     #[arg(long, conflicts_with = "psk")]
     pub plain: bool,
-    /// A generated pre-shared key, for other brokers than Holm's (prints a line for `psk_file` of Mosquitto)
+    /// A generated pre-shared key, for other brokers than Holm's (writes the line for `psk_file` of Mosquitto to IMAGE.psk)
     #[arg(long, conflicts_with = "token")]
     pub psk: bool,
     /// Key of `holm keys` whose firmware the device takes [default: `default`, if it exists]

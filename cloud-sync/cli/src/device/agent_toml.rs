@@ -6,6 +6,7 @@ use std::path::Path;
 use edge_agent::settings::Settings;
 
 use crate::failure::{Done, Failure, read_file};
+use crate::secret_file::Staged;
 
 const BYTES_MAX: u64 = 4 << 20;
 
@@ -68,19 +69,39 @@ pub(super) fn appended(path: &Path, lines: &str) -> Done<String> {
     Ok(after)
 }
 
-/// Puts the text in place of the file, with its mode.
-pub(super) fn replace(path: &Path, text: &str) -> Done {
+/// The text beside the file, to be put in its place: with its owner, group and mode, and where a
+/// link leads to, not in place of the link.
+pub(super) fn replacement(path: &Path, text: &str) -> Done<Staged> {
     let failed = |error: std::io::Error| Failure::file("write", path, &error);
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.new", std::process::id()));
-    let temporary = Path::new(&temporary);
-    let mode = std::fs::metadata(path).map_err(failed)?.permissions();
-    let written = std::fs::write(temporary, text)
-        .and_then(|()| std::fs::set_permissions(temporary, mode))
-        .and_then(|()| std::fs::File::open(temporary)?.sync_all())
-        .and_then(|()| std::fs::rename(temporary, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(temporary);
+    let path = std::fs::canonicalize(path).map_err(failed)?;
+    let old = std::fs::metadata(&path).map_err(failed)?;
+    Staged::new(&path, text.as_bytes())?.with_rights_of(&old)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_file_keeps_its_owner_its_mode_and_the_links_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("real/agent.toml"), dir.path().join("agent.toml"));
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::fs::write(&file, "old").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        // Only root can make the harder case.
+        let is_given = chown(&file, Some(4711), Some(4712)).is_ok();
+        let before = std::fs::metadata(&file).unwrap();
+        symlink("real/agent.toml", &link).unwrap();
+        replacement(&link, "new").unwrap().keep().unwrap();
+        let after = std::fs::metadata(&file).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        let rights = |data: &std::fs::Metadata| (data.uid(), data.gid(), data.mode() & 0o7777);
+        assert_eq!(rights(&after), rights(&before));
+        assert!(!is_given || rights(&after) == (4711, 4712, 0o640));
     }
-    written.map_err(failed)
 }

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use crate::failure::{Done, Exit, Failure, read_file};
 use crate::secret_file;
 
-const PEM_BYTES_MAX: u64 = 16 << 10;
+pub(super) const PEM_BYTES_MAX: u64 = 16 << 10;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Clocks differ: what is issued is valid from a day before.
 const BACKDATE: Duration = DAY;

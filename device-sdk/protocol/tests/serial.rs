@@ -319,7 +319,7 @@ fn shared(seed: u64, noise: u64, restarts: u64, devices: u8, messages: u32, down
                 }
             }
             pairs[turn].1.work(&mut dice, now);
-            pairs[turn].1.gate.begin_turn();
+            pairs[turn].1.gate.begin_turn(now);
             let gate = &mut pairs[turn].1.gate;
             let asked = flush(|out| gate.transmit(now, out), &mut dice, noise);
             now += 10;

@@ -6,6 +6,7 @@
 
 mod board;
 mod bus;
+mod call;
 mod client;
 mod dial;
 mod holdoff;

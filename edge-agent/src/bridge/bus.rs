@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use device_protocol::serial::{ADDRESS_POINT_TO_POINT, Deframer, Direction, Timing, WIRE_MAX};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::board::{Board, BusStatus, DeviceStatus};
+use super::call::{Said, carry};
 use super::dial::Dial;
 use super::member::{Member, MemberConfig};
 use super::port::{Opener, Port};
@@ -33,14 +34,6 @@ const READ_BYTES: usize = 1_024;
 /// The status is written at most so often.
 const SHOW_EVERY_MS: u64 = 200;
 const IDLE_MS: u64 = 1_000;
-
-/// From the connection of a device.
-struct Said {
-    address: u8,
-    call: u32,
-    /// `None` at its end.
-    bytes: Option<Vec<u8>>,
-}
 
 /// What a bus is made of.
 pub(super) struct Parts {
@@ -371,37 +364,4 @@ fn seed() -> u64 {
         return crate::system_clock::unix_ms();
     }
     u64::from_le_bytes(bytes)
-}
-
-/// Carries bytes between a device's session and the broker until either ends.
-async fn carry(
-    stream: DuplexStream,
-    address: u8,
-    call: u32,
-    mut packets: mpsc::Receiver<Vec<u8>>,
-    said: mpsc::Sender<Said>,
-) {
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let up = async {
-        while let Some(bytes) = packets.recv().await {
-            if writer.write_all(&bytes).await.is_err() {
-                return;
-            }
-        }
-    };
-    let down = async {
-        let mut buf = vec![0; 4_096];
-        while let Ok(length @ 1..) = reader.read(&mut buf).await {
-            let bytes = Some(buf[..length].to_vec());
-            if said.send(Said { address, call, bytes }).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = up => {}
-        () = down => {}
-    }
-    // Nobody listens where the runtime ends.
-    let _ = said.send(Said { address, call, bytes: None }).await;
 }

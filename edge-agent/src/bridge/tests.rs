@@ -76,6 +76,7 @@ impl Rig {
                 }
             }
         }
+        self.member.work(self.now);
         if self.member.call().is_some() {
             (self.decoder, self.to_broker) = (Decoder::server(65_536), BytesMut::new());
         }

@@ -77,6 +77,15 @@ impl<O> Flight<O> {
         self.entries.iter().any(|(message, _)| is_so(message))
     }
 
+    /// What a message that is on its way carries.
+    #[cfg(feature = "serial")]
+    pub(crate) fn load(&self, message: &O) -> Option<Load>
+    where
+        O: PartialEq,
+    {
+        self.entries.iter().find(|(other, _)| other == message).map(|(_, load)| *load)
+    }
+
     /// The queue has dropped its oldest `count` records.
     pub(crate) fn dropped(&mut self, count: u32) {
         let count = usize::try_from(count).unwrap_or(usize::MAX);

@@ -12,7 +12,7 @@ use device_protocol::serial::{
 };
 use device_sdk::protocol::system::{Command, Status};
 use device_sdk::protocol::{DeviceName, Down, Envelope, Schema, SchemaId, Topic, Up, message};
-use device_sdk::{App, Config, Device, Memory, Overflow, RamQueue, Reply};
+use device_sdk::{App, Config, Device, Memory, Overflow, RamQueue, Reply, State, Trouble};
 use embedded_io_adapters::tokio_1::FromTokio;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -26,9 +26,14 @@ message!(Reading, "test-reading");
 const READINGS: Topic<Reading> = Topic::new("sensors/{device}/reading");
 const TIMING: Timing = Timing::for_baud(115_200);
 
-struct Obey(u32);
+#[derive(Default)]
+struct Obey(u32, Vec<State>);
 
 impl App for Obey {
+    fn state(&mut self, state: State) {
+        self.1.push(state);
+    }
+
     fn command(&mut self, command: &Command<'_>, reply: &mut Reply) -> Status {
         assert_eq!(command.name, "blink");
         self.0 += 1;
@@ -40,9 +45,13 @@ impl App for Obey {
 /// What the gateway heard: readings with how often each came, and responses.
 #[derive(Default)]
 struct Gateway {
+    /// The device may not publish before this.
+    allowed_after: Option<Duration>,
     readings: BTreeMap<u64, u32>,
     responses: Vec<(u64, Vec<u8>)>,
     lives: u32,
+    /// Messages that were not allowed.
+    rejections: u32,
     /// Messages that it may take before it forgets all, as by a restart.
     until_restart: Option<u32>,
 }
@@ -62,6 +71,7 @@ impl Gateway {
             }
         };
         let began = std::time::Instant::now();
+        let allowed_after = self.allowed_after.unwrap_or_default();
         let mut commanded = 0;
         loop {
             let now_ms = || u64::try_from(began.elapsed().as_millis()).unwrap();
@@ -81,7 +91,7 @@ impl Gateway {
                     end.accept(message_max, now_ms());
                     self.lives += 1;
                 }
-                self.hear(&mut end);
+                self.hear(&mut end, began.elapsed() >= allowed_after);
             }
             if self.readings.len() >= 40 && commanded == 0 {
                 // Twice, with the same id: it is done once and answered twice.
@@ -101,9 +111,17 @@ impl Gateway {
         }
     }
 
-    fn hear(&mut self, station: &mut Station<2_048, 2_048>) {
+    fn hear(&mut self, station: &mut Station<2_048, 2_048>, is_allowed: bool) {
         let Some(message) = station.message() else { return };
         let id = match message.unwrap() {
+            FromDevice::Publish { id, .. } if !is_allowed => {
+                self.rejections += 1;
+                station.take();
+                return station
+                    .send(&FromGateway::Rejected { id, reason: 0x87 })
+                    .map(drop)
+                    .unwrap();
+            }
             FromDevice::Publish { id, topic, envelope } => {
                 assert_eq!(topic, "sensors/press-7/reading");
                 let envelope = Envelope::decode(envelope).unwrap();
@@ -132,9 +150,9 @@ fn station(seed: u64) -> Station<2_048, 2_048> {
     Station::new(StationConfig { address: None, timing: TIMING, seed })
 }
 
-/// Publishes 200 readings through a gateway that is restarted after some messages.
-async fn scenario(break_every: usize, until_restart: Option<u32>) -> (Gateway, Obey) {
-    let (mut memory, mut ring) = (Memory::<256, 128, 256, 512>::new(), [0; 16 * 1024]);
+/// Publishes 200 readings through this gateway.
+async fn scenario(break_every: usize, mut gateway: Gateway) -> (Gateway, Obey) {
+    let (mut memory, mut ring) = (Memory::<256, 128, 256, 512>::new(), [0; 32 * 1024]);
     let config = Config::new(DeviceName::new("press-7").unwrap());
     let (device, link) = Device::new(config, 0xb007, &mut memory);
     let mut queue = RamQueue::new(&mut ring, Overflow::DropNewest);
@@ -148,8 +166,7 @@ async fn scenario(break_every: usize, until_restart: Option<u32>) -> (Gateway, O
     let (near, far) = tokio::io::duplex(1_024);
     let (reader, writer) = tokio::io::split(near);
     let port = (FromTokio::new(reader), FromTokio::new(writer));
-    let mut app = Obey(0);
-    let mut gateway = Gateway { until_restart, ..Gateway::default() };
+    let mut app = Obey::default();
     let publish = async {
         for number in 0..200 {
             device.publish(READINGS, &Reading { number }).await.unwrap();
@@ -172,7 +189,7 @@ async fn scenario(break_every: usize, until_restart: Option<u32>) -> (Gateway, O
 
 #[tokio::test]
 async fn readings_arrive_once_over_a_line_that_breaks_bytes() {
-    let (gateway, app) = scenario(1_999, None).await;
+    let (gateway, app) = scenario(1_999, Gateway::default()).await;
     assert_eq!(gateway.readings.len(), 200);
     assert!(gateway.readings.values().all(|times| *times == 1), "{:?}", gateway.readings);
     assert_eq!(app.0, 1, "the command was done once");
@@ -183,7 +200,29 @@ async fn readings_arrive_once_over_a_line_that_breaks_bytes() {
 
 #[tokio::test]
 async fn a_gateway_that_forgets_the_link_gets_again_what_it_had_not_answered() {
-    let (gateway, _) = scenario(usize::MAX, Some(100)).await;
+    let gateway = Gateway { until_restart: Some(100), ..Gateway::default() };
+    let (gateway, _) = scenario(usize::MAX, gateway).await;
     assert_eq!(gateway.lives, 2);
     assert_eq!(gateway.readings.len(), 200);
+}
+
+#[tokio::test]
+async fn readings_that_are_not_allowed_yet_stay_and_go_when_they_are() {
+    let allowed_after = Some(Duration::from_millis(2_500));
+    let gateway = Gateway { allowed_after, ..Gateway::default() };
+    let (gateway, app) = scenario(usize::MAX, gateway).await;
+    assert_eq!(gateway.readings.len(), 200);
+    // A burst at each attempt, of as many as may be in flight; not one attempt after the other.
+    assert!((1..100).contains(&gateway.rejections), "{}", gateway.rejections);
+    let waits: Vec<_> = app
+        .1
+        .iter()
+        .filter_map(|state| match state {
+            State::Offline { trouble: Trouble::Refused(0x87), retry_ms } => Some(*retry_ms),
+            _ => None,
+        })
+        .collect();
+    assert!((2..=4).contains(&waits.len()), "{waits:?}");
+    assert!(waits[0] <= 1_000 && waits[1] >= 1_000, "they grow: {waits:?}");
+    assert_eq!(app.1.last(), Some(&State::Online { resumed: false }));
 }

@@ -6,12 +6,15 @@
 
 mod board;
 mod bus;
+mod call;
 mod client;
 mod dial;
+mod holdoff;
 mod member;
 mod port;
 mod roster;
 mod rota;
+mod session;
 
 #[cfg(test)]
 mod tests;
@@ -25,8 +28,14 @@ use crate::settings::Settings;
 pub(crate) fn start(settings: &Settings, io: &tokio::runtime::Handle) -> (Dial, Board) {
     let (dial, board) = (Dial::default(), Board::default());
     for bus in &settings.buses {
-        let roster = roster::Roster::new(settings, bus);
-        io.spawn(bus::run(bus.clone(), roster, dial.clone(), board.clone()));
+        let line = bus::Parts {
+            bus: bus.clone(),
+            roster: roster::Roster::new(settings, bus),
+            dial: dial.clone(),
+            board: board.clone(),
+            payload_bytes_max: settings.limits.message_bytes_max,
+        };
+        io.spawn(bus::run(line));
     }
     (dial, board)
 }

@@ -19,6 +19,7 @@ use super::Link;
 use super::duties::{Duties, Outgoing};
 use super::store::{self, Shelf};
 use crate::app::App;
+use crate::backoff::{Backoff, BackoffConfig};
 use crate::device::Device;
 use crate::flight::{Flight, Load};
 use crate::limits::IN_FLIGHT_MAX;
@@ -28,11 +29,14 @@ use crate::state::{State, Trouble};
 
 /// Bytes taken from the port at once.
 const READ_BYTES: usize = 64;
-/// Wait after a failure of the port, and after the gateway refused a message for now.
+/// Wait after a failure of the port or of the queue.
 const RETRY_MS: u64 = 1_000;
-/// Reason codes of MQTT 5 that do not change by waiting: not authorized, topic name invalid, packet too large, payload
-/// format invalid.
-const FOR_GOOD: [u8; 4] = [0x87, 0x90, 0x95, 0x99];
+/// Waits after the gateway refused a message for now.
+const REFUSED: BackoffConfig = BackoffConfig { min_ms: 1_000, max_ms: 60_000 };
+/// Reason codes of MQTT 5 that do not change by waiting: topic name invalid, packet too large, payload format invalid.
+const FOR_GOOD: [u8; 3] = [0x90, 0x95, 0x99];
+/// Not authorized: a record waits until somebody allows it. What says nothing of records does not hold them up.
+const NOT_AUTHORIZED: u8 = 0x87;
 /// Longest wait without a look at everything, in milliseconds.
 const WAIT_MAX_MS: u64 = 60_000;
 
@@ -64,6 +68,9 @@ impl Device<'_> {
             next_id: 0,
             answered: Vec::new(),
             resume_ms: 0,
+            backoff: Backoff::new(REFUSED, self.boot()),
+            refused: None,
+            is_refused: false,
         };
         let (reader, writer) = port;
         join(store::run(self, &shelf, staging), end.run(reader, writer)).await.0
@@ -85,6 +92,11 @@ struct End<'r, 'a, 's, 'q, 'l, 'c, Q, const TX: usize, const RX: usize> {
     answered: Vec<(u32, bool), IN_FLIGHT_MAX>,
     /// Nothing is sent before this.
     resume_ms: u64,
+    backoff: Backoff,
+    /// Why nothing is sent, while that is a refusal: reason code and wait.
+    refused: Option<(u8, u32)>,
+    /// Something in flight was refused for now: the flight is to begin anew behind what was answered before it.
+    is_refused: bool,
 }
 
 /// What was found to send.
@@ -103,13 +115,21 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         let mut shown = None;
         loop {
             let seen = self.device.changes();
-            if shown != Some(self.line.state()) {
-                shown = Some(self.line.state());
-                self.tell();
+            let state = self.state();
+            if shown != Some(state) {
+                shown = Some(state);
+                self.device.change(|facts| facts.state = state);
+                self.app.state(state);
             }
-            self.settle().await;
-            let is_full = self.fill().await;
-            if self.speak(&mut writer).await.is_err() {
+            // A turn is short, and the queue's memory may be slow: what the link has already goes first.
+            let mut spoken = self.speak(&mut writer).await;
+            let mut is_full = false;
+            if spoken.is_ok() {
+                self.settle().await;
+                is_full = self.fill().await;
+                spoken = self.speak(&mut writer).await;
+            }
+            if spoken.is_err() {
                 Timer::after_millis(RETRY_MS).await;
                 continue;
             }
@@ -157,15 +177,26 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
             bytes = &bytes[self.line.receive(bytes, now_ms())..];
             let Some(message) = self.line.message() else { return };
             let made_sense = match message {
+                // To what was sent before a new start.
+                Ok(FromGateway::Durable { id } | FromGateway::Rejected { id, .. })
+                    if !self.flight.any(|other| *other == id) =>
+                {
+                    true
+                }
                 Ok(FromGateway::Durable { id }) => self.answered.push((id, true)).is_ok(),
-                Ok(FromGateway::Rejected { id, reason }) if FOR_GOOD.contains(&reason) => {
+                Ok(FromGateway::Rejected { id, reason })
+                    if FOR_GOOD.contains(&reason)
+                        || (reason == NOT_AUTHORIZED
+                            && self.flight.load(&id) != Some(Load::Record)) =>
+                {
                     self.answered.push((id, false)).is_ok()
                 }
-                Ok(FromGateway::Rejected { .. }) => {
-                    // Everything again, from the front of the queue, when there may be room.
-                    self.resume_ms = now_ms() + RETRY_MS;
-                    start_anew(self.device, &mut self.flight, &mut self.duties);
-                    self.answered.clear();
+                // What comes behind it is sent again with it.
+                Ok(FromGateway::Rejected { .. }) if self.is_refused => true,
+                Ok(FromGateway::Rejected { reason, .. }) => {
+                    let wait_ms = self.backoff.next_ms();
+                    (self.is_refused, self.refused) = (true, Some((reason, wait_ms)));
+                    self.resume_ms = now_ms() + u64::from(wait_ms);
                     true
                 }
                 Ok(FromGateway::System { down }) => Down::decode(down)
@@ -184,13 +215,11 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         let life = self.line.counters().lives;
         if life != self.life {
             self.life = life;
-            start_anew(self.device, &mut self.flight, &mut self.duties);
-            self.answered.clear();
+            self.start_anew();
             self.device.facts(|facts| facts.figures.connects += 1);
         }
         if self.flight.is_empty() {
-            // An answer to what was sent before a new start.
-            return self.answered.clear();
+            return;
         }
         let mut shelf = self.shelf.lock().await;
         self.flight.dropped(core::mem::take(&mut shelf.dropped));
@@ -221,6 +250,12 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         }
         let queued = shelf.queue.len();
         drop(shelf);
+        if acked > 0 {
+            self.backoff.reset();
+        }
+        if self.is_refused {
+            self.start_anew();
+        }
         if is_settled {
             self.device.change(|facts| {
                 facts.figures.acked += acked;
@@ -230,9 +265,20 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         }
     }
 
+    /// What was in flight is sent again, from the front of the queue.
+    fn start_anew(&mut self) {
+        self.flight.clear();
+        self.duties.lost(self.device);
+        self.answered.clear();
+        self.is_refused = false;
+    }
+
     /// Hands messages to the link while there is room. True if there is none left.
     async fn fill(&mut self) -> bool {
         let is_up = self.line.state() == serial::State::Up;
+        if self.resume_ms <= now_ms() {
+            self.refused = None;
+        }
         while is_up && self.resume_ms <= now_ms() {
             if !self.flight.has_room() {
                 return true;
@@ -317,23 +363,18 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         self.device.facts(|facts| facts.figures.refused += 1);
     }
 
-    fn tell(&mut self) {
-        let state = match self.line.state() {
-            serial::State::Up => State::Online { resumed: false },
-            serial::State::Seeking => State::Connecting,
-            serial::State::Refused(_) => {
-                State::Offline { trouble: Trouble::Refused(0x87), retry_ms: 0 }
+    fn state(&self) -> State {
+        match (self.line.state(), self.refused) {
+            (serial::State::Up, Some((reason, retry_ms))) if self.resume_ms > now_ms() => {
+                State::Offline { trouble: Trouble::Refused(reason), retry_ms }
             }
-        };
-        self.device.change(|facts| facts.state = state);
-        self.app.state(state);
+            (serial::State::Up, _) => State::Online { resumed: false },
+            (serial::State::Seeking, _) => State::Connecting,
+            (serial::State::Refused(_), _) => {
+                State::Offline { trouble: Trouble::Refused(NOT_AUTHORIZED), retry_ms: 0 }
+            }
+        }
     }
-}
-
-/// What was in flight is sent again.
-fn start_anew(device: &Device<'_>, flight: &mut Flight<u32>, duties: &mut Duties) {
-    flight.clear();
-    duties.lost(device);
 }
 
 fn now_ms() -> u64 {

@@ -1,7 +1,8 @@
 //! The task of one bus: the only one that touches its port.
 //!
 //! # Limits
-//! - A port that cannot be opened, or that vanishes, is opened again, after at most [`REOPEN_MAX`].
+//! - A port that cannot be opened, or that vanishes, is opened again, after at most [`REOPEN_MAX`]; the wait starts again at
+//!   [`REOPEN_MIN`] only after a device was heard on it, or it lived for long.
 //! - What a device's connection says waits in one channel of [`EVENTS_MAX`]; the broker waits beyond that.
 //! - A write that takes longer than [`WRITE_MAX`] ends the port.
 
@@ -11,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use device_protocol::serial::{ADDRESS_POINT_TO_POINT, Deframer, Direction, Timing, WIRE_MAX};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::board::{Board, BusStatus, DeviceStatus};
+use super::call::{Said, carry};
 use super::dial::Dial;
-use super::member::Member;
+use super::member::{Member, MemberConfig};
 use super::port::{Opener, Port};
 use super::roster::Roster;
 use super::rota::{Next, Rota};
@@ -33,12 +35,14 @@ const READ_BYTES: usize = 1_024;
 const SHOW_EVERY_MS: u64 = 200;
 const IDLE_MS: u64 = 1_000;
 
-/// From the connection of a device.
-struct Said {
-    address: u8,
-    call: u32,
-    /// `None` at its end.
-    bytes: Option<Vec<u8>>,
+/// What a bus is made of.
+pub(super) struct Parts {
+    pub(super) bus: Bus,
+    pub(super) roster: Roster,
+    pub(super) dial: Dial,
+    pub(super) board: Board,
+    /// The longest payload that the broker takes.
+    pub(super) payload_bytes_max: usize,
 }
 
 struct Line {
@@ -47,19 +51,23 @@ struct Line {
     roster: Roster,
     dial: Dial,
     board: Board,
+    payload_bytes_max: usize,
     began: Instant,
     members: BTreeMap<u8, Member>,
     calls: BTreeMap<u8, (u32, mpsc::Sender<Vec<u8>>)>,
     rota: Option<Rota>,
     deframer: Deframer,
     broken_frames: u64,
+    /// A device has been heard since the port was opened.
+    is_proven: bool,
     opened: u64,
     said: mpsc::Sender<Said>,
     shown_ms: u64,
 }
 
 /// Runs a bus for ever.
-pub(super) async fn run(bus: Bus, roster: Roster, dial: Dial, board: Board) {
+pub(super) async fn run(parts: Parts) {
+    let Parts { bus, roster, dial, board, payload_bytes_max } = parts;
     let (said, mut heard) = mpsc::channel(EVENTS_MAX);
     let mut line = Line {
         timing: Timing::for_baud(bus.baud),
@@ -68,11 +76,13 @@ pub(super) async fn run(bus: Bus, roster: Roster, dial: Dial, board: Board) {
         roster,
         dial,
         board,
+        payload_bytes_max,
         began: Instant::now(),
         members: BTreeMap::new(),
         calls: BTreeMap::new(),
         deframer: Deframer::new(),
         broken_frames: 0,
+        is_proven: false,
         opened: 0,
         said,
         shown_ms: 0,
@@ -81,18 +91,24 @@ pub(super) async fn run(bus: Bus, roster: Roster, dial: Dial, board: Board) {
     loop {
         let waits = matches!(line.bus.port, BusPort::Listen(_));
         line.show(false, if waits { "nobody has connected" } else { "" });
-        let why = match line.while_closed(&mut opener, &mut heard).await {
+        let bus = line.bus.clone();
+        let why = match line.meanwhile(opener.open(&bus), &mut heard).await {
             Ok(port) => {
-                tracing::info!(bus = line.bus.name, port = line.port_name(), "bus is open");
+                tracing::info!(bus = bus.name, port = line.port_name(), "bus is open");
                 line.opened += 1;
-                wait = REOPEN_MIN;
-                line.serve(port, &mut heard).await
+                let opened = Instant::now();
+                let why = line.serve(port, &mut opener, &mut heard).await;
+                if line.is_proven || opened.elapsed() >= REOPEN_MAX {
+                    wait = REOPEN_MIN;
+                }
+                why
             }
             Err(error) => error,
         };
-        tracing::warn!(bus = line.bus.name, port = line.port_name(), error = %why, "bus is not open");
+        tracing::warn!(bus = bus.name, port = line.port_name(), error = %why, "bus is not open");
         line.show(false, &why.to_string());
-        tokio::time::sleep(wait).await;
+        line.meanwhile(tokio::time::sleep(wait), &mut heard).await;
+        line.work();
         wait = (wait * 2).min(REOPEN_MAX);
     }
 }
@@ -102,17 +118,16 @@ impl Line {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Opens the port; devices that are not heard meanwhile are gone after a while.
-    async fn while_closed(
+    /// Waits while the port is closed; devices that are not heard meanwhile are gone after a while.
+    async fn meanwhile<T>(
         &mut self,
-        opener: &mut Opener,
+        wait: impl Future<Output = T>,
         heard: &mut mpsc::Receiver<Said>,
-    ) -> io::Result<Port> {
-        let bus = self.bus.clone();
-        let mut opening = std::pin::pin!(opener.open(&bus));
+    ) -> T {
+        let mut wait = std::pin::pin!(wait);
         loop {
             tokio::select! {
-                port = &mut opening => return port,
+                done = &mut wait => return done,
                 Some(said) = heard.recv() => self.from_broker(&said),
                 () = tokio::time::sleep(Duration::from_millis(IDLE_MS)) => self.work(),
             }
@@ -120,10 +135,16 @@ impl Line {
     }
 
     /// Speaks with the devices until the port fails.
-    async fn serve(&mut self, port: Port, heard: &mut mpsc::Receiver<Said>) -> io::Error {
+    async fn serve(
+        &mut self,
+        port: Port,
+        opener: &mut Opener,
+        heard: &mut mpsc::Receiver<Said>,
+    ) -> io::Error {
         let (mut reader, mut writer) = tokio::io::split(port);
         let mut buf = [0; READ_BYTES];
         self.deframer.reset();
+        self.is_proven = false;
         if self.rota.is_none() {
             self.member(ADDRESS_POINT_TO_POINT);
         }
@@ -148,6 +169,7 @@ impl Line {
                     Ok(length) => self.receive(&buf[..length]),
                     Err(error) => return error,
                 },
+                why = opener.replaced() => return why,
                 Some(said) = heard.recv() => self.from_broker(&said),
                 () = tokio::time::sleep(wait) => {}
             }
@@ -156,10 +178,16 @@ impl Line {
     }
 
     fn member(&mut self, address: u8) -> &mut Member {
-        let timing = self.timing;
+        let (timing, payload_bytes_max) = (self.timing, self.payload_bytes_max);
+        let bus = &self.bus.name;
         self.members.entry(address).or_insert_with(|| {
-            let shared = (address != ADDRESS_POINT_TO_POINT).then_some(address);
-            Member::new(shared, timing, seed())
+            Member::new(MemberConfig {
+                bus: bus.clone(),
+                address: (address != ADDRESS_POINT_TO_POINT).then_some(address),
+                timing,
+                seed: seed(),
+                payload_bytes_max,
+            })
         })
     }
 
@@ -182,7 +210,7 @@ impl Line {
             Next::Wait(until) => (bytes, until.min(now + IDLE_MS)),
             Next::Ask(address) => {
                 let member = self.member(address);
-                member.begin_turn();
+                member.begin_turn(now);
                 fill(member, now, &mut frame, &mut bytes);
                 // A port returns from a write before the bytes are out.
                 let bits = u64::try_from(bytes.len() * 10_000).unwrap_or(u64::MAX);
@@ -215,6 +243,7 @@ impl Line {
                 // On two wires the gateway hears itself.
                 Some(Ok((header, _))) if header.direction != Direction::ToGateway => {}
                 Some(Ok((header, payload))) => {
+                    self.is_proven = true;
                     if let Some(member) = self.members.get_mut(&header.address) {
                         member.frame(&header, payload, &self.roster, now);
                     }
@@ -239,7 +268,7 @@ impl Line {
         }
         match &said.bytes {
             Some(bytes) => member.from_broker(bytes, now),
-            None => member.hung_up("the broker ended its connection"),
+            None => member.hung_up("the broker ended its connection", now),
         }
         if let Some(rota) = &mut self.rota {
             rota.said_something();
@@ -258,7 +287,7 @@ impl Line {
                         self.calls.insert(*address, (call, to));
                         tokio::spawn(carry(stream, *address, call, from, self.said.clone()));
                     }
-                    None => member.hung_up("the broker is not there yet"),
+                    None => member.hung_up("the broker is not there yet", now),
                 }
             }
             let bytes = member.take_bytes();
@@ -268,7 +297,7 @@ impl Line {
                 && let Some((_, to)) = self.calls.get(address)
                 && to.try_send(bytes).is_err()
             {
-                member.hung_up("the broker does not take what it has asked for");
+                member.hung_up("the broker does not take what it has asked for", now);
             }
         }
     }
@@ -335,37 +364,4 @@ fn seed() -> u64 {
         return crate::system_clock::unix_ms();
     }
     u64::from_le_bytes(bytes)
-}
-
-/// Carries bytes between a device's session and the broker until either ends.
-async fn carry(
-    stream: DuplexStream,
-    address: u8,
-    call: u32,
-    mut packets: mpsc::Receiver<Vec<u8>>,
-    said: mpsc::Sender<Said>,
-) {
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let up = async {
-        while let Some(bytes) = packets.recv().await {
-            if writer.write_all(&bytes).await.is_err() {
-                return;
-            }
-        }
-    };
-    let down = async {
-        let mut buf = vec![0; 4_096];
-        while let Ok(length @ 1..) = reader.read(&mut buf).await {
-            let bytes = Some(buf[..length].to_vec());
-            if said.send(Said { address, call, bytes }).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = up => {}
-        () = down => {}
-    }
-    // Nobody listens where the runtime ends.
-    let _ = said.send(Said { address, call, bytes: None }).await;
 }

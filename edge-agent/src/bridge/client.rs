@@ -3,7 +3,7 @@
 //! # Invariants
 //! - At most [`IN_FLIGHT_MAX`] publishes wait for their PUBACK.
 //! - A message from the broker is acked when the caller says so; the broker sends at most [`RECEIVE_MAX`] before that.
-//! - After [`Event::Broken`] the client is of no more use.
+//! - After [`Event::Broken`] and [`Event::TakenOver`] the client is of no more use.
 
 use std::collections::BTreeMap;
 
@@ -34,10 +34,16 @@ pub(super) enum Event {
     /// The answer to the publish that was given this number.
     Answered { id: u32, reason: ReasonCode },
     /// A message for the device; with a packet id it is to be acked.
-    Down { packet: Option<PacketId>, retained: bool, payload: Bytes },
+    Down { packet: Option<PacketId>, retained: bool, topic: Topic, payload: Bytes },
+    /// Another connection speaks for the device now; this one is over.
+    TakenOver,
     /// The connection is over.
     Broken(String),
 }
+
+/// A publish is longer than the broker takes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLarge;
 
 /// What a publish is about.
 #[derive(Debug)]
@@ -59,6 +65,8 @@ pub(super) struct Client {
     ready: bool,
     next_packet: u16,
     window: usize,
+    /// The longest packet that the broker takes.
+    packet_bytes_max: usize,
     in_flight: BTreeMap<PacketId, u32>,
 }
 
@@ -85,6 +93,7 @@ impl Client {
             ready: false,
             next_packet: 1,
             window: 0,
+            packet_bytes_max: usize::MAX,
             in_flight: BTreeMap::new(),
         }
     }
@@ -105,20 +114,33 @@ impl Client {
     }
 
     /// Publishes with QoS 1.
-    pub(super) fn publish(&mut self, publish: Outgoing) {
+    ///
+    /// # Errors
+    /// The packet is longer than the broker takes; nothing was sent.
+    pub(super) fn publish(&mut self, publish: Outgoing) -> Result<(), TooLarge> {
         assert!(self.has_room(), "a publish beyond the window");
-        let packet = self.free_packet();
-        self.in_flight.insert(packet, publish.id);
-        self.send_publish(publish, QoS::AtLeastOnce, Some(packet));
+        let (packet, id) = (self.free_packet(), publish.id);
+        self.send_publish(publish, QoS::AtLeastOnce, Some(packet))?;
+        self.in_flight.insert(packet, id);
+        Ok(())
     }
 
     /// Publishes with QoS 0: there is no answer.
-    pub(super) fn publish_at_most_once(&mut self, publish: Outgoing) {
-        self.send_publish(publish, QoS::AtMostOnce, None);
+    ///
+    /// # Errors
+    /// As [`Client::publish`].
+    pub(super) fn publish_at_most_once(&mut self, publish: Outgoing) -> Result<(), TooLarge> {
+        self.send_publish(publish, QoS::AtMostOnce, None)
     }
 
-    fn send_publish(&mut self, publish: Outgoing, qos: QoS, packet_id: Option<PacketId>) {
+    fn send_publish(
+        &mut self,
+        publish: Outgoing,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+    ) -> Result<(), TooLarge> {
         let Outgoing { topic, payload, properties, retain, .. } = publish;
+        let before = self.out.len();
         self.send(&Packet::Publish(Publish {
             dup: false,
             qos,
@@ -130,6 +152,11 @@ impl Client {
             properties,
             payload,
         }));
+        if self.out.len() - before > self.packet_bytes_max {
+            self.out.truncate(before);
+            return Err(TooLarge);
+        }
+        Ok(())
     }
 
     fn free_packet(&mut self) -> PacketId {
@@ -170,6 +197,10 @@ impl Client {
             Packet::ConnAck(connack) if connack.reason == ReasonCode::Success => {
                 let window = connack.properties.receive_max.map_or(usize::MAX, usize::from);
                 self.window = window.min(IN_FLIGHT_MAX);
+                let packet_bytes_max = connack.properties.packet_bytes_max;
+                self.packet_bytes_max = packet_bytes_max
+                    .and_then(|max| usize::try_from(max).ok())
+                    .unwrap_or(usize::MAX);
                 let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..Default::default() };
                 let packet_id = PacketId::new(SUBSCRIBE_PACKET);
                 self.send(&Packet::Subscribe(Subscribe {
@@ -193,8 +224,11 @@ impl Client {
                 }
             }
             Packet::Publish(publish) => {
-                let Publish { packet_id: packet, retain: retained, payload, .. } = publish;
-                events.push(Event::Down { packet, retained, payload });
+                let Publish { packet_id: packet, retain: retained, topic, payload, .. } = publish;
+                events.push(Event::Down { packet, retained, topic, payload });
+            }
+            Packet::Disconnect(disconnect) if disconnect.reason == ReasonCode::SessionTakenOver => {
+                events.push(Event::TakenOver);
             }
             Packet::Disconnect(disconnect) => {
                 events.push(Event::Broken(disconnect.reason.to_string()));

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use serial2_tokio::SerialPort;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,10 +18,18 @@ pub(super) enum Port {
     Tcp(TcpStream),
 }
 
+/// A connection without a word for so long is asked whether it lives, and again as often as [`KEEPALIVE_PROBES`].
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+/// Bytes that are not acked for so long end the connection; probes go only where none are under way.
+const UNACKED_MAX: Duration = Duration::from_secs(40);
+
 /// Opens ports of a bus; it keeps the listening socket between connections.
 #[derive(Debug, Default)]
 pub(super) struct Opener {
     listener: Option<TcpListener>,
+    /// A connection that came while another one was open.
+    newer: Option<TcpStream>,
 }
 
 impl Opener {
@@ -29,8 +38,11 @@ impl Opener {
         match &bus.port {
             // Eight bits, no parity, one stop bit, nothing translated. A pseudo-terminal takes any speed.
             BusPort::Device(path) => SerialPort::open(path, bus.baud).map(Port::Serial),
-            BusPort::Connect(address) => TcpStream::connect(address).await.map(without_delay),
+            BusPort::Connect(address) => TcpStream::connect(address).await.map(tuned),
             BusPort::Listen(address) => {
+                if let Some(newer) = self.newer.take() {
+                    return Ok(tuned(newer));
+                }
                 if self.listener.is_none() {
                     let socket = tokio::net::TcpSocket::new_v4();
                     let socket =
@@ -41,15 +53,35 @@ impl Opener {
                     self.listener = Some(socket.listen(1)?);
                 }
                 let listener = self.listener.as_ref().expect("invariant: just made");
-                listener.accept().await.map(|(stream, _)| without_delay(stream))
+                listener.accept().await.map(|(stream, _)| tuned(stream))
             }
+        }
+    }
+
+    /// Where it listens: waits for another connection, which takes the place of the open one. Who connects again knows that
+    /// the old connection is dead; this side may not.
+    pub(super) async fn replaced(&mut self) -> io::Error {
+        let Some(listener) = &self.listener else { return std::future::pending().await };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                self.newer = Some(stream);
+                io::Error::other("another connection took its place")
+            }
+            Err(error) => error,
         }
     }
 }
 
-fn without_delay(stream: TcpStream) -> Port {
-    // Frames are small and wanted at once; not worth a connection.
+fn tuned(stream: TcpStream) -> Port {
+    // Frames are small and wanted at once. No option is worth a connection.
     let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE)
+        .with_retries(KEEPALIVE_PROBES);
+    let socket = socket2::SockRef::from(&stream);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKED_MAX));
     Port::Tcp(stream)
 }
 

@@ -9,15 +9,17 @@ use device_protocol::serial::{
 use device_protocol::system::{Command, TimeRequest};
 use device_protocol::{Down, Envelope, SchemaId, Timestamp, Up};
 use edge_broker::codec::{
-    Ack, AckList, ConnAck, Decoder, Packet, PacketId, Publish, ReasonCode, Version, encode,
+    Ack, AckList, ConnAck, ConnAckProperties, Decoder, Disconnect, Packet, PacketId, Publish,
+    ReasonCode, Version, encode,
 };
 use edge_core::message::QoS;
 use edge_core::topic::Topic;
 
-use super::member::Member;
+use super::member::{Member, MemberConfig};
 use super::roster::Roster;
 use crate::settings::Settings;
 
+const PAYLOAD_BYTES_MAX: usize = 200;
 const TIMING: Timing = Timing::for_baud(115_200);
 const SETTINGS: &str = "name = \"g\"\n[[devices]]\nname = \"press\"\n\
     token_sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"\n\
@@ -30,6 +32,8 @@ struct Rig {
     deframer: Deframer,
     decoder: Decoder,
     to_broker: BytesMut,
+    /// What it says in CONNACK.
+    packet_bytes_max: Option<u32>,
     /// What the broker got and did not answer.
     got: Vec<Packet>,
     /// On the line, behind a message that the device has not taken.
@@ -43,11 +47,18 @@ fn rig(token: &'static [u8]) -> Rig {
     let config = DeviceConfig { address: None, name, credential: token, timing: TIMING, seed: 7 };
     Rig {
         device: Device::new(config),
-        member: Member::new(None, TIMING, 9),
+        member: Member::new(MemberConfig {
+            bus: "x".to_owned(),
+            address: None,
+            timing: TIMING,
+            seed: 9,
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+        }),
         roster: Roster::new(&settings, &settings.buses[0]),
         deframer: Deframer::new(),
         decoder: Decoder::server(65_536),
         to_broker: BytesMut::new(),
+        packet_bytes_max: None,
         got: Vec::new(),
         line: Vec::new(),
         now: 0,
@@ -65,6 +76,7 @@ impl Rig {
                 }
             }
         }
+        self.member.work(self.now);
         if self.member.call().is_some() {
             (self.decoder, self.to_broker) = (Decoder::server(65_536), BytesMut::new());
         }
@@ -83,7 +95,9 @@ impl Rig {
         match packet {
             Packet::Connect(connect) => {
                 assert_eq!((connect.client_id.as_str(), connect.clean_start), ("press", false));
-                let (reason, properties) = (ReasonCode::Success, Default::default());
+                let reason = ReasonCode::Success;
+                let packet_bytes_max = self.packet_bytes_max;
+                let properties = ConnAckProperties { packet_bytes_max, ..Default::default() };
                 self.say(&Packet::ConnAck(Box::new(ConnAck {
                     session_present: false,
                     reason,
@@ -116,14 +130,18 @@ impl Rig {
     }
 
     fn publish(&mut self, id: u32, device: &str) {
-        let mut envelope = [0; 128];
+        self.publish_body(id, device, b"21.5");
+    }
+
+    fn publish_body(&mut self, id: u32, device: &str, body: &[u8]) {
+        let mut envelope = [0; 512];
         let length = Envelope {
             device,
             boot: 0xAB,
             sequence: u64::from(id),
             schema: SchemaId::RAW,
             time: Timestamp::uptime(1),
-            body: b"21.5",
+            body,
         }
         .encode(&mut envelope)
         .expect("it fits");
@@ -131,6 +149,26 @@ impl Rig {
         self.device
             .send(&FromDevice::Publish { id, topic: "readings/press", envelope })
             .expect("room");
+    }
+
+    /// The broker delivers a command on a topic; gives back its payload.
+    fn say_command(&mut self, topic: &str, packet_id: Option<PacketId>) -> Vec<u8> {
+        let mut down = [0; 64];
+        let command = Command { id: 5, name: "rate", schema: SchemaId::RAW, body: b"9" };
+        let length = Down::Command(command).encode(&mut down).expect("it fits");
+        let payload = down[..length].to_vec();
+        self.say(&Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: Topic::new(topic).expect("a topic"),
+            packet_id,
+            expiry_s: None,
+            subscription_ids: Vec::new(),
+            properties: Default::default(),
+            payload: payload.clone().into(),
+        }));
+        payload
     }
 
     fn publishes(&self) -> Vec<&Publish> {
@@ -190,22 +228,8 @@ fn what_is_refused_is_said_with_its_reason() {
 fn a_command_is_acked_when_the_device_has_taken_it() {
     let mut rig = rig(b"test");
     rig.connect();
-    let mut down = [0; 64];
-    let command = Command { id: 5, name: "rate", schema: SchemaId::RAW, body: b"9" };
-    let length = Down::Command(command).encode(&mut down).expect("it fits");
-    let payload = down[..length].to_vec();
     let packet_id = PacketId::new(77);
-    rig.say(&Packet::Publish(Publish {
-        dup: false,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        topic: Topic::new("$holm/v1/down/press/command").expect("a topic"),
-        packet_id,
-        expiry_s: None,
-        subscription_ids: Vec::new(),
-        properties: Default::default(),
-        payload: payload.clone().into(),
-    }));
+    let payload = rig.say_command("$holm/v1/down/press/command", packet_id);
     rig.turns(20);
     assert_eq!(rig.device.message(), Some(Ok(FromGateway::System { down: &payload })));
     assert!(rig.got.is_empty(), "the device has not worked on it");
@@ -235,6 +259,64 @@ fn a_wrong_token_gets_no_session() {
     assert!(rig.member.is_silent());
 }
 
+/// Who may send a firmware offer may not send commands for that.
+#[test]
+fn a_command_on_the_topic_of_another_kind_goes_nowhere() {
+    let mut rig = rig(b"test");
+    rig.connect();
+    let packet_id = PacketId::new(78);
+    let topics = ["$holm/v1/down/press/offer", "commands/command", "$holm/v1/down/drill/command"];
+    for (count, topic) in (1..).zip(topics) {
+        rig.say_command(topic, packet_id);
+        rig.turns(20);
+        assert_eq!(rig.device.message(), None, "{topic}");
+        assert_eq!(rig.got.pop(), Some(Packet::PubAck(Ack::ok(packet_id.expect("not 0")))));
+        assert_eq!(rig.member.figures.undelivered, count);
+    }
+}
+
+#[test]
+fn what_is_too_long_for_the_broker_is_refused_and_the_session_goes_on() {
+    // By the size of its packets, and by that of its messages.
+    for packet_bytes_max in [Some(150), None] {
+        let mut rig = rig(b"test");
+        rig.packet_bytes_max = packet_bytes_max;
+        rig.connect();
+        let body = if packet_bytes_max.is_some() { 100 } else { PAYLOAD_BYTES_MAX };
+        rig.publish_body(1, "press", &vec![7; body]);
+        rig.publish(2, "press");
+        rig.turns(20);
+        assert_eq!(
+            rig.device.message(),
+            Some(Ok(FromGateway::Rejected { id: 1, reason: 0x95 })),
+            "{packet_bytes_max:?}"
+        );
+        rig.device.take();
+        rig.turns(5);
+        assert_eq!(rig.publishes().len(), 1);
+        assert_eq!((rig.device.state(), rig.member.figures.rejected), (State::Up, 1));
+    }
+}
+
+/// Another connection takes the session away again and again: the device waits longer each time.
+#[test]
+fn two_devices_of_one_name_do_not_fight_at_the_speed_of_the_line() {
+    let mut rig = rig(b"test");
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        rig.connect();
+        rig.say(&Packet::Disconnect(Disconnect::new(ReasonCode::SessionTakenOver)));
+        rig.turns(10);
+        assert_eq!(rig.device.state(), State::Refused(Refusal::Busy));
+        let since = rig.now;
+        while rig.device.state() != State::Up {
+            rig.turn();
+        }
+        waits.push((rig.now - since).div_ceil(1_000));
+    }
+    assert_eq!(waits, [1, 2, 4, 8]);
+}
+
 #[test]
 fn when_the_broker_goes_the_device_begins_anew() {
     let mut rig = rig(b"test");
@@ -242,8 +324,10 @@ fn when_the_broker_goes_the_device_begins_anew() {
     rig.publish(1, "press");
     rig.turns(5);
     let life = rig.device.counters().lives;
-    rig.member.hung_up("the store failed");
+    rig.member.hung_up("the store failed", rig.now);
     rig.turns(20);
+    assert_eq!(rig.device.state(), State::Refused(Refusal::Busy), "not at once");
+    rig.turns(300);
     assert_eq!(rig.device.state(), State::Up);
     assert_eq!(
         rig.device.counters().lives,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use device_protocol::serial::ADDRESS_MAX;
@@ -40,6 +41,17 @@ pub enum BusPort {
     Listen(SocketAddr),
 }
 
+impl BusPort {
+    /// What only one bus may have; `None`: the system chooses the port.
+    fn exclusive(&self) -> Option<String> {
+        match self {
+            Self::Device(path) => Some(path.display().to_string()),
+            Self::Connect(address) => Some(address.to_string()),
+            Self::Listen(address) => (address.port() != 0).then(|| address.to_string()),
+        }
+    }
+}
+
 /// Reads all of them; `accounts` are the devices of the file.
 pub(super) fn read(
     root: &mut Section<'_, '_>,
@@ -48,11 +60,26 @@ pub(super) fn read(
 ) -> Vec<Bus> {
     let sections = root.sections("buses", problems);
     let spans: Vec<_> = sections.iter().map(|section| section.span_of("name")).collect();
+    let port_spans: Vec<_> = sections.iter().map(port_span).collect();
     let buses: Vec<_> =
         sections.into_iter().map(|section| read_one(section, accounts, problems)).collect();
     let names = buses.iter().map(|(name, _)| name.as_str()).zip(spans);
     check_once("the bus", names.filter(|(name, _)| !name.is_empty()), problems);
+    let ports = buses
+        .iter()
+        .zip(port_spans)
+        .filter_map(|((_, bus), span)| Some((bus.as_ref()?.port.exclusive()?, span)));
+    let ports: Vec<_> = ports.collect();
+    let ports = ports.iter().map(|(port, span)| (port.as_str(), span.clone()));
+    check_once("the port", ports, problems);
     buses.into_iter().filter_map(|(_, bus)| bus).collect()
+}
+
+/// Where the port of a bus stands in the file.
+fn port_span(section: &Section<'_, '_>) -> Range<usize> {
+    let keys = ["device", "tcp_connect", "tcp_listen"];
+    let spans = keys.into_iter().map(|key| section.span_of(key));
+    spans.into_iter().find(|span| *span != section.span()).unwrap_or_else(|| section.span())
 }
 
 fn read_one(
@@ -214,6 +241,14 @@ mod tests {
             ("device = \"d\"\ndevices = [\"c\"]", "no [[devices]]"),
             ("device = \"d\"\ndevices = [\"a\"]", "by `token_sha256`"),
             ("device = \"d\"\nspeed = 3", "speed"),
+            (
+                "device = \"d\"\n[[buses]]\nname = \"y\"\ndevice = \"d\"",
+                "the port \"d\" stands here",
+            ),
+            (
+                "tcp_listen = \"127.0.0.1:7\"\n[[buses]]\nname = \"y\"\ntcp_listen = \"127.0.0.1:7\"",
+                "the port \"127.0.0.1:7\" stands here",
+            ),
         ];
         for (bus, expected) in cases {
             let found = of(bus);

@@ -1,5 +1,7 @@
 //! The end of a link in the device: says hello until it is welcome, then speaks.
 
+use core::fmt;
+
 use super::frame::{Deframer, Direction, Header, Kind};
 use super::link::{Counters, Link, LinkConfig, SendError};
 use super::message::{FromDevice, FromGateway, Hello, Refusal, Welcome};
@@ -7,7 +9,7 @@ use super::{FRAGMENT_MAX, Timing, WIRE_MAX};
 use crate::Error;
 
 /// What a device is told at its start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct DeviceConfig<'a> {
     /// Its address on a shared bus, 1 to 247; `None` on a line of its own.
     pub address: Option<u8>,
@@ -19,6 +21,17 @@ pub struct DeviceConfig<'a> {
     pub timing: Timing,
     /// A number that is another one at each start, best random.
     pub seed: u64,
+}
+
+impl fmt::Debug for DeviceConfig<'_> {
+    /// Without the credential: this may end in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceConfig")
+            .field("address", &self.address)
+            .field("name", &self.name)
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the device stands with the gateway.
@@ -53,8 +66,8 @@ struct End<'a, const TX: usize, const RX: usize> {
     hello: u32,
     hello_at: u64,
     hello_wait_ms: u32,
-    /// On a shared bus: the turn was given and no link lives.
-    turn: bool,
+    /// On a shared bus: the turn was given and no link lives; the hello must begin before this.
+    turn_until_ms: Option<u64>,
 }
 
 impl<'a, const TX: usize, const RX: usize> Device<'a, TX, RX> {
@@ -75,7 +88,7 @@ impl<'a, const TX: usize, const RX: usize> Device<'a, TX, RX> {
             hello: 0,
             hello_at: 0,
             hello_wait_ms: config.timing.retransmit_ms,
-            turn: false,
+            turn_until_ms: None,
         };
         Self { deframer: Deframer::new(), broken_frames: 0, heard_ms: 0, end }
     }
@@ -195,15 +208,16 @@ impl<const TX: usize, const RX: usize> End<'_, TX, RX> {
             _ => {}
         }
         if header.turn && shared {
+            let until_ms = now_ms + u64::from(self.config.timing.turn_ms / 2);
             match self.state {
-                State::Up if header.session == self.link.session() => self.link.begin_turn(),
+                State::Up if header.session == self.link.session() => self.link.begin_turn(now_ms),
                 // The gateway keeps a link that is no more.
                 State::Up => {
                     self.seek(now_ms);
-                    self.turn = true;
+                    self.turn_until_ms = Some(until_ms);
                 }
                 // The gateway asks again: it may think otherwise now.
-                State::Seeking | State::Refused(_) => self.turn = true,
+                State::Seeking | State::Refused(_) => self.turn_until_ms = Some(until_ms),
             }
         }
     }
@@ -216,7 +230,7 @@ impl<const TX: usize, const RX: usize> End<'_, TX, RX> {
         let message_max = usize::try_from(welcome.message_max).unwrap_or(usize::MAX);
         self.link.begin(header.session, message_max, now_ms);
         self.state = State::Up;
-        self.turn = false;
+        self.turn_until_ms = None;
     }
 
     /// The link is down: says hello anew, under another number.
@@ -239,7 +253,11 @@ impl<const TX: usize, const RX: usize> End<'_, TX, RX> {
             self.seek(now_ms);
         }
         let shared = self.link.config().shared;
-        let due = if shared { core::mem::take(&mut self.turn) } else { self.hello_at <= now_ms };
+        let due = if shared {
+            self.turn_until_ms.take().is_some_and(|until| now_ms <= until)
+        } else {
+            self.hello_at <= now_ms
+        };
         if !due {
             return 0;
         }

@@ -82,6 +82,8 @@ pub struct Link<const TX: usize, const RX: usize> {
     retry_ms: u32,
     /// Frames that may still be sent in this turn.
     turn: u8,
+    /// The next of them must begin before this: else the other end takes the turn back.
+    turn_until_ms: u64,
     broken: bool,
     counters: Counters,
 }
@@ -105,6 +107,7 @@ impl<const TX: usize, const RX: usize> Link<TX, RX> {
             retry_at: None,
             retry_ms: config.timing.retransmit_ms,
             turn: 0,
+            turn_until_ms: 0,
             broken: false,
             counters: Counters {
                 frames_in: 0,
@@ -254,22 +257,27 @@ impl<const TX: usize, const RX: usize> Link<TX, RX> {
         self.broken || now_ms.saturating_sub(self.heard_ms) >= u64::from(self.config.timing.lost_ms)
     }
 
-    /// On a shared bus: this end may speak, and first repeats what the last turn left unacked.
-    pub fn begin_turn(&mut self) {
+    /// On a shared bus: this end may speak, and first repeats what the last turn left unacked. A turn that is not used in half
+    /// of `turn_ms` is over: a late end would speak in another's.
+    pub fn begin_turn(&mut self, now_ms: u64) {
         self.out.rewind();
         self.turn = WINDOW;
+        self.turn_until_ms = now_ms + u64::from(self.config.timing.turn_ms / 2);
     }
 
     /// Writes the next frame that is due, and returns how many bytes; 0 when there is none.
     pub fn transmit(&mut self, now_ms: u64, out: &mut [u8; WIRE_MAX]) -> usize {
-        if self.config.shared { self.in_turn(out) } else { self.at_any_time(now_ms, out) }
+        if self.config.shared { self.in_turn(now_ms, out) } else { self.at_any_time(now_ms, out) }
     }
 
-    fn in_turn(&mut self, out: &mut [u8; WIRE_MAX]) -> usize {
-        if self.turn == 0 {
+    fn in_turn(&mut self, now_ms: u64, out: &mut [u8; WIRE_MAX]) -> usize {
+        if self.turn == 0 || now_ms > self.turn_until_ms {
+            self.turn = 0;
             return 0;
         }
         self.turn -= 1;
+        // The other end hears this frame until it is out, and waits for the next from then on.
+        self.turn_until_ms = now_ms + u64::from(self.config.timing.turn_ms);
         self.answer = None;
         let window = self.peer_credit.min(WINDOW);
         if !self.out.has_more(window) {

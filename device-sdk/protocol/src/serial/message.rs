@@ -79,7 +79,7 @@ pub enum FromGateway<'a> {
         /// Number of the message.
         id: u32,
     },
-    /// The gateway will not take the message, now or later.
+    /// The gateway does not take the message: never, or not today; the reason tells (`SERIAL.md`).
     Rejected {
         /// Number of the message.
         id: u32,

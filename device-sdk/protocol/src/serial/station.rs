@@ -127,6 +127,13 @@ impl<const TX: usize, const RX: usize> Station<TX, RX> {
         self.due = Some((Kind::Refused, self.hello));
     }
 
+    /// On a line of its own: asks a device without a link to say hello now. On a shared bus a turn does that.
+    pub fn discover(&mut self) {
+        if !self.link.config().shared && !self.is_up && self.due.is_none() {
+            self.due = Some((Kind::Discover, 0));
+        }
+    }
+
     /// Ends the link; the device begins anew.
     pub fn close(&mut self) {
         if core::mem::take(&mut self.is_up) {
@@ -144,10 +151,10 @@ impl<const TX: usize, const RX: usize> Station<TX, RX> {
     }
 
     /// On a shared bus: what [`Station::transmit`] writes from now on ends with a frame that gives the turn to the device.
-    pub fn begin_turn(&mut self) {
+    pub fn begin_turn(&mut self, now_ms: u64) {
         self.turn = true;
         if self.is_up {
-            self.link.begin_turn();
+            self.link.begin_turn(now_ms);
         } else if self.due.is_none() {
             self.due = Some((Kind::Discover, 0));
         }

@@ -259,6 +259,61 @@ async fn a_line_that_breaks_bytes_and_a_broker_that_is_replaced_lose_nothing() {
     assert!(shown[0]["broken_frames"].as_u64() > Some(0), "{shown}");
 }
 
+/// The first connection is never closed, as behind a cable that was pulled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_connection_takes_the_place_of_the_old_one() {
+    let address = free_address();
+    let settings = settings(&["press"], &format!("tcp_listen = \"{address}\""));
+    let (dial, _board) = start(&settings, &tokio::runtime::Handle::current());
+    let (got, began) = (Got::default(), Instant::now());
+    let _broker = broker(&dial, &got);
+    let mut devices = [Sender::new("press", None, 40)];
+    let mut first = connect(&address).await;
+    drive(&mut first, &mut devices, 20, usize::MAX, began).await;
+    let mut second = connect(&address).await;
+    let rest = drive(&mut second, &mut devices, 0, usize::MAX, began);
+    tokio::time::timeout(Duration::from_secs(20), rest).await.expect("the bus takes it");
+    check(&got, &devices, 40);
+    drop(first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_fails_at_once_is_opened_ever_more_seldom() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = server.local_addr().expect("bound");
+    let settings = settings(&["press"], &format!("tcp_connect = \"{address}\""));
+    start(&settings, &tokio::runtime::Handle::current());
+    let began = Instant::now();
+    for _ in 0..5 {
+        drop(server.accept().await.expect("the bus connects"));
+    }
+    // 100, 200, 400 and 800 ms between them.
+    assert!(began.elapsed() >= Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_are_gone_when_their_port_stays_away() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = server.local_addr().expect("bound");
+    let settings = settings(&["press"], &format!("tcp_connect = \"{address}\""));
+    let (dial, board) = start(&settings, &tokio::runtime::Handle::current());
+    let (got, began) = (Got::default(), Instant::now());
+    let _broker = broker(&dial, &got);
+    let (mut port, _) = server.accept().await.expect("the bus connects");
+    let mut devices = [Sender::new("press", None, 5)];
+    drive(&mut port, &mut devices, 0, usize::MAX, began).await;
+    drop((port, server));
+    let is_up = || board.json()[0]["devices"][0]["up"] == true;
+    let (lost_ms, since) = (Timing::for_baud(115_200).lost_ms, Instant::now());
+    // The status is written when the port fails, and at each attempt to open it: at most 5 s apart.
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert!(is_up(), "{}", board.json());
+    while is_up() {
+        assert!(since.elapsed().as_millis() < u128::from(lost_ms) + 15_000, "{}", board.json());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_devices_on_a_bus_and_one_that_comes_later() {
     let address = free_address();

@@ -46,7 +46,8 @@ impl Site {
     /// It does not come up.
     pub fn plain(dir: &Path) -> Result<Self> {
         let author = Author::new(&dir.join("author"))?;
-        let more = "[anonymous]\npublish = [\"#\", \"$holm/#\"]\nsubscribe = [\"#\", \"$holm/#\"]".to_owned();
+        let more = "[anonymous]\npublish = [\"#\", \"$holm/#\"]\nsubscribe = [\"#\", \"$holm/#\"]"
+            .to_owned();
         let setup = Setup { name: "barn".to_owned(), more, ..Setup::default() };
         let gateway = Gateway::new(&dir.join("gateway"), &setup)?;
         let at = gateway.address();
@@ -188,8 +189,11 @@ fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("{}: not UTF-8", path.display()))
 }
 
-/// A flash of erased bytes with a provisioning image in its first pages.
-fn write_flash(path: &Path, image: &[u8]) -> Result<()> {
+/// Makes a file of erased flash with a provisioning image in its first pages.
+///
+/// # Errors
+/// The image is longer than the flash, or the file cannot be written.
+pub fn write_flash(path: &Path, image: &[u8]) -> Result<()> {
     let mut flash = vec![0xFF; usize::try_from(FLASH_BYTES)?];
     flash
         .get_mut(..image.len())

@@ -1,5 +1,7 @@
 //! The example sensor on an emulated machine, at a real gateway.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use system_tests::sensors::fleet::{FEATURES, Report, judge};
 use system_tests::sensors::{FOLDER, PATIENCE, Site};
 
 /// Says why, where devices cannot be emulated.
-fn skipped() -> bool {
+pub(crate) fn skipped() -> bool {
     let skipped = !qemu::is_here();
     if skipped {
         eprintln!("skipped: {} is missing (`cargo xtask test --install`)", qemu::PROGRAM);
@@ -34,7 +36,10 @@ fn a_reading_of_the_sensor_arrives_and_the_device_obeys() -> Result<()> {
     let stack = site.command("press-1", "stack", &[])?;
     ensure!(stack.contains("bytes"), "{stack}");
     site.command("press-1", "rate", &["--u32", "20"])?;
-    ensure!(site.command("press-1", "rate", &["--u32", "0"]).is_err(), "a rate of nothing is refused");
+    ensure!(
+        site.command("press-1", "rate", &["--u32", "0"]).is_err(),
+        "a rate of nothing is refused"
+    );
     site.command("press-1", "exit", &["--hex", "2a"])?;
     assert_eq!(device.exit_code(PATIENCE)?, 42, "{}", device.console());
     site.gateway.stop()

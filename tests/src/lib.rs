@@ -29,6 +29,7 @@ pub mod reopen;
 #[cfg(feature = "store")]
 pub mod replay;
 pub mod replay_options;
+pub mod sensors;
 pub mod serial;
 pub mod soak;
 pub mod story;

@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod demo;
+mod devices;
 mod fuzz;
 mod kill;
 mod netsim;
@@ -40,6 +41,8 @@ enum Task {
     Sim(sim::SimArgs),
     /// Simulates the gateway's connections over networks that break.
     Netsim(netsim::NetsimArgs),
+    /// Builds the firmware of the examples, runs it in QEMU at a real gateway, and checks its budgets.
+    Devices(devices::DevicesArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -67,6 +70,7 @@ fn run() -> anyhow::Result<()> {
         Task::Soak(args) => soak::run(&args),
         Task::Sim(args) => sim::run(&args),
         Task::Netsim(args) => netsim::run(&args),
+        Task::Devices(args) => devices::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

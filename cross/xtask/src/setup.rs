@@ -108,6 +108,9 @@ const EMULATOR: Part =
 const RECORDER: Part =
     Part { program: "qemu-storage-daemon", package: "qemu-utils", suite: "crash-replay" };
 
+/// What `cargo xtask devices` needs.
+pub(crate) const DEVICES: &[Part] = &[EMULATOR];
+
 /// What `cargo xtask crash-replay` needs.
 pub(crate) const REPLAY: &[Part] =
     &[RECORDER, Part { program: "mkfs.ext4", package: "e2fsprogs", suite: "crash-replay" }];

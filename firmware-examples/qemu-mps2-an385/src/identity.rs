@@ -1,5 +1,5 @@
 //! Who the device is and where its gateways are: what `holm device add` wrote into its flash. Without TLS, a device that
-//! was never provisioned takes it from its command line.
+//! was never provisioned takes it from its command line; profile `min` without TLS does not look into flash at all.
 
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -65,6 +65,9 @@ impl Identity {
     /// # Errors
     /// [`Problem`].
     pub(crate) fn read(copies: [Flash; 2], settings: &Settings<'static>) -> Result<Self, Problem> {
+        if cfg!(not(any(feature = "full", feature = "tls"))) {
+            return Self::of_settings(settings);
+        }
         let found = provision::newest(copies.map(Flash::into_bytes));
         let provision = match found {
             Ok(found) => found.provision,

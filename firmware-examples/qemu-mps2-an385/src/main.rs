@@ -28,8 +28,8 @@ use crate::queue::SensorQueue;
 use crate::settings::Settings;
 use crate::tmp105::Tmp105;
 
-/// Longest wait between two attempts to connect.
-const BACKOFF_MS_MAX: u32 = 10_000;
+/// Shortest wait between two attempts to connect.
+const BACKOFF_MS_MIN: u32 = 500;
 /// For a connection with its handshakes, on a busy host.
 const ANSWER_MS_MAX: u32 = 30_000;
 /// Readings of a burst that wait in the queue at a time.
@@ -64,7 +64,8 @@ async fn app(spawner: Spawner, board: Board) {
     config.login = identity
         .token()
         .map(|token| Login { user: identity.provision.device, password: token.as_bytes() });
-    config.backoff = BackoffConfig { max_ms: BACKOFF_MS_MAX, ..BackoffConfig::default() };
+    let max_ms = settings.backoff_ms_max;
+    config.backoff = BackoffConfig { min_ms: BACKOFF_MS_MIN.min(max_ms), max_ms };
     config.answer_timeout_ms = ANSWER_MS_MAX;
     let (device, link) = Device::new(config, boot, MEMORY.init(Memory::new()));
     let device: &'static Device<'static> = DEVICE.init(device);

@@ -19,6 +19,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) port: u16,
     /// Between two readings; `period_ms=`.
     pub(crate) period_ms: u32,
+    /// Longest wait between two attempts to connect; `backoff_ms_max=`.
+    pub(crate) backoff_ms_max: u32,
     /// Readings to publish as fast as the gateway takes them, before all others; `burst=`.
     pub(crate) burst: u32,
 }
@@ -29,7 +31,7 @@ pub(crate) struct BadWord<'a>(&'a str);
 
 impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = "name=NAME host=IPV4 port=1..65535 period_ms=1.. burst=0..";
+        let wanted = "name=NAME host=IPV4 port=1..65535 period_ms=1.. backoff_ms_max=1.. burst=0..";
         write!(f, "`{}` on the command line: wanted {wanted}", self.0)
     }
 }
@@ -47,7 +49,14 @@ impl<'a> Settings<'a> {
     /// The first word that is not understood.
     pub(crate) fn parse(line: &'a str) -> Result<Self, BadWord<'a>> {
         let host = Ipv4Addr::new(10, 0, 2, 2);
-        let mut settings = Self { name: "press", host, port: 1883, period_ms: 1000, burst: 0 };
+        let mut settings = Self {
+            name: "press",
+            host,
+            port: 1883,
+            period_ms: 1_000,
+            backoff_ms_max: 10_000,
+            burst: 0,
+        };
         for word in line.split_whitespace().skip(1) {
             settings.set(word).ok_or(BadWord(word))?;
         }
@@ -61,6 +70,9 @@ impl<'a> Settings<'a> {
             "host" => self.host = value.parse().ok()?,
             "port" => self.port = value.parse().ok().filter(|port| *port > 0)?,
             "period_ms" => self.period_ms = value.parse().ok().filter(|ms| *ms > 0)?,
+            "backoff_ms_max" => {
+                self.backoff_ms_max = value.parse().ok().filter(|ms| *ms > 0)?;
+            }
             "burst" => self.burst = value.parse().ok()?,
             _ => return None,
         }

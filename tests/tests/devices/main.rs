@@ -1,17 +1,17 @@
-//! Firmware on emulated devices: what a device shows to the outside.
+//! The example sensor on an emulated machine, at a real gateway.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+mod hostile;
+
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use system_tests::qemu::{self, Device, Options, firmware};
-
-/// Far more than it takes, for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use anyhow::{Result, ensure};
+use system_tests::qemu::{self, firmware};
+use system_tests::sensors::fleet::{FEATURES, Report, judge};
+use system_tests::sensors::{FOLDER, PATIENCE, Site};
 
 /// Says why, where devices cannot be emulated.
-fn skipped() -> bool {
+pub(crate) fn skipped() -> bool {
     let skipped = !qemu::is_here();
     if skipped {
         eprintln!("skipped: {} is missing (`cargo xtask test --install`)", qemu::PROGRAM);
@@ -19,32 +19,66 @@ fn skipped() -> bool {
     skipped
 }
 
-/// The way of a reading from the sensor's register to the host, and of a command back.
+/// The way of a reading from the sensor's register to an acknowledgement, and of commands back.
 #[test]
 fn a_reading_of_the_sensor_arrives_and_the_device_obeys() -> Result<()> {
     if skipped() {
         return Ok(());
     }
-    let firmware = firmware("qemu-mps2-an385", &[])?;
+    let firmware = firmware(FOLDER, &[])?;
     eprintln!("{:?}", firmware.sizes);
     let dir = tempfile::tempdir()?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = format!("port={}", listener.local_addr()?.port());
-    let options = Options::new(&firmware.path, &[&port, "period_ms=50"]);
-    let mut device = Device::start("sensor", dir.path(), &options)?;
+    let mut site = Site::plain(dir.path())?;
+    let mut device = site.boot(&firmware, "press-1", &["period_ms=50"])?;
     device.set_temperature(23_750)?;
-    device.console_line("address 10.0.2.15/24", PATIENCE)?;
-
-    let (mut connection, _) = listener.accept()?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    let deadline = Instant::now() + PATIENCE;
-    let mut lines = BufReader::new(connection.try_clone()?).lines();
-    // The sensor may have been read before its temperature was set.
-    let found = lines.by_ref().map_while(Result::ok).take_while(|_| Instant::now() < deadline);
-    let line = found.into_iter().find(|line| line.ends_with(" milli_c=23750"));
-    line.with_context(|| format!("no reading of 23.75 degrees:\n{}", device.console()))?;
-
-    connection.write_all(b"exit 42\n")?;
+    device.console_line(" 23750", PATIENCE)?;
+    device.console_line("first reading acked", PATIENCE)?;
+    let stack = site.command("press-1", "stack", &[])?;
+    ensure!(stack.contains("bytes"), "{stack}");
+    site.command("press-1", "rate", &["--u32", "20"])?;
+    ensure!(
+        site.command("press-1", "rate", &["--u32", "0"]).is_err(),
+        "a rate of nothing is refused"
+    );
+    site.command("press-1", "exit", &["--hex", "2a"])?;
     assert_eq!(device.exit_code(PATIENCE)?, 42, "{}", device.console());
-    Ok(())
+    site.gateway.stop()
+}
+
+/// TLS on both sides, the queue in flash: a gateway that dies and a device that loses its power lose nothing and repeat
+/// nothing.
+#[test]
+fn readings_of_a_device_with_tls_survive_gateway_and_power() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let firmware = firmware(FOLDER, FEATURES)?;
+    let dir = tempfile::tempdir()?;
+    let name = "press-1";
+    let mut site = Site::tls(dir.path(), &[name.to_owned()], true)?;
+    site.start()?;
+    let mut device = site.boot(&firmware, name, &["period_ms=100"])?;
+    device.console_line("first reading acked", PATIENCE)?;
+    site.gateway.kill()?;
+    let kept = |site: &Site| site.console(name).map(|console| console.kept.len());
+    let until = Instant::now() + PATIENCE;
+    while kept(&site)? < 20 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    device.kill()?;
+    let mut device = site.boot(&firmware, name, &["period_ms=3600000"])?;
+    site.gateway.start()?;
+    device.console_line("first reading acked", PATIENCE)?;
+    device.console_line(" queued 0 ", PATIENCE)?;
+    system_tests::process::wait_for(PATIENCE, "the control plane to have all", || {
+        let idle = site.gateway.status()?["core"]["jobs"] == 0;
+        Ok((idle && site.gateway.status()?["outbox"]["records"] == 0).then_some(()))
+    })?;
+    let console = site.console(name)?;
+    let (count, stored) = (console.kept.len(), site.stored()?);
+    ensure!(count >= 20, "only {count} readings were kept");
+    let mut report = Report::default();
+    judge(&BTreeMap::from([(name.to_owned(), console)]), &stored, &mut report);
+    ensure!(report.problems.is_empty(), "{:?}", report.problems);
+    site.gateway.stop()
 }

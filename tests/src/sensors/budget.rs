@@ -1,0 +1,115 @@
+//! Size budgets of firmware: what a package's `[package.metadata.holm.budget]` says.
+//!
+//! Either one budget (`flash_kb`, `ram_kb`) for the default features, or a table of them by name, each with its
+//! `features`. KB are 1,024 bytes. RAM is data and bss, and the deepest stack where it was measured.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use toml::{Table, Value};
+
+/// A budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Its name; empty where there is only one.
+    pub profile: String,
+    /// Features of the build.
+    pub features: Vec<String>,
+    /// Code and constants at most, in bytes.
+    pub flash_bytes: Option<u64>,
+    /// Data, bss and stack at most, in bytes.
+    pub ram_bytes: Option<u64>,
+}
+
+impl Budget {
+    /// The budgets of the package in a folder; one without bounds where it states none.
+    ///
+    /// # Errors
+    /// The manifest cannot be read, or a budget has other keys or values than above.
+    pub fn of(dir: &Path) -> Result<Vec<Self>> {
+        let path = dir.join("Cargo.toml");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    fn parse(manifest: &str) -> Result<Vec<Self>> {
+        let manifest: Table = manifest.parse()?;
+        let stated = ["package", "metadata", "holm", "budget"]
+            .iter()
+            .try_fold(&Value::Table(manifest), |at, key| at.get(key))
+            .cloned();
+        let Some(Value::Table(stated)) = stated else {
+            return Ok(vec![Self::one("", &Table::new())?]);
+        };
+        if stated.values().all(Value::is_table) {
+            return stated
+                .iter()
+                .map(|(name, value)| Self::one(name, value.as_table().context("a table")?))
+                .collect();
+        }
+        Ok(vec![Self::one("", &stated)?])
+    }
+
+    fn one(profile: &str, table: &Table) -> Result<Self> {
+        let mut budget = Self {
+            profile: profile.to_owned(),
+            features: Vec::new(),
+            flash_bytes: None,
+            ram_bytes: None,
+        };
+        for (key, value) in table {
+            let kb = || {
+                value
+                    .as_integer()
+                    .and_then(|kb| u64::try_from(kb).ok())
+                    .map(|kb| kb * 1024)
+                    .with_context(|| format!("{key}: wanted a number of KB"))
+            };
+            match key.as_str() {
+                "flash_kb" => budget.flash_bytes = Some(kb()?),
+                "ram_kb" => budget.ram_bytes = Some(kb()?),
+                "features" => {
+                    let features = value.as_array().into_iter().flatten();
+                    budget.features =
+                        features.filter_map(Value::as_str).map(str::to_owned).collect();
+                }
+                _ => {
+                    bail!("budget {profile}: unknown key {key}; wanted features, flash_kb, ram_kb")
+                }
+            }
+        }
+        Ok(budget)
+    }
+
+    /// What is over the budget, in words; nothing where all fits.
+    #[must_use]
+    pub fn breaches(&self, flash_bytes: u64, ram_bytes: u64) -> Vec<String> {
+        let rows = [("flash", flash_bytes, self.flash_bytes), ("RAM", ram_bytes, self.ram_bytes)];
+        let over = rows.iter().filter_map(|(what, is, most)| {
+            most.filter(|most| is > most).map(|most| (what, is, most))
+        });
+        over.map(|(what, is, most)| format!("{what}: {is} bytes, budget {most}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_read_in_both_forms_and_can_be_broken() {
+        let one = Budget::parse("[package.metadata.holm.budget]\nflash_kb = 2").unwrap();
+        assert_eq!((one.len(), one[0].flash_bytes, one[0].ram_bytes), (1, Some(2048), None));
+        assert_eq!(one[0].breaches(2048, 1 << 30), Vec::<String>::new());
+        assert_eq!(one[0].breaches(2049, 0).len(), 1);
+        let text = "[package.metadata.holm.budget]\nmin = { ram_kb = 1 }\ntls = { features = [\"tls\"], ram_kb = 2 }";
+        let two = Budget::parse(text).unwrap();
+        assert_eq!(
+            (two[1].profile.as_str(), two[1].features.as_slice()),
+            ("tls", &["tls".to_owned()][..])
+        );
+        assert_eq!(two[0].breaches(0, 1025), ["RAM: 1025 bytes, budget 1024"]);
+        assert!(Budget::parse("[package.metadata.holm.budget]\nflash = 2").is_err());
+        assert_eq!(Budget::parse("[package]").unwrap().len(), 1);
+    }
+}

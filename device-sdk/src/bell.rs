@@ -8,8 +8,9 @@ use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::waitqueue::MultiWakerRegistration;
 
-/// Tasks that wait without waking each other needlessly. More than that works, and costs needless wakes.
-const TASKS: usize = 4;
+/// Tasks that may wait at a time: the one that runs the device, the one that updates it, and those that publish or wait
+/// for the connection. More than that wake each other without end.
+const TASKS: usize = 8;
 
 /// Rung after every change; who waits looks again whether the change is the one that it waits for.
 #[derive(Debug)]

@@ -16,11 +16,18 @@ pub struct ClockConfig {
     pub retry_ms: u32,
     /// An answer that took longer is not used, in milliseconds.
     pub round_trip_max_ms: u32,
+    /// A stamp that may be more wrong than this is no longer [`Quality::Synced`], in milliseconds.
+    pub error_ms_max: u32,
 }
 
 impl Default for ClockConfig {
     fn default() -> Self {
-        Self { period_ms: 15 * 60_000, retry_ms: 10_000, round_trip_max_ms: 4_000 }
+        Self {
+            period_ms: 15 * 60_000,
+            retry_ms: 10_000,
+            round_trip_max_ms: 4_000,
+            error_ms_max: 5_000,
+        }
     }
 }
 
@@ -58,7 +65,10 @@ impl Clock {
     pub fn stamp(&self, uptime_ms: u64) -> Timestamp {
         self.told.map_or(Timestamp::uptime(uptime_ms), |told| {
             let since_ms = uptime_ms.saturating_sub(told.at_ms);
-            Timestamp { ms: told.now.ms.saturating_add(since_ms), ..told.now }
+            let ms = told.now.ms.saturating_add(since_ms);
+            let is_sure = self.error_ms(uptime_ms).is_some_and(|ms| ms <= self.config.error_ms_max);
+            let quality = if is_sure { told.now.quality } else { Quality::Unsynced };
+            Timestamp { quality, ms }
         })
     }
 

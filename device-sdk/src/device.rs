@@ -7,7 +7,7 @@
 
 use core::cell::RefCell;
 
-use device_protocol::limits::TOPIC_MAX;
+use device_protocol::limits::{TOPIC_LEVELS_MAX, TOPIC_MAX};
 use device_protocol::{DeviceName, Envelope, Error, Message, SchemaId, Timestamp, Topic};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::{blocking_mutex, mutex};
@@ -160,6 +160,11 @@ impl<'a> Device<'a> {
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.facts(|facts| facts.figures)
+    }
+
+    /// Waits until the figures are others than these; returns them. May be dropped at any time.
+    pub async fn figures_after(&self, known: &Figures) -> Figures {
+        self.bell.until(|| Some(self.figures()).filter(|figures| figures != known)).await
     }
 
     /// Waits until the connection stands. May be dropped at any time.
@@ -390,6 +395,7 @@ impl Drop for Turn<'_, '_> {
 fn check_topic(topic: &str) -> Result<(), PublishError> {
     let is_sound = !topic.is_empty()
         && topic.len() <= TOPIC_MAX
+        && topic.split('/').count() <= TOPIC_LEVELS_MAX
         && !topic.starts_with('$')
         && !topic.contains(['+', '#', '\0']);
     if is_sound { Ok(()) } else { Err(PublishError::Invalid) }

@@ -47,6 +47,11 @@ impl<'a> Ring<'a> {
         self.records
     }
 
+    /// Whether a record of that length fits into an empty ring.
+    pub(crate) fn could_hold(&self, length: usize) -> bool {
+        length + PREFIX <= self.memory.len() && length < usize::from(WRAP)
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.records == 0
     }

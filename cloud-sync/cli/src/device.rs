@@ -186,7 +186,7 @@ fn show(args: &DeviceShow, out: &Out) -> Done {
                 other => other.to_string(),
             };
             let name = name.trim_end_matches("_unix_s").replace('_', " ");
-            let _ = writeln!(text, "{name:14}{}", crate::out::clean(&value));
+            let _ = writeln!(text, "{name:19}{}", crate::out::clean(&value));
         }
     })
 }
@@ -204,8 +204,11 @@ fn shown(found: &Found<'_>) -> Value {
 
 /// What is no secret.
 fn described(provision: &Provision<'_>, expires_unix_s: Option<u64>) -> Value {
-    let gateways: Vec<_> =
-        provision.gateways.iter().map(|at| format!("{}:{}", at.host, at.port)).collect();
+    let address = |at: &Gateway<'_>| match at.host {
+        host if host.contains(':') => format!("[{host}]:{}", at.port),
+        host => format!("{host}:{}", at.port),
+    };
+    let gateways: Vec<_> = provision.gateways.iter().map(address).collect();
     let ca = match provision.credential {
         Credential::Certificate { gateway_ca, .. } | Credential::Token { gateway_ca, .. } => {
             Some(sync_protocol::Digest::of(gateway_ca).to_string())

@@ -4,6 +4,8 @@
 pub const NAME_MAX: usize = 64;
 /// Topic that an envelope is published on.
 pub const TOPIC_MAX: usize = 128;
+/// Levels of such a topic: what stands between `/`.
+pub const TOPIC_LEVELS_MAX: usize = 32;
 /// Body of an envelope, of a command, of a response or of a shadow document.
 pub const BODY_MAX: usize = 16 * 1024;
 /// Name of a command or of a metric.

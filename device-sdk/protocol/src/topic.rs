@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use heapless::String;
 
 use crate::Error;
-use crate::limits::TOPIC_MAX;
+use crate::limits::{TOPIC_LEVELS_MAX, TOPIC_MAX};
 use crate::name::DeviceName;
 
 /// Stands for the name of the device in the pattern of a [`Topic`].
@@ -39,18 +39,22 @@ impl<T> Topic<T> {
     /// A topic; `{device}` stands for the name of the device.
     ///
     /// # Panics
-    /// In a constant, so when it is built: an empty or overlong pattern, a wildcard, a leading `$`.
+    /// In a constant, so when it is built: an empty or overlong pattern, more than 32 levels, a wildcard, a leading `$`.
     #[must_use]
     pub const fn new(pattern: &'static str) -> Self {
         let bytes = pattern.as_bytes();
         assert!(!bytes.is_empty() && bytes.len() <= TOPIC_MAX, "a topic takes 1 to 128 bytes");
         assert!(bytes[0] != b'$', "topics that begin with $ belong to the gateway");
-        let mut at = 0;
+        let (mut at, mut levels) = (0, 1);
         while at < bytes.len() {
+            if bytes[at] == b'/' {
+                levels += 1;
+            }
             assert!(bytes[at] != b'+' && bytes[at] != b'#', "a topic has no wildcards");
             assert!(bytes[at] != 0, "a topic has no NUL");
             at += 1;
         }
+        assert!(levels <= TOPIC_LEVELS_MAX, "a topic has at most 32 levels");
         Self { pattern, carries: PhantomData }
     }
 

@@ -154,6 +154,7 @@ impl<'a, F: MultiwriteNorFlash> FlashQueue<'a, F> {
                 self.reformatted += 1;
                 self.format().await
             }
+            Err(Failure::TooLong) => Err(QueueError::Foreign),
             Err(Failure::Flash) => Err(QueueError::Storage),
             Ok(records) => {
                 self.records = records;
@@ -213,6 +214,8 @@ fn checksum(bytes: &[u8]) -> [u8; 4] {
 /// What can go wrong while the records are counted.
 enum Failure {
     Corrupt,
+    /// A record longer than the buffer: of a firmware with longer ones.
+    TooLong,
     Flash,
 }
 
@@ -221,6 +224,7 @@ impl<E> From<sequential_storage::Error<E>> for Failure {
         match error {
             sequential_storage::Error::Corrupted { .. }
             | sequential_storage::Error::LogicBug { .. } => Self::Corrupt,
+            sequential_storage::Error::BufferTooSmall(_) => Self::TooLong,
             _ => Self::Flash,
         }
     }

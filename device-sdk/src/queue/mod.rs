@@ -35,7 +35,8 @@ pub enum QueueError {
     TooLong,
     /// The memory behind it failed. The next call starts with a new look at the memory.
     Storage,
-    /// The memory belongs to something else: another version or another layout. It is left as it is.
+    /// The memory belongs to something else: another version, another layout, or a firmware with longer records. It is left
+    /// as it is, and nothing is taken until it is formatted: do not make the buffer of a queue in the field shorter.
     Foreign,
 }
 

@@ -24,6 +24,9 @@ impl Queue for RamQueue<'_> {
     }
 
     async fn push(&mut self, record: &[u8]) -> Result<u32, QueueError> {
+        if !self.ring.could_hold(record.len()) {
+            return Err(QueueError::TooLong);
+        }
         let mut dropped = 0;
         loop {
             match self.ring.push(record) {
@@ -72,7 +75,9 @@ mod tests {
         assert_eq!(u32::from(10_u8) - dropped, queue.len());
         assert_eq!(block_on(queue.peek(0, &mut out)), Ok(Some(8)));
         assert_eq!(u32::from(out[0]), dropped);
+        let kept = queue.len();
         assert_eq!(block_on(queue.push(&[0; 39])), Err(QueueError::TooLong));
+        assert_eq!(queue.len(), kept, "nothing is dropped for what never fits");
     }
 
     #[test]

@@ -151,8 +151,13 @@ impl Duties {
             }
             #[cfg(feature = "shadow")]
             Down::Desired(desired) => {
-                if self.shadow.wants(desired.version) && app.desired(desired) {
-                    self.shadow.applied(desired.version);
+                if self.shadow.wants(desired.version) {
+                    if app.desired(desired) {
+                        self.shadow.applied(desired.version);
+                    } else {
+                        // The report says which version it has still.
+                        self.shadow.changed();
+                    }
                 }
                 true
             }

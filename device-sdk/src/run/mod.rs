@@ -75,7 +75,7 @@ impl Device<'_> {
         app: &mut dyn App,
     ) -> Result<core::convert::Infallible, ConfigFault> {
         let Link { config, staging, scratch, rx, tx } = link;
-        let mut session = session(&config, rx, tx)?;
+        let session = session(&config, rx, tx)?;
         let shelf = Mutex::<NoopRawMutex, _>::new(Shelf::new(queue));
         let mut network = Network {
             device: self,
@@ -85,9 +85,9 @@ impl Device<'_> {
             app,
             flight: Flight::new(),
             duties: Duties::new(&config),
-            is_subscribed: false,
+            subscription: Subscription::None,
         };
-        match join(store::run(self, &shelf, staging), network.run(&mut session, dial)).await.0 {}
+        match join(store::run(self, &shelf, staging), network.run(session, dial)).await.0 {}
     }
 }
 
@@ -124,19 +124,30 @@ struct Network<'r, 'a, 's, 'q, Q> {
     app: &'r mut dyn App,
     flight: Flight<minimq::Op>,
     duties: Duties,
-    /// Whether the gateway has confirmed the subscription of this session.
-    is_subscribed: bool,
+    subscription: Subscription,
+}
+
+/// Where the subscription of this session stands. It outlives a connection: the client underneath sends what was asked
+/// again, and has no room for asking twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subscription {
+    /// It was not asked for.
+    None,
+    /// It was asked for.
+    Asked(minimq::Op),
+    /// The gateway has confirmed it.
+    Stands,
 }
 
 impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
     async fn run<D: Dial>(
         &mut self,
-        session: &mut Session<'_>,
+        mut session: Session<'_>,
         dial: &mut D,
     ) -> core::convert::Infallible {
         let mut backoff = Backoff::new(self.config.backoff, self.device.boot());
         loop {
-            let (trouble, was_good) = self.connection(session, dial).await;
+            let (trouble, was_good) = self.connection(&mut session, dial).await;
             if was_good {
                 backoff.reset();
             }
@@ -166,8 +177,14 @@ impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
         };
         let resumed = connection.connect_event() == ConnectEvent::Reconnected;
         // A connection may have failed after the client had begun a new session.
-        if !resumed || self.flight.any(|operation| connection.is_invalidated(operation)) {
+        let is_gone = |operation: &minimq::Op| connection.is_invalidated(operation);
+        if !resumed || self.flight.any(is_gone) {
             self.start_anew();
+        }
+        let is_asked_in_vain =
+            matches!(&self.subscription, Subscription::Asked(operation) if is_gone(operation));
+        if !resumed || is_asked_in_vain {
+            self.subscription = Subscription::None;
         }
         self.device.facts(|facts| facts.figures.connects += 1);
         self.tell(State::Online { resumed });
@@ -178,11 +195,10 @@ impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
         (trouble, was_good)
     }
 
-    /// The gateway has no session of this device: what was in flight is sent again.
+    /// What was in flight is sent again.
     fn start_anew(&mut self) {
         self.flight.clear();
         self.duties.lost(self.device);
-        self.is_subscribed = false;
     }
 
     fn tell(&mut self, state: State) {

@@ -9,8 +9,8 @@ use minimq::{
     ReasonCode, ResourceError, SubscriptionOptions, TopicFilter,
 };
 
-use super::Network;
 use super::duties::Outgoing;
+use super::{Network, Subscription};
 use crate::flight::Load;
 use crate::queue::{Queue, QueueError};
 use crate::record;
@@ -23,8 +23,8 @@ pub(super) struct Online<'o, 'c, 'b, 'r, 'a, 's, 'q, Q, T> {
     network: &'o mut Network<'r, 'a, 's, 'q, Q>,
     connection: Connection<'c, 'b, T>,
     timeout: Duration,
-    /// The subscription that was asked for, and until when it must be confirmed.
-    subscription: Option<(Op, Instant)>,
+    /// Until when the subscription must be confirmed.
+    confirm_until: Instant,
     /// The gateway has said something that it says only to a device it accepts.
     is_proven: bool,
     /// Messages that the gateway has refused for good and that are not settled yet: acknowledgements come in order.
@@ -54,12 +54,13 @@ enum Found {
 impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     Online<'o, 'c, 'b, 'r, 'a, 's, 'q, Q, T>
 {
-    pub(super) const fn new(
+    pub(super) fn new(
         network: &'o mut Network<'r, 'a, 's, 'q, Q>,
         connection: Connection<'c, 'b, T>,
         timeout: Duration,
     ) -> Self {
-        Self { network, connection, timeout, subscription: None, is_proven: false, refused: 0 }
+        let confirm_until = Instant::now() + timeout;
+        Self { network, connection, timeout, confirm_until, is_proven: false, refused: 0 }
     }
 
     pub(super) const fn is_proven(&self) -> bool {
@@ -79,12 +80,13 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     }
 
     async fn run_inner(&mut self) -> Result<core::convert::Infallible, Trouble> {
-        if !self.network.is_subscribed {
-            self.subscribe().await?;
-        }
         loop {
             let seen = self.network.device.changes();
             self.settle().await;
+            if self.network.subscription == Subscription::None && !self.subscribe().await? {
+                self.wait(seen, u64::MAX).await?;
+                continue;
+            }
             self.check_subscription()?;
             match self.send_next().await? {
                 Sent::One => {}
@@ -97,24 +99,32 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         }
     }
 
-    async fn subscribe(&mut self) -> Result<(), Trouble> {
+    /// Asks for what the gateway says to this device; `false` if there is no room for that until something else is
+    /// acknowledged.
+    async fn subscribe(&mut self) -> Result<bool, Trouble> {
         let filter =
             system::down_filter(self.network.device.name()).map_err(|_| Trouble::Memory)?;
         let options = SubscriptionOptions::default().maximum_qos(QoS::AtLeastOnce);
         let filters = [TopicFilter::new(&filter).options(options)];
-        let asked = self.connection.subscribe(&filters, &[]);
-        let operation = in_time(self.timeout, asked).await?.map_err(|error| trouble(&error))?;
-        self.subscription = Some((operation, Instant::now() + self.timeout));
-        Ok(())
+        let has_room = self.connection.session().is_publish_quiescent();
+        let asked = in_time(self.timeout, self.connection.subscribe(&filters, &[])).await?;
+        match asked {
+            Ok(operation) => {
+                self.network.subscription = Subscription::Asked(operation);
+                self.confirm_until = Instant::now() + self.timeout;
+                Ok(true)
+            }
+            Err(Error::Resource(_) | Error::NotReady) if !has_room => Ok(false),
+            Err(error) => Err(trouble(&error)),
+        }
     }
 
     fn check_subscription(&mut self) -> Result<(), Trouble> {
-        let Some((operation, until)) = &self.subscription else { return Ok(()) };
+        let Subscription::Asked(operation) = &self.network.subscription else { return Ok(()) };
         if self.connection.is_complete(operation) {
-            self.network.is_subscribed = true;
+            self.network.subscription = Subscription::Stands;
             self.is_proven = true;
-            self.subscription = None;
-        } else if Instant::now() >= *until {
+        } else if Instant::now() >= self.confirm_until {
             return Err(Trouble::Timeout);
         }
         Ok(())
@@ -286,7 +296,8 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         let device = self.network.device;
         let latest_ms = Instant::now().as_millis() + WAIT_MAX_MS;
         let due = Instant::from_millis(due_ms.min(latest_ms));
-        let due = self.subscription.map_or(due, |(_, until)| until.min(due));
+        let is_asked = matches!(self.network.subscription, Subscription::Asked(_));
+        let due = if is_asked { self.confirm_until.min(due) } else { due };
         let changed = device.bell.until(|| (device.changes() != seen).then_some(()));
         match select3(self.connection.poll(), changed, Timer::at(due)).await {
             Either3::First(Ok(Some(message))) => {
@@ -299,15 +310,17 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         }
     }
 
-    /// A poll failed. A message that the gateway refuses for good ends here; all else ends the connection.
+    /// A poll failed. A message that no gateway can ever take ends here, counted. All else ends the connection, and the
+    /// messages stay: also those that the device may not publish, until somebody allows it.
     fn failed(&mut self, error: &Error<T::Error>) -> Result<(), Trouble> {
         let Error::Peer(PeerError::Rejected(code)) = error else { return Err(trouble(error)) };
-        let is_subscribing =
-            self.subscription.as_ref().is_some_and(|(op, _)| self.connection.is_complete(op));
+        let is_subscribing = matches!(
+            &self.network.subscription,
+            Subscription::Asked(operation) if self.connection.is_complete(operation)
+        );
         let is_for_good = matches!(
             code,
-            ReasonCode::NotAuthorized
-                | ReasonCode::TopicNameInvalid
+            ReasonCode::TopicNameInvalid
                 | ReasonCode::PayloadFormatInvalid
                 | ReasonCode::PacketTooLarge
         );
@@ -318,6 +331,9 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         }
         // The client underneath has forgotten the refused message, so all in flight is sent again.
         self.network.start_anew();
+        if is_subscribing {
+            self.network.subscription = Subscription::None;
+        }
         Err(trouble(error))
     }
 }

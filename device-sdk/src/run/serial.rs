@@ -164,7 +164,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
                 Ok(FromGateway::Rejected { .. }) => {
                     // Everything again, from the front of the queue, when there may be room.
                     self.resume_ms = now_ms() + RETRY_MS;
-                    start_anew(&mut self.flight, &mut self.duties);
+                    start_anew(self.device, &mut self.flight, &mut self.duties);
                     self.answered.clear();
                     true
                 }
@@ -184,7 +184,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         let life = self.line.counters().lives;
         if life != self.life {
             self.life = life;
-            start_anew(&mut self.flight, &mut self.duties);
+            start_anew(self.device, &mut self.flight, &mut self.duties);
             self.answered.clear();
             self.device.facts(|facts| facts.figures.connects += 1);
         }
@@ -243,7 +243,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
                 Err(SendError::TooLong) => self.discard(found).await,
                 Err(SendError::Full | SendError::Down) => {
                     if let Found::System(message) = found {
-                        self.duties.unsent(message.load);
+                        self.duties.unsent(self.device, message.load);
                     }
                     return true;
                 }
@@ -290,14 +290,11 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
             }
         }
         drop(shelf);
-        #[cfg(feature = "logs")]
-        {
-            let in_flight = self.flight.notes();
-            let note = self.duties.next_note(self.device, in_flight, now_ms(), self.scratch);
-            return note.map(Found::System);
-        }
         #[cfg(not(feature = "logs"))]
-        None
+        let note = None;
+        #[cfg(feature = "logs")]
+        let note = self.duties.next_note(self.device, self.flight.notes(), now_ms(), self.scratch);
+        note.map(Found::System)
     }
 
     /// A message that this line cannot carry ends here, counted.
@@ -334,9 +331,9 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
 }
 
 /// What was in flight is sent again.
-fn start_anew(flight: &mut Flight<u32>, duties: &mut Duties) {
+fn start_anew(device: &Device<'_>, flight: &mut Flight<u32>, duties: &mut Duties) {
     flight.clear();
-    duties.lost();
+    duties.lost(device);
 }
 
 fn now_ms() -> u64 {

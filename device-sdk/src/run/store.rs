@@ -32,14 +32,16 @@ pub(super) async fn run<Q: Queue>(
     loop {
         let (sequence, length) = device.bell.until(|| oldest(device, staging)).await;
         let mut shelf = shelf.lock().await;
-        let pushed = push_twice(&mut *shelf.queue, &staging[..length]).await;
+        let (pushed, has_failed) = push_twice(&mut *shelf.queue, &staging[..length]).await;
         let outcome = pushed.map(|_| ()).map_err(|error| match error {
             QueueError::Full => PublishError::Overflow,
             QueueError::TooLong => PublishError::TooLong,
             QueueError::Storage | QueueError::Foreign => PublishError::Storage,
         });
         let dropped = pushed.unwrap_or(0);
-        shelf.dropped += dropped;
+        // After a failure the queue may hold other records than it did: what is in flight pops nothing any more, and goes
+        // again under its numbers.
+        shelf.dropped = if has_failed { u32::MAX } else { shelf.dropped.saturating_add(dropped) };
         let queued = shelf.queue.len();
         device.inbox().lock().await.ring.pop();
         device.change(|facts| {
@@ -68,11 +70,11 @@ async fn open<Q: Queue>(device: &Device<'_>, shelf: &Mutex<NoopRawMutex, Shelf<'
     }
 }
 
-/// Pushes, and once more if the memory failed: the second attempt looks at it anew.
-async fn push_twice<Q: Queue>(queue: &mut Q, record: &[u8]) -> Result<u32, QueueError> {
+/// Pushes, and once more if the memory failed: the second attempt looks at it anew. Whether it failed, too.
+async fn push_twice<Q: Queue>(queue: &mut Q, record: &[u8]) -> (Result<u32, QueueError>, bool) {
     match queue.push(record).await {
-        Err(QueueError::Storage) => queue.push(record).await,
-        other => other,
+        Err(QueueError::Storage) => (queue.push(record).await, true),
+        other => (other, false),
     }
 }
 

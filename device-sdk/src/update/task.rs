@@ -81,6 +81,19 @@ pub enum Ended {
     Boot,
 }
 
+/// Of which image the bytes were wrong, and how often.
+struct Damaged {
+    image: [u8; 8],
+    times: u32,
+}
+
+impl Damaged {
+    fn count(&mut self, image: [u8; 8]) {
+        self.times = if self.image == image { self.times + 1 } else { 1 };
+        self.image = image;
+    }
+}
+
 /// How one offer ended.
 enum Outcome {
     /// There may be another one.
@@ -122,10 +135,10 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         if self.rearm().await? {
             return Ok(Ended::Restart);
         }
-        let mut damaged = 0;
+        let mut damaged = Damaged { image: [0; 8], times: 0 };
         loop {
             let offer = self.device.offered().await;
-            if damaged >= DAMAGED_MAX {
+            if damaged.image == offer.offer().image() && damaged.times >= DAMAGED_MAX {
                 self.decline(&offer, "its bytes were wrong several times").await;
             } else if let Outcome::Restart = self.handle(&offer, &mut damaged).await? {
                 return Ok(Ended::Restart);
@@ -144,12 +157,11 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                 if with_timeout(deadline, self.device.online()).await.is_err() {
                     return Ok(Some(Ended::TakeBack));
                 }
+                // The boot loader first: a note before it would be taken for that of an image that was taken back.
+                self.boot.confirm().await.map_err(|_| Ended::Boot)?;
                 if let Some((plan, _)) = contents {
                     self.slot.reached(Stage::Confirmed).await.map_err(flash)?;
-                    self.boot.confirm().await.map_err(|_| Ended::Boot)?;
                     self.tell(&plan, Told::Confirmed, "");
-                } else {
-                    self.boot.confirm().await.map_err(|_| Ended::Boot)?;
                 }
             }
             Trial::TakenBack => {
@@ -180,7 +192,7 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         Ok(true)
     }
 
-    async fn handle(&mut self, offer: &KeptOffer, damaged: &mut u32) -> Result<Outcome, Ended> {
+    async fn handle(&mut self, offer: &KeptOffer, damaged: &mut Damaged) -> Result<Outcome, Ended> {
         let taken_back = self.slot.taken_back().copied();
         let capacity = self.slot.capacity();
         match decide(&offer.offer(), self.running, capacity, taken_back.as_ref()) {
@@ -199,7 +211,7 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                     return Ok(Outcome::Done);
                 }
                 if !self.slot.verify().await.map_err(flash)? {
-                    *damaged += 1;
+                    damaged.count(plan.image());
                     self.slot.forget().await.map_err(flash)?;
                     self.decline(offer, "its bytes are not those that were signed").await;
                     return Ok(Outcome::Done);

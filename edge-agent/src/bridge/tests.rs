@@ -1,5 +1,7 @@
 //! A device and the bridge's side of it, with a broker that answers when it is told to.
 
+mod live;
+
 use bytes::BytesMut;
 use device_protocol::serial::{
     Deframer, Device, DeviceConfig, FromDevice, FromGateway, Refusal, State, Timing, WIRE_MAX,

@@ -1,25 +1,41 @@
-//! A temperature sensor that reports over Ethernet, on QEMU's `mps2-an385`.
+//! A temperature sensor that reports to a Holm gateway over Ethernet, on QEMU's `mps2-an385`.
+//!
+//! What it prints on the console is what the tests judge it by: `kept` names a reading that is in the queue, `acked`
+//! counts those that the gateway has acknowledged.
 
 #![no_std]
 #![no_main]
 
+mod dial;
+mod identity;
 mod network;
-mod report;
+mod obey;
+mod queue;
 mod settings;
 mod tmp105;
 
-use board_mps2::{Board, log, sim};
+use board_mps2::{Board, i2c::I2c, log, sim, stack};
+use device_sdk::{BackoffConfig, Config, Device, Figures, Link, Login, Memory, PublishError};
 use embassy_executor::Spawner;
-use embassy_time::{Duration, Timer};
+use embassy_time::{Duration, Instant, Ticker, Timer};
+use sensor_messages::{READINGS, Reading};
+use static_cell::StaticCell;
 
-use crate::network::Buffers;
+use crate::dial::Dialer;
+use crate::identity::Identity;
+use crate::obey::Obey;
+use crate::queue::SensorQueue;
 use crate::settings::Settings;
 use crate::tmp105::Tmp105;
 
-/// Between two attempts to connect.
-const RETRY: Duration = Duration::from_secs(1);
-/// Exit code for a command line that is not understood.
-const EXIT_USAGE: u32 = 2;
+/// Longest wait between two attempts to connect.
+const BACKOFF_MS_MAX: u32 = 10_000;
+/// For a connection with its handshakes, on a busy host.
+const ANSWER_MS_MAX: u32 = 30_000;
+/// Readings of a burst that wait in the queue at a time.
+const BURST_QUEUED_MAX: u32 = 16;
+
+type Buffers = Memory<256, 512, 1024, 512>;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -30,28 +46,103 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn app(spawner: Spawner, board: Board) {
-    let mut buffer = [0; 256];
-    let line = sim::arguments(&mut buffer).expect("a command line of at most 256 bytes");
-    let settings = Settings::parse(line).unwrap_or_else(|problem| {
-        log!("{problem}");
-        sim::exit(EXIT_USAGE)
-    });
-    let mut sensor = Tmp105::new(board.i2c, tmp105::ADDRESS).expect("a TMP105 is on the bus");
-    log!("temperature {:?} thousandths of a degree", sensor.read_milli_c());
+    static TEXT: StaticCell<[u8; 256]> = StaticCell::new();
+    static MEMORY: StaticCell<Buffers> = StaticCell::new();
+    static DEVICE: StaticCell<Device<'static>> = StaticCell::new();
 
-    let stack = network::start(spawner, board.ethernet).await;
-    let mut buffers = Buffers::new();
-    loop {
-        match network::connect(stack, &mut buffers, &settings).await {
-            Ok(mut connection) => {
-                let period = Duration::from_millis(settings.period_ms.into());
-                let end = report::run(&mut connection, &mut sensor, period).await;
-                log!("connection to {}:{} ended: {end:?}", settings.host, settings.port);
-            }
-            Err(error) => {
-                log!("no connection to {}:{}: {error:?}", settings.host, settings.port);
+    let text = sim::arguments(TEXT.init([0; 256])).expect("a command line of at most 256 bytes");
+    let settings = Settings::parse(text).unwrap_or_else(|problem| settings::end(&problem));
+    let identity = Identity::read(board.regions.provisioning, &settings)
+        .unwrap_or_else(|problem| settings::end(&problem));
+    // Two seeds: what the network shows of its own must tell nothing of the other.
+    let (mut seed, mut network_seed) = ([0; 32], [0; 8]);
+    sim::entropy(&mut seed).expect("the host has entropy");
+    sim::entropy(&mut network_seed).expect("the host has entropy");
+    let (boot, random) = dial::random(seed);
+
+    let mut config = Config::new(identity.name.clone());
+    config.login = identity
+        .token()
+        .map(|token| Login { user: identity.provision.device, password: token.as_bytes() });
+    config.backoff = BackoffConfig { max_ms: BACKOFF_MS_MAX, ..BackoffConfig::default() };
+    config.answer_timeout_ms = ANSWER_MS_MAX;
+    let (device, link) = Device::new(config, boot, MEMORY.init(Memory::new()));
+    let device: &'static Device<'static> = DEVICE.init(device);
+    log!("device {} boot {boot:016x}", device.name());
+
+    let queue = queue::new(board.regions.queue);
+    let net = network::start(spawner, board.ethernet, u64::from_le_bytes(network_seed));
+    let dialer = Dialer::new(net, identity, device, random);
+    obey::set_period_ms(settings.period_ms);
+    spawner.spawn(run(device, link, queue, dialer).expect("invariant: spawned once"));
+    spawner.spawn(tell(device).expect("invariant: spawned once"));
+    spawner.spawn(obey::end().expect("invariant: spawned once"));
+    measure(device, board.i2c, settings.burst).await;
+}
+
+/// Publishes readings for ever.
+async fn measure(device: &'static Device<'static>, bus: I2c, burst: u32) {
+    let mut sensor = Tmp105::new(bus, tmp105::ADDRESS).expect("a TMP105 is on the bus");
+    if burst > 0 {
+        device.online().await;
+        let since = Instant::now();
+        for _ in 0..burst {
+            publish(device, &mut sensor).await;
+            while device.figures().queued >= BURST_QUEUED_MAX {
+                Timer::after_millis(1).await;
             }
         }
-        Timer::after(RETRY).await;
+        device.drained().await;
+        log!("burst of {burst} acked in {} us", since.elapsed().as_micros());
+    }
+    loop {
+        let period_ms = obey::period_ms();
+        let mut ticker = Ticker::every(Duration::from_millis(period_ms.into()));
+        while obey::period_ms() == period_ms {
+            publish(device, &mut sensor).await;
+            obey::tick(&mut ticker).await;
+        }
+    }
+}
+
+async fn publish(device: &Device<'static>, sensor: &mut Tmp105<I2c>) {
+    let milli_celsius = match sensor.read_milli_c() {
+        Ok(milli_celsius) => milli_celsius,
+        Err(error) => return log!("the sensor does not answer: {error:?}"),
+    };
+    match device.publish(READINGS, &Reading { milli_celsius }).await {
+        Ok(number) => log!("kept {:016x} {} {milli_celsius}", number.boot, number.sequence),
+        Err(PublishError::Overflow) => log!("the queue is full: a reading is refused"),
+        Err(error) => log!("a reading is lost: {error:?}"),
+    }
+}
+
+#[embassy_executor::task]
+async fn run(
+    device: &'static Device<'static>,
+    link: Link<'static>,
+    mut queue: SensorQueue,
+    mut dialer: Dialer,
+) {
+    let Err(fault) = device.run(link, &mut queue, &mut dialer, &mut Obey).await;
+    log!("the client cannot be configured: {fault:?}");
+}
+
+/// Tells what the client has counted, whenever it has changed.
+#[embassy_executor::task]
+async fn tell(device: &'static Device<'static>) {
+    let mut told = Figures::default();
+    loop {
+        let now = device.figures_after(&told).await;
+        if now.acked > 0 && told.acked == 0 {
+            log!("first reading acked");
+        }
+        let Figures { acked, queued, overflowed, refused, queue_failures, ignored, .. } = now;
+        let bad = [overflowed, refused, queue_failures, ignored];
+        log!(
+            "acked {acked} queued {queued} overflowed, refused, failed, ignored {bad:?} stack {}",
+            stack::high_water_bytes()
+        );
+        told = now;
     }
 }

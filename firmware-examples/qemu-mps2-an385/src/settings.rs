@@ -3,15 +3,24 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 
+use board_mps2::{log, sim};
+
+/// Exit code of a device that cannot start as it was told to.
+const EXIT_USAGE: u32 = 2;
+
 /// Settings of the device.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    /// Whom it reports to; `host=`, default QEMU's name for the host.
+pub(crate) struct Settings<'a> {
+    /// Who it is where its flash does not say; `name=`.
+    pub(crate) name: &'a str,
+    /// The gateway where its flash does not say; `host=`, default QEMU's name for the host.
     pub(crate) host: Ipv4Addr,
     /// `port=`.
     pub(crate) port: u16,
     /// Between two readings; `period_ms=`.
     pub(crate) period_ms: u32,
+    /// Readings to publish as fast as the gateway takes them, before all others; `burst=`.
+    pub(crate) burst: u32,
 }
 
 /// A word that is not understood.
@@ -20,29 +29,39 @@ pub(crate) struct BadWord<'a>(&'a str);
 
 impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` on the command line: wanted host=IPV4 port=1..65535 period_ms=1..", self.0)
+        let wanted = "name=NAME host=IPV4 port=1..65535 period_ms=1.. burst=0..";
+        write!(f, "`{}` on the command line: wanted {wanted}", self.0)
     }
 }
 
-impl Settings {
+/// Says what is wrong, and ends the simulated device.
+pub(crate) fn end(problem: &dyn fmt::Display) -> ! {
+    log!("{problem}");
+    sim::exit(EXIT_USAGE)
+}
+
+impl<'a> Settings<'a> {
     /// Reads the words behind the firmware's name.
     ///
     /// # Errors
     /// The first word that is not understood.
-    pub(crate) fn parse(line: &str) -> Result<Self, BadWord<'_>> {
-        let mut settings = Self { host: Ipv4Addr::new(10, 0, 2, 2), port: 1883, period_ms: 1000 };
+    pub(crate) fn parse(line: &'a str) -> Result<Self, BadWord<'a>> {
+        let host = Ipv4Addr::new(10, 0, 2, 2);
+        let mut settings = Self { name: "press", host, port: 1883, period_ms: 1000, burst: 0 };
         for word in line.split_whitespace().skip(1) {
             settings.set(word).ok_or(BadWord(word))?;
         }
         Ok(settings)
     }
 
-    fn set(&mut self, word: &str) -> Option<()> {
+    fn set(&mut self, word: &'a str) -> Option<()> {
         let (key, value) = word.split_once('=')?;
         match key {
+            "name" => self.name = value,
             "host" => self.host = value.parse().ok()?,
             "port" => self.port = value.parse().ok().filter(|port| *port > 0)?,
             "period_ms" => self.period_ms = value.parse().ok().filter(|ms| *ms > 0)?,
+            "burst" => self.burst = value.parse().ok()?,
             _ => return None,
         }
         Some(())

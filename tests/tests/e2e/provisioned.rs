@@ -75,7 +75,7 @@ fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 const WELCOME: [u8; 4] = [0x20, 2, 0, 0];
-const NOT_AUTHORIZED: [u8; 4] = [0x20, 2, 0, 5];
+const BAD_LOGIN: [u8; 4] = [0x20, 2, 0, 4];
 const PUBLISHED: [u8; 4] = [0x40, 2, 0, 1];
 
 async fn expect<const N: usize>(stream: &mut Stream<'_, Wire>) -> Result<[u8; N]> {
@@ -160,7 +160,7 @@ fn provisioned_devices_publish_through_their_own_tls() -> Result<()> {
         assert_eq!(answer, WELCOME, "{name}");
     }
     let answer = talk(&path("stranger.provision"), address, async |_| Ok(()))?;
-    assert_eq!(answer, NOT_AUTHORIZED, "its certificate is right, and nobody told the gateway");
+    assert_eq!(answer, BAD_LOGIN, "its certificate is right, and nobody told the gateway");
     let error = talk(&path("elsewhere.provision"), address, async |_| Ok(())).unwrap_err();
     let refusal = error.downcast_ref::<Error>().copied();
     assert_eq!(refusal, Some(Error::Refused(Refusal::Name)), "{error:#}");

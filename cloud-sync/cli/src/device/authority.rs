@@ -157,7 +157,7 @@ fn params(common_name: &str, now: OffsetDateTime, days: u32) -> CertificateParam
     params
 }
 
-fn failed(error: rcgen::Error) -> Failure {
+fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::failed(format!("no certificate can be made: {error}"))
 }
 

@@ -75,6 +75,18 @@ impl Flash {
         Ok((Self::new(self.offset + PAGE_BYTES, rest_bytes), found))
     }
 
+    /// How long it is.
+    #[must_use]
+    pub fn bytes(&self) -> u32 {
+        u32::try_from(self.bytes).expect("invariant: flash has less than 4 GiB")
+    }
+
+    /// What it holds, in place: the region is only read from here on, and costs no RAM.
+    #[must_use]
+    pub fn into_bytes(self) -> &'static [u8] {
+        psram::view(self.offset, self.bytes)
+    }
+
     /// Where it lies in the address space, for a boot loader: code in flash can be run in place.
     #[must_use]
     pub fn address(&self) -> usize {

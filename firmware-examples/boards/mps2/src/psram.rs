@@ -18,6 +18,12 @@ pub(crate) fn read(offset: usize, bytes: &mut [u8]) {
     unsafe { copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) }
 }
 
+/// The bytes themselves, as processors see flash.
+pub(crate) fn view(offset: usize, bytes: usize) -> &'static [u8] {
+    // SAFETY: inside PSRAM by `at`. The one caller gives up the only value by which this range is written.
+    unsafe { core::slice::from_raw_parts(at(offset, bytes), bytes) }
+}
+
 /// Clears the bits that are clear in `bytes`.
 pub(crate) fn clear_bits(offset: usize, bytes: &[u8]) {
     let to = at(offset, bytes.len());

@@ -29,8 +29,8 @@ impl Watchdog {
         Self(())
     }
 
-    /// Starts it: unless it is fed within `timeout` (at most [`TIMEOUT_MAX`]) the machine resets;
-    /// after half of it, it says so.
+    /// Starts it: it has to be fed within half of `timeout` (at most [`TIMEOUT_MAX`]). Then it says that it
+    /// was not, which cannot be taken back, and after the other half the machine resets.
     #[must_use = "who does not feed it is reset"]
     pub fn start(self, timeout: Duration) -> RunningWatchdog {
         let half_us = timeout.min(TIMEOUT_MAX).as_micros() / 2;

@@ -1,0 +1,189 @@
+//! A device on a serial line, against the gateway's end of the link, on a line that breaks bytes.
+
+#![cfg(feature = "serial")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use device_protocol::serial::{
+    self, Deframer, DeviceConfig, FromDevice, FromGateway, Heard, Station, StationConfig, Timing,
+    WIRE_MAX,
+};
+use device_sdk::protocol::system::{Command, Status};
+use device_sdk::protocol::{DeviceName, Down, Envelope, Schema, SchemaId, Topic, Up, message};
+use device_sdk::{App, Config, Device, Memory, Overflow, RamQueue, Reply};
+use embedded_io_adapters::tokio_1::FromTokio;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+struct Reading {
+    number: u64,
+}
+message!(Reading, "test-reading");
+
+const READINGS: Topic<Reading> = Topic::new("sensors/{device}/reading");
+const TIMING: Timing = Timing::for_baud(115_200);
+
+struct Obey(u32);
+
+impl App for Obey {
+    fn command(&mut self, command: &Command<'_>, reply: &mut Reply) -> Status {
+        assert_eq!(command.name, "blink");
+        self.0 += 1;
+        reply.text("blinked");
+        Status::Done
+    }
+}
+
+/// What the gateway heard: readings with how often each came, and responses.
+#[derive(Default)]
+struct Gateway {
+    readings: BTreeMap<u64, u32>,
+    responses: Vec<(u64, Vec<u8>)>,
+    lives: u32,
+    /// Messages that it may take before it forgets all, as by a restart.
+    until_restart: Option<u32>,
+}
+
+impl Gateway {
+    /// Runs the gateway's end; of so many bytes one is broken, in both directions.
+    async fn run(&mut self, mut line: DuplexStream, break_every: usize) {
+        let mut seed = 1;
+        let mut end = station(seed);
+        let (mut deframer, mut buf, mut count) = (Deframer::new(), [0; 256], 0_usize);
+        let mut broken = |bytes: &mut [u8]| {
+            for byte in bytes {
+                count += 1;
+                if count.is_multiple_of(break_every) {
+                    *byte ^= 8;
+                }
+            }
+        };
+        let began = std::time::Instant::now();
+        let mut commanded = 0;
+        loop {
+            let now_ms = || u64::try_from(began.elapsed().as_millis()).unwrap();
+            let mut frame = [0; WIRE_MAX];
+            while let length @ 1.. = end.transmit(now_ms(), &mut frame) {
+                broken(&mut frame[..length]);
+                line.write_all(&frame[..length]).await.unwrap();
+            }
+            let read = tokio::time::timeout(Duration::from_millis(3), line.read(&mut buf)).await;
+            let length = read.map_or(0, |read| read.unwrap());
+            broken(&mut buf[..length]);
+            for byte in &buf[..length] {
+                let Some(Ok((header, payload))) = deframer.push(*byte) else { continue };
+                if let Heard::Hello(hello) = end.frame(&header, payload, now_ms()) {
+                    assert_eq!((hello.device, hello.credential), ("press-7", &b"token"[..]));
+                    let message_max = usize::try_from(hello.message_max).unwrap();
+                    end.accept(message_max, now_ms());
+                    self.lives += 1;
+                }
+                self.hear(&mut end);
+            }
+            if self.readings.len() >= 40 && commanded == 0 {
+                // Twice, with the same id: it is done once and answered twice.
+                let command = Command { id: 9, name: "blink", schema: SchemaId::RAW, body: b"" };
+                let mut down = [0; 64];
+                let length = Down::Command(command).encode(&mut down).unwrap();
+                for _ in 0..2 {
+                    let down = FromGateway::System { down: &down[..length] };
+                    commanded += u32::from(end.send(&down).is_ok());
+                }
+            }
+            if self.until_restart == Some(0) {
+                self.until_restart = None;
+                seed += 1;
+                end = station(seed);
+            }
+        }
+    }
+
+    fn hear(&mut self, station: &mut Station<2_048, 2_048>) {
+        let Some(message) = station.message() else { return };
+        let id = match message.unwrap() {
+            FromDevice::Publish { id, topic, envelope } => {
+                assert_eq!(topic, "sensors/press-7/reading");
+                let envelope = Envelope::decode(envelope).unwrap();
+                assert_eq!((envelope.device, envelope.boot), ("press-7", 0xb007));
+                let reading: Reading = envelope.message().unwrap();
+                assert_eq!(reading.number, envelope.sequence);
+                *self.readings.entry(envelope.sequence).or_default() += 1;
+                id
+            }
+            FromDevice::System { id, up } => {
+                if let Up::Response(response) = Up::decode(up).unwrap() {
+                    self.responses.push((response.id, response.body.to_vec()));
+                }
+                id
+            }
+        };
+        if let Some(left) = &mut self.until_restart {
+            *left = left.saturating_sub(1);
+        }
+        station.take();
+        station.send(&FromGateway::Durable { id }).unwrap();
+    }
+}
+
+fn station(seed: u64) -> Station<2_048, 2_048> {
+    Station::new(StationConfig { address: None, timing: TIMING, seed })
+}
+
+/// Publishes 200 readings through a gateway that is restarted after some messages.
+async fn scenario(break_every: usize, until_restart: Option<u32>) -> (Gateway, Obey) {
+    let (mut memory, mut ring) = (Memory::<256, 128, 256, 512>::new(), [0; 16 * 1024]);
+    let config = Config::new(DeviceName::new("press-7").unwrap());
+    let (device, link) = Device::new(config, 0xb007, &mut memory);
+    let mut queue = RamQueue::new(&mut ring, Overflow::DropNewest);
+    let mut line = serial::Device::<1_024, 512>::new(DeviceConfig {
+        address: None,
+        name: "press-7",
+        credential: b"token",
+        timing: TIMING,
+        seed: 3,
+    });
+    let (near, far) = tokio::io::duplex(1_024);
+    let (reader, writer) = tokio::io::split(near);
+    let port = (FromTokio::new(reader), FromTokio::new(writer));
+    let mut app = Obey(0);
+    let mut gateway = Gateway { until_restart, ..Gateway::default() };
+    let publish = async {
+        for number in 0..200 {
+            device.publish(READINGS, &Reading { number }).await.unwrap();
+        }
+        device.drained().await;
+        // The answers to the last commands.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    tokio::select! {
+        never = device.run_serial(link, &mut line, &mut queue, port, &mut app) => match never {},
+        () = gateway.run(far, break_every) => {}
+        () = publish => {}
+        () = tokio::time::sleep(Duration::from_secs(100)) => panic!("{:?}", device.figures()),
+    }
+    let figures = device.figures();
+    assert_eq!((figures.acked, figures.queued, figures.refused), (200, 0, 0), "{figures:?}");
+    assert_eq!(figures.connects, gateway.lives);
+    (gateway, app)
+}
+
+#[tokio::test]
+async fn readings_arrive_once_over_a_line_that_breaks_bytes() {
+    let (gateway, app) = scenario(1_999, None).await;
+    assert_eq!(gateway.readings.len(), 200);
+    assert!(gateway.readings.values().all(|times| *times == 1), "{:?}", gateway.readings);
+    assert_eq!(app.0, 1, "the command was done once");
+    // The second may come before the first is answered: then one answer is for both.
+    assert!((1..=2).contains(&gateway.responses.len()), "{:?}", gateway.responses);
+    assert!(gateway.responses.iter().all(|response| *response == (9, b"blinked".to_vec())));
+}
+
+#[tokio::test]
+async fn a_gateway_that_forgets_the_link_gets_again_what_it_had_not_answered() {
+    let (gateway, _) = scenario(usize::MAX, Some(100)).await;
+    assert_eq!(gateway.lives, 2);
+    assert_eq!(gateway.readings.len(), 200);
+}

@@ -14,6 +14,7 @@ mod deliveries;
 mod deploy;
 mod effects;
 mod feed;
+mod firmware;
 mod functions;
 mod gateway;
 mod inbox;

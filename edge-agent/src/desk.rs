@@ -11,6 +11,8 @@
 //! - A device gets [`LINES_BURST`] lines through at once and [`LINES_PER_S`] a second after that. What is
 //!   dropped is counted and told with the next line.
 //! - What is wrong with a device's messages is told at most once in [`COMPLAIN_EVERY`].
+//! - Of its firmware [`REPORTS_BURST`] changes of stage pass to the control plane at once, and one every
+//!   [`REPORT_EVERY`] after that; a device that changes its mind faster is told of later.
 //! - It begins empty with each process: it shows, and decides nothing that must last.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use device_protocol::system::{LogLine, Metric, TimeReply};
+use device_protocol::update::{Progress, Stage, Want};
 use device_protocol::{Down, Quality, Timestamp, Up};
 use edge_core::effect::{RefusedReason, Verdict};
 use edge_core::id::DeviceId;
@@ -46,6 +49,11 @@ pub const LINES_PER_S: u32 = 10;
 /// How often a device's unusable messages are told at most.
 pub const COMPLAIN_EVERY: Millis = Millis::from_secs(60);
 
+/// Changes of stage of one device's firmware that are reported at once.
+pub const REPORTS_BURST: u32 = 8;
+/// How often one is reported after that.
+pub const REPORT_EVERY: Millis = Millis::from_secs(60);
+
 /// What the topics of messages from devices begin with.
 pub const UP: &str = "$holm/v1/up/";
 
@@ -56,6 +64,20 @@ pub enum Say {
     Reply(Arc<Message>),
     /// A line of its log, to whoever reads the gateway's.
     Line(Line),
+    /// It asks for bytes of its firmware.
+    Want {
+        /// The device.
+        device: DeviceId,
+        /// Which.
+        want: Want,
+    },
+    /// It says how far its firmware is.
+    Firmware {
+        /// The device.
+        device: DeviceId,
+        /// How far.
+        told: Told,
+    },
     /// A message of it was of no use.
     Complaint {
         /// The device.
@@ -84,6 +106,21 @@ pub struct Line {
     pub dropped: u64,
     /// The text.
     pub text: String,
+}
+
+/// What a device says of the firmware it is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// First bytes of the image's digest.
+    pub image: [u8; 8],
+    /// Version of the image, where it is the one that the device is offered.
+    pub version: Option<u32>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Bytes of it that the device keeps.
+    pub offset: u32,
+    /// Why it was declined or taken back.
+    pub reason: String,
 }
 
 /// Sums since the start of the process.
@@ -185,8 +222,30 @@ impl Desk {
                 self.metric(&device, &metric, now);
                 None
             }
+            Up::Want(want) => Some(Say::Want { device, want }),
+            Up::Progress(told) => {
+                let Progress { image, stage, offset, reason } = told;
+                let reason = reason.to_owned();
+                let told = Told { image, version: None, stage, offset, reason };
+                Some(Say::Firmware { device, told })
+            }
             // Those are for who subscribed.
-            Up::Response(_) | Up::Reported(_) | Up::Want(_) | Up::Progress(_) => None,
+            Up::Response(_) | Up::Reported(_) => None,
+        }
+    }
+
+    /// Keeps what a device says of its firmware; whether the control plane is to be told.
+    pub fn firmware_told(&mut self, device: &DeviceId, told: Told, now: Now) -> bool {
+        let entry = self.entry(device, now);
+        let is_known = told.version.is_some();
+        let stage = (told.image, told.stage);
+        entry.firmware = Some(told);
+        is_known && entry.reported != Some(stage) && {
+            let passes = entry.lets_report_through(now.at);
+            if passes {
+                entry.reported = Some(stage);
+            }
+            passes
         }
     }
 
@@ -258,11 +317,25 @@ fn reply_message(device: &DeviceId, down: Down<'_>, now: Now) -> Option<Arc<Mess
     let length = down.encode(&mut bytes).ok()?;
     // A name from a topic may be none.
     let topic = down.topic(device.as_str()).ok()?;
-    Some(Arc::new(Message {
-        topic: Topic::new(&topic).ok()?,
-        payload: Bytes::copy_from_slice(bytes.get(..length)?),
-        qos: QoS::AtMostOnce,
-        retain: false,
+    let payload = Bytes::copy_from_slice(bytes.get(..length)?);
+    to_device(device, &topic, payload, QoS::AtMostOnce, false, now).map(Arc::new)
+}
+
+/// A message of the gateway to a device; none for a topic that is none.
+#[must_use]
+pub fn to_device(
+    device: &DeviceId,
+    topic: &str,
+    payload: Bytes,
+    qos: QoS,
+    retain: bool,
+    now: Now,
+) -> Option<Message> {
+    Some(Message {
+        topic: Topic::new(topic).ok()?,
+        payload,
+        qos,
+        retain,
         properties: Properties::default(),
         expiry_s: None,
         origin: Origin::Gateway,
@@ -270,5 +343,5 @@ fn reply_message(device: &DeviceId, down: Down<'_>, now: Now) -> Option<Arc<Mess
         hops: 0,
         at: now.at,
         wall: now.wall,
-    }))
+    })
 }

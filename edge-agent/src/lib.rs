@@ -11,6 +11,7 @@ pub mod control;
 pub mod credentials;
 pub mod desk;
 pub mod enroll;
+pub mod firmware;
 pub mod identity;
 pub mod letters;
 pub mod open_files;

@@ -22,6 +22,7 @@ use crate::failure::{Done, Exit, Failure, read_file};
 
 mod batch;
 mod destinations;
+mod firmware;
 mod order;
 mod patterns;
 mod read;
@@ -53,6 +54,8 @@ pub struct App {
     pub triggers: BTreeMap<String, Trigger>,
     /// Policies of record series, by name.
     pub records: BTreeMap<String, Series>,
+    /// Images for devices, by name.
+    pub firmware: BTreeMap<String, Firmware>,
 }
 
 /// Where a function's code comes from.
@@ -98,6 +101,21 @@ impl Function {
     pub fn lanes(&self) -> Option<Ordered> {
         self.state.lanes(self.ordered.as_deref())
     }
+}
+
+/// An image and the devices that should run it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firmware {
+    /// The file, relative to the `holm.toml`.
+    pub image: PathBuf,
+    /// Board that it is built for.
+    pub board: String,
+    /// Its version.
+    pub version: u32,
+    /// Versions below it are declined by devices that run it.
+    pub floor: u32,
+    /// Patterns of device names.
+    pub devices: Vec<String>,
 }
 
 /// An app and where it was read from.
@@ -171,12 +189,17 @@ impl App {
         read::parse(text)
     }
 
-    /// The manifest of a revision whose functions were built into these components.
+    /// The manifest of a revision whose functions were built into these components, with these
+    /// images for devices.
     ///
     /// # Errors
-    /// A function has no component here, or the manifest has a problem that only shows when it is
+    /// A function has no component here, or an image is missing, or the manifest has a problem that only shows when it is
     /// complete (a component that is too large).
-    pub fn manifest(&self, components: &BTreeMap<String, Vec<u8>>) -> Done<Manifest> {
+    pub fn manifest(
+        &self,
+        components: &BTreeMap<String, Vec<u8>>,
+        images: &BTreeMap<String, Vec<u8>>,
+    ) -> Done<Manifest> {
         let mut functions = BTreeMap::new();
         for (name, function) in &self.functions {
             let bytes = components
@@ -205,6 +228,7 @@ impl App {
             functions,
             triggers: self.triggers.clone(),
             records: self.records.clone(),
+            firmware: firmware::manifest(&self.firmware, images)?,
         };
         let problems: Vec<_> = manifest.problems().iter().map(ToString::to_string).collect();
         if problems.is_empty() {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use device_protocol::limits::IMAGE_MAX;
 use edge_agent::runtime::{BuildError, BuildOptions, build_function, check_exports, componentize};
 use serde_json::{Value, json};
 use sync_protocol::{Bundle, Digest, KeyId, Manifest, SignedManifest, SigningKey};
 
-use crate::app::{Function, Project, Source, inside};
+use crate::app::{Firmware, Function, Project, Source, inside};
 use crate::args::{Build, BuildTarget, Global};
 use crate::failure::{Done, Failure, read_file};
 use crate::keys::KeyStore;
@@ -29,6 +30,8 @@ pub struct Built {
     pub manifest: Manifest,
     /// Components by function.
     pub components: BTreeMap<String, Vec<u8>>,
+    /// Images for devices by name.
+    pub images: BTreeMap<String, Vec<u8>>,
 }
 
 impl Built {
@@ -44,15 +47,16 @@ impl Built {
             check_exports(&bytes, &id, needs).map_err(|error| Failure::input(error.to_string()))?;
             components.insert(name.clone(), bytes);
         }
-        let manifest = project.app.manifest(&components)?;
-        Ok(Self { manifest, components })
+        let images = images(project)?;
+        let manifest = project.app.manifest(&components, &images)?;
+        Ok(Self { manifest, components, images })
     }
 
-    /// The bundle file, signed if there is a key.
+    /// The revision and its bundle file, signed if there is a key.
     ///
     /// # Errors
     /// The bundle would be over a limit.
-    pub fn bundle(&self, key: Option<&SigningKey>) -> Done<Vec<u8>> {
+    pub fn bundle(&self, key: Option<&SigningKey>) -> Done<(Digest, Vec<u8>)> {
         let signed = match key {
             Some(key) => SignedManifest::sign(&self.manifest, key)
                 .map_err(|error| Failure::input(error.to_string()))?,
@@ -62,10 +66,25 @@ impl Built {
                 signature: Vec::new(),
             },
         };
-        let artifacts =
-            self.components.values().map(|bytes| (Digest::of(bytes), bytes.clone())).collect();
-        Bundle::write(&signed, &artifacts).map_err(|error| Failure::input(error.to_string()))
+        let parts = self.components.values().chain(self.images.values());
+        let artifacts = parts.map(|bytes| (Digest::of(bytes), bytes.clone())).collect();
+        let file = Bundle::write(&signed, &artifacts)
+            .map_err(|error| Failure::input(error.to_string()))?;
+        Ok((signed.digest(), file))
     }
+}
+
+/// Reads the images for devices.
+fn images(project: &Project) -> Done<BTreeMap<String, Vec<u8>>> {
+    let read = |(name, firmware): (&String, &Firmware)| {
+        let path = inside(&project.dir, &firmware.image);
+        let bytes = read_file(&path, IMAGE_MAX.into())?;
+        if bytes.is_empty() {
+            return Err(Failure::input(format!("firmware `{name}`: {} is empty", path.display())));
+        }
+        Ok((name.clone(), bytes))
+    };
+    project.app.firmware.iter().map(read).collect()
 }
 
 /// Whether nobody has signed it yet.
@@ -168,6 +187,7 @@ fn write(path: &Path, bytes: &[u8]) -> Done {
 pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
     let project = Project::open(&args.dir)?;
     if args.check {
+        images(&project)?;
         let value = json!({ "app": project.app.name, "version": project.app.version.to_string() });
         return out.answer(&value, |text, _| {
             text.push_str(&format!("{} is good\n", project.file.display()));
@@ -186,24 +206,26 @@ pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
     if args.target == BuildTarget::Device {
         return device::run(&built, &project, key.as_ref(), args, out);
     }
-    let bundle = built.bundle(key.as_ref().map(|(_, key)| key))?;
+    let (revision, bundle) = built.bundle(key.as_ref().map(|(_, key)| key))?;
     let path = args.out.clone().unwrap_or_else(|| {
         let (name, version) = (&project.app.name, project.app.version);
         inside(&project.dir, Path::new(TARGET)).join(format!("{name}-{version}.holm"))
     });
     write(&path, &bundle)?;
-    report(&built, key.as_ref(), &path, bundle.len() as u64, out)
+    let bundle = Written { revision: revision.to_string(), path, bytes: bundle.len() as u64 };
+    report(&built, key.as_ref(), &bundle, out)
 }
 
-fn report(
-    built: &Built,
-    key: Option<&(String, SigningKey)>,
-    path: &Path,
-    bundle_bytes: u64,
-    out: &Out,
-) -> Done {
+/// A bundle file that was written.
+struct Written {
+    revision: String,
+    path: PathBuf,
+    bytes: u64,
+}
+
+fn report(built: &Built, key: Option<&(String, SigningKey)>, bundle: &Written, out: &Out) -> Done {
     let Manifest { app, version, .. } = &built.manifest;
-    let revision = Digest::of(&built.manifest.to_bytes()).to_string();
+    let Written { revision, path, bytes: bundle_bytes } = bundle;
     let functions: Vec<Value> = built
         .manifest
         .functions
@@ -212,23 +234,45 @@ fn report(
             json!({ "name": name, "bytes": function.size, "digest": function.artifact.to_string() })
         })
         .collect();
+    let firmware: Vec<Value> = built
+        .manifest
+        .firmware
+        .iter()
+        .map(|(name, image)| {
+            json!({
+                "name": name, "bytes": image.size, "digest": image.artifact.to_string(),
+                "board": image.board, "version": image.version,
+            })
+        })
+        .collect();
     let value = json!({
         "app": app, "version": version, "revision": revision, "bundle": path,
         "bundle_bytes": bundle_bytes, "signed_by": key.map(|(name, _)| name),
-        "functions": functions,
+        "functions": functions, "firmware": firmware,
     });
     out.answer(&value, |text, out| {
         let mut rows = vec![["FUNCTION", "SIZE", "DIGEST"].map(str::to_owned).to_vec()];
         rows.extend(built.manifest.functions.iter().map(|(name, function)| {
             vec![name.clone(), size(function.size), short(&function.artifact.to_string())]
         }));
-        text.push_str(&table(out, &rows));
-        text.push_str(&format!("\n{app} {version}, revision {}\n", short(&revision)));
+        if rows.len() > 1 {
+            text.push_str(&table(out, &rows));
+        }
+        for (name, image) in &built.manifest.firmware {
+            text.push_str(&format!(
+                "firmware {name} {} for {}, {}, {}\n",
+                image.version,
+                image.board,
+                size(image.size),
+                short(&image.artifact.to_string())
+            ));
+        }
+        text.push_str(&format!("\n{app} {version}, revision {}\n", short(revision)));
         let signed = match key {
             Some((name, _)) => format!("signed with `{name}`"),
             None => "not signed: gateways refuse it; `holm keys new` makes a key".to_owned(),
         };
-        text.push_str(&format!("{} ({}), {signed}\n", path.display(), size(bundle_bytes)));
+        text.push_str(&format!("{} ({}), {signed}\n", path.display(), size(*bundle_bytes)));
     })
 }
 

@@ -68,7 +68,7 @@ fn bundle(args: &Deploy, global: &Global, out: &Out) -> Done<Vec<u8>> {
     }
     let project = Project::open(&args.source)?;
     let (_, key) = keys.chosen(args.key.as_deref())?.ok_or_else(nobody_signs)?;
-    Built::new(&project, out)?.bundle(Some(&key))
+    Ok(Built::new(&project, out)?.bundle(Some(&key))?.1)
 }
 
 /// A bundle file as it is, or signed anew where it was not or another key was named.
@@ -80,12 +80,12 @@ fn signed(file: Vec<u8>, args: &Deploy, keys: &KeyStore) -> Done<Vec<u8>> {
     }
     let (_, key) = keys.chosen(args.key.as_deref())?.ok_or_else(nobody_signs)?;
     let manifest = Manifest::from_bytes(&bundle.signed.manifest).map_err(|error| wrong(&error))?;
-    let mut components = BTreeMap::new();
-    for (name, function) in &manifest.functions {
-        let bytes = bundle.artifacts.get(&function.artifact).copied().unwrap_or_default();
-        components.insert(name.clone(), bytes.to_vec());
-    }
-    Built { manifest, components }.bundle(Some(&key))
+    let bytes = |artifact| bundle.artifacts.get(artifact).copied().unwrap_or_default().to_vec();
+    let functions = manifest.functions.iter();
+    let components = functions.map(|(name, f)| (name.clone(), bytes(&f.artifact))).collect();
+    let firmware = manifest.firmware.iter();
+    let images = firmware.map(|(name, image)| (name.clone(), bytes(&image.artifact))).collect();
+    Ok(Built { manifest, components, images }.bundle(Some(&key))?.1)
 }
 
 fn bad_bundle(path: &Path, error: &dyn std::fmt::Display) -> Failure {

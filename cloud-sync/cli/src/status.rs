@@ -165,6 +165,7 @@ fn one(api: &Api, name: &str) -> Done<Page> {
             vec![str_of(&app["app"]).to_owned(), version("revision"), phase, version("running")]
         }));
         text.push_str(&table(out, &rows));
+        text.push_str(&firmware(&gateway["firmware"], out));
         for trouble in troubles(&gateway) {
             text.push_str(&out.paint(&format!("{}\n", clean(&trouble)), Paint::Yellow));
         }
@@ -175,6 +176,22 @@ fn one(api: &Api, name: &str) -> Done<Page> {
         text
     };
     Ok(Page { value, human: Box::new(human) })
+}
+
+/// What devices told last of the images that they are offered.
+fn firmware(rows: &Value, out: &Out) -> String {
+    let heads = ["DEVICE", "FIRMWARE", "STAGE", "TOLD", "REASON"].map(str::to_owned).to_vec();
+    let mut table_rows = vec![heads];
+    table_rows.extend(list(rows).map(|row| {
+        vec![
+            clean(str_of(&row["device"])),
+            format!("{} {}", clean(str_of(&row["app"])), row["version"]),
+            str_of(&row["stage"]).to_owned(),
+            row["at_ms"].as_u64().map_or_else(String::new, |ms| format!("{} ago", ago(ms))),
+            clean(str_of(&row["reason"])),
+        ]
+    }));
+    if table_rows.len() == 1 { String::new() } else { format!("\n{}", table(out, &table_rows)) }
 }
 
 fn health(health: &Value, at_ms: Option<u64>) -> String {

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::Digest;
-use crate::limits::{ARTIFACT_BYTES_MAX, BUNDLE_BYTES_MAX, FUNCTIONS_MAX};
+use crate::limits::{ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, BUNDLE_BYTES_MAX};
 use crate::manifest::Manifest;
 use crate::revision::{
     AuthorKeys, RevisionError, SIGNED_BYTES_MAX, SignedManifest, VerifiedRevision,
@@ -125,7 +125,7 @@ impl<'a> Bundle<'a> {
         let head = rest.take(u64::from(head_bytes), "the signed manifest")?;
         let signed = SignedManifest::from_bytes(head)?;
         let count = u16::from_le_bytes(rest.array("the number of artifacts")?);
-        at_most("the number of artifacts", u64::from(count), FUNCTIONS_MAX as u64)?;
+        at_most("the number of artifacts", u64::from(count), ARTIFACTS_MAX as u64)?;
         let mut artifacts = BTreeMap::new();
         for _ in 0..count {
             let digest = Digest(rest.array("an artifact's digest")?);

@@ -30,8 +30,16 @@ pub const APPS_MAX: usize = 64;
 pub const MANIFEST_BYTES_MAX: usize = 128 * 1024;
 /// One artifact.
 pub const ARTIFACT_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Functions in one app, and with them artifacts in one bundle.
+/// Functions in one app.
 pub const FUNCTIONS_MAX: usize = 32;
+/// Images for devices in one app.
+pub const FIRMWARE_MAX: usize = 16;
+/// Patterns of device names of one image.
+pub const FIRMWARE_PATTERNS_MAX: usize = 32;
+/// Name of a device.
+pub const DEVICE_NAME_BYTES_MAX: usize = device_protocol::limits::NAME_MAX;
+/// Artifacts in one bundle.
+pub const ARTIFACTS_MAX: usize = FUNCTIONS_MAX + FIRMWARE_MAX;
 /// Triggers in one app.
 pub const TRIGGERS_MAX: usize = 64;
 /// Topic filters of one trigger or one grant.

@@ -14,6 +14,7 @@
 //! state, and two triggers of one function must not disagree about whose.
 
 mod batch;
+mod firmware;
 mod validate;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use edge_core::pattern::{EventFilter, PatternProblem};
 pub use edge_core::schedule::{Schedule, ScheduleError};
 
 pub use self::batch::{Batch, Woken, woken};
+pub use self::firmware::{DevicePattern, DevicePatternError, Firmware};
 use crate::id::Digest;
 use crate::limits::{
     AGE_MS_DEFAULT, BACKOFF_MS_DEFAULT, CONCURRENCY_DEFAULT, LOG_BYTES_DEFAULT, MANIFEST_BYTES_MAX,
@@ -62,6 +64,9 @@ pub struct Manifest {
     /// Policies of record series by name; others have the defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub records: BTreeMap<String, Series>,
+    /// Images for devices by name. Left out of the bytes where there are none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub firmware: BTreeMap<String, Firmware>,
 }
 
 /// What becomes of the records of a series while they wait for the control plane.
@@ -514,6 +519,8 @@ impl Manifest {
     /// The artifacts it needs, each once: digest and length.
     #[must_use]
     pub fn artifacts(&self) -> BTreeMap<Digest, u64> {
-        self.functions.values().map(|function| (function.artifact, function.size)).collect()
+        let functions = self.functions.values().map(|function| (function.artifact, function.size));
+        let images = self.firmware.values().map(|firmware| (firmware.artifact, firmware.size));
+        functions.chain(images).collect()
     }
 }

@@ -173,6 +173,19 @@ pub enum Report {
         /// What it was at that moment.
         true_ms: u64,
     },
+    /// How far a device is with an image that the gateway offers it.
+    Firmware {
+        /// The device.
+        device: String,
+        /// The app whose image it is.
+        app: String,
+        /// Version of the image.
+        version: u32,
+        /// How far it is.
+        stage: FirmwareStage,
+        /// Why it was declined or taken back; empty otherwise.
+        reason: String,
+    },
 }
 
 impl Report {
@@ -188,6 +201,36 @@ impl Report {
     /// [`WireError::Malformed`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         crate::wire::from_postcard(bytes)
+    }
+}
+
+/// How far a device is with an image: what it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FirmwareStage {
+    /// It fetches it.
+    Fetching,
+    /// It is whole and verified, and will be started.
+    Verified,
+    /// It runs and has reached the gateway: it stays.
+    Confirmed,
+    /// The device will not take it.
+    Declined,
+    /// It was started and did not confirm; the former image runs again.
+    TakenBack,
+}
+
+impl FirmwareStage {
+    /// Stable text, as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetching => "fetching",
+            Self::Verified => "verified",
+            Self::Confirmed => "confirmed",
+            Self::Declined => "declined",
+            Self::TakenBack => "taken-back",
+        }
     }
 }
 
@@ -330,6 +373,11 @@ impl Record {
                 text("text", words, TEXT_BYTES_MAX)
             }
             RecordBody::Report(Report::Clock { .. }) => Ok(()),
+            RecordBody::Report(Report::Firmware { device, app, reason, .. }) => {
+                text("device", device, LABEL_BYTES_MAX)?;
+                text("app name", app, LABEL_BYTES_MAX)?;
+                text("reason", reason, TEXT_BYTES_MAX)
+            }
             RecordBody::Tombstone(_) => Ok(()),
         }
     }

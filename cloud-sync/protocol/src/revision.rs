@@ -50,6 +50,17 @@ pub enum RevisionError {
         /// The key that claims to have signed.
         key: KeyId,
     },
+    /// An image for devices is not signed by the author of the revision.
+    #[error(
+        "firmware.{name}: its signature is not that of key {key}, which signed the revision; build it \
+         again"
+    )]
+    BadFirmwareSignature {
+        /// Which image.
+        name: String,
+        /// The key that signed the revision.
+        key: KeyId,
+    },
     /// Not the revision that was asked for.
     #[error("the revision is {actual}, but {expected} was asked for")]
     DigestMismatch {
@@ -103,11 +114,13 @@ pub struct SignedManifest {
 }
 
 impl SignedManifest {
-    /// Signs a manifest.
+    /// Signs a manifest, and each image for devices in it.
     ///
     /// # Errors
     /// [`RevisionError::Manifest`] with all problems: what nobody accepts is not signed.
     pub fn sign(manifest: &Manifest, key: &SigningKey) -> Result<Self, RevisionError> {
+        let mut manifest = manifest.clone();
+        manifest.firmware.values_mut().for_each(|firmware| firmware.sign(key));
         let bytes = manifest.to_bytes();
         Manifest::from_bytes(&bytes)?;
         let signature = key.sign(&message(&bytes));
@@ -151,6 +164,11 @@ impl SignedManifest {
             return Err(RevisionError::BadSignature { key: self.key });
         }
         let manifest = Manifest::from_bytes(&self.manifest)?;
+        let mut images = manifest.firmware.iter();
+        if let Some((name, _)) = images.find(|(_, firmware)| !firmware.is_signed_by(author)) {
+            let name = name.clone();
+            return Err(RevisionError::BadFirmwareSignature { name, key: self.key });
+        }
         Ok(VerifiedRevision { digest: self.digest(), key: self.key, manifest })
     }
 

@@ -19,6 +19,8 @@ use crate::store::fleet::GatewayRow;
 
 /// Alarms shown on the page of one gateway.
 const ALARMS_SHOWN: u32 = 20;
+/// As many as a gateway knows devices.
+const FIRMWARE_SHOWN: u32 = 1_000;
 
 #[derive(Clone)]
 struct Fleet {
@@ -144,6 +146,8 @@ async fn show(
             value["alarms"] = alarms.iter().map(view::alarm).collect();
             value["losses"] = losses.iter().map(view::loss).collect();
             value["conflicts"] = conflicts.into();
+            let firmware = rows.firmware(id, FIRMWARE_SHOWN)?;
+            value["firmware"] = firmware.iter().map(view::firmware).collect();
             Ok(value)
         })
         .await?;

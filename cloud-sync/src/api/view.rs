@@ -11,7 +11,7 @@ use sync_protocol::{Digest, InstanceId};
 use crate::deployments::GatewayProgress;
 use crate::mqtt::Online;
 use crate::store::deployments::{AppRow, DeploymentRow, StepRow, Target};
-use crate::store::fleet::{AlarmRow, GatewayRow};
+use crate::store::fleet::{AlarmRow, FirmwareRow, GatewayRow};
 use crate::store::records::{Content, EntryRow, Found, LossRow, StreamRow};
 use crate::store::revisions::RevisionRow;
 
@@ -143,6 +143,18 @@ pub(super) fn loss(row: &LossRow) -> Value {
     })
 }
 
+/// How far a device is with the image that it is offered.
+pub(super) fn firmware(row: &FirmwareRow) -> Value {
+    json!({
+        "device": row.device,
+        "app": row.app,
+        "version": row.version,
+        "stage": row.stage.as_str(),
+        "reason": row.reason,
+        "at_ms": row.at_ms,
+    })
+}
+
 pub(super) fn alarm(row: &AlarmRow) -> Value {
     json!({
         "id": row.id,
@@ -238,6 +250,14 @@ fn report(body: &Report) -> Value {
             "run": hex64(*epoch),
             "shown_ms": shown_ms,
             "true_ms": true_ms,
+        }),
+        Report::Firmware { device, app, version, stage, reason } => json!({
+            "report": "firmware",
+            "device": device,
+            "app": app,
+            "version": version,
+            "stage": stage,
+            "reason": reason,
         }),
     }
 }

@@ -49,6 +49,7 @@ impl Cloud {
             functions: [("f".to_owned(), serde_json::from_value(function).unwrap())].into(),
             triggers: std::collections::BTreeMap::new(),
             records: std::collections::BTreeMap::new(),
+            firmware: std::collections::BTreeMap::new(),
         };
         let signed = SignedManifest::sign(&manifest, &self.key).unwrap();
         let row = RevisionRow {

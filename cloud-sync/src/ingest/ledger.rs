@@ -8,6 +8,7 @@ use sync_protocol::record::{Quality, Record, RecordBody, Report, Stamp};
 use sync_protocol::wire::{Records, StreamPosition};
 
 use super::alarm;
+use crate::store::fleet::FirmwareRow;
 use crate::store::records::{Content, EntryRow, Kind, Place, StreamRow};
 use crate::store::{GatewayId, Rows, StoreError};
 
@@ -140,6 +141,19 @@ impl<'r> Ledger<'r> {
             RecordBody::Report(Report::Notice { code, text }) => self.alarm(code, text)?,
             RecordBody::Report(Report::Clock { epoch, shown_ms, true_ms }) => {
                 self.rows.put_clock(self.gateway, *epoch, *shown_ms, *true_ms)?;
+            }
+            RecordBody::Report(Report::Firmware { device, app, version, stage, reason }) => {
+                self.rows.put_firmware(
+                    self.gateway,
+                    &FirmwareRow {
+                        device: device.clone(),
+                        app: app.clone(),
+                        version: *version,
+                        stage: *stage,
+                        reason: reason.clone(),
+                        at_ms: self.now_ms,
+                    },
+                )?;
             }
             _ => {}
         }

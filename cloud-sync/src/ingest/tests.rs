@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sync_protocol::record::{
-    DropReason, Phase, Quality, Record, RecordBody, Report, Stamp, Telemetry, Tombstone,
+    DropReason, FirmwareStage, Phase, Quality, Record, RecordBody, Report, Stamp, Telemetry,
+    Tombstone,
 };
 use sync_protocol::wire::{
     AppState, Conflicts, Down, Hello, Records, StateReport, StreamMark, StreamPosition, Up,
@@ -351,20 +352,33 @@ fn dead_letters_and_reports_land_in_their_tables() {
         phase: Phase::TakenBack,
         reason: "trap".into(),
     };
+    let image = Report::Firmware {
+        device: "d".into(),
+        app: "a".into(),
+        version: u32::MAX,
+        stage: FirmwareStage::Declined,
+        reason: "built for another board".into(),
+    };
     let bodies = [
         RecordBody::DeadLetter(letter.clone()),
         RecordBody::Report(notice.clone()),
         RecordBody::Report(step.clone()),
+        RecordBody::Report(image.clone()),
     ];
     let records = (1..).zip(bodies).map(|(seq, body)| Record { body, ..record(seq) }).collect();
-    assert_eq!(cloud.send(records), 3);
+    assert_eq!(cloud.send(records), 4);
     let contents: Vec<Content> = cloud.entries().into_iter().map(|entry| entry.content).collect();
-    let expected =
-        [Content::DeadLetter(letter.clone()), Content::Report(notice), Content::Report(step)];
+    let expected = [
+        Content::DeadLetter(letter.clone()),
+        Content::Report(notice),
+        Content::Report(step),
+        Content::Report(image),
+    ];
     assert_eq!(contents, expected);
     let found: Result<_, StoreError> = store::read(&cloud.store, |rows| {
         let filter = Filter { device: Some("d".into()), limit: 10, ..Filter::default() };
-        assert_eq!(rows.reports(&Filter { limit: 10, ..Filter::default() })?.len(), 2);
+        assert_eq!(rows.reports(&Filter { limit: 10, ..Filter::default() })?.len(), 3);
+        assert_eq!(rows.reports(&filter)?.len(), 1);
         assert_eq!(rows.telemetry(&filter)?.len(), 0);
         rows.dead_letters(&filter)
     });
@@ -372,6 +386,38 @@ fn dead_letters_and_reports_land_in_their_tables() {
     assert_eq!((found.len(), found[0].gateway.as_str(), found[0].stream), (1, "gw", 1));
     assert_eq!(found[0].entry.content, Content::DeadLetter(letter));
     assert_eq!(cloud.alarms(), ["function-paused"], "a notice of a gateway is an alarm");
+}
+
+#[test]
+fn of_each_device_the_last_word_on_its_firmware_is_kept() {
+    let cloud = Cloud::new();
+    let report = |device: &str, version, stage| Report::Firmware {
+        device: device.into(),
+        app: "a".into(),
+        version,
+        stage,
+        reason: String::new(),
+    };
+    let reports = [
+        report("press-2", 2, FirmwareStage::Fetching),
+        report("press-1", 2, FirmwareStage::Verified),
+        report("press-2", 3, FirmwareStage::Confirmed),
+    ];
+    let bodies = reports.map(RecordBody::Report);
+    let records = (1..).zip(bodies).map(|(seq, body)| Record { body, ..record(seq) }).collect();
+    assert_eq!(cloud.send(records), 3);
+    let rows: Result<_, StoreError> = store::read(&cloud.store, |rows| {
+        let gateway = rows.gateway("gw")?.unwrap();
+        rows.firmware(gateway.id, 10)
+    });
+    let rows: Vec<_> =
+        rows.unwrap().into_iter().map(|row| (row.device, row.version, row.stage)).collect();
+    let expected = [
+        ("press-1".to_owned(), 2, FirmwareStage::Verified),
+        ("press-2".to_owned(), 3, FirmwareStage::Confirmed),
+    ];
+    assert_eq!(rows, expected);
+    assert!(cloud.alarms().is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Gateways: enrolment, what is known of them, alarms.
 
+use sync_protocol::record::FirmwareStage;
 use sync_protocol::wire::Health;
 use sync_protocol::{Digest, InstanceId};
 
@@ -80,6 +81,23 @@ pub(crate) struct AlarmRow {
     pub first_ms: u64,
     /// Last time.
     pub last_ms: u64,
+}
+
+/// How far a device is with the image that its gateway offers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FirmwareRow {
+    /// The device.
+    pub device: String,
+    /// The app whose image it is.
+    pub app: String,
+    /// Version of the image.
+    pub version: u32,
+    /// How far it is.
+    pub stage: FirmwareStage,
+    /// Why it was declined or taken back.
+    pub reason: String,
+    /// When the report was stored.
+    pub at_ms: u64,
 }
 
 /// Rows of gateways.
@@ -214,6 +232,18 @@ pub(crate) trait FleetRows {
     /// # Errors
     /// [`StoreError`].
     fn alarms(&self, gateway: Option<GatewayId>, limit: u32) -> Result<Vec<AlarmRow>, StoreError>;
+
+    /// A device has told how far it is; what it told before is replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn put_firmware(&mut self, gateway: GatewayId, row: &FirmwareRow) -> Result<(), StoreError>;
+
+    /// What devices of a gateway told last, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn firmware(&self, gateway: GatewayId, limit: u32) -> Result<Vec<FirmwareRow>, StoreError>;
 
     /// Removes an alarm that an operator has seen; false when there is none.
     ///

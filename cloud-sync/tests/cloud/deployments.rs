@@ -29,6 +29,7 @@ fn bundle(key: &SigningKey, sequence: u64) -> (Vec<u8>, Digest) {
         functions: [("smooth".to_owned(), serde_json::from_value(function).unwrap())].into(),
         triggers: BTreeMap::new(),
         records: BTreeMap::new(),
+        firmware: BTreeMap::new(),
     };
     let signed = SignedManifest::sign(&manifest, key).unwrap();
     let artifacts = [(Digest::of(&wasm), wasm)].into();

@@ -33,7 +33,7 @@ pub enum Trial {
     None,
     /// A new image runs for the first time: if it does not confirm itself, the former one comes back at the next start.
     Running,
-    /// The former image has come back.
+    /// The former image has come back. The boot loader says so at each start until [`Boot::confirm`].
     TakenBack,
 }
 
@@ -171,7 +171,12 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                     }
                     self.device.online().await;
                     self.tell(&plan, Told::TakenBack, "it did not reach the gateway");
+                    if with_timeout(TELL, self.device.update_said()).await.is_err() {
+                        // To be told at the next start.
+                        return Ok(None);
+                    }
                 }
+                self.boot.confirm().await.map_err(|_| Ended::Boot)?;
             }
         }
         Ok(None)

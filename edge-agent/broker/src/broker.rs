@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edge_core::id::{BatchSeq, DeviceId};
+use edge_core::message::Message;
 use edge_core::time::{Millis, Now};
 use edge_core::topic::FilterTrie;
 
@@ -247,6 +248,11 @@ impl Broker {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What is retained for topics that begin with `prefix`, by topic.
+    pub fn retained<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Message>> {
+        self.retained.beginning(prefix)
     }
 
     /// The bounds it was made with.

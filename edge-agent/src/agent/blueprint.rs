@@ -96,6 +96,7 @@ impl Blueprint {
         let (deployments, apps) = self.deployments(world, &reader, Arc::clone(&state))?;
         let access = self.access(world)?;
         let last = opened.recovered.last;
+        let firmware = super::firmware::begin(&self.settings.devices, &broker);
         let mut gateway = Gateway {
             name: self.settings.name.clone(),
             epoch,
@@ -120,6 +121,7 @@ impl Blueprint {
             timeline,
             telemetry: Telemetry::new(world.watch()),
             desk: Default::default(),
+            firmware,
             wear,
             work: effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),
@@ -347,6 +349,7 @@ impl Gateway {
             let probation = entry.on_probation.then_some(super::deploy::PROBATION);
             self.with_core(CoreInput::Activate { release: app.release, probation });
         }
+        self.keep_offers();
         self.begin_life();
         let crashed = self.crumbs.left();
         let (alone, none) = (crashed.len() == 1, crashed.is_empty());

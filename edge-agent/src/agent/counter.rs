@@ -49,6 +49,8 @@ impl Gateway {
             None => {}
             Some(Say::Reply(message)) => self.route(&message),
             Some(Say::Line(line)) => self.tell_line(&line),
+            Some(Say::Want { device, want }) => self.firmware_wanted(&device, want),
+            Some(Say::Firmware { device, told }) => self.firmware_told(&device, told),
             Some(Say::Complaint { device, topic, why, untold }) => {
                 let topic = topic.as_str();
                 tracing::warn!(target: "device", %device, topic, why, untold, "message refused");

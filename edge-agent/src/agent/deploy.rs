@@ -85,6 +85,23 @@ impl Deployments {
     }
 }
 
+impl Deployments {
+    /// What runs, by app.
+    pub(super) fn live_revisions(&self) -> BTreeMap<String, Arc<VerifiedRevision>> {
+        let apps = self.reconciler.ledger().apps.iter();
+        let live = apps.filter_map(|(name, app)| {
+            let prepared = self.apps.get(&app.live.as_ref()?.digest)?;
+            Some((name.clone(), Arc::clone(&prepared.revision)))
+        });
+        live.collect()
+    }
+
+    /// Asks the preparer.
+    pub(super) fn ask(&self, ask: Prepare) {
+        self.preparer.ask(ask);
+    }
+}
+
 /// A digest of the contract, as the core knows it.
 fn own(digest: wire::Digest) -> Digest {
     Digest(digest.0)
@@ -200,6 +217,7 @@ impl Gateway {
         let op = LedgerOp::Put { name: LEDGER_ROW.to_owned(), value: Bytes::from(value) };
         self.commit.push(Op::Ledger(op), Pace::Prompt, self.now.at);
         self.forget_old_revisions();
+        self.keep_offers();
     }
 
     /// What is neither live nor good nor in work goes.
@@ -238,11 +256,13 @@ impl Gateway {
                     live.map_or(Ok(()), |live| order::is_kept(&live, &app.release))?;
                     let others = self.deployments.apps.values().map(|app| &*app.release);
                     reserve::check(self.functions.workers(), &app.release, others)?;
+                    self.check_firmware(app.revision.manifest())?;
                     self.deployments.apps.insert(revision, app);
                     Ok(())
                 });
                 self.reconcile(Input::Compiled { revision, result });
             }
+            PrepareDone::Loaded { digest, result } => self.image_loaded(digest, result),
             PrepareDone::Migrated { app, result } => match result {
                 Ok(entries) => {
                     for (key, value) in entries {

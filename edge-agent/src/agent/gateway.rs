@@ -42,6 +42,7 @@ use super::turns::Turns;
 use super::wear::Wear;
 use crate::bridge::Board;
 use crate::desk::Desk;
+use crate::firmware::Firmware;
 use crate::runtime;
 use crate::store::{self, Reader};
 use crate::tls::TimeFloor;
@@ -115,6 +116,7 @@ pub(super) struct Gateway {
     pub(super) timeline: Timeline,
     pub(super) telemetry: Telemetry,
     pub(super) desk: Desk,
+    pub(super) firmware: Firmware,
     pub(super) wear: Wear,
     pub(super) work: VecDeque<Work>,
     /// Positions of the outbox that become readable with a ticket.
@@ -201,6 +203,7 @@ impl Gateway {
             self.room.next_deadline(self.now.at),
             self.stop_by.filter(|by| self.now.at < *by),
             self.plant.next_deadline(),
+            self.firmware.next_deadline(),
             self.life().well_at(),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);
@@ -269,6 +272,7 @@ impl Gateway {
         if self.core.next_deadline().is_some_and(|at| at <= self.now.at) {
             self.with_core(CoreInput::Tick);
         }
+        self.tick_firmware();
         self.telemetry.tell_drops(self.now.at);
         self.look_at_life();
         self.report_health();

@@ -44,6 +44,11 @@ pub(super) enum Prepare {
         /// Which.
         revision: Arc<VerifiedRevision>,
     },
+    /// Read an image that devices want.
+    Load {
+        /// Which.
+        digest: Digest,
+    },
     /// Carry a function's state over to its new version.
     Migrate {
         /// The app.
@@ -100,6 +105,13 @@ pub(super) enum PrepareDone {
         revision: Digest,
         /// The app.
         result: Result<PreparedApp, String>,
+    },
+    /// The bytes of an image, or why there are none.
+    Loaded {
+        /// Which.
+        digest: Digest,
+        /// Its bytes.
+        result: Result<Bytes, String>,
     },
     /// The new copy of a function's state, or why there is none.
     Migrated {
@@ -194,6 +206,11 @@ impl Worker {
                 let digest = revision.digest();
                 PrepareDone::Compiled { revision: digest, result: self.compile(&revision) }
             }
+            Prepare::Load { digest } => {
+                let read = self.library.read(digest, |bytes| Some(Digest::of(bytes)));
+                let result = read.map(Bytes::from).map_err(|err| err.to_string());
+                PrepareDone::Loaded { digest, result }
+            }
             Prepare::Migrate { app, prepared, from } => {
                 let result = self.migrate(&*prepared, from);
                 PrepareDone::Migrated { app, result }
@@ -259,6 +276,13 @@ impl Worker {
             let profile = release::profile(revision, name, function).map_err(in_function)?;
             let prepared = self.toolchain.prepare(&component, profile);
             functions.push(prepared.map_err(|err| in_function(err.to_string()))?);
+        }
+        for (name, firmware) in &manifest.firmware {
+            let digest_of = |bytes: &[u8]| Some(Digest::of(bytes));
+            let image = self.library.read(firmware.artifact, digest_of);
+            let image = image.map_err(|err| format!("firmware.{name}: {err}"))?;
+            let checked = revision.check_artifact(firmware.artifact, &image);
+            checked.map_err(|err| format!("firmware.{name}: {err}"))?;
         }
         Ok(PreparedApp { release, functions, revision: Arc::clone(revision) })
     }

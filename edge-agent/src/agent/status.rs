@@ -17,7 +17,7 @@ impl Gateway {
         let core = self.core.status(self.now);
         let stats = self.reader.stats();
         let broker = self.broker.status();
-        let desk = self.desk.counters();
+        let (desk, firmware) = (self.desk.counters(), self.firmware.counters());
         json!({
             "gateway": self.name,
             "version": env!("CARGO_PKG_VERSION"),
@@ -41,6 +41,8 @@ impl Gateway {
                 "undecodable": desk.undecodable,
                 "log_lines_dropped": desk.lines_dropped,
                 "metrics_dropped": desk.metrics_dropped,
+                "firmware_chunks": firmware.chunks,
+                "firmware_refused": firmware.refused,
             },
             "buses": self.buses.json(),
             "queue": queue(&core),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use device_protocol::Timestamp;
+use device_protocol::update::Stage;
 use edge_core::time::{Millis, Now};
 
-use super::{COMPLAIN_EVERY, LINES_BURST, LINES_PER_S};
+use super::{COMPLAIN_EVERY, LINES_BURST, LINES_PER_S, REPORT_EVERY, REPORTS_BURST, Told};
 
 /// The latest value of a figure.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,11 @@ pub(super) struct Entry {
     /// Of those, not told with a line yet; those that the device dropped are among them.
     pub(super) lines_untold: u64,
     pub(super) metrics: BTreeMap<String, Figure>,
+    pub(super) firmware: Option<Told>,
+    /// Image and stage that the control plane was told last.
+    pub(super) reported: Option<([u8; 8], Stage)>,
+    reports_left: u32,
+    reports_since: Millis,
     complained_at: Option<Millis>,
     complaints_untold: u64,
     /// Lines that may pass now, and since when that is so.
@@ -51,6 +57,10 @@ impl Entry {
             lines_dropped: 0,
             lines_untold: 0,
             metrics: BTreeMap::new(),
+            firmware: None,
+            reported: None,
+            reports_left: REPORTS_BURST,
+            reports_since: now.at,
             complained_at: None,
             complaints_untold: 0,
             lines_left: LINES_BURST,
@@ -66,13 +76,14 @@ impl Entry {
     /// Takes one line of the rate, if there is one.
     pub(super) fn lets_line_through(&mut self, now: Millis) -> bool {
         const LINE: Millis = Millis(1_000 / LINES_PER_S as u64);
-        let earned = now.since(self.lines_since).0 / LINE.0;
-        self.lines_since = self.lines_since + Millis(earned * LINE.0);
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        self.lines_left = self.lines_left.saturating_add(earned).min(LINES_BURST);
-        let some = self.lines_left > 0;
-        self.lines_left = self.lines_left.saturating_sub(1);
-        some
+        let (left, since) = (&mut self.lines_left, &mut self.lines_since);
+        take(left, since, LINE, LINES_BURST, now)
+    }
+
+    /// Takes one report of the rate, if there is one.
+    pub(super) fn lets_report_through(&mut self, now: Millis) -> bool {
+        let (left, since) = (&mut self.reports_left, &mut self.reports_since);
+        take(left, since, REPORT_EVERY, REPORTS_BURST, now)
     }
 
     /// Whether it is time to complain; then, how many complaints were not told before.
@@ -84,4 +95,15 @@ impl Entry {
         self.complained_at = Some(now);
         Some(std::mem::take(&mut self.complaints_untold))
     }
+}
+
+/// Takes one of `left`, which grows by one every `each` up to `burst`.
+fn take(left: &mut u32, since: &mut Millis, each: Millis, burst: u32, now: Millis) -> bool {
+    let earned = now.since(*since).0 / each.0;
+    *since = *since + Millis(earned * each.0);
+    let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+    *left = left.saturating_add(earned).min(burst);
+    let some = *left > 0;
+    *left = left.saturating_sub(1);
+    some
 }

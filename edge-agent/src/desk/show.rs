@@ -1,13 +1,14 @@
 //! What `edge-agent devices` and `edge-agent device-logs` show.
 
 use device_protocol::system::Level;
+use device_protocol::update::Stage;
 use device_protocol::{Quality, Timestamp};
 use edge_core::id::DeviceId;
 use edge_core::time::{ClockQuality, Millis};
 use serde_json::{Value, json};
 
 use super::entry::{Entry, Figure};
-use super::{Counters, Desk, Line};
+use super::{Counters, Desk, Line, Told};
 
 impl Desk {
     /// Rows of the devices behind `after`, by name.
@@ -58,6 +59,24 @@ fn row(device: &DeviceId, entry: &Entry, now: Millis) -> Value {
         "undecodable": entry.undecodable,
         "log_lines_dropped": entry.lines_dropped,
         "metrics": figures.collect::<Vec<_>>(),
+        "firmware": entry.firmware.as_ref().map(firmware_json),
+    })
+}
+
+fn firmware_json(told: &Told) -> Value {
+    let stage = match told.stage {
+        Stage::Fetching => "fetching",
+        Stage::Verified => "verified",
+        Stage::Confirmed => "confirmed",
+        Stage::Declined => "declined",
+        Stage::TakenBack => "taken-back",
+    };
+    json!({
+        "image": format!("{:016x}", u64::from_be_bytes(told.image)),
+        "version": told.version,
+        "stage": stage,
+        "bytes": told.offset,
+        "reason": told.reason,
     })
 }
 

@@ -209,3 +209,44 @@ proptest! {
         prop_assert!(desk.lines.len() <= LINES_MAX);
     }
 }
+
+fn progress(stage: Stage, reason: &str) -> Message {
+    up(Up::Progress(Progress { image: [7; 8], stage, offset: 512, reason }))
+}
+
+/// What the desk hears of a device's firmware, with the version that the gateway knows of the image.
+fn tell(desk: &mut Desk, message: &Message, version: Option<u32>, at: u64) -> bool {
+    let Some(Say::Firmware { device, told }) = desk.hear(message, now(at)) else {
+        panic!("of firmware");
+    };
+    desk.firmware_told(&device, Told { version, ..told }, now(at))
+}
+
+#[test]
+fn a_change_of_stage_is_reported_once() {
+    let mut desk = Desk::default();
+    assert!(!tell(&mut desk, &progress(Stage::Fetching, ""), None, 0), "of an image nobody offers");
+    assert_eq!(row(&desk, DEVICE, 0)["firmware"]["version"], Value::Null);
+    assert!(tell(&mut desk, &progress(Stage::Fetching, ""), Some(3), 0));
+    assert!(!tell(&mut desk, &progress(Stage::Fetching, ""), Some(3), 1));
+    assert!(tell(&mut desk, &progress(Stage::Declined, "no"), Some(3), 2));
+    let shown = row(&desk, DEVICE, 2)["firmware"].clone();
+    let expected = serde_json::json!({
+        "image": "0707070707070707", "version": 3, "stage": "declined", "bytes": 512, "reason": "no",
+    });
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn a_device_that_flaps_fills_no_outbox_and_its_last_word_is_told() {
+    let mut desk = Desk::default();
+    let stages = [Stage::Fetching, Stage::Verified];
+    let mut reported = 0;
+    for n in 0..1_000_u64 {
+        let stage = stages[usize::try_from(n % 2).unwrap()];
+        reported += u32::from(tell(&mut desk, &progress(stage, ""), Some(3), n));
+    }
+    assert_eq!(reported, REPORTS_BURST);
+    assert!(!tell(&mut desk, &progress(Stage::Confirmed, ""), Some(3), 2_000));
+    assert!(tell(&mut desk, &progress(Stage::Confirmed, ""), Some(3), REPORT_EVERY.0 + 1));
+}

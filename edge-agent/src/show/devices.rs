@@ -24,6 +24,7 @@ pub(crate) fn table(rows: &[Value]) -> String {
     line(&mut text, &head, widths);
     for (row, cells) in rows.iter().zip(&cells) {
         line(&mut text, cells, widths);
+        text.push_str(&firmware(&row["firmware"]));
         for metric in row["metrics"].as_array().into_iter().flatten() {
             let (name, value) = (clean(&metric["name"]), &metric["value"]);
             let age = duration(metric["age_ms"].as_u64().unwrap_or_default());
@@ -31,6 +32,20 @@ pub(crate) fn table(rows: &[Value]) -> String {
         }
     }
     text
+}
+
+/// What the device said last of the image that it is offered.
+fn firmware(told: &Value) -> String {
+    let Some(stage) = told["stage"].as_str() else { return String::new() };
+    let version = told["version"]
+        .as_u64()
+        .map_or_else(|| format!("image {}", clean(&told["image"])), |version| version.to_string());
+    let more = match (stage, told["reason"].as_str()) {
+        ("fetching", _) => format!(", {} bytes kept", count(&told["bytes"])),
+        (_, None | Some("")) => String::new(),
+        (_, Some(_)) => format!(": {}", clean(&told["reason"])),
+    };
+    format!("  firmware {version}: {}{more}\n", clean(&told["stage"]))
 }
 
 fn cells(row: &Value) -> [String; 7] {
@@ -89,19 +104,23 @@ mod tests {
                 "device": "press-7", "connected": true, "last_seen_ms": 2_000,
                 "boot": "000000000000b007", "sequence": 12, "messages": 1_300, "repeats": 1,
                 "refused": 0, "undecodable": 2,
+                "firmware": { "image": "ab", "version": 3, "stage": "declined", "bytes": 0, "reason": "old\u{7}" },
                 "metrics": [{ "name": "heap\u{1b}[2J", "value": -5, "age_ms": 90_000 }],
             }),
             json!({
                 "device": "a", "connected": false, "last_seen_ms": 0, "boot": null,
                 "sequence": null, "messages": 0, "repeats": 0, "refused": 0, "undecodable": 0,
+                "firmware": { "image": "ab", "version": null, "stage": "fetching", "bytes": 4096, "reason": "" },
                 "metrics": [],
             }),
         ];
         let expected = "\
 device   state      last heard  boot              sequence  messages  repeats / refused / unread
 press-7  connected  2 s ago     000000000000b007  12        1,300     1 / 0 / 2
+  firmware 3: declined: old\u{fffd}
   heap\u{fffd}[2J = -5, 1 min 30 s ago
 a        away       0 ms ago    -                 -         0         0 / 0 / 0
+  firmware image ab: fetching, 4,096 bytes kept
 ";
         assert_eq!(table(&rows), expected);
     }

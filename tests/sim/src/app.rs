@@ -94,6 +94,7 @@ impl Apps {
             floor: self.sequence.saturating_sub(2),
             functions,
             records: self.records(),
+            firmware: Default::default(),
             triggers: triggers(self.has_cron),
         };
         let signer = key(if kind == Kind::Forged { STRANGER } else { AUTHOR });

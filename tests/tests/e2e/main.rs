@@ -13,6 +13,7 @@ mod destinations;
 mod device_function;
 mod devices;
 mod filters;
+mod firmware;
 mod fleet;
 mod functions;
 mod gateway;

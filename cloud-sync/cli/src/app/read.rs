@@ -27,11 +27,15 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     let functions = read_functions(&mut root, &mut problems);
     let triggers = read_triggers(&mut root, &functions, &mut problems);
     let records = super::series::read(&mut root, &functions, &mut problems);
+    let firmware = super::firmware::read(&mut root, &mut problems);
+    if functions.is_empty() && firmware.is_empty() {
+        problems.add(&(0..0), "the app has no function: add [functions.NAME]");
+    }
     root.finish(&mut problems);
     match head {
         Some((name, version, floor)) if problems.is_empty() => {
             let functions = functions.into_iter().map(|(name, at)| (name, at.value)).collect();
-            Ok(App { name, version, floor, functions, triggers, records })
+            Ok(App { name, version, floor, functions, triggers, records, firmware })
         }
         Some(_) | None => Err(problems.into_sorted()),
     }
@@ -83,9 +87,7 @@ fn read_functions(
         functions.insert(name.value, at);
     }
     let max = limits::FUNCTIONS_MAX;
-    if functions.is_empty() {
-        problems.add(&(0..0), "the app has no function: add [functions.NAME]");
-    } else if functions.len() > max {
+    if functions.len() > max {
         problems.add(&(0..0), format!("an app has at most {max} functions"));
     }
     functions
@@ -421,7 +423,7 @@ fn filters_are_good(
     }
 }
 
-fn name_is_good(key: &str, at: &At<String>, problems: &mut Problems<'_>) {
+pub(super) fn name_is_good(key: &str, at: &At<String>, problems: &mut Problems<'_>) {
     if check_name(&at.value).is_err() {
         let wanted = "1 to 63 characters a-z, 0-9 and inner hyphens";
         problems.add(&at.span, format!("{key} `{}` must be {wanted}", at.value));

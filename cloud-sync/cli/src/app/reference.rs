@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use device_protocol::limits::IMAGE_MAX;
 use edge_core::pattern;
 use sync_protocol::limits;
 
@@ -249,6 +250,43 @@ pub const RECORDS: Table = Table {
     ],
 };
 
+/// `[firmware.NAME]`
+pub const FIRMWARE: Table = Table {
+    title: "[firmware.NAME]",
+    about: "An image for devices, offered by the gateway to each of its `[[devices]]` that a pattern \
+            names, for as long as the app runs there. It is signed with the app's key; devices \
+            trust that key, not the gateway. An app may have firmware and no function. See \
+            *Firmware updates* in `docs/devices.md`.",
+    keys: &[
+        key("image", "\"press.bin\"", "", "The file, relative to `holm.toml`; {image}."),
+        key(
+            "board",
+            "\"mps2-an385\"",
+            "",
+            "Board that it is built for, 1 to 32 bytes: a device of another board declines it.",
+        ),
+        key(
+            "version",
+            "number",
+            "",
+            "Version of the image, below 2^32. A device that runs this version takes nothing.",
+        ),
+        key(
+            "floor",
+            "number",
+            "0",
+            "Once a device runs this image it declines versions below the floor.",
+        ),
+        key(
+            "devices",
+            "array of patterns",
+            "",
+            "Names of devices, or the beginning of names with `*` behind it (`\"press-*\"`), at most \
+             {device_patterns}. No device may be meant by two images.",
+        ),
+    ],
+};
+
 /// `[[triggers]]`
 pub const TRIGGER: Table = Table {
     title: "[[triggers]]",
@@ -390,13 +428,15 @@ fn with_limits(text: &str) -> String {
         ("{batch_size}", format!("1 to {}", limits::BATCH_SIZE_MAX)),
         ("{batch_window}", duration_ms(limits::BATCH_WINDOW_MS_MAX.into())),
         ("{batch_bytes}", sizes(limits::BATCH_BYTES_MIN.into(), limits::BATCH_BYTES_MAX.into())),
+        ("{image}", upto(IMAGE_MAX.into())),
+        ("{device_patterns}", limits::FIRMWARE_PATTERNS_MAX.to_string()),
         ("{ttl}", times(limits::TTL_MS_MIN, limits::TTL_MS_MAX)),
     ];
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
 /// All tables, in the order of the page.
-pub const TABLES: [Table; 4] = [APP, FUNCTION, RECORDS, TRIGGER];
+pub const TABLES: [Table; 5] = [APP, FUNCTION, RECORDS, TRIGGER, FIRMWARE];
 
 /// The grammar of event filters.
 const FILTERS: &str = include_str!("filters.md");

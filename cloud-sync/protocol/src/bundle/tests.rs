@@ -24,6 +24,7 @@ fn fixture() -> Fixture {
         functions: [("f".to_owned(), function(b"one")), ("g".to_owned(), function(b"two"))].into(),
         triggers: BTreeMap::new(),
         records: BTreeMap::new(),
+        firmware: BTreeMap::new(),
     };
     let key = SigningKey::generate().unwrap();
     let signed = SignedManifest::sign(&manifest, &key).unwrap();

@@ -55,6 +55,7 @@ fn good() -> Manifest {
         ]
         .into(),
         records: BTreeMap::new(),
+        firmware: BTreeMap::new(),
     }
 }
 
@@ -122,6 +123,69 @@ fn patterns_are_kept_as_written_and_checked() {
     assert_eq!(paths(&manifest), ["triggers.readings.source.mqtt.filter[1].body.a"]);
     set_filter(&mut manifest, vec![json!({ "topic": ["a"] }); 6]);
     assert_eq!(paths(&manifest), ["triggers.readings.source.mqtt.filter[0]"]);
+}
+
+fn firmware(devices: &[&str]) -> Firmware {
+    Firmware {
+        artifact: Digest::of(b"image"),
+        size: 1_000,
+        board: "mps2-an385".into(),
+        version: 3,
+        floor: 2,
+        devices: devices.iter().map(|&text| text.to_owned()).collect(),
+        signature: String::new(),
+    }
+}
+
+#[test]
+fn an_app_may_be_firmware_alone_and_its_bytes_say_it() {
+    let mut manifest = good();
+    (manifest.functions, manifest.triggers) = Default::default();
+    assert_eq!(paths(&manifest), ["functions"]);
+    manifest.firmware = [("press".to_owned(), firmware(&["press-*"]))].into();
+    assert_eq!(manifest.problems(), []);
+    let text = String::from_utf8(manifest.to_bytes()).unwrap();
+    let expected = concat!(
+        r#""firmware":{"press":{"#,
+        r#""artifact":"6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d","#,
+        r#""size":1000,"board":"mps2-an385","version":3,"floor":2,"devices":["press-*"]}}}"#
+    );
+    assert!(text.ends_with(expected), "{text}");
+    assert_eq!(manifest.artifacts(), [(Digest::of(b"image"), 1_000)].into());
+    assert_eq!(Manifest::from_bytes(text.as_bytes()), Ok(manifest));
+}
+
+#[test]
+fn problems_of_firmware_have_their_paths() {
+    let mut manifest = good();
+    manifest.firmware = [
+        ("a".to_owned(), firmware(&["press-*", "press-1"])),
+        ("b".to_owned(), firmware(&["saw-*", "press-7"])),
+    ]
+    .into();
+    assert_eq!(paths(&manifest), ["firmware.b.devices"], "within one image it may overlap");
+    manifest.firmware = [(
+        "Bad".to_owned(),
+        Firmware {
+            size: 17 << 20,
+            board: String::new(),
+            floor: 4,
+            signature: "ab".into(),
+            ..firmware(&["a b"])
+        },
+    )]
+    .into();
+    let expected = [
+        "firmware.Bad",
+        "firmware.Bad.size",
+        "firmware.Bad.board",
+        "firmware.Bad.floor",
+        "firmware.Bad.signature",
+        "firmware.Bad.devices",
+    ];
+    assert_eq!(paths(&manifest), expected);
+    manifest.firmware = [("c".to_owned(), firmware(&[]))].into();
+    assert_eq!(paths(&manifest), ["firmware.c.devices"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Finds every problem of a manifest in one pass.
 
+mod firmware;
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -73,6 +75,7 @@ pub(super) fn problems(manifest: &Manifest) -> Vec<Problem> {
     for (name, series) in &manifest.records {
         policy(&format!("records.{name}"), name, series, manifest, &mut found);
     }
+    firmware::all(manifest, &mut found);
     for (name, trigger) in &manifest.triggers {
         self::trigger(&format!("triggers.{name}"), name, trigger, manifest, &mut found);
     }
@@ -96,8 +99,8 @@ fn head(manifest: &Manifest, found: &mut Findings) {
         let text = format!("{} is above the sequence {}", manifest.floor, manifest.sequence);
         found.add("floor", text + ": the revision would refuse itself");
     }
-    if manifest.functions.is_empty() {
-        found.add("functions", "an app needs at least one function");
+    if manifest.functions.is_empty() && manifest.firmware.is_empty() {
+        found.add("functions", "an app needs at least one function or firmware");
     }
     found.range("functions", manifest.functions.len(), 0..=FUNCTIONS_MAX);
     found.range("triggers", manifest.triggers.len(), 0..=TRIGGERS_MAX);

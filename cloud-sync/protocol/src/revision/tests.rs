@@ -24,6 +24,7 @@ pub(crate) fn manifest(artifact: &[u8]) -> Manifest {
         functions: [("f".to_owned(), function)].into(),
         triggers: std::collections::BTreeMap::new(),
         records: std::collections::BTreeMap::new(),
+        firmware: std::collections::BTreeMap::new(),
     }
 }
 
@@ -98,6 +99,53 @@ fn a_bad_manifest_is_neither_signed_nor_verified() {
         key: key().public().id(),
     };
     assert!(matches!(forced.verify(&authors()), Err(RevisionError::Manifest(_))));
+}
+
+#[test]
+fn images_for_devices_are_signed_on_their_own_by_the_same_author() {
+    let mut with_image = manifest(b"wasm");
+    with_image.functions.clear();
+    with_image.firmware = [(
+        "press".to_owned(),
+        crate::manifest::Firmware {
+            artifact: Digest::of(b"image"),
+            size: 5,
+            board: "board".to_owned(),
+            version: 3,
+            floor: 2,
+            devices: vec!["press-*".to_owned()],
+            signature: String::new(),
+        },
+    )]
+    .into();
+    let signed = SignedManifest::sign(&with_image, &key()).unwrap();
+    let revision = signed.verify(&authors()).unwrap();
+    assert!(revision.check_artifact(Digest::of(b"image"), b"image").is_ok());
+    let image = &revision.manifest().firmware["press"];
+    let mut room = [0; 64];
+    let offer = image.offer(&mut room).unwrap();
+    assert!(key().public().verify(&offer.signed().unwrap(), offer.signature));
+
+    // The manifest is signed rightly, the image by nobody, by another author, or as another version.
+    let other = SigningKey::generate().unwrap();
+    let unsigned: fn(&mut Manifest, &SigningKey) = |_, _| ();
+    let by_other: fn(&mut Manifest, &SigningKey) =
+        |manifest, other| manifest.firmware.values_mut().for_each(|image| image.sign(other));
+    let raised: fn(&mut Manifest, &SigningKey) = |manifest, _| {
+        manifest.firmware.values_mut().for_each(|image| {
+            image.sign(&key());
+            image.version += 1;
+        });
+    };
+    for change in [unsigned, by_other, raised] {
+        let mut manifest = with_image.clone();
+        change(&mut manifest, &other);
+        let bytes = manifest.to_bytes();
+        let signature = key().sign(&message(&bytes));
+        let forced = SignedManifest { manifest: bytes, key: key().public().id(), signature };
+        let error = forced.verify(&authors()).unwrap_err();
+        assert!(matches!(error, RevisionError::BadFirmwareSignature { .. }), "{error}");
+    }
 }
 
 #[test]

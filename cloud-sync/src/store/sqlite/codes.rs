@@ -1,7 +1,7 @@
 //! Numbers of enum values in the schema. One table gives both directions, so a new value that is
 //! missing here does not compile, and a number that is missing is damage.
 
-use sync_protocol::record::{DeadReason, DropReason, Phase, Quality};
+use sync_protocol::record::{DeadReason, DropReason, FirmwareStage, Phase, Quality};
 
 use super::damaged;
 use crate::store::StoreError;
@@ -71,6 +71,14 @@ codes! { Phase:
     4 = (Phase::Live),
     5 = (Phase::Failed),
     6 = (Phase::TakenBack),
+}
+
+codes! { FirmwareStage:
+    0 = (FirmwareStage::Fetching),
+    1 = (FirmwareStage::Verified),
+    2 = (FirmwareStage::Confirmed),
+    3 = (FirmwareStage::Declined),
+    4 = (FirmwareStage::TakenBack),
 }
 
 codes! { Cause:

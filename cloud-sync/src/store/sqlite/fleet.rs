@@ -2,11 +2,15 @@
 
 use rusqlite::{Row, params};
 use sync_protocol::InstanceId;
+use sync_protocol::record::FirmwareStage;
 use sync_protocol::wire::Health;
 
+use super::codes::Code as _;
 use super::query::Columns as _;
 use super::{SqliteRows, bits, damaged, failed, int, uint};
-use crate::store::fleet::{AlarmRow, EnrolmentRow, FleetRows, GatewayRow, SeenRow, UsedRow};
+use crate::store::fleet::{
+    AlarmRow, EnrolmentRow, FirmwareRow, FleetRows, GatewayRow, SeenRow, UsedRow,
+};
 use crate::store::{GatewayId, StoreError};
 
 fn gateway(row: &Row<'_>) -> Result<GatewayRow, StoreError> {
@@ -212,6 +216,40 @@ impl FleetRows for SqliteRows<'_> {
                     count: row.uint("count")?,
                     first_ms: row.uint("first_ms")?,
                     last_ms: row.uint("last_ms")?,
+                })
+            },
+        )
+    }
+
+    fn put_firmware(&mut self, gateway: GatewayId, row: &FirmwareRow) -> Result<(), StoreError> {
+        self.change(
+            "INSERT OR REPLACE INTO firmware (gateway, device, app, version, stage, reason, at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                gateway.0,
+                row.device,
+                row.app,
+                row.version,
+                row.stage.code(),
+                row.reason,
+                int(row.at_ms)
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn firmware(&self, gateway: GatewayId, limit: u32) -> Result<Vec<FirmwareRow>, StoreError> {
+        self.list(
+            "SELECT * FROM firmware WHERE gateway = ?1 ORDER BY device LIMIT ?2",
+            params![gateway.0, limit],
+            |row| {
+                Ok(FirmwareRow {
+                    device: row.col("device")?,
+                    app: row.col("app")?,
+                    version: row.col("version")?,
+                    stage: FirmwareStage::from_code(row.col("stage")?)?,
+                    reason: row.col("reason")?,
+                    at_ms: row.uint("at_ms")?,
                 })
             },
         )

@@ -2,7 +2,9 @@
 
 use rusqlite::types::Value;
 use rusqlite::{Row, params, params_from_iter};
-use sync_protocol::record::{DeadLetter, DeadReason, Phase, Quality, Report, Stamp, Telemetry};
+use sync_protocol::record::{
+    DeadLetter, DeadReason, FirmwareStage, Phase, Quality, Report, Stamp, Telemetry,
+};
 use sync_protocol::{Digest, EventId};
 
 use super::codes::Code as _;
@@ -17,7 +19,7 @@ use crate::store::{GatewayId, StoreError};
 /// An entry with the tables that hold more of it.
 const ENTRY: &str = "r.*, d.trigger_name, d.topic, d.boot, d.sequence, d.reason, d.error,
     d.attempts, d.payload_bytes, p.app, p.revision, p.generation, p.phase, p.code, p.text,
-    p.clock_epoch, p.shown_ms, p.true_ms, CASE WHEN r.synced = 0 THEN
+    p.clock_epoch, p.shown_ms, p.true_ms, p.stage, p.firmware_version, CASE WHEN r.synced = 0 THEN
     (SELECT c.true_ms - c.shown_ms FROM clocks c WHERE c.gateway = r.gateway AND c.epoch = r.epoch)
     END AS off_ms";
 const TABLES: &str = "records r LEFT JOIN dead_letters d ON d.record = r.id
@@ -71,6 +73,15 @@ fn report(row: &Row<'_>) -> Result<Report, StoreError> {
     if let Some(epoch) = row.col::<Option<i64>>("clock_epoch")? {
         let (shown_ms, true_ms) = (row.uint("shown_ms")?, row.uint("true_ms")?);
         return Ok(Report::Clock { epoch: super::from_bits(epoch), shown_ms, true_ms });
+    }
+    if let Some(stage) = row.col::<Option<i64>>("stage")? {
+        return Ok(Report::Firmware {
+            device: row.col("device")?,
+            app: row.col("app")?,
+            version: row.col("firmware_version")?,
+            stage: FirmwareStage::from_code(stage)?,
+            reason: row.col("text")?,
+        });
     }
     match row.col::<Option<String>>("code")? {
         Some(code) => Ok(Report::Notice { code, text: row.col("text")? }),
@@ -149,6 +160,9 @@ impl<'e> Cells<'e> {
                 payload: Some(&letter.payload),
                 ..Self::default()
             },
+            Content::Report(Report::Firmware { device, .. }) => {
+                Self { device: Some(device), ..Self::default() }
+            }
             Content::Report(_) | Content::Nothing => Self::default(),
         }
     }
@@ -206,6 +220,14 @@ impl SqliteRows<'_> {
                     "INSERT INTO reports (record, text, clock_epoch, shown_ms, true_ms)
                      VALUES (?1, '', ?2, ?3, ?4)",
                     params![record, bits(*epoch), int(*shown_ms), int(*true_ms)],
+                )?;
+            }
+            // The device stands with the record.
+            Report::Firmware { app, version, stage, reason, .. } => {
+                self.change(
+                    "INSERT INTO reports (record, app, firmware_version, stage, text)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![record, app, version, stage.code(), reason],
                 )?;
             }
             Report::Deployment { app, revision, generation, phase, reason } => {

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::failed;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
 
 /// Times are milliseconds since the Unix epoch; digests are blobs; epochs are 64 bits kept in a
 /// signed column.
@@ -229,6 +229,22 @@ ALTER TABLE gateways ADD COLUMN generation_base INTEGER NOT NULL DEFAULT 0;
 const V5: &str = "
 ALTER TABLE gateways ADD COLUMN series INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE gateways ADD COLUMN removed_ms INTEGER;
+";
+
+/// How far devices are with their images: every report, and of each device the last one.
+const V6: &str = "
+ALTER TABLE reports ADD COLUMN stage INTEGER;
+ALTER TABLE reports ADD COLUMN firmware_version INTEGER;
+CREATE TABLE firmware (
+    gateway INTEGER NOT NULL REFERENCES gateways(id),
+    device TEXT NOT NULL,
+    app TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    stage INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    PRIMARY KEY (gateway, device)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Brings the schema up to date.

@@ -51,6 +51,17 @@ impl Retained {
         self.bytes
     }
 
+    /// Messages for topics that begin with `prefix`, by topic.
+    pub(super) fn beginning<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Message>> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let there = self.entries.range::<str, _>(from);
+        let there = there.take_while(move |(topic, _)| topic.as_str().starts_with(prefix));
+        there.map(|(_, entry)| &entry.message)
+    }
+
     /// Applies a publish with the RETAIN flag [MQTT-3.3.1-5] [MQTT-3.3.1-6]; tells also whether
     /// something was retained for the topic before.
     pub(super) fn publish(

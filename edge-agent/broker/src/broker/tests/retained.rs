@@ -36,6 +36,18 @@ fn the_last_retained_message_greets_a_subscriber() {
     }
 }
 
+#[test]
+fn what_is_retained_can_be_listed_by_the_beginning_of_its_topic() {
+    let mut rig = Rig::default();
+    for topic in ["a", "a/1", "a/2", "ab", "b"] {
+        rig.route(retained(topic, topic));
+    }
+    rig.restart();
+    let topics: Vec<_> = rig.broker.retained("a/").map(|it| it.topic.as_str()).collect();
+    assert_eq!(topics, ["a/1", "a/2"]);
+    assert_eq!(rig.broker.retained("").count(), 5);
+}
+
 /// v3.1.1 [MQTT-3.3.1-7]
 #[test]
 fn a_message_of_qos_0_is_retained_too() {

@@ -188,8 +188,8 @@ impl Duties {
 
     /// A message has reached the gateway, or was refused by it for good.
     #[cfg_attr(
-        not(feature = "logs"),
-        expect(unused_variables, reason = "only notes lie in the device")
+        not(any(feature = "logs", feature = "update")),
+        expect(unused_variables, reason = "only notes and updates lie in the device")
     )]
     pub(super) fn settled(&mut self, device: &Device<'_>, load: Load) {
         match load {

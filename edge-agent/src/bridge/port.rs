@@ -67,7 +67,8 @@ impl Opener {
                 self.newer = Some(stream);
                 io::Error::other("another connection took its place")
             }
-            Err(error) => error,
+            // For want of file descriptors, or because it is gone again: no reason to end a connection that works.
+            Err(_) => std::future::pending().await,
         }
     }
 }

@@ -78,8 +78,8 @@ pub(super) fn read(
 /// Where the port of a bus stands in the file.
 fn port_span(section: &Section<'_, '_>) -> Range<usize> {
     let keys = ["device", "tcp_connect", "tcp_listen"];
-    let spans = keys.into_iter().map(|key| section.span_of(key));
-    spans.into_iter().find(|span| *span != section.span()).unwrap_or_else(|| section.span())
+    let mut spans = keys.into_iter().map(|key| section.span_of(key));
+    spans.find(|span| *span != section.span()).unwrap_or_else(|| section.span())
 }
 
 fn read_one(

@@ -184,11 +184,11 @@ fn firmware(rows: &Value, out: &Out) -> String {
     let mut table_rows = vec![heads];
     table_rows.extend(list(rows).map(|row| {
         vec![
-            clean(str_of(&row["device"])),
+            clean(str_of(&row["device"])).into_owned(),
             format!("{} {}", clean(str_of(&row["app"])), row["version"]),
             str_of(&row["stage"]).to_owned(),
             row["at_ms"].as_u64().map_or_else(String::new, |ms| format!("{} ago", ago(ms))),
-            clean(str_of(&row["reason"])),
+            clean(str_of(&row["reason"])).into_owned(),
         ]
     }));
     if table_rows.len() == 1 { String::new() } else { format!("\n{}", table(out, &table_rows)) }

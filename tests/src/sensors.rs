@@ -19,6 +19,8 @@ use crate::qemu::{Device, FLASH_BYTES, Firmware, Options};
 
 /// The firmware that the devices run.
 pub const FOLDER: &str = "qemu-mps2-an385";
+/// The name that a gateway knows clients without credentials by: a device must bear it in its envelopes.
+pub const ANONYMOUS: &str = "anonymous";
 /// Where a device in QEMU finds the host's loopback.
 const HOST: &str = "10.0.2.2";
 /// The name in the listener's certificate.

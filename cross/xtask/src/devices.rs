@@ -52,6 +52,9 @@ pub(crate) struct DevicesArgs {
     /// Chooses what goes wrong when (default: by the clock; printed).
     #[arg(long, requires = "fleet")]
     seed: Option<u64>,
+    /// Take agent, control plane and command line as they were built last.
+    #[arg(long)]
+    no_build: bool,
     /// Where logs and flash files are written.
     #[arg(long, default_value = ".holm/devices")]
     dir: PathBuf,
@@ -61,7 +64,9 @@ pub(crate) struct DevicesArgs {
 pub(crate) fn run(args: &DevicesArgs) -> Result<()> {
     let missing = setup::offer(setup::DEVICES, false)?;
     ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
-    setup::programs(Agent::Shipped)?;
+    if !args.no_build {
+        setup::programs(Agent::Shipped)?;
+    }
     let dir = setup::empty_dir(&args.dir)?;
     if args.fleet { run_fleet(args, dir) } else { run_table(args, &dir) }
 }

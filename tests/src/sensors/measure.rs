@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::budget::Budget;
-use super::{FOLDER, PATIENCE, Site};
+use super::{ANONYMOUS, FOLDER, PATIENCE, Site};
 use crate::qemu::{Device, Firmware, firmware};
 
 /// Readings that the publish rate is measured over.
@@ -97,7 +97,7 @@ pub fn example(folder: &str, root: &Path, work: &Path, tell: &mut dyn FnMut(&Row
 /// One life of a device with a burst, a SIGKILL of its gateway, and a SIGKILL of its own at the end.
 fn run(firmware: &Firmware, dir: &Path, is_tls: bool) -> Result<Run> {
     std::fs::create_dir_all(dir)?;
-    let name = "press-1".to_owned();
+    let name = if is_tls { "press-1" } else { ANONYMOUS }.to_owned();
     let mut site = if is_tls {
         let mut site = Site::tls(dir, std::slice::from_ref(&name), false)?;
         site.start()?;

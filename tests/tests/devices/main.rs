@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use system_tests::qemu::{self, firmware};
 use system_tests::sensors::fleet::{FEATURES, Report, judge};
-use system_tests::sensors::{FOLDER, PATIENCE, Site};
+use system_tests::sensors::{ANONYMOUS, FOLDER, PATIENCE, Site};
 
 /// Says why, where devices cannot be emulated.
 pub(crate) fn skipped() -> bool {
@@ -29,18 +29,18 @@ fn a_reading_of_the_sensor_arrives_and_the_device_obeys() -> Result<()> {
     eprintln!("{:?}", firmware.sizes);
     let dir = tempfile::tempdir()?;
     let mut site = Site::plain(dir.path())?;
-    let mut device = site.boot(&firmware, "press-1", &["period_ms=50"])?;
+    let mut device = site.boot(&firmware, ANONYMOUS, &["period_ms=50"])?;
     device.set_temperature(23_750)?;
     device.console_line(" 23750", PATIENCE)?;
     device.console_line("first reading acked", PATIENCE)?;
-    let stack = site.command("press-1", "stack", &[])?;
+    let stack = site.command(ANONYMOUS, "stack", &[])?;
     ensure!(stack.contains("bytes"), "{stack}");
-    site.command("press-1", "rate", &["--u32", "20"])?;
+    site.command(ANONYMOUS, "rate", &["--u32", "20"])?;
     ensure!(
-        site.command("press-1", "rate", &["--u32", "0"]).is_err(),
+        site.command(ANONYMOUS, "rate", &["--u32", "0"]).is_err(),
         "a rate of nothing is refused"
     );
-    site.command("press-1", "exit", &["--hex", "2a"])?;
+    site.command(ANONYMOUS, "exit", &["--hex", "2a"])?;
     assert_eq!(device.exit_code(PATIENCE)?, 42, "{}", device.console());
     site.gateway.stop()
 }

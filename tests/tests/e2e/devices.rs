@@ -236,8 +236,8 @@ fn an_operator_commands_a_device_and_the_exit_code_is_its_answer() -> Result<()>
     for (status, said, exit) in
         [(Status::Done, "5 s", 0), (Status::Failed, "no such rate", 1), (Status::Unknown, "", 1)]
     {
+        let words = ["command", DEVICE, "set-rate", "--u32", "300", "--wait", "30"];
         let output = std::thread::scope(|scope| {
-            let words = ["command", DEVICE, "set-rate", "--u32", "300", "--wait", "30"];
             let asked = scope.spawn(|| holm(&gateway, dir.path(), &words));
             let command = answer(&mut device, status, said)?;
             assert_eq!(command, ("set-rate".to_owned(), SchemaId::RAW, vec![0xac, 0x02]));

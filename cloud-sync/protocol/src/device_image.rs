@@ -297,6 +297,7 @@ mod tests {
             floor: 1,
             functions: [("f".to_owned(), function)].into(),
             triggers: [].into(),
+            firmware: Default::default(),
             records: [].into(),
         };
         let header = |initial| Header::new(&manifest, "f", "1.2.3", Digest([2; 32]), initial);

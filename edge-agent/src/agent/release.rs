@@ -225,6 +225,7 @@ mod tests {
             floor: 0,
             functions: Default::default(),
             triggers: Default::default(),
+            firmware: Default::default(),
             records: Default::default(),
         }
     }

@@ -197,7 +197,7 @@ fn a_microcontroller_ends_what_misbehaves_and_goes_on() -> Result<()> {
     assert_eq!(outcomes, expected, "{printed}");
 
     let good = std::fs::read(&device.image)?;
-    let mut refuse = |bytes: &[u8], why: &str| -> Result<()> {
+    let refuse = |bytes: &[u8], why: &str| -> Result<()> {
         std::fs::write(&device.image, bytes)?;
         let (code, printed) = device.run(&at("events.txt"))?;
         assert!(code == REFUSED && printed.contains(why), "{why}: {code} {printed}");

@@ -20,7 +20,7 @@ use sync_protocol::{Digest, SigningKey};
 
 use super::harness::{domain, functions_dir, profile, run_on, runtime};
 
-const HEAP_BYTES: u64 = 320 << 10;
+const HEAP_BYTES: u64 = 384 << 10;
 const FILTERS: [&str; 3] = ["count/+", "rogue/#", "smooth/+"];
 const RECORDS: [&str; 1] = ["count"];
 

@@ -7,7 +7,7 @@ use embedded_alloc::LlffHeap;
 use crate::board;
 
 /// Its size.
-pub(crate) const BYTES: usize = 320 << 10;
+pub(crate) const BYTES: usize = 384 << 10;
 
 #[global_allocator]
 static HEAP: LlffHeap = LlffHeap::empty();

@@ -60,11 +60,11 @@ fn a_later_schema_is_refused_and_an_older_one_is_brought_up() {
     drop(open(temp.path()).unwrap());
     let path = temp.path().join("cloud.db");
     let mut connection = Connection::open(&path).unwrap();
-    apply(&mut connection, &["", "", "", "", "", "CREATE TABLE later (x INTEGER) STRICT;"])
+    apply(&mut connection, &["", "", "", "", "", "", "CREATE TABLE later (x INTEGER) STRICT;"])
         .unwrap();
     drop(connection);
     let refused = open(temp.path());
-    assert!(matches!(refused, Err(StoreError::Schema { found: 6, known: 5, .. })));
+    assert!(matches!(refused, Err(StoreError::Schema { found: 7, known: 6, .. })));
 }
 
 #[test]

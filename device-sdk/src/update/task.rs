@@ -232,6 +232,8 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         let mut fetch = Fetch::new(plan, kept, self.chunk_bytes());
         let mut buffer = [0; CHUNK_BYTES];
         self.tell_at(plan, kept);
+        // The first question would take its place.
+        let _ = with_timeout(TELL, self.device.update_said()).await;
         while !fetch.is_whole() {
             self.device.online().await;
             if let Some(want) = fetch.want(Instant::now().as_millis()) {

@@ -29,6 +29,9 @@ pub(crate) enum Written<E> {
     Failed(E),
 }
 
+/// Writes a record into the memory that it is given; returns its length.
+pub(crate) type Writer<'w, E> = &'w mut dyn FnMut(&mut [u8]) -> Result<usize, Written<E>>;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Ring<'a> {
@@ -57,10 +60,7 @@ impl<'a> Ring<'a> {
     }
 
     /// Adds the record that `write` puts into the memory it is given; `write` may be called twice.
-    pub(crate) fn push_with<E>(
-        &mut self,
-        write: &mut dyn FnMut(&mut [u8]) -> Result<usize, Written<E>>,
-    ) -> Result<(), RingError<E>> {
+    pub(crate) fn push_with<E>(&mut self, write: Writer<'_, E>) -> Result<(), RingError<E>> {
         if self.records == 0 {
             (self.head, self.tail) = (0, 0);
         }
@@ -120,7 +120,7 @@ impl<'a> Ring<'a> {
         &mut self,
         from: usize,
         to: usize,
-        write: &mut dyn FnMut(&mut [u8]) -> Result<usize, Written<E>>,
+        write: Writer<'_, E>,
     ) -> Result<bool, RingError<E>> {
         // A tail that reaches the head from behind would look like one that has not wrapped: one byte stays free.
         let to = if self.records > 0 && from < self.head { to.min(self.head - 1) } else { to };

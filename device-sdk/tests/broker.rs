@@ -1,5 +1,11 @@
 //! The client against Mosquitto, a broker that knows nothing of Holm.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a panic is how a test says no"
+)]
+
 mod support;
 
 use std::time::Duration;
@@ -71,11 +77,10 @@ async fn a_killed_broker_loses_nothing_and_repeats_keep_their_numbers() {
                 }
                 if number % 100 == 40 + round {
                     device.drained().await;
-                    let is_last = |heard: &support::Heard| {
-                        heard.readings.contains_key(&(1, u64::from(number) - 1))
-                    };
+                    let is_last =
+                        |heard: &support::Heard| heard.readings.contains_key(&(1, number - 1));
                     observer.until("what was acknowledged", is_last).await;
-                    at_risk.push(u64::from(number)..u64::from(number) + 8);
+                    at_risk.push(number..number + 8);
                     for _ in 0..8 {
                         device.publish(READINGS, &Reading { number }).await.unwrap();
                         number += 1;

@@ -1,5 +1,11 @@
 //! The queue in flash keeps what it said it keeps, wherever power is cut.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a panic is how a test says no"
+)]
+
 #[path = "support/nor.rs"]
 mod nor;
 

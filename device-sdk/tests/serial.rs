@@ -1,7 +1,12 @@
 //! A device on a serial line, against the gateway's end of the link, on a line that breaks bytes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::large_stack_arrays,
+    reason = "a panic is how a test says no"
+)]
 #![cfg(feature = "serial")]
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

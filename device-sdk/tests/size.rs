@@ -1,5 +1,11 @@
 //! A device is small enough for a microcontroller, and for a thousand of them in a process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a panic is how a test says no"
+)]
+
 use device_sdk::host::TcpDial;
 use device_sdk::protocol::DeviceName;
 use device_sdk::{Config, Device, Memory, Overflow, RamQueue};

@@ -261,7 +261,7 @@ impl Console {
                     console.stack_bytes = console.stack_bytes.max(bytes.parse().unwrap_or(0));
                 }
                 _ if said.contains("panic: ") || said.contains("hard fault: ") => {
-                    console.crashes.push(said.to_owned())
+                    console.crashes.push(said.to_owned());
                 }
                 _ => {}
             }

@@ -1,5 +1,11 @@
 //! The provisioning blob: what is written is read back, byte for byte as it always was; what is torn does not count.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a panic is how a test says no"
+)]
+
 use device_protocol::Error;
 use device_protocol::provision::{
     Bad, COPY_BYTES, Credential, Gateway, IMAGE_BYTES, Provision, decode, encode, encode_image,

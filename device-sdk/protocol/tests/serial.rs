@@ -1,6 +1,11 @@
 //! Two ends of a line that drops, changes, doubles and cuts, in virtual time.
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::needless_range_loop,
+    reason = "a panic is how a test says no"
+)]
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -313,9 +318,9 @@ fn shared(seed: u64, noise: u64, restarts: u64, devices: u8, messages: u32, down
             if round < FAULT_ROUNDS && restarts > 0 && dice.roll(5_000) < restarts {
                 let new = dice.roll(u64::MAX);
                 if dice.roll(2) == 0 {
-                    pairs[turn].0.restart(new)
+                    pairs[turn].0.restart(new);
                 } else {
-                    pairs[turn].1.restart(new)
+                    pairs[turn].1.restart(new);
                 }
             }
             pairs[turn].1.work(&mut dice, now);

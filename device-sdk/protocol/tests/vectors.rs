@@ -3,6 +3,12 @@
 //! A line is a name, `=`, and bytes in hexadecimal, or `refused:` and the reason's first word. `HOLM_BLESS=1` writes the
 //! bytes of the known values anew; whoever uses it changes the protocol.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a panic is how a test says no"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

@@ -8,6 +8,10 @@ use crate::commands::{Commands, Verdict};
 use crate::config::Config;
 use crate::device::{Device, TopicString};
 use crate::flight::Load;
+#[cfg(feature = "logs")]
+use crate::notes::Notes;
+#[cfg(feature = "update")]
+use crate::update::Exchange;
 #[cfg(feature = "shadow")]
 use crate::{app::Document, shadow::Shadow};
 
@@ -94,7 +98,7 @@ impl Duties {
             return outgoing(device, Load::Time, &Up::TimeRequest(request), out);
         }
         #[cfg(feature = "update")]
-        if let Some(up) = device.exchange(|exchange| exchange.next()) {
+        if let Some(up) = device.exchange(Exchange::next) {
             return outgoing(device, Load::Update, &up, out);
         }
         None
@@ -195,9 +199,9 @@ impl Duties {
         match load {
             Load::Response(id) => self.commands.acked(id),
             #[cfg(feature = "logs")]
-            Load::Note => device.notes(|notes| notes.pop()),
+            Load::Note => device.notes(Notes::pop),
             #[cfg(feature = "update")]
-            Load::Update => device.exchange(|exchange| exchange.settled()),
+            Load::Update => device.exchange(Exchange::settled),
             _ => {}
         }
     }
@@ -207,7 +211,7 @@ impl Duties {
         let _ = device;
         match load {
             #[cfg(feature = "update")]
-            Load::Update => device.exchange(|exchange| exchange.unsent()),
+            Load::Update => device.exchange(Exchange::unsent),
             Load::Response(id) => self.commands.unsent(id),
             #[cfg(feature = "shadow")]
             Load::Report => self.shadow.changed(),
@@ -221,7 +225,7 @@ impl Duties {
         let _ = device;
         self.commands.lost();
         #[cfg(feature = "update")]
-        device.exchange(|exchange| exchange.lost());
+        device.exchange(Exchange::lost);
         #[cfg(feature = "shadow")]
         self.shadow.changed();
     }

@@ -14,7 +14,7 @@ use embedded_storage_async::nor_flash::NorFlash;
 use device_protocol::limits::CHUNK_MAX;
 use device_protocol::update::Stage as Told;
 
-use super::exchange::{KeptOffer, Say};
+use super::exchange::{Exchange, KeptOffer, Say};
 use super::fetch::Fetch;
 use super::plan::{Decision, Plan, Running, decide};
 use super::slot::{Slot, SlotError, Stage};
@@ -261,7 +261,7 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
 
     /// Bytes to ask for at once: a power of two, so that chunks never reach over the end of a page.
     fn chunk_bytes(&self) -> u16 {
-        let room = self.device.exchange(|exchange| exchange.room()).min(CHUNK_BYTES).max(1);
+        let room = self.device.exchange(|exchange| exchange.room()).clamp(1, CHUNK_BYTES);
         1 << room.ilog2()
     }
 
@@ -304,7 +304,7 @@ const fn flash(error: SlotError) -> Ended {
 
 impl Device<'_> {
     async fn offered(&self) -> KeptOffer {
-        self.bell.until(|| self.exchange(|exchange| exchange.take_offer())).await
+        self.bell.until(|| self.exchange(Exchange::take_offer)).await
     }
 
     async fn update_said(&self) {

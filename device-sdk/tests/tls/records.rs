@@ -146,7 +146,7 @@ fn cancelled_reads_lose_nothing() {
             heard = device => heard,
             () = async {
                 tokio::join!(server, between);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } => unreachable!(),
         }
     });

@@ -105,9 +105,9 @@ impl Order {
         let topic = down.topic(&device).or_reject("the device")?;
         let message = publish(topic.as_str());
         if down.is_retained() {
-            message.retain().bytes(bytes)
+            message.retain().bytes(bytes);
         } else {
-            message.bytes(bytes)
+            message.bytes(bytes);
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Gateway {
         for change in changes {
             let (device, withdrawn) = (&change.device, change.payload.is_empty());
             tracing::info!(target: "device", %device, withdrawn, "firmware offer changes");
-            self.to_device(&change.device, "offer", change.payload, QoS::AtLeastOnce, true);
+            self.tell_device(&change.device, "offer", change.payload, QoS::AtLeastOnce, true);
         }
     }
 
@@ -77,14 +77,14 @@ impl Gateway {
         for one in todo {
             match one {
                 Do::Send { device, payload } => {
-                    self.to_device(&device, "chunk", payload, QoS::AtMostOnce, false);
+                    self.tell_device(&device, "chunk", payload, QoS::AtMostOnce, false);
                 }
                 Do::Load(digest) => self.deployments.ask(Prepare::Load { digest }),
             }
         }
     }
 
-    fn to_device(&mut self, device: &DeviceId, kind: &str, bytes: Bytes, qos: QoS, retain: bool) {
+    fn tell_device(&mut self, device: &DeviceId, kind: &str, bytes: Bytes, qos: QoS, retain: bool) {
         let topic = format!("{DOWN}{}/{kind}", device.as_str());
         if let Some(message) = desk::to_device(device, &topic, bytes, qos, retain, self.now) {
             self.route(&Arc::new(message));

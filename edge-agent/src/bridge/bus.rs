@@ -128,7 +128,7 @@ impl Line {
         loop {
             tokio::select! {
                 done = &mut wait => return done,
-                Some(said) = heard.recv() => self.from_broker(&said),
+                Some(said) = heard.recv() => self.hear_broker(&said),
                 () = tokio::time::sleep(Duration::from_millis(IDLE_MS)) => self.work(),
             }
         }
@@ -170,7 +170,7 @@ impl Line {
                     Err(error) => return error,
                 },
                 why = opener.replaced() => return why,
-                Some(said) = heard.recv() => self.from_broker(&said),
+                Some(said) = heard.recv() => self.hear_broker(&said),
                 () = tokio::time::sleep(wait) => {}
             }
             self.show_sometimes();
@@ -260,14 +260,14 @@ impl Line {
         }
     }
 
-    fn from_broker(&mut self, said: &Said) {
+    fn hear_broker(&mut self, said: &Said) {
         let now = self.now_ms();
         let Some(member) = self.members.get_mut(&said.address) else { return };
         if !member.is_call(said.call) {
             return;
         }
         match &said.bytes {
-            Some(bytes) => member.from_broker(bytes, now),
+            Some(bytes) => member.hear_broker(bytes, now),
             None => member.hung_up("the broker ended its connection", now),
         }
         if let Some(rota) = &mut self.rota {

@@ -181,7 +181,7 @@ impl Member {
     }
 
     /// Bytes of the broker.
-    pub(super) fn from_broker(&mut self, bytes: &[u8], now_ms: u64) {
+    pub(super) fn hear_broker(&mut self, bytes: &[u8], now_ms: u64) {
         let mut events = Vec::new();
         match &mut self.phase {
             Phase::Silent => return,

@@ -116,7 +116,7 @@ impl Rig {
     fn say(&mut self, packet: &Packet) {
         let mut bytes = Vec::new();
         encode(packet, Version::V5, &mut bytes);
-        self.member.from_broker(&bytes, self.now);
+        self.member.hear_broker(&bytes, self.now);
     }
 
     fn turns(&mut self, count: u32) {

@@ -121,7 +121,7 @@ fn run(firmware: &Firmware, dir: &Path, is_tls: bool) -> Result<Run> {
     all_acked(&mut device)?;
     device.kill()?;
     let console = site.console(&name)?;
-    ensure!(console.crashes.is_empty() && console.bad == 0, "{:?}", console);
+    ensure!(console.crashes.is_empty() && console.bad == 0, "{console:?}");
     site.gateway.stop()?;
     Ok(Run {
         stack_bytes: console.stack_bytes,

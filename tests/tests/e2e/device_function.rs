@@ -85,7 +85,7 @@ fn reports(printed: &str) -> Vec<Value> {
                 "outcome": outcome, "publishes": [], "records": [], "state": [],
             })),
             ["publish", topic, qos, retain, content_type, payload] => {
-                put("publishes", json!([topic, qos, retain, content_type, payload]))
+                put("publishes", json!([topic, qos, retain, content_type, payload]));
             }
             ["record", name, content_type, payload] => {
                 put("records", json!([name, content_type, payload]));

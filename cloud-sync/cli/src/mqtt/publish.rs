@@ -331,7 +331,7 @@ impl Flight {
                 }
             }
             Event::Incoming(Packet::PubComp(comp)) => {
-                self.settle(comp.pkid, true, &comp.reason, None)
+                self.settle(comp.pkid, true, &comp.reason, None);
             }
             Event::Incoming(_) | Event::Outgoing(_) => return,
         }

@@ -131,7 +131,10 @@ impl NorFlash for Part {
     const ERASE_SIZE: usize = PAGE as usize;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Infallible> {
-        assert!(from % PAGE == 0 && to % PAGE == 0 && to <= self.length, "whole pages");
+        assert!(
+            from.is_multiple_of(PAGE) && to.is_multiple_of(PAGE) && to <= self.length,
+            "whole pages"
+        );
         let mut chip = self.flash.chip();
         for page in (self.start + from) / PAGE..(self.start + to) / PAGE {
             chip.bytes[(page * PAGE) as usize..][..PAGE as usize].fill(0xff);
@@ -141,7 +144,10 @@ impl NorFlash for Part {
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Infallible> {
-        assert!(offset as usize % WORD == 0 && bytes.len().is_multiple_of(WORD), "whole words");
+        assert!(
+            (offset as usize).is_multiple_of(WORD) && bytes.len().is_multiple_of(WORD),
+            "whole words"
+        );
         let start = (self.start + offset) as usize;
         let mut chip = self.flash.chip();
         for (place, byte) in chip.bytes[start..][..bytes.len()].iter_mut().zip(bytes) {

@@ -401,8 +401,8 @@ fn a_refusal_is_explained_to_who_takes_words() {
     let silent = |connect: &mut Connect| connect.request_problem_info = false;
     let small = |connect: &mut Connect| connect.packet_bytes_max = Some(24);
     let wants = |_: &mut Connect| {};
-    let cases: [(&dyn Fn(&mut Connect), usize); 3] =
-        [(&wants, explained), (&silent, plain), (&small, plain)];
+    type Bend<'a> = &'a dyn Fn(&mut Connect);
+    let cases: [(Bend<'_>, usize); 3] = [(&wants, explained), (&silent, plain), (&small, plain)];
     for (bend, bytes) in cases {
         for qos in [ONE, TWO] {
             let mut rig = Rig::default();

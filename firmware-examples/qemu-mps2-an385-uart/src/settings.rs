@@ -15,6 +15,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) address: Option<u8>,
     /// Between two readings; `period_ms=`.
     pub(crate) period_ms: u32,
+    /// Readings to publish as fast as the gateway takes them, before all others; `burst=`.
+    pub(crate) burst: u32,
 }
 
 /// A word that is not understood.
@@ -23,7 +25,7 @@ pub(crate) struct BadWord<'a>(&'a str);
 
 impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = "name=NAME token=TOKEN address=1..247 period_ms=1..";
+        let wanted = "name=NAME token=TOKEN address=1..247 period_ms=1.. burst=0..";
         write!(f, "`{}` on the command line: wanted {wanted}", self.0)
     }
 }
@@ -35,7 +37,7 @@ impl<'a> Settings<'a> {
     /// The first word that is not understood.
     pub(crate) fn parse(line: &'a str) -> Result<Self, BadWord<'a>> {
         let name = DeviceName::new("press").map_err(|_| BadWord("name"))?;
-        let mut settings = Self { name, token: "", address: None, period_ms: 1000 };
+        let mut settings = Self { name, token: "", address: None, period_ms: 1000, burst: 0 };
         for word in line.split_whitespace().skip(1) {
             settings.set(word).ok_or(BadWord(word))?;
         }
@@ -52,6 +54,7 @@ impl<'a> Settings<'a> {
                 self.address = Some(address);
             }
             "period_ms" => self.period_ms = value.parse().ok().filter(|ms| *ms > 0)?,
+            "burst" => self.burst = value.parse().ok()?,
             _ => return None,
         }
         Some(())

@@ -13,6 +13,10 @@ use system_tests::process::wait_for;
 use crate::functions::{Device, function, rogue};
 use crate::support::{PATIENCE, author, bundle};
 
+/// Jobs of a flood that an event of a quiet function may wait for, at the median: those that run when it comes end one
+/// after the other, and on a busy machine the longest of them takes several times its mean.
+const JOBS_BEFORE: f64 = 4.0;
+
 fn gateway(dir: &std::path::Path, app: &str) -> Result<Gateway> {
     let setup = Setup { author_keys: vec![author().key()?], ..Setup::open("barn") };
     let mut gateway = Gateway::new(dir, &setup)?;

@@ -134,7 +134,9 @@ fn run(firmware: &Firmware, dir: &Path, link: Link) -> Result<Run> {
     let us = us.with_context(|| format!("no time in {line:?}"))?;
 
     site.gateway.kill()?;
-    device.console_line("Offline", PATIENCE)?;
+    // A serial line has no end to be seen: the device looks for its gateway when it has been silent for too long.
+    let gone = if matches!(link, Link::Wire) { "Connecting" } else { "Offline" };
+    device.console_line(gone, PATIENCE)?;
     site.gateway.start()?;
     let listens = Instant::now();
     device.console_line("Online", PATIENCE)?;

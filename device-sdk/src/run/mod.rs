@@ -59,6 +59,17 @@ pub enum ConfigFault {
     Mqtt,
 }
 
+impl core::fmt::Display for ConfigFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Will => "the topic of the will is longer than 128 bytes",
+            Self::Mqtt => "the MQTT client does not take this configuration",
+        })
+    }
+}
+
+impl core::error::Error for ConfigFault {}
+
 impl Device<'_> {
     /// Runs the device: connects, sends, receives, and connects again, for ever. To be called once, by one task.
     ///

@@ -340,9 +340,10 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
 
 /// A message of the gateway. The kind must be that of the topic, as access is granted by topic.
 fn receive<Q>(network: &mut Network<'_, '_, '_, '_, Q>, message: &InboundPublish<'_>) {
-    let kind = message.topic().rsplit('/').next();
+    // By bytes: a search for a letter takes a hundred bytes more of flash.
+    let kind = message.topic().as_bytes().rsplit(|byte| *byte == b'/').next();
     let made_sense = match Down::decode(message.payload()) {
-        Ok(down) if kind == Some(down.kind()) => {
+        Ok(down) if kind == Some(down.kind().as_bytes()) => {
             network.duties.receive(network.device, network.app, &down, message.retained())
         }
         _ => false,

@@ -59,10 +59,19 @@ pub(crate) enum DialError {
 impl core::fmt::Display for DialError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Tcp(error) => write!(f, "no connection: {error:?}"),
+            Self::Tcp(error) => write!(f, "no connection: {}", why(*error)),
             #[cfg(feature = "tls")]
             Self::Tls(error) => write!(f, "{error}"),
         }
+    }
+}
+
+const fn why(error: ConnectError) -> &'static str {
+    match error {
+        ConnectError::InvalidState => "the socket is in use",
+        ConnectError::ConnectionReset => "nobody listens there",
+        ConnectError::TimedOut => "no answer in time",
+        ConnectError::NoRoute => "no route",
     }
 }
 

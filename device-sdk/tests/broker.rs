@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use device_sdk::host::TcpDial;
 use device_sdk::protocol::system::{Command, Shadow, Status};
-use device_sdk::protocol::{DeviceName, Down, Message, Quality};
+use device_sdk::protocol::{DeviceName, Down, Message, Quality, SchemaId};
 use device_sdk::{BackoffConfig, Config, Device, Memory, Overflow, RamQueue, State, log};
 use support::{Mosquitto, Observer, READINGS, Rate, Reading, TestApp};
 
@@ -175,4 +175,34 @@ async fn offline(device: &Device<'_>) {
     while matches!(device.state(), State::Online { .. }) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test]
+async fn commands_kept_while_a_device_restarts_are_done_after_its_start() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let observer = Observer::start(broker.port).await;
+    let command = |id| Command { id, name: "dance", schema: SchemaId::RAW, body: &[] };
+    with_device(broker.port, 4, async |device| {
+        device.online().await;
+        observer.send("press-7", &Down::Command(command(1))).await;
+        observer.until("the first answer", |heard| heard.responses.len() == 1).await;
+    })
+    .await;
+    // It has no power: no DISCONNECT, another boot, nothing remembered.
+    for id in 2..=4 {
+        observer.send("press-7", &Down::Command(command(id))).await;
+    }
+    let app = with_device(broker.port, 5, async |device| {
+        observer.until("the other answers", |heard| heard.responses.len() == 4).await;
+        observer.until("what it reports at a start", |heard| heard.reports.len() >= 2).await;
+        // The subscription stands as after any other start.
+        observer.send("press-7", &Down::Command(command(5))).await;
+        observer.until("the last answer", |heard| heard.responses.len() == 5).await;
+        assert_eq!(device.figures().connects, 1);
+    })
+    .await;
+    assert!(app.states.contains(&State::Online { resumed: true }), "{:?}", app.states);
+    let answered: Vec<_> =
+        observer.heard.lock().unwrap().responses.iter().map(|(id, ..)| *id).collect();
+    assert_eq!(answered, [1, 2, 3, 4, 5]);
 }

@@ -1,7 +1,8 @@
 //! Commands: done once, however often they come. Pure.
 //!
 //! # Invariants
-//! - A command whose id is remembered is not done again; its response is sent again.
+//! - A command whose id is remembered is not done again. Each copy of it that comes after its response was sent brings one
+//!   more response, after the acknowledgement of the one before; copies that come before share one.
 //! - Only a command whose response has reached the gateway is forgotten. Where none has, a new one is told `Busy`.
 
 use device_protocol::SchemaId;
@@ -33,6 +34,8 @@ pub(crate) struct Answer {
 enum Stage {
     Unsent,
     Sent,
+    /// The command came again meanwhile: who sent it may not hear the answer that is on its way.
+    SentAndAsked,
     Acked,
 }
 
@@ -58,9 +61,10 @@ impl Commands {
     /// A command came.
     pub(crate) fn receive(&mut self, id: u64) -> Verdict {
         if let Some(known) = self.known.iter_mut().find(|known| known.id == id) {
-            if known.stage == Stage::Acked {
-                known.stage = Stage::Unsent;
-            }
+            known.stage = match known.stage {
+                Stage::Unsent | Stage::Acked => Stage::Unsent,
+                Stage::Sent | Stage::SentAndAsked => Stage::SentAndAsked,
+            };
             return Verdict::Repeat;
         }
         if self.known.is_full() && !self.known.iter().any(|known| known.stage == Stage::Acked) {
@@ -108,16 +112,20 @@ impl Commands {
     /// The gateway has the response.
     pub(crate) fn acked(&mut self, id: u64) {
         for known in self.known.iter_mut().filter(|known| known.id == id) {
-            if known.stage == Stage::Sent {
-                known.stage = Stage::Acked;
-            }
+            known.stage = match known.stage {
+                Stage::Sent => Stage::Acked,
+                Stage::SentAndAsked => Stage::Unsent,
+                other => other,
+            };
         }
     }
 
     /// Whatever was sent and not acknowledged is lost.
     pub(crate) fn lost(&mut self) {
-        for known in self.known.iter_mut().filter(|known| known.stage == Stage::Sent) {
-            known.stage = Stage::Unsent;
+        for known in &mut self.known {
+            if matches!(known.stage, Stage::Sent | Stage::SentAndAsked) {
+                known.stage = Stage::Unsent;
+            }
         }
     }
 }
@@ -148,10 +156,17 @@ mod tests {
         assert_eq!(give(&mut commands, 7), Verdict::Repeat);
         assert!(commands.next().is_none(), "the response is still under way");
         commands.acked(7);
+        assert_eq!(commands.next().map(|response| response.id), Some(7), "asked for meanwhile");
+        commands.acked(7);
+        assert!(commands.next().is_none(), "nobody asks");
+        assert_eq!(give(&mut commands, 7), Verdict::Repeat);
         assert_eq!(give(&mut commands, 7), Verdict::Repeat);
         assert_eq!(commands.next().map(|response| response.id), Some(7));
+        assert_eq!(give(&mut commands, 7), Verdict::Repeat);
         commands.lost();
         assert_eq!(commands.next().map(|response| response.id), Some(7));
+        commands.acked(7);
+        assert!(commands.next().is_none(), "one for all that came before it was sent");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - At most one task waits for the outcome of its message at a time (it has the *turn*); the others wait for the turn.
 
 use core::cell::RefCell;
+use core::fmt;
 
 use device_protocol::limits::{TOPIC_LEVELS_MAX, TOPIC_MAX};
 use device_protocol::{DeviceName, Envelope, Error, Message, SchemaId, Timestamp, Topic};
@@ -52,6 +53,20 @@ pub enum PublishError {
     /// The memory of the queue failed.
     Storage,
 }
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "no room now, try again",
+            Self::TooLong => "longer than the memory for a record",
+            Self::Invalid => "a topic or message that cannot be sent",
+            Self::Overflow => "the queue is full",
+            Self::Storage => "the memory of the queue failed",
+        })
+    }
+}
+
+impl core::error::Error for PublishError {}
 
 /// A device: its tasks publish through it, and one task runs it ([`Device::run`]).
 #[derive(Debug)]

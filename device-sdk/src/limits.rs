@@ -2,6 +2,9 @@
 
 /// Messages on their way to the gateway, not acknowledged yet. What the MQTT client underneath can keep.
 pub const IN_FLIGHT_MAX: usize = 8;
+/// Tasks that wait on one device (to publish, for the connection, for figures, with an update) and are woken at once, beside
+/// the one that runs it. Further ones look again every 20 ms.
+pub const TASKS_MAX: usize = 8;
 /// Commands whose ids and responses are remembered.
 pub const COMMANDS_MAX: usize = 8;
 /// Body of a response, as it is remembered for a repeat of the command.

@@ -1,5 +1,7 @@
 //! What the client says about itself.
 
+use core::fmt;
+
 /// Where the connection to the gateway stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -38,6 +40,33 @@ pub enum Trouble {
     Refused(u8),
     /// The memory for packets (`TX`) is too small for what has to be sent.
     Memory,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("Connecting"),
+            Self::Online { resumed: true } => f.write_str("Online, session resumed"),
+            Self::Online { resumed: false } => f.write_str("Online, new session"),
+            Self::Offline { trouble, retry_ms } => {
+                write!(f, "Offline, next attempt in {retry_ms} ms: {trouble}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotStarted => "not started",
+            Self::Dial => "the gateway cannot be reached",
+            Self::Timeout => "no answer in time",
+            Self::Lost => "the connection broke",
+            Self::Protocol => "not MQTT 5, or longer than RX takes",
+            Self::Refused(code) => return write!(f, "refused, reason {code}"),
+            Self::Memory => "TX is too small",
+        })
+    }
 }
 
 /// Counts since the device started.

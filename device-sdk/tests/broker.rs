@@ -8,12 +8,14 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use device_sdk::host::TcpDial;
 use device_sdk::protocol::system::{Command, Shadow, Status};
-use device_sdk::protocol::{DeviceName, Down, Message, Quality};
-use device_sdk::{BackoffConfig, Config, Device, Memory, Overflow, RamQueue, State, log};
+use device_sdk::protocol::{DeviceName, Down, Message, Quality, SchemaId};
+use device_sdk::{BackoffConfig, Config, Device, Dial, Memory, Overflow, RamQueue, State, log};
 use support::{Mosquitto, Observer, READINGS, Rate, Reading, TestApp};
 
 fn config(name: &str) -> Config<'static> {
@@ -23,12 +25,38 @@ fn config(name: &str) -> Config<'static> {
     config
 }
 
+/// Dials once the observer is subscribed: a broker that was killed has acknowledged to the device, and told nobody, what
+/// comes before.
+struct Behind {
+    tcp: TcpDial,
+    is_subscribed: Arc<AtomicBool>,
+}
+
+impl Dial for Behind {
+    type Transport<'t> = <TcpDial as Dial>::Transport<'t>;
+    type Error = std::io::Error;
+
+    async fn dial(&mut self) -> std::io::Result<Self::Transport<'_>> {
+        while !self.is_subscribed.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.tcp.dial().await
+    }
+}
+
 /// Runs a device beside a scenario, to the end of the scenario.
 async fn with_device(port: u16, boot: u64, scenario: impl AsyncFnOnce(&Device<'_>)) -> TestApp {
+    with_dial(TcpDial::new(format!("127.0.0.1:{port}")), boot, scenario).await
+}
+
+async fn with_dial<D: Dial>(
+    mut dial: D,
+    boot: u64,
+    scenario: impl AsyncFnOnce(&Device<'_>),
+) -> TestApp {
     let (mut memory, mut ring) = (Memory::<256, 1024, 2048, 512>::new(), vec![0; 64 * 1024]);
     let (device, link) = Device::new(config("press-7"), boot, &mut memory);
     let mut queue = RamQueue::new(&mut ring, Overflow::DropOldest);
-    let mut dial = TcpDial::new(format!("127.0.0.1:{port}"));
     let mut app = TestApp::default();
     tokio::select! {
         ended = device.run(link, &mut queue, &mut dial, &mut app) => panic!("{ended:?}"),
@@ -66,7 +94,9 @@ async fn a_killed_broker_loses_nothing_and_repeats_keep_their_numbers() {
     let port = broker.port;
     // What the broker may have acknowledged when it was killed, and had not passed on, is its own affair.
     let mut at_risk = Vec::new();
-    let app = with_device(port, 1, async |device| {
+    let tcp = TcpDial::new(format!("127.0.0.1:{port}"));
+    let dial = Behind { tcp, is_subscribed: Arc::clone(&observer.is_subscribed) };
+    let app = with_dial(dial, 1, async |device| {
         let mut number = 0;
         for round in 0..3 {
             for _ in 0..100 {
@@ -175,4 +205,34 @@ async fn offline(device: &Device<'_>) {
     while matches!(device.state(), State::Online { .. }) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test]
+async fn commands_kept_while_a_device_restarts_are_done_after_its_start() {
+    let Some(broker) = Mosquitto::start() else { return };
+    let observer = Observer::start(broker.port).await;
+    let command = |id| Command { id, name: "dance", schema: SchemaId::RAW, body: &[] };
+    with_device(broker.port, 4, async |device| {
+        device.online().await;
+        observer.send("press-7", &Down::Command(command(1))).await;
+        observer.until("the first answer", |heard| heard.responses.len() == 1).await;
+    })
+    .await;
+    // It has no power: no DISCONNECT, another boot, nothing remembered.
+    for id in 2..=4 {
+        observer.send("press-7", &Down::Command(command(id))).await;
+    }
+    let app = with_device(broker.port, 5, async |device| {
+        observer.until("the other answers", |heard| heard.responses.len() == 4).await;
+        observer.until("what it reports at a start", |heard| heard.reports.len() >= 2).await;
+        // The subscription stands as after any other start.
+        observer.send("press-7", &Down::Command(command(5))).await;
+        observer.until("the last answer", |heard| heard.responses.len() == 5).await;
+        assert_eq!(device.figures().connects, 1);
+    })
+    .await;
+    assert!(app.states.contains(&State::Online { resumed: true }), "{:?}", app.states);
+    let answered: Vec<_> =
+        observer.heard.lock().unwrap().responses.iter().map(|(id, ..)| *id).collect();
+    assert_eq!(answered, [1, 2, 3, 4, 5]);
 }

@@ -77,10 +77,18 @@ impl<T> Topic<T> {
 pub(crate) fn fill(pattern: &str, device: &str) -> Result<String<TOPIC_MAX>, Error> {
     let mut topic = String::new();
     let mut rest = pattern;
-    while let Some((before, after)) = rest.split_once(DEVICE) {
+    while let Some((before, after)) = around_device(rest) {
         topic.push_str(before).and_then(|()| topic.push_str(device)).map_err(|_| Error::TooLong)?;
         rest = after;
     }
     topic.push_str(rest).map_err(|_| Error::TooLong)?;
     Ok(topic)
+}
+
+/// What stands before the first [`DEVICE`] and behind it: `split_once` without its searcher, which takes a kilobyte of
+/// flash and is made for longer texts.
+fn around_device(pattern: &str) -> Option<(&str, &str)> {
+    let mut places = pattern.as_bytes().windows(DEVICE.len());
+    let at = places.position(|part| part == DEVICE.as_bytes())?;
+    Some((pattern.get(..at)?, pattern.get(at + DEVICE.len()..)?))
 }

@@ -12,6 +12,9 @@ mod online;
 #[cfg(feature = "serial")]
 mod serial;
 mod store;
+mod wire;
+
+use core::cell::Cell;
 
 use embassy_futures::join::join;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
@@ -30,6 +33,7 @@ use crate::state::{State, Trouble};
 use duties::Duties;
 use online::Online;
 use store::Shelf;
+use wire::Wire;
 
 /// A connection that stood this long was a good one, even if nothing was said on it.
 const GOOD_MS: u64 = 10_000;
@@ -58,6 +62,17 @@ pub enum ConfigFault {
     /// Something else that the MQTT client does not take.
     Mqtt,
 }
+
+impl core::fmt::Display for ConfigFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Will => "the topic of the will is longer than 128 bytes",
+            Self::Mqtt => "the MQTT client does not take this configuration",
+        })
+    }
+}
+
+impl core::error::Error for ConfigFault {}
 
 impl Device<'_> {
     /// Runs the device: connects, sends, receives, and connects again, for ever. To be called once, by one task.
@@ -146,6 +161,7 @@ impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
         dial: &mut D,
     ) -> core::convert::Infallible {
         let mut backoff = Backoff::new(self.config.backoff, self.device.boot());
+        wire::claim_session::<D::Transport<'_>>(&mut session).await;
         loop {
             let (trouble, was_good) = self.connection(&mut session, dial).await;
             if was_good {
@@ -170,15 +186,19 @@ impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
             Ok(Err(_)) => return (Trouble::Dial, false),
             Err(_) => return (Trouble::Timeout, false),
         };
-        let connection = match with_timeout(timeout, session.connect(transport)).await {
+        let is_writing = Cell::new(false);
+        let wire = Wire::Real { transport, is_writing: &is_writing };
+        let connection = match with_timeout(timeout, session.connect(wire)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return (online::trouble(&error), false),
             Err(_) => return (Trouble::Timeout, false),
         };
         let resumed = connection.connect_event() == ConnectEvent::Reconnected;
+        // A session of another start of the device is new to this one.
+        let is_first = self.device.figures().connects == 0;
         // A connection may have failed after the client had begun a new session.
         let is_gone = |operation: &minimq::Op| connection.is_invalidated(operation);
-        if !resumed || self.flight.any(is_gone) {
+        if !resumed || is_first || self.flight.any(is_gone) {
             self.start_anew();
         }
         let is_asked_in_vain =
@@ -189,7 +209,7 @@ impl<Q: Queue> Network<'_, '_, '_, '_, Q> {
         self.device.facts(|facts| facts.figures.connects += 1);
         self.tell(State::Online { resumed });
         let since = Instant::now();
-        let mut online = Online::new(self, connection, timeout);
+        let mut online = Online::new(self, connection, &is_writing, timeout);
         let trouble = online.run().await;
         let was_good = online.is_proven() || since.elapsed().as_millis() >= GOOD_MS;
         (trouble, was_good)

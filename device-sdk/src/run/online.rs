@@ -1,7 +1,10 @@
 //! One connection that stands: what is sent, what is heard, what is acknowledged.
 
+use core::cell::Cell;
+use core::pin::pin;
+
 use device_protocol::{CONTENT_TYPE, Down, system};
-use embassy_futures::select::{Either3, select3};
+use embassy_futures::select::{Either, select};
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_io_async::{Read, Write};
 use minimq::{
@@ -22,6 +25,8 @@ const QUEUE_RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Online<'o, 'c, 'b, 'r, 'a, 's, 'q, Q, T> {
     network: &'o mut Network<'r, 'a, 's, 'q, Q>,
     connection: Connection<'c, 'b, T>,
+    /// Whether the transport is writing.
+    is_writing: &'o Cell<bool>,
     timeout: Duration,
     /// Until when the subscription must be confirmed.
     confirm_until: Instant,
@@ -57,10 +62,12 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     pub(super) fn new(
         network: &'o mut Network<'r, 'a, 's, 'q, Q>,
         connection: Connection<'c, 'b, T>,
+        is_writing: &'o Cell<bool>,
         timeout: Duration,
     ) -> Self {
         let confirm_until = Instant::now() + timeout;
-        Self { network, connection, timeout, confirm_until, is_proven: false, refused: 0 }
+        let (is_proven, refused) = (false, 0);
+        Self { network, connection, is_writing, timeout, confirm_until, is_proven, refused }
     }
 
     pub(super) const fn is_proven(&self) -> bool {
@@ -298,15 +305,17 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         let due = Instant::from_millis(due_ms.min(latest_ms));
         let is_asked = matches!(self.network.subscription, Subscription::Asked(_));
         let due = if is_asked { self.confirm_until.min(due) } else { due };
-        let changed = device.bell.until(|| (device.changes() != seen).then_some(()));
-        match select3(self.connection.poll(), changed, Timer::at(due)).await {
-            Either3::First(Ok(Some(message))) => {
+        let changed = device.bell.until_running(|| (device.changes() != seen).then_some(()));
+        let interrupt = select(changed, Timer::at(due));
+        let poll = poll(&mut self.connection, interrupt, self.is_writing, self.timeout);
+        match poll.await? {
+            Some(Ok(Some(message))) => {
                 self.is_proven = true;
                 receive(self.network, &message);
                 Ok(())
             }
-            Either3::First(Ok(None)) | Either3::Second(()) | Either3::Third(()) => Ok(()),
-            Either3::First(Err(error)) => self.failed(&error),
+            Some(Ok(None)) | None => Ok(()),
+            Some(Err(error)) => self.failed(&error),
         }
     }
 
@@ -338,11 +347,30 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     }
 }
 
+/// What came of a poll; nothing where it was interrupted.
+type Polled<'c, E> = Option<Result<Option<InboundPublish<'c>>, Error<E>>>;
+
+/// Polls until something comes of it, or `interrupt` does. What is being written then is written to its end first.
+async fn poll<'c, T: Read + Write>(
+    connection: &'c mut Connection<'_, '_, T>,
+    interrupt: impl Future,
+    is_writing: &Cell<bool>,
+    timeout: Duration,
+) -> Result<Polled<'c, T::Error>, Trouble> {
+    let mut poll = pin!(connection.poll());
+    match select(poll.as_mut(), interrupt).await {
+        Either::First(polled) => Ok(Some(polled)),
+        Either::Second(_) if is_writing.get() => in_time(timeout, poll).await.map(Some),
+        Either::Second(_) => Ok(None),
+    }
+}
+
 /// A message of the gateway. The kind must be that of the topic, as access is granted by topic.
 fn receive<Q>(network: &mut Network<'_, '_, '_, '_, Q>, message: &InboundPublish<'_>) {
-    let kind = message.topic().rsplit('/').next();
+    // By bytes: a search for a letter takes a hundred bytes more of flash.
+    let kind = message.topic().as_bytes().rsplit(|byte| *byte == b'/').next();
     let made_sense = match Down::decode(message.payload()) {
-        Ok(down) if kind == Some(down.kind()) => {
+        Ok(down) if kind == Some(down.kind().as_bytes()) => {
             network.duties.receive(network.device, network.app, &down, message.retained())
         }
         _ => false,

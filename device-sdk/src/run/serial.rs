@@ -135,7 +135,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
             }
             let wait = Timer::at(self.due(is_full));
             let device = self.device;
-            let news = device.bell.until(|| (device.changes() != seen).then_some(()));
+            let news = device.bell.until_running(|| (device.changes() != seen).then_some(()));
             match select3(reader.read(&mut buf), news, wait).await {
                 embassy_futures::select::Either3::First(Ok(length)) => self.hear(&buf[..length]),
                 // A broken byte, which the checksum finds; not a reason to spin.

@@ -30,7 +30,7 @@ pub(super) async fn run<Q: Queue>(
 ) -> core::convert::Infallible {
     open(device, shelf).await;
     loop {
-        let (sequence, length) = device.bell.until(|| oldest(device, staging)).await;
+        let (sequence, length) = device.bell.until_running(|| oldest(device, staging)).await;
         let mut shelf = shelf.lock().await;
         let (pushed, has_failed) = push_twice(&mut *shelf.queue, &staging[..length]).await;
         let outcome = pushed.map(|_| ()).map_err(|error| match error {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -106,6 +107,8 @@ pub(crate) struct Heard {
 pub(crate) struct Observer {
     pub(crate) client: AsyncClient,
     pub(crate) heard: Arc<Mutex<Heard>>,
+    /// Whether the broker knows what it wants to hear: what comes before is told to nobody.
+    pub(crate) is_subscribed: Arc<AtomicBool>,
 }
 
 impl Observer {
@@ -115,6 +118,8 @@ impl Observer {
         let (client, mut events) = AsyncClient::new(options, 100);
         let heard = Arc::new(Mutex::new(Heard::default()));
         let (here, asked) = (Arc::clone(&heard), client.clone());
+        let is_subscribed = Arc::new(AtomicBool::new(false));
+        let subscribed = Arc::clone(&is_subscribed);
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let mut ready = Some(ready);
         tokio::spawn(async move {
@@ -126,6 +131,7 @@ impl Observer {
                         }
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        subscribed.store(true, Ordering::Relaxed);
                         if let Some(ready) = ready.take() {
                             let _ = ready.send(());
                         }
@@ -140,12 +146,15 @@ impl Observer {
                         }
                     }
                     Ok(_) => {}
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    Err(_) => {
+                        subscribed.store(false, Ordering::Relaxed);
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
                 }
             }
         });
         is_ready.await.unwrap();
-        Self { client, heard }
+        Self { client, heard, is_subscribed }
     }
 
     /// Publishes a message for a device.

@@ -109,12 +109,12 @@ async fn measure(device: &'static Device<'static>, bus: I2c, burst: u32) {
 async fn publish(device: &Device<'static>, sensor: &mut Tmp105<I2c>) {
     let milli_celsius = match sensor.read_milli_c() {
         Ok(milli_celsius) => milli_celsius,
-        Err(error) => return log!("the sensor does not answer: {error:?}"),
+        Err(error) => return log!("the sensor: {error}"),
     };
     match device.publish(READINGS, &Reading { milli_celsius }).await {
         Ok(number) => log!("kept {:016x} {} {milli_celsius}", number.boot, number.sequence),
         Err(PublishError::Overflow) => log!("the queue is full: a reading is refused"),
-        Err(error) => log!("a reading is lost: {error:?}"),
+        Err(error) => log!("a reading is lost: {error}"),
     }
 }
 
@@ -126,7 +126,7 @@ async fn run(
     mut dialer: Dialer,
 ) {
     let Err(fault) = device.run(link, &mut queue, &mut dialer, &mut Obey).await;
-    log!("the client cannot be configured: {fault:?}");
+    log!("the client cannot be configured: {fault}");
 }
 
 /// Tells what the client has counted, whenever it has changed.
@@ -139,9 +139,9 @@ async fn tell(device: &'static Device<'static>) {
             log!("first reading acked");
         }
         let Figures { acked, queued, overflowed, refused, queue_failures, ignored, .. } = now;
-        let bad = [overflowed, refused, queue_failures, ignored];
         log!(
-            "acked {acked} queued {queued} overflowed, refused, failed, ignored {bad:?} stack {}",
+            "acked {acked} queued {queued} overflowed, refused, failed, ignored \
+             [{overflowed}, {refused}, {queue_failures}, {ignored}] stack {}",
             stack::high_water_bytes()
         );
         told = now;

@@ -102,7 +102,7 @@ impl App for Obey {
     }
 
     fn state(&mut self, state: State) {
-        log!("{state:?}");
+        log!("{state}");
     }
 }
 

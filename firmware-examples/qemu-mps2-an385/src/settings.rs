@@ -57,7 +57,7 @@ impl<'a> Settings<'a> {
             backoff_ms_max: 10_000,
             burst: 0,
         };
-        for word in line.split_whitespace().skip(1) {
+        for word in line.split_ascii_whitespace().skip(1) {
             settings.set(word).ok_or(BadWord(word))?;
         }
         Ok(settings)

@@ -1,11 +1,12 @@
 //! Size budgets of firmware: what a package's `[package.metadata.holm.budget]` says.
 //!
-//! Either one budget (`flash_kb`, `ram_kb`) for the default features, or a table of them by name, each with its
-//! `features`. KB are 1,024 bytes. RAM is data and bss, and the deepest stack where it was measured.
+//! Either one budget for the default features, or a table of them by name, each with its `features`. The bounds are
+//! `flash_kb` and `ram_kb`, in KB of 1,024 bytes, or `flash_bytes` and `ram_bytes`: the last figures measured, which may only
+//! go down. RAM is data and bss, and the deepest stack where it was measured.
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use toml::{Table, Value};
 
 /// A budget.
@@ -58,23 +59,27 @@ impl Budget {
             ram_bytes: None,
         };
         for (key, value) in table {
-            let kb = || {
+            let number = |unit_bytes: u64| {
                 value
                     .as_integer()
-                    .and_then(|kb| u64::try_from(kb).ok())
-                    .map(|kb| kb * 1024)
-                    .with_context(|| format!("{key}: wanted a number of KB"))
+                    .and_then(|number| u64::try_from(number).ok()?.checked_mul(unit_bytes))
+                    .with_context(|| format!("{key}: wanted a whole number"))
             };
             match key.as_str() {
-                "flash_kb" => budget.flash_bytes = Some(kb()?),
-                "ram_kb" => budget.ram_bytes = Some(kb()?),
+                "flash_kb" => once(&mut budget.flash_bytes, key, number(1_024)?)?,
+                "flash_bytes" => once(&mut budget.flash_bytes, key, number(1)?)?,
+                "ram_kb" => once(&mut budget.ram_bytes, key, number(1_024)?)?,
+                "ram_bytes" => once(&mut budget.ram_bytes, key, number(1)?)?,
                 "features" => {
                     let features = value.as_array().into_iter().flatten();
                     budget.features =
                         features.filter_map(Value::as_str).map(str::to_owned).collect();
                 }
                 _ => {
-                    bail!("budget {profile}: unknown key {key}; wanted features, flash_kb, ram_kb")
+                    bail!(
+                        "budget {profile}: unknown key {key}; wanted features, flash_kb or \
+                         flash_bytes, ram_kb or ram_bytes"
+                    )
                 }
             }
         }
@@ -90,6 +95,13 @@ impl Budget {
         });
         over.map(|(what, is, most)| format!("{what}: {is} bytes, budget {most}")).collect()
     }
+}
+
+/// A bound is stated in one unit.
+fn once(bound: &mut Option<u64>, key: &str, bytes: u64) -> Result<()> {
+    ensure!(bound.is_none(), "{key}: the bound is stated in KB and in bytes");
+    *bound = Some(bytes);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -111,5 +123,11 @@ mod tests {
         assert_eq!(two[0].breaches(0, 1025), ["RAM: 1025 bytes, budget 1024"]);
         assert!(Budget::parse("[package.metadata.holm.budget]\nflash = 2").is_err());
         assert_eq!(Budget::parse("[package]").unwrap().len(), 1);
+        let exact = "[package.metadata.holm.budget]\nflash_bytes = 85369\nram_kb = 33";
+        let exact = Budget::parse(exact).unwrap();
+        assert_eq!((exact[0].flash_bytes, exact[0].ram_bytes), (Some(85_369), Some(33 * 1024)));
+        assert_eq!(exact[0].breaches(85_370, 0), ["flash: 85370 bytes, budget 85369"]);
+        let both = "[package.metadata.holm.budget]\nflash_bytes = 1\nflash_kb = 1";
+        assert!(Budget::parse(both).is_err());
     }
 }

@@ -26,8 +26,6 @@ use self::evil::{DATA, Evil, HANDSHAKE, Heard, Step, message};
 use self::pki::{DAY, NAME, NOW, Pair, World, at, authority};
 use crate::skipped;
 
-/// A device that says nothing for so long has given the connection up.
-const SILENCE: Duration = Duration::from_secs(3);
 /// How long the mad gateway goes on.
 const FUZZ: Duration = Duration::from_secs(60);
 
@@ -84,16 +82,14 @@ async fn meet(listener: &TcpListener, script: &[Step], seed: u64) -> Result<Hear
     Ok(tokio::time::timeout(PATIENCE, heard).await?)
 }
 
-/// Carries bytes both ways. A device that gives up a connection says nothing more and does not close it, so silence is
-/// taken for its end.
+/// Carries bytes both ways, and the end of each way. A device that gives up a connection resets it: nothing here waits for
+/// it to fall silent.
 async fn carry(socket: &mut TcpStream, far: &mut DuplexStream) -> Infallible {
     let (mut from_device, mut to_device) = socket.split();
     let (mut from_server, mut to_server) = tokio::io::split(far);
     let up = async {
         let mut bytes = [0; 4096];
-        while let Ok(Ok(length @ 1..)) =
-            tokio::time::timeout(SILENCE, from_device.read(&mut bytes)).await
-        {
+        while let Ok(length @ 1..) = from_device.read(&mut bytes).await {
             if to_server.write_all(&bytes[..length]).await.is_err() {
                 break;
             }
@@ -101,7 +97,12 @@ async fn carry(socket: &mut TcpStream, far: &mut DuplexStream) -> Infallible {
         // The server may be gone already.
         let _ = to_server.shutdown().await;
     };
-    let _ = tokio::join!(up, tokio::io::copy(&mut from_server, &mut to_device));
+    let down = async {
+        // The device may be gone already.
+        let _ = tokio::io::copy(&mut from_server, &mut to_device).await;
+        let _ = to_device.shutdown().await;
+    };
+    tokio::join!(up, down);
     std::future::pending().await
 }
 

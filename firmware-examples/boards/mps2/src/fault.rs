@@ -13,12 +13,31 @@ use crate::mmio::fault_status;
 
 /// Exit code of a simulated device that panicked.
 pub const EXIT_PANIC: u32 = 101;
+/// Calls told after a panic, at most.
+#[cfg(not(feature = "panic-messages"))]
+const CALLS_TOLD_MAX: usize = 12;
 /// Exit code of a simulated device that faulted.
 pub const EXIT_HARD_FAULT: u32 = 102;
 
+/// With message and place: they keep the texts of all panics and the paths of all sources in the image.
+#[cfg(feature = "panic-messages")]
+fn tell(info: &PanicInfo<'_>) {
+    let _ = writeln!(Console, "panic: {info}");
+}
+
+/// The addresses of the calls that led here, the innermost first: `addr2line` finds function and line in the ELF file.
+#[cfg(not(feature = "panic-messages"))]
+fn tell(_: &PanicInfo<'_>) {
+    let _ = Console.write_str("panic: addr2line -fipe FIRMWARE");
+    for call in crate::stack::calls().take(CALLS_TOLD_MAX) {
+        let _ = write!(Console, " {call:#x}");
+    }
+    let _ = Console.write_str("\n");
+}
+
 #[panic_handler]
 fn on_panic(info: &PanicInfo<'_>) -> ! {
-    let _ = writeln!(Console, "panic: {info}");
+    tell(info);
     end(EXIT_PANIC)
 }
 
@@ -31,8 +50,18 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
         writeln!(Console, "hard fault: {} at pc {pc:#010x}, called from {lr:#010x}", status.why());
     let _ = writeln!(
         Console,
-        "cfsr {:#010x} hfsr {:#010x} mmfar {:#010x} bfar {:#010x} {frame:?}",
+        "cfsr {:#010x} hfsr {:#010x} mmfar {:#010x} bfar {:#010x}",
         status.configurable, status.hard, status.memory_address, status.bus_address
+    );
+    let _ = writeln!(
+        Console,
+        "r0 {:#010x} r1 {:#010x} r2 {:#010x} r3 {:#010x} r12 {:#010x} xpsr {:#010x}",
+        frame.r0(),
+        frame.r1(),
+        frame.r2(),
+        frame.r3(),
+        frame.r12(),
+        frame.xpsr()
     );
     end(EXIT_HARD_FAULT)
 }

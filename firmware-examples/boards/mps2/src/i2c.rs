@@ -21,6 +21,16 @@ pub struct I2c(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoAcknowledge(pub NoAcknowledgeSource);
 
+impl core::fmt::Display for NoAcknowledge {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self.0 {
+            NoAcknowledgeSource::Address => "no device answers at the address",
+            NoAcknowledgeSource::Data => "the device did not take a byte",
+            NoAcknowledgeSource::Unknown => "no answer",
+        })
+    }
+}
+
 impl Error for NoAcknowledge {
     fn kind(&self) -> ErrorKind {
         ErrorKind::NoAcknowledge(self.0)

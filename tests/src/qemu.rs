@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 pub use elf::Sizes;
@@ -29,6 +29,9 @@ pub const FLASH_BYTES: u64 = 16 << 20;
 
 /// How long QEMU may take to listen for commands on a busy machine.
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a machine runs at a time in [`Device::run_until`].
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// Whether devices can be emulated here.
 #[must_use]
@@ -50,6 +53,8 @@ pub struct Options {
     pub mac: [u8; 6],
     /// The file that keeps the flash, made if missing; without one the flash is blank at each start.
     pub flash: Option<PathBuf>,
+    /// It does nothing before [`Device::run_until`].
+    pub stopped: bool,
     /// Further options of QEMU.
     pub more: Vec<String>,
 }
@@ -64,6 +69,7 @@ impl Options {
             arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
             mac: [0x52, 0x54, 0, 0x12, 0x34, 0x56],
             flash: None,
+            stopped: false,
             more: Vec::new(),
         }
     }
@@ -89,6 +95,9 @@ impl Options {
         command.args(["-semihosting-config", &semihosting]);
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", plain(socket)?));
         command.arg("-kernel").arg(&self.kernel).args(&self.more);
+        if self.stopped {
+            command.arg("-S");
+        }
         Ok(command)
     }
 }
@@ -194,6 +203,28 @@ impl Device {
     /// QEMU refuses.
     pub fn reset(&mut self) -> Result<()> {
         self.qmp.reset()
+    }
+
+    /// Lets it run for a moment at a time until `is_there`, and leaves it stopped: so it is caught within a moment, however
+    /// busy the host is. It may be stopped at the beginning ([`Options::stopped`]).
+    ///
+    /// # Errors
+    /// It never gets there; the message has the console.
+    pub fn run_until(
+        &mut self,
+        within: Duration,
+        mut is_there: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let until = Instant::now() + within;
+        while !is_there()? {
+            if Instant::now() > until {
+                bail!("not there after {within:?}; the console:\n{}", self.process.output());
+            }
+            self.qmp.go_on()?;
+            std::thread::sleep(MOMENT);
+            self.qmp.stop()?;
+        }
+        Ok(())
     }
 
     /// Memory of its emulation, each shared page in parts.

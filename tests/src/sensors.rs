@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod fleet;
 pub mod measure;
+pub mod slot;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -134,6 +135,14 @@ impl Site {
         })
     }
 
+    /// `holm WORDS` as the site's author.
+    ///
+    /// # Errors
+    /// It fails; the message holds what it printed.
+    pub fn holm(&self, words: &[&str]) -> Result<String> {
+        self.author.holm(words)
+    }
+
     /// Writes what a device needs into a fresh flash of its own, and tells the gateway, which must not run yet.
     fn provision(&self, device: &str) -> Result<()> {
         let file = self.dir.join(format!("{device}.provision"));
@@ -170,12 +179,37 @@ impl Site {
         options
     }
 
-    /// Starts a device; its console is appended to `NAME.log` in the site's folder.
+    /// Starts a device; its console is appended to `NAME.log` in the site's folder. A firmware for the slot is started by
+    /// the boot loader, and is written into the flash before if no image is there.
     ///
     /// # Errors
-    /// QEMU does not start.
+    /// QEMU does not start, or the boot loader cannot be built.
     pub fn boot(&self, firmware: &Firmware, device: &str, words: &[&str]) -> Result<Device> {
-        Device::start(device, &self.dir, &self.options(firmware, device, words))
+        Device::start(device, &self.dir, &self.slotted(firmware, device, words)?)
+    }
+
+    /// As [`Self::boot`], but the device does nothing before [`Device::run_until`].
+    ///
+    /// # Errors
+    /// As for [`Self::boot`].
+    pub fn boot_stopped(
+        &self,
+        firmware: &Firmware,
+        device: &str,
+        words: &[&str],
+    ) -> Result<Device> {
+        let options = Options { stopped: true, ..self.slotted(firmware, device, words)? };
+        Device::start(device, &self.dir, &options)
+    }
+
+    fn slotted(&self, firmware: &Firmware, device: &str, words: &[&str]) -> Result<Options> {
+        let mut options = self.options(firmware, device, words);
+        if let Some(image) = slot::Image::of(firmware)? {
+            let flash = options.flash.get_or_insert_with(|| self.flash(device));
+            slot::write_first(flash, &image)?;
+            options.kernel = slot::loader()?.path;
+        }
+        Ok(options)
     }
 
     /// Gives a command to a device of a plain site and waits for its answer; `argument` as `holm device command` takes it.
@@ -193,9 +227,17 @@ impl Site {
     /// # Errors
     /// It cannot be read.
     pub fn console(&self, device: &str) -> Result<Console> {
+        Ok(Console::read(&self.console_text(device)?))
+    }
+
+    /// The same as it was printed.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn console_text(&self, device: &str) -> Result<String> {
         let log = self.dir.join(format!("{device}.log"));
         let text = std::fs::read(&log).with_context(|| log.display().to_string())?;
-        Ok(Console::read(&String::from_utf8_lossy(&text)))
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Readings that the control plane holds, by device, each as often as it is there.

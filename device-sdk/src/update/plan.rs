@@ -53,7 +53,7 @@ impl Decline {
             Self::Signature => "the signature is not that of the author this device trusts",
             Self::Floor => "older than the firmware here allows",
             Self::Length => "longer than the place for an image",
-            Self::TakenBack => "it was started before and did not reach the gateway",
+            Self::TakenBack => "it was started before and did not confirm itself",
         }
     }
 }

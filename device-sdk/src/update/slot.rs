@@ -329,4 +329,4 @@ fn parse(bytes: &[u8; HEADER]) -> Option<Plan> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -4,7 +4,8 @@
 //! - An image is handed to the boot loader only when the bytes in flash have the digest that its author signed.
 //! - `Armed` is noted before the boot loader is told, and an image that is noted so is verified again before it is told
 //!   again: after a swap the place of the image holds other bytes.
-//! - An image confirms itself only after this start has reached the gateway.
+//! - An image confirms itself only after this start has reached the gateway, and only if it is of the version that was
+//!   offered.
 
 use core::future::Future;
 
@@ -73,7 +74,8 @@ impl Default for UpdateConfig {
 pub enum Ended {
     /// Restart the device: the boot loader starts the new image.
     Restart,
-    /// Restart the device: this image did not reach the gateway, the boot loader brings the former one back.
+    /// Restart the device: this image did not reach the gateway, or is of another version than was offered. The boot
+    /// loader brings the former one back.
     TakeBack,
     /// The flash of the slot failed.
     Flash,
@@ -152,17 +154,20 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         let contents = self.slot.contents().copied();
         match trial {
             Trial::None => {}
+            // It would be offered again as soon as it has confirmed itself, and be fetched without end.
+            Trial::Running if contents.is_some() && !self.is_of_slot(contents.as_ref()) => {
+                return Ok(Some(Ended::TakeBack));
+            }
             Trial::Running => {
                 let deadline = Duration::from_millis(self.config.confirm_ms_max);
                 if with_timeout(deadline, self.device.online()).await.is_err() {
                     return Ok(Some(Ended::TakeBack));
                 }
-                // The boot loader first: a note before it would be taken for that of an image that was taken back.
-                self.boot.confirm().await.map_err(|_| Ended::Boot)?;
-                if let Some((plan, _)) = contents {
-                    self.slot.reached(Stage::Confirmed).await.map_err(flash)?;
-                    self.tell(&plan, Told::Confirmed, "");
-                }
+                self.keep(contents.map(|(plan, _)| plan)).await?;
+            }
+            // Power was cut while the boot loader was told that the image stays: it speaks of the one that runs.
+            Trial::TakenBack if self.is_of_slot(contents.as_ref()) => {
+                self.keep(contents.map(|(plan, _)| plan)).await?;
             }
             Trial::TakenBack => {
                 if let Some((plan, stage)) = contents {
@@ -170,7 +175,11 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                         self.slot.reached(Stage::TakenBack).await.map_err(flash)?;
                     }
                     self.device.online().await;
-                    self.tell(&plan, Told::TakenBack, "it did not reach the gateway");
+                    self.tell(
+                        &plan,
+                        Told::TakenBack,
+                        "it did not reach the gateway, or is of another version than was offered",
+                    );
                     if with_timeout(TELL, self.device.update_said()).await.is_err() {
                         // To be told at the next start.
                         return Ok(None);
@@ -180,6 +189,22 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the image that runs is the one that the slot is about.
+    fn is_of_slot(&self, contents: Option<&(Plan, Stage)>) -> bool {
+        contents.is_some_and(|(plan, _)| plan.version == self.running.version)
+    }
+
+    /// The image that runs stays.
+    async fn keep(&mut self, plan: Option<Plan>) -> Result<(), Ended> {
+        // The boot loader first: a note before it would be taken for that of an image that was taken back.
+        self.boot.confirm().await.map_err(|_| Ended::Boot)?;
+        if let Some(plan) = plan {
+            self.slot.reached(Stage::Confirmed).await.map_err(flash)?;
+            self.tell(&plan, Told::Confirmed, "");
+        }
+        Ok(())
     }
 
     /// Tells the boot loader again, where power was cut between the note and the telling.
@@ -332,3 +357,6 @@ impl Device<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,10 @@ use std::path::Path;
 
 fn main() -> std::io::Result<()> {
     let out = std::env::var("OUT_DIR").expect("invariant: cargo sets OUT_DIR");
-    for script in ["memory.x", "device.x"] {
-        std::fs::copy(script, Path::new(&out).join(script))?;
+    let in_slot = std::env::var_os("CARGO_FEATURE_SLOT").is_some();
+    let memory = if in_slot { "memory-slot.x" } else { "memory.x" };
+    for (script, name) in [(memory, "memory.x"), ("device.x", "device.x")] {
+        std::fs::copy(script, Path::new(&out).join(name))?;
         println!("cargo::rerun-if-changed={script}");
     }
     println!("cargo::rustc-link-search={out}");

@@ -7,6 +7,9 @@
 
 mod settings;
 mod tmp105;
+#[cfg(feature = "update")]
+#[path = "../../qemu-mps2-an385/src/update.rs"]
+mod update;
 
 use board_mps2::{Board, i2c::I2c, log, sim, stack};
 use device_sdk::protocol::serial::{self, DeviceConfig, Timing};
@@ -45,6 +48,13 @@ async fn app(spawner: Spawner, board: Board) {
     static DEVICE: StaticCell<Device<'static>> = StaticCell::new();
     static LINE: StaticCell<Line> = StaticCell::new();
 
+    #[cfg(feature = "update")]
+    let (label, speaks) = update::start();
+    #[cfg(not(feature = "update"))]
+    let speaks = true;
+    #[cfg(feature = "update")]
+    spawner.spawn(update::live(board.watchdog).expect("invariant: spawned once"));
+
     let text = sim::arguments(TEXT.init([0; 256])).expect("a command line of at most 256 bytes");
     let settings = Settings::parse(text).unwrap_or_else(|problem| {
         log!("{problem}");
@@ -70,7 +80,20 @@ async fn app(spawner: Spawner, board: Board) {
         timing: Timing::for_baud(BAUD),
         seed,
     }));
-    spawner.spawn(run(device, link, line, board.uart1).expect("invariant: spawned once"));
+    log!("device {} boot {boot:016x}", device.name());
+    #[cfg(feature = "update")]
+    let parts = update::Parts {
+        label,
+        author: author(board.regions.provisioning),
+        confirm_ms_max: settings.confirm_ms_max,
+        download: board.regions.update_download,
+        state: board.regions.update_state,
+    };
+    #[cfg(feature = "update")]
+    spawner.spawn(update::update(device, parts).expect("invariant: spawned once"));
+    if speaks {
+        spawner.spawn(run(device, link, line, board.uart1).expect("invariant: spawned once"));
+    }
 
     spawner.spawn(tell(device).expect("invariant: spawned once"));
     measure(device, board.i2c, settings).await;
@@ -126,6 +149,13 @@ async fn tell(device: &'static Device<'static>) {
         );
         told = now;
     }
+}
+
+/// The author whose images it takes, from what `holm device add` wrote into its flash.
+#[cfg(feature = "update")]
+fn author(copies: [board_mps2::flash::Flash; 2]) -> Option<[u8; 32]> {
+    let found = device_sdk::protocol::provision::newest(copies.map(|copy| copy.into_bytes()));
+    found.inspect_err(|bad| log!("no provisioning in flash: {bad:?}")).ok()?.provision.author_key
 }
 
 #[embassy_executor::task]

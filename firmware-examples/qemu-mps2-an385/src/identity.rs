@@ -1,5 +1,5 @@
 //! Who the device is and where its gateways are: what `holm device add` wrote into its flash. Without TLS, a device that
-//! was never provisioned takes it from its command line; profile `min` without TLS does not look into flash at all.
+//! was never provisioned takes it from its command line; without any of `full`, `tls` and `update` it does not look into flash at all.
 
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -65,7 +65,7 @@ impl Identity {
     /// # Errors
     /// [`Problem`].
     pub(crate) fn read(copies: [Flash; 2], settings: &Settings<'static>) -> Result<Self, Problem> {
-        if cfg!(not(any(feature = "full", feature = "tls"))) {
+        if cfg!(not(any(feature = "full", feature = "tls", feature = "update"))) {
             return Self::of_settings(settings);
         }
         let found = provision::newest(copies.map(Flash::into_bytes));

@@ -13,6 +13,8 @@ mod obey;
 mod queue;
 mod settings;
 mod tmp105;
+#[cfg(feature = "update")]
+mod update;
 
 use board_mps2::{Board, i2c::I2c, log, sim, stack};
 use device_sdk::{BackoffConfig, Config, Device, Figures, Link, Login, Memory, PublishError};
@@ -50,6 +52,13 @@ async fn app(spawner: Spawner, board: Board) {
     static MEMORY: StaticCell<Buffers> = StaticCell::new();
     static DEVICE: StaticCell<Device<'static>> = StaticCell::new();
 
+    #[cfg(feature = "update")]
+    let (label, speaks) = update::start();
+    #[cfg(not(feature = "update"))]
+    let speaks = true;
+    #[cfg(feature = "update")]
+    spawner.spawn(update::live(board.watchdog).expect("invariant: spawned once"));
+
     let text = sim::arguments(TEXT.init([0; 256])).expect("a command line of at most 256 bytes");
     let settings = Settings::parse(text).unwrap_or_else(|problem| settings::end(&problem));
     let identity = Identity::read(board.regions.provisioning, &settings)
@@ -71,11 +80,23 @@ async fn app(spawner: Spawner, board: Board) {
     let device: &'static Device<'static> = DEVICE.init(device);
     log!("device {} boot {boot:016x}", device.name());
 
+    #[cfg(feature = "update")]
+    let parts = update::Parts {
+        label,
+        author: identity.provision.author_key,
+        confirm_ms_max: settings.confirm_ms_max,
+        download: board.regions.update_download,
+        state: board.regions.update_state,
+    };
+    #[cfg(feature = "update")]
+    spawner.spawn(update::update(device, parts).expect("invariant: spawned once"));
     let queue = queue::new(board.regions.queue);
     let net = network::start(spawner, board.ethernet, u64::from_le_bytes(network_seed));
     let dialer = Dialer::new(net, identity, device, random);
     obey::set_period_ms(settings.period_ms);
-    spawner.spawn(run(device, link, queue, dialer).expect("invariant: spawned once"));
+    if speaks {
+        spawner.spawn(run(device, link, queue, dialer).expect("invariant: spawned once"));
+    }
     spawner.spawn(tell(device).expect("invariant: spawned once"));
     spawner.spawn(obey::end().expect("invariant: spawned once"));
     measure(device, board.i2c, settings.burst).await;

@@ -23,6 +23,9 @@ pub(crate) struct Settings<'a> {
     pub(crate) backoff_ms_max: u32,
     /// Readings to publish as fast as the gateway takes them, before all others; `burst=`.
     pub(crate) burst: u32,
+    /// How long a new image has to reach the gateway; `confirm_ms_max=`, default five minutes.
+    #[cfg(feature = "update")]
+    pub(crate) confirm_ms_max: u32,
 }
 
 /// A word that is not understood.
@@ -32,7 +35,8 @@ pub(crate) struct BadWord<'a>(&'a str);
 impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wanted = "name=NAME host=IPV4 port=1..65535 period_ms=1.. backoff_ms_max=1.. burst=0..";
-        write!(f, "`{}` on the command line: wanted {wanted}", self.0)
+        write!(f, "`{}` on the command line: wanted {wanted}", self.0)?;
+        if cfg!(feature = "update") { f.write_str(" confirm_ms_max=1..") } else { Ok(()) }
     }
 }
 
@@ -56,6 +60,8 @@ impl<'a> Settings<'a> {
             period_ms: 1_000,
             backoff_ms_max: 10_000,
             burst: 0,
+            #[cfg(feature = "update")]
+            confirm_ms_max: 300_000,
         };
         for word in line.split_ascii_whitespace().skip(1) {
             settings.set(word).ok_or(BadWord(word))?;
@@ -74,6 +80,10 @@ impl<'a> Settings<'a> {
                 self.backoff_ms_max = value.parse().ok().filter(|ms| *ms > 0)?;
             }
             "burst" => self.burst = value.parse().ok()?,
+            #[cfg(feature = "update")]
+            "confirm_ms_max" => {
+                self.confirm_ms_max = value.parse().ok().filter(|ms| *ms > 0)?;
+            }
             _ => return None,
         }
         Some(())

@@ -1,5 +1,6 @@
 //! What a firmware takes of flash and RAM, from the section headers of its ELF file, counted as
-//! `size` counts it. Format: System V ABI, chapter 4, for 32 bits, little endian.
+//! `size` counts it, and what of it lies in flash, from its program headers. Format: System V ABI, chapters 4 and 5, for
+//! 32 bits, little endian.
 
 use anyhow::{Context, Result, ensure};
 
@@ -54,6 +55,50 @@ impl Sizes {
     }
 }
 
+const SEGMENT_TABLE: usize = 0x1C;
+const SEGMENT_BYTES: usize = 0x2A;
+const SEGMENT_COUNT: usize = 0x2C;
+const SEGMENT_OFFSET: usize = 0x04;
+const SEGMENT_ADDRESS: usize = 0x0C;
+const SEGMENT_FILE_BYTES: usize = 0x10;
+
+const LOAD: u32 = 1;
+/// Longest image: far more than any flash here has.
+const IMAGE_MAX: usize = 16 << 20;
+
+/// The bytes of flash from the first to the last one that the ELF file fills, and the address of the first.
+///
+/// # Errors
+/// It is not an ELF file of 32 bits, is cut off, or fills more than 16 MiB.
+pub(super) fn image(elf: &[u8]) -> Result<(u32, Vec<u8>)> {
+    ensure!(elf.starts_with(b"\x7fELF\x01\x01"), "not an ELF file of 32 bits, little endian");
+    let table = word(elf, SEGMENT_TABLE)? as usize;
+    let (bytes, count) = (half(elf, SEGMENT_BYTES)?, half(elf, SEGMENT_COUNT)?);
+    let mut parts = Vec::new();
+    for index in 0..usize::from(count) {
+        let header = table + index * usize::from(bytes);
+        let length = word(elf, header + SEGMENT_FILE_BYTES)? as usize;
+        if word(elf, header)? == LOAD && length > 0 {
+            let from = word(elf, header + SEGMENT_OFFSET)? as usize;
+            let part = elf.get(from..from + length).context("the ELF file is cut off")?;
+            parts.push((word(elf, header + SEGMENT_ADDRESS)?, part));
+        }
+    }
+    parts.sort_by_key(|(address, _)| *address);
+    let first = parts.first().context("the ELF file has nothing to load")?.0;
+    let mut image = Vec::new();
+    for (address, part) in parts {
+        let start = (address - first) as usize;
+        ensure!(
+            start >= image.len() && start + part.len() <= IMAGE_MAX,
+            "parts that overlap, or too far apart"
+        );
+        image.resize(start, 0xFF);
+        image.extend_from_slice(part);
+    }
+    Ok((first, image))
+}
+
 fn word(elf: &[u8], at: usize) -> Result<u32> {
     let bytes = elf.get(at..).and_then(|rest| rest.first_chunk());
     Ok(u32::from_le_bytes(*bytes.context("the ELF file is cut off")?))
@@ -66,7 +111,33 @@ fn half(elf: &[u8], at: usize) -> Result<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SECTION_BYTES, SECTION_COUNT, SECTION_TABLE, Sizes};
+    use super::{
+        SECTION_BYTES, SECTION_COUNT, SECTION_TABLE, SEGMENT_ADDRESS, SEGMENT_BYTES, SEGMENT_COUNT,
+        SEGMENT_FILE_BYTES, SEGMENT_OFFSET, SEGMENT_TABLE, Sizes, image,
+    };
+
+    #[test]
+    fn an_image_is_what_is_loaded_in_order_of_addresses_with_erased_gaps() {
+        let mut elf = vec![0; 0x34 + 3 * 32];
+        elf[..6].copy_from_slice(b"\x7fELF\x01\x01");
+        put(&mut elf, SEGMENT_TABLE, 0x34);
+        elf[SEGMENT_BYTES] = 32;
+        elf[SEGMENT_COUNT] = 3;
+        let end = u32::try_from(elf.len()).unwrap();
+        elf.extend_from_slice(b"datacode");
+        // Kind, offset, address, bytes of the file: constants behind code, and what only takes RAM.
+        let segments = [(1, end, 0x106, 4), (1, end + 4, 0x100, 4), (1, end, 0x2000, 0)];
+        for (index, (kind, offset, address, bytes)) in segments.into_iter().enumerate() {
+            let header = 0x34 + index * 32;
+            put(&mut elf, header, kind);
+            put(&mut elf, header + SEGMENT_OFFSET, offset);
+            put(&mut elf, header + SEGMENT_ADDRESS, address);
+            put(&mut elf, header + SEGMENT_FILE_BYTES, bytes);
+        }
+        assert_eq!(image(&elf).unwrap(), (0x100, b"code\xFF\xFFdata".to_vec()));
+        elf.pop();
+        assert!(image(&elf).is_err());
+    }
 
     fn put(elf: &mut [u8], at: usize, value: u32) {
         elf[at..at + 4].copy_from_slice(&value.to_le_bytes());

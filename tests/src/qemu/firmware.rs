@@ -17,6 +17,17 @@ pub struct Firmware {
     pub sizes: Sizes,
 }
 
+impl Firmware {
+    /// What of it lies in flash, and the address where that begins.
+    ///
+    /// # Errors
+    /// The ELF file cannot be read, or loads nothing.
+    pub fn image(&self) -> Result<(u32, Vec<u8>)> {
+        let shown = || self.path.display().to_string();
+        super::elf::image(&std::fs::read(&self.path).with_context(shown)?).with_context(shown)
+    }
+}
+
 /// Builds the package in `firmware-examples/FOLDER` with `features`; its target is installed where it
 /// is missing.
 ///

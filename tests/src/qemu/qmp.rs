@@ -82,6 +82,22 @@ impl Qmp {
         self.execute("system_reset", json!({})).map(drop)
     }
 
+    /// Stops the machine where it is; it has stopped when this returns.
+    ///
+    /// # Errors
+    /// As for [`Self::execute`].
+    pub fn stop(&mut self) -> Result<()> {
+        self.execute("stop", json!({})).map(drop)
+    }
+
+    /// Lets the machine go on.
+    ///
+    /// # Errors
+    /// As for [`Self::execute`].
+    pub fn go_on(&mut self) -> Result<()> {
+        self.execute("cont", json!({})).map(drop)
+    }
+
     fn line(&mut self) -> Result<Value> {
         let mut line = String::new();
         if self.stream.read_line(&mut line).context("no answer from QEMU")? == 0 {

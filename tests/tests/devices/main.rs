@@ -1,6 +1,9 @@
 //! The example sensor on an emulated machine, at a real gateway.
 
 mod hostile;
+mod loader;
+mod update;
+mod update_serial;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@ const PAGE: usize = 256;
 const IMAGE_PAGES: usize = 5;
 
 #[derive(Clone, Copy, Debug)]
-struct Cut;
+pub(in crate::update) struct Cut;
 
 impl NorFlashError for Cut {
     fn kind(&self) -> NorFlashErrorKind {
@@ -21,13 +21,13 @@ impl NorFlashError for Cut {
 
 /// Bits go from 1 to 0 by writes and back by erases only; after `left` operations the power is gone, in the middle of one.
 #[derive(Clone)]
-struct Flash {
+pub(in crate::update) struct Flash {
     bytes: Vec<u8>,
     left: usize,
 }
 
 impl Flash {
-    fn new() -> Self {
+    pub(in crate::update) fn new() -> Self {
         Self { bytes: vec![0x5a; PAGE * (IMAGE_PAGES + 2)], left: usize::MAX }
     }
 
@@ -87,7 +87,7 @@ impl NorFlash for Flash {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "small numbers")]
-fn layout() -> Layout {
+pub(in crate::update) fn layout() -> Layout {
     let end = (PAGE * IMAGE_PAGES) as u32;
     Layout { image: 0..end, notes: end..end + 2 * PAGE as u32 }
 }
@@ -96,7 +96,7 @@ fn image() -> Vec<u8> {
     (0..PAGE * 3 + 77).map(|index| u8::try_from(index * 7 % 251).unwrap()).collect()
 }
 
-fn plan() -> Plan {
+pub(in crate::update) fn plan() -> Plan {
     let image = image();
     let digest = Sha256::digest(&image).into();
     Plan { digest, length: u32::try_from(image.len()).unwrap(), version: 3 }
@@ -107,7 +107,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Fetches what is missing, in chunks of 64 bytes, verifies, arms.
-fn fetch(slot: &mut Slot<Flash>) -> Result<(), SlotError> {
+pub(in crate::update) fn fetch(slot: &mut Slot<Flash>) -> Result<(), SlotError> {
     let image = image();
     let mut offset = now(slot.begin(&plan()))? as usize;
     while offset < image.len() {

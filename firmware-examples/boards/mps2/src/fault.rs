@@ -1,5 +1,5 @@
 //! Where a device ends that cannot go on: the cause goes to the console, then the simulated device
-//! exits and a real one resets.
+//! exits. A real one resets, and so does an image that a boot loader starts (feature `slot`).
 
 #![allow(unsafe_code, reason = "a handler of a hard fault is unsafe in cortex-m-rt")]
 
@@ -102,12 +102,12 @@ impl crate::mmio::FaultStatus {
     }
 }
 
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", not(feature = "slot")))]
 fn end(code: u32) -> ! {
     crate::sim::exit(code)
 }
 
-#[cfg(not(feature = "sim"))]
+#[cfg(any(not(feature = "sim"), feature = "slot"))]
 fn end(_: u32) -> ! {
     crate::reset()
 }

@@ -93,6 +93,34 @@ impl Flash {
         mmio::psram_base() + self.offset
     }
 
+    fn read_now(&self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+        psram::read(self.locate(offset, bytes.len())?, bytes);
+        Ok(())
+    }
+
+    /// The word at `offset`.
+    #[cfg(feature = "boot")]
+    pub(crate) fn word(&self, offset: u32) -> u32 {
+        let mut word = [0; 4];
+        self.read_now(offset, &mut word).expect("invariant: inside of the region");
+        u32::from_le_bytes(word)
+    }
+
+    fn erase_now(&self, from: u32, to: u32) -> Result<(), FlashError> {
+        let bytes = to.checked_sub(from).ok_or(FlashError::OutOfBounds)? as usize;
+        let at = self.locate(from, bytes)?;
+        aligned(from, bytes, PAGE_BYTES)?;
+        psram::set_all_bits(at, bytes);
+        Ok(())
+    }
+
+    fn write_now(&self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        let at = self.locate(offset, bytes.len())?;
+        aligned(offset, bytes.len(), WORD_BYTES)?;
+        psram::clear_bits(at, bytes);
+        Ok(())
+    }
+
     /// Where `offset..offset + bytes` lies in PSRAM.
     fn locate(&self, offset: u32, bytes: usize) -> Result<usize, FlashError> {
         let start = usize::try_from(offset).map_err(|_| FlashError::OutOfBounds)?;
@@ -118,8 +146,7 @@ impl ReadNorFlash for Flash {
     const READ_SIZE: usize = 1;
 
     async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
-        psram::read(self.locate(offset, bytes.len())?, bytes);
-        Ok(())
+        self.read_now(offset, bytes)
     }
 
     fn capacity(&self) -> usize {
@@ -132,19 +159,45 @@ impl NorFlash for Flash {
     const ERASE_SIZE: usize = PAGE_BYTES;
 
     async fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
-        let bytes = to.checked_sub(from).ok_or(FlashError::OutOfBounds)? as usize;
-        let at = self.locate(from, bytes)?;
-        aligned(from, bytes, PAGE_BYTES)?;
-        psram::set_all_bits(at, bytes);
-        Ok(())
+        self.erase_now(from, to)
     }
 
     async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
-        let at = self.locate(offset, bytes.len())?;
-        aligned(offset, bytes.len(), WORD_BYTES)?;
-        psram::clear_bits(at, bytes);
-        Ok(())
+        self.write_now(offset, bytes)
     }
 }
 
 impl MultiwriteNorFlash for Flash {}
+
+/// The same without async, for a boot loader.
+#[cfg(feature = "boot")]
+mod blocking {
+    use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
+
+    use super::{Flash, FlashError, PAGE_BYTES, WORD_BYTES};
+
+    impl ReadNorFlash for Flash {
+        const READ_SIZE: usize = 1;
+
+        fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+            self.read_now(offset, bytes)
+        }
+
+        fn capacity(&self) -> usize {
+            self.bytes
+        }
+    }
+
+    impl NorFlash for Flash {
+        const WRITE_SIZE: usize = WORD_BYTES;
+        const ERASE_SIZE: usize = PAGE_BYTES;
+
+        fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
+            self.erase_now(from, to)
+        }
+
+        fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+            self.write_now(offset, bytes)
+        }
+    }
+}

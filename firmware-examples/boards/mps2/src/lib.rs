@@ -14,11 +14,13 @@
 //! - A peripheral is a value that [`run`] hands out once, in [`Board`].
 //! - No heap. Every ring and every wait on hardware has a bound.
 //! - Idle means asleep: all is driven by interrupts, an idle device costs its host nothing.
-//! - `unsafe` stands in [`mmio`], `psram`, `interrupts`, `executor`, `stack`, `fault` and [`sim`]
+//! - `unsafe` stands in [`mmio`], `psram`, `interrupts`, `executor`, `stack`, `fault`, `boot`, `label` and [`sim`]
 //!   alone, each with its reason.
 
 #![no_std]
 
+#[cfg(feature = "boot")]
+pub mod boot;
 mod console;
 pub mod ethernet;
 mod executor;
@@ -26,6 +28,8 @@ mod fault;
 pub mod flash;
 pub mod i2c;
 mod interrupts;
+#[cfg(feature = "slot")]
+pub mod label;
 mod mmio;
 mod psram;
 pub mod regions;
@@ -81,4 +85,12 @@ pub fn run(start: impl FnOnce(Spawner, Board)) -> ! {
 /// Resets the machine: RAM and peripherals begin anew, flash keeps what it holds.
 pub fn reset() -> ! {
     cortex_m::peripheral::SCB::sys_reset()
+}
+
+/// Stops for good: only a reset from outside goes on from here.
+#[cfg(feature = "boot")]
+pub fn halt() -> ! {
+    loop {
+        cortex_m::asm::wfi();
+    }
 }

@@ -25,8 +25,15 @@ pub const QUEUE: Range = pages(16, 64);
 pub const UPDATE_STATE: Range = pages(256, 2);
 /// Firmware update: the image that runs.
 pub const UPDATE_ACTIVE: Range = pages(512, 256);
-/// Firmware update: the image that was downloaded, with the page more that a swap needs.
-pub const UPDATE_DOWNLOAD: Range = pages(1024, 257);
+/// Firmware update: the image that was downloaded, with the page more that a swap needs, and a page of notes on it.
+pub const UPDATE_DOWNLOAD: Range = pages(1024, 258);
+/// Where the image lies in [`UPDATE_DOWNLOAD`], in bytes.
+pub const DOWNLOAD_IMAGE: core::ops::Range<u32> = 0..257 * PAGE;
+/// Where the notes lie in [`UPDATE_DOWNLOAD`], in bytes.
+pub const DOWNLOAD_NOTES: core::ops::Range<u32> = 257 * PAGE..258 * PAGE;
+
+const PAGE: u32 = 4096;
+const _: () = assert!(PAGE as usize == PAGE_BYTES);
 
 const ALL: [Range; 7] =
     [PROVISIONING[0], PROVISIONING[1], SEED, QUEUE, UPDATE_STATE, UPDATE_ACTIVE, UPDATE_DOWNLOAD];

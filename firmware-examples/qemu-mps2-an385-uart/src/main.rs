@@ -4,7 +4,6 @@
 #![no_main]
 
 mod settings;
-mod tmp105;
 
 use board_mps2::{Board, log, sim, stack};
 use device_sdk::protocol::serial::{self, DeviceConfig, Timing};
@@ -15,9 +14,9 @@ use embassy_executor::Spawner;
 use embassy_time::{Duration, Ticker};
 use serde::{Deserialize, Serialize};
 use static_cell::StaticCell;
+use tmp105::Tmp105;
 
 use crate::settings::Settings;
-use crate::tmp105::Tmp105;
 
 /// What it publishes.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, Schema)]
@@ -76,7 +75,8 @@ async fn app(spawner: Spawner, board: Board) {
     }));
     spawner.spawn(run(device, link, line, board.uart1).expect("invariant: spawned once"));
 
-    let mut sensor = Tmp105::new(board.i2c, tmp105::ADDRESS).expect("a TMP105 is on the bus");
+    let mut sensor = Tmp105::new(board.i2c, tmp105::ADDRESS);
+    sensor.configure().expect("a TMP105 is on the bus");
     let mut ticker = Ticker::every(Duration::from_millis(settings.period_ms.into()));
     loop {
         ticker.next().await;

@@ -12,7 +12,6 @@ mod network;
 mod obey;
 mod queue;
 mod settings;
-mod tmp105;
 
 use board_mps2::{Board, i2c::I2c, log, sim, stack};
 use device_sdk::{BackoffConfig, Config, Device, Figures, Link, Login, Memory, PublishError};
@@ -20,13 +19,13 @@ use embassy_executor::Spawner;
 use embassy_time::{Duration, Instant, Ticker, Timer};
 use sensor_messages::{READINGS, Reading};
 use static_cell::StaticCell;
+use tmp105::Tmp105;
 
 use crate::dial::Dialer;
 use crate::identity::Identity;
 use crate::obey::Obey;
 use crate::queue::SensorQueue;
 use crate::settings::Settings;
-use crate::tmp105::Tmp105;
 
 /// Shortest wait between two attempts to connect.
 const BACKOFF_MS_MIN: u32 = 500;
@@ -83,7 +82,8 @@ async fn app(spawner: Spawner, board: Board) {
 
 /// Publishes readings for ever.
 async fn measure(device: &'static Device<'static>, bus: I2c, burst: u32) {
-    let mut sensor = Tmp105::new(bus, tmp105::ADDRESS).expect("a TMP105 is on the bus");
+    let mut sensor = Tmp105::new(bus, tmp105::ADDRESS);
+    sensor.configure().expect("a TMP105 is on the bus");
     if burst > 0 {
         device.online().await;
         let since = Instant::now();

@@ -6,7 +6,6 @@
 #![no_main]
 
 mod settings;
-mod tmp105;
 #[cfg(feature = "update")]
 #[path = "../../qemu-mps2-an385/src/update.rs"]
 mod update;
@@ -19,9 +18,9 @@ use embassy_executor::Spawner;
 use embassy_time::{Duration, Instant, Ticker, Timer};
 use sensor_messages::{READINGS, Reading};
 use static_cell::StaticCell;
+use tmp105::Tmp105;
 
 use crate::settings::Settings;
-use crate::tmp105::Tmp105;
 
 /// Exit code for a command line that is not understood.
 const EXIT_USAGE: u32 = 2;
@@ -101,7 +100,8 @@ async fn app(spawner: Spawner, board: Board) {
 
 /// Publishes readings for ever.
 async fn measure(device: &Device<'static>, bus: I2c, settings: &Settings<'_>) {
-    let mut sensor = Tmp105::new(bus, tmp105::ADDRESS).expect("a TMP105 is on the bus");
+    let mut sensor = Tmp105::new(bus, tmp105::ADDRESS);
+    sensor.configure().expect("a TMP105 is on the bus");
     if settings.burst > 0 {
         device.online().await;
         let since = Instant::now();

@@ -12,7 +12,6 @@ mod network;
 mod obey;
 mod queue;
 mod settings;
-mod tmp105;
 #[cfg(feature = "update")]
 mod update;
 
@@ -22,13 +21,13 @@ use embassy_executor::Spawner;
 use embassy_time::{Duration, Instant, Ticker, Timer};
 use sensor_messages::{READINGS, Reading};
 use static_cell::StaticCell;
+use tmp105::Tmp105;
 
 use crate::dial::Dialer;
 use crate::identity::Identity;
 use crate::obey::Obey;
 use crate::queue::SensorQueue;
 use crate::settings::Settings;
-use crate::tmp105::Tmp105;
 
 /// Shortest wait between two attempts to connect.
 const BACKOFF_MS_MIN: u32 = 500;
@@ -104,7 +103,8 @@ async fn app(spawner: Spawner, board: Board) {
 
 /// Publishes readings for ever.
 async fn measure(device: &'static Device<'static>, bus: I2c, burst: u32) {
-    let mut sensor = Tmp105::new(bus, tmp105::ADDRESS).expect("a TMP105 is on the bus");
+    let mut sensor = Tmp105::new(bus, tmp105::ADDRESS);
+    sensor.configure().expect("a TMP105 is on the bus");
     if burst > 0 {
         device.online().await;
         let since = Instant::now();

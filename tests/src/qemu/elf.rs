@@ -44,7 +44,8 @@ impl Sizes {
                 continue;
             }
             if word(elf, header + TYPE)? == NOBITS {
-                sizes.bss += size;
+                // What cannot be written holds no variable: room that a linker script keeps free.
+                sizes.bss += if flags & WRITE == 0 { 0 } else { size };
             } else if flags & WRITE != 0 {
                 sizes.data += size;
             } else {
@@ -145,13 +146,13 @@ mod tests {
 
     #[test]
     fn sections_are_counted_by_kind_and_a_file_that_is_cut_off_is_refused() {
-        // Type, flags, size: code, constants, variables, zeroes, and a section that is not loaded.
-        let sections = [(1, 6, 100), (1, 2, 20), (1, 3, 8), (8, 3, 40), (1, 0, 999)];
+        // Type, flags, size: code, constants, variables, zeroes, room that is kept free, and a section that is not loaded.
+        let sections = [(1, 6, 100), (1, 2, 20), (1, 3, 8), (8, 3, 40), (8, 2, 500), (1, 0, 999)];
         let mut elf = vec![0; 0x34 + sections.len() * 40];
         elf[..6].copy_from_slice(b"\x7fELF\x01\x01");
         put(&mut elf, SECTION_TABLE, 0x34);
         elf[SECTION_BYTES] = 40;
-        elf[SECTION_COUNT] = 5;
+        elf[SECTION_COUNT] = 6;
         for (index, (kind, flags, size)) in sections.into_iter().enumerate() {
             let header = 0x34 + index * 40;
             put(&mut elf, header + 0x04, kind);

@@ -99,6 +99,7 @@ pub(crate) const PARTS: &[Part] = &[
     RECORDER,
     EMULATOR,
     CROSS_COMPILER,
+    MAKE,
 ];
 
 /// Emulates the microcontrollers of the devices.
@@ -109,12 +110,15 @@ const EMULATOR: Part =
 const CROSS_COMPILER: Part =
     Part { program: "arm-none-eabi-gcc", package: "gcc-arm-none-eabi", suite: "devices" };
 
+/// Builds it.
+const MAKE: Part = Part { program: "make", package: "make", suite: "devices" };
+
 /// Records block writes for the crash replay.
 const RECORDER: Part =
     Part { program: "qemu-storage-daemon", package: "qemu-utils", suite: "crash-replay" };
 
 /// What `cargo xtask devices` needs.
-pub(crate) const DEVICES: &[Part] = &[EMULATOR, CROSS_COMPILER];
+pub(crate) const DEVICES: &[Part] = &[EMULATOR, CROSS_COMPILER, MAKE];
 
 /// What `cargo xtask crash-replay` needs.
 pub(crate) const REPLAY: &[Part] =

@@ -35,7 +35,7 @@ typedef int32_t holm_result;
 #define HOLM_ERROR_ARGUMENT ((holm_result)-1)
 /* The settings were not begun with HOLM_SETTINGS, or header and library are of different versions. */
 #define HOLM_ERROR_ABI ((holm_result)-2)
-/* The memory is null, not aligned to 8 bytes, or too little: see HOLM_DEVICE_SIZE. */
+/* The memory is null, not aligned to HOLM_ALIGNMENT, or too little: see HOLM_DEVICE_SIZE. */
 #define HOLM_ERROR_MEMORY ((holm_result)-3)
 /* The name is none of 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.'. */
 #define HOLM_ERROR_NAME ((holm_result)-4)
@@ -90,6 +90,12 @@ void holm_hook_panic(const char *file, size_t file_length, uint32_t line);
 #define HOLM_TROUBLE_REFUSED ((uint8_t)5)  /* for `reason`: 0x86 and 0x87 mean a wrong name or token */
 #define HOLM_TROUBLE_MEMORY ((uint8_t)6)   /* a packet is too long for the memory of packets */
 
+#define HOLM_TROUBLE_TLS ((uint8_t)7)      /* no TLS, or not with this gateway: `reason` is a HOLM_TLS_... */
+
+/* reason of HOLM_TROUBLE_TLS */
+#define HOLM_TLS_FAILED ((uint8_t)0)  /* it broke off, or the gateway did not accept the device */
+#define HOLM_TLS_REFUSED ((uint8_t)1) /* the gateway did not prove that it is the one in the image */
+
 /* quality of a time */
 #define HOLM_QUALITY_UPTIME ((uint8_t)0)   /* since the device started: the gateway told no time yet */
 #define HOLM_QUALITY_UNSYNCED ((uint8_t)1) /* since 1970-01-01T00:00:00Z, by a clock that nobody vouches for */
@@ -101,7 +107,7 @@ typedef struct {
     uint32_t retry_ms; /* milliseconds to the next attempt */
     uint8_t kind;      /* HOLM_EVENT_... */
     uint8_t trouble;   /* HOLM_TROUBLE_... */
-    uint8_t reason;    /* reason code of MQTT 5 */
+    uint8_t reason;    /* reason code of MQTT 5; HOLM_TLS_... */
     uint8_t resumed;   /* 1: the gateway still had the session */
     uint8_t quality;   /* HOLM_QUALITY_... */
 } holm_event;
@@ -169,15 +175,17 @@ typedef struct {
 
 /* Bytes of the longest record: topic, name of the device, body, and 41 for the rest. */
 #define HOLM_RECORD_BYTES 256u
-/* What a device takes without its queue: over TCP, on a serial line, over TCP with TLS. */
+/* What a device takes without its queue: over TCP, on a serial line, over TCP with TLS; and how it is aligned. */
 #if UINTPTR_MAX > 0xffffffffu
 #define HOLM_DEVICE_BYTES 14336u
 #define HOLM_SERIAL_BYTES 11264u
 #define HOLM_TLS_BYTES 30720u
+#define HOLM_ALIGNMENT 16u
 #else
 #define HOLM_DEVICE_BYTES 11776u
 #define HOLM_SERIAL_BYTES 8960u
 #define HOLM_TLS_BYTES 26624u
+#define HOLM_ALIGNMENT 8u
 #endif
 /* Memory of a device whose queue has so many bytes, at least HOLM_RECORD_BYTES + 2. A message takes topic, name and body,
  * and up to 43 bytes. */
@@ -186,9 +194,9 @@ typedef struct {
 #define HOLM_TLS_SIZE(queue_bytes) (HOLM_TLS_BYTES + (size_t)(queue_bytes))
 /* Before the definition of that memory. */
 #if defined(__cplusplus)
-#define HOLM_ALIGNED alignas(8)
+#define HOLM_ALIGNED alignas(HOLM_ALIGNMENT)
 #else
-#define HOLM_ALIGNED _Alignas(8)
+#define HOLM_ALIGNED _Alignas(HOLM_ALIGNMENT)
 #endif
 
 typedef struct holm_device holm_device;

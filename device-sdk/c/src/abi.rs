@@ -16,6 +16,8 @@ pub(crate) const SERIAL_BYTES: usize = if size_of::<usize>() == 4 { 8_960 } else
 /// `HOLM_TLS_BYTES`.
 pub(crate) const TLS_BYTES: usize = if size_of::<usize>() == 4 { 26_624 } else { 30_720 };
 
+/// `HOLM_ALIGNMENT`: of the memory of a device. Ciphers work on vectors of 16 bytes where the processor has them.
+pub(crate) const ALIGNMENT: usize = if size_of::<usize>() == 4 { 8 } else { 16 };
 /// `HOLM_RECORD_BYTES`: the longest record.
 pub(crate) const RECORD_BYTES: usize = 256;
 /// `HOLM_ANSWER_BYTES`: the longest answer to a command, as the client has it.
@@ -54,6 +56,10 @@ pub(crate) const TROUBLE_LOST: u8 = 3;
 pub(crate) const TROUBLE_PROTOCOL: u8 = 4;
 pub(crate) const TROUBLE_REFUSED: u8 = 5;
 pub(crate) const TROUBLE_MEMORY: u8 = 6;
+pub(crate) const TROUBLE_TLS: u8 = 7;
+
+pub(crate) const TLS_FAILED: u8 = 0;
+pub(crate) const TLS_REFUSED: u8 = 1;
 
 pub(crate) const QUALITY_UPTIME: u8 = 0;
 pub(crate) const QUALITY_UNSYNCED: u8 = 1;

@@ -62,6 +62,8 @@ pub(crate) struct Ground {
     pub(crate) wire: &'static Wire,
     pub(crate) queue: Watched,
     pub(crate) ears: Ears,
+    #[cfg(feature = "tls")]
+    pub(crate) fate: &'static Fate,
 }
 
 const TEXT_BYTES: usize = 2 * piece(limits::NAME_MAX) + piece(TOKEN_MAX);
@@ -161,20 +163,22 @@ impl Ground {
         wire: Wire,
     ) -> Option<Self> {
         let mut config = Config::new(plan.name.clone());
-        config.backoff = plan.backoff.clone();
+        config.backoff = plan.backoff;
         config.keep_alive_s = plan.keep_alive_s.unwrap_or(config.keep_alive_s);
         if !plan.token.is_empty() {
             let user = text(memory, plan.user.unwrap_or(&plan.name))?;
             config.login = Some(Login { user, password: memory.copy(plan.token.as_bytes())? });
         }
         let (device, link) = Device::new(config, plan.boot, buffers);
-        let fate: &'static Fate = memory.place(Fate::new(None))?;
+        let fate: &'static Fate = memory.place(Fate::default())?;
         Some(Self {
             device: memory.place(device)?,
             link,
             wire: memory.place(wire)?,
             queue: Watched::new(queue, plan.overflow, plan.hooks, fate),
             ears: Ears::new(plan.hooks, fate),
+            #[cfg(feature = "tls")]
+            fate,
         })
     }
 }
@@ -194,12 +198,12 @@ fn finish<F: Future<Output = Infallible> + 'static>(
 }
 
 async fn run(ground: Ground) -> Infallible {
-    let Ground { device, link, wire, mut queue, mut ears } = ground;
+    let Ground { device, link, wire, mut queue, mut ears, .. } = ground;
     let ended = device.run(link, &mut queue, &mut Dialler(wire), &mut ears).await;
     ended.expect("invariant: without a will there is nothing to refuse in the configuration")
 }
 
 async fn run_serial((ground, line): (Ground, &'static mut Line)) -> Infallible {
-    let Ground { device, link, wire, mut queue, mut ears } = ground;
+    let Ground { device, link, wire, mut queue, mut ears, .. } = ground;
     device.run_serial(link, line, &mut queue, Stream::line(wire), &mut ears).await
 }

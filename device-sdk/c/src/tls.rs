@@ -7,7 +7,9 @@ use device_sdk::protocol::{Quality, Timestamp};
 use device_sdk::tls::{self, Random};
 use device_sdk::{Device, Dial};
 
+use crate::abi;
 use crate::start::Ground;
+use crate::watch::Fate;
 use crate::wire::{Dialler, Stream, Wire};
 
 /// Buffers of a connection: records of 4 KiB from the gateway, of 2 KiB to it.
@@ -39,8 +41,8 @@ pub(crate) struct Keys {
 }
 
 pub(crate) async fn run((ground, keys): (Ground, Keys)) -> Infallible {
-    let Ground { device, link, wire, mut queue, mut ears } = ground;
-    let mut dial = TlsDialler { device, wire, keys };
+    let Ground { device, link, wire, mut queue, mut ears, fate } = ground;
+    let mut dial = TlsDialler { device, wire, fate, keys };
     let ended = device.run(link, &mut queue, &mut dial, &mut ears).await;
     ended.expect("invariant: without a will there is nothing to refuse in the configuration")
 }
@@ -48,6 +50,7 @@ pub(crate) async fn run((ground, keys): (Ground, Keys)) -> Infallible {
 struct TlsDialler {
     device: &'static Device<'static>,
     wire: &'static Wire,
+    fate: &'static Fate,
     keys: Keys,
 }
 
@@ -60,6 +63,11 @@ impl Dial for TlsDialler {
         let Timestamp { quality, ms } = self.device.now();
         let now_unix_s = (quality == Quality::Synced).then_some(ms / 1000);
         let Keys { memory, provision, random } = &mut self.keys;
-        tls::connect(stream, &mut **memory, provision, now_unix_s, random).await.map_err(|_| ())
+        tls::connect(stream, &mut **memory, provision, now_unix_s, random).await.map_err(|error| {
+            self.fate.tls_failed(match error {
+                tls::Error::Refused(_) => abi::TLS_REFUSED,
+                _ => abi::TLS_FAILED,
+            });
+        })
     }
 }

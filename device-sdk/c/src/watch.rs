@@ -9,8 +9,22 @@ use device_sdk::{App, Overflow, Queue, RamQueue, Reply, Settled, State};
 use crate::abi;
 use crate::hooks::{Hooks, event_of};
 
-/// How the message ended that is popped next.
-pub(crate) type Fate = Cell<Option<Settled>>;
+/// What one part of the client learns and another tells.
+#[derive(Default)]
+pub(crate) struct Fate {
+    /// How the message ended that is popped next.
+    settled: Cell<Option<Settled>>,
+    /// What came of TLS in the attempt to connect that has failed: reason of [`abi::TROUBLE_TLS`].
+    tls: Cell<Option<u8>>,
+}
+
+impl Fate {
+    /// TLS did not come to stand.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_failed(&self, reason: u8) {
+        self.tls.set(Some(reason));
+    }
+}
 
 /// A queue in memory that tells which messages leave it, and how.
 ///
@@ -68,7 +82,7 @@ impl Queue for Watched {
     }
 
     async fn pop(&mut self) -> Result<(), QueueError> {
-        let (kind, reason) = match self.fate.take() {
+        let (kind, reason) = match self.fate.settled.take() {
             Some(Settled::Acked) => (abi::EVENT_ACKED, 0),
             Some(Settled::Refused(reason)) => (abi::EVENT_REFUSED, reason),
             None => (abi::EVENT_DROPPED, 0),
@@ -101,11 +115,14 @@ impl App for Ears {
     }
 
     fn settled(&mut self, settled: Settled) {
-        self.fate.set(Some(settled));
+        self.fate.settled.set(Some(settled));
     }
 
     fn state(&mut self, state: State) {
-        if let Some(event) = event_of(state, self.was_online) {
+        if let Some(mut event) = event_of(state, self.was_online) {
+            if let Some(reason) = self.fate.tls.take() {
+                (event.trouble, event.reason) = (abi::TROUBLE_TLS, reason);
+            }
             self.hooks.tell(&event);
         }
         self.was_online = matches!(state, State::Online { .. });

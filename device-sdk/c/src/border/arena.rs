@@ -3,7 +3,7 @@
 use core::mem::{MaybeUninit, align_of, size_of};
 
 /// What the memory must be aligned to, and what every piece begins at a multiple of.
-pub(crate) const ALIGN: usize = 8;
+const ALIGN: usize = crate::abi::ALIGNMENT;
 
 /// See the module.
 pub(crate) struct Arena {

@@ -4,7 +4,7 @@
 
 #include "hooks.h"
 
-#define QUEUE_BYTES 600
+#define QUEUE_BYTES 608
 #define CANARY 0xA5
 
 typedef struct {
@@ -29,14 +29,14 @@ typedef holm_result (*starter)(void *, size_t, const holm_settings *, holm_devic
 
 static void check_start(starter start, size_t size)
 {
-    uint8_t *memory = aligned_alloc(8, size + 8);
+    uint8_t *memory = aligned_alloc(HOLM_ALIGNMENT, size + HOLM_ALIGNMENT);
     holm_settings settings = sound();
     holm_device *device = (holm_device *)memory;
 
     CHECK(start(NULL, size, &settings, &device) == HOLM_ERROR_MEMORY && device == NULL);
     CHECK(start(memory, size, NULL, &device) == HOLM_ERROR_ARGUMENT);
     CHECK(start(memory, size, &settings, NULL) == HOLM_ERROR_ARGUMENT);
-    CHECK(start(memory + 1, size, &settings, &device) == HOLM_ERROR_MEMORY && device == NULL);
+    CHECK(start(memory + HOLM_ALIGNMENT / 2, size - 8, &settings, &device) == HOLM_ERROR_MEMORY && device == NULL);
     /* Too little, by whatever: nothing behind the end is touched. */
     for (size_t length = 0; length < size - QUEUE_BYTES + HOLM_RECORD_BYTES + 2; length += 7) {
         memset(memory + length, CANARY, size + 8 - length);

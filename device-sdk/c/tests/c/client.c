@@ -1,5 +1,7 @@
 /* A device in C on a socket: client PORT NAME TOKEN TOPIC COUNT
  *
+ * Compiled with TLS defined, TOKEN is the path of its image of `holm device add`.
+ *
  * Publishes COUNT readings, then works until the command `exit`. Says each event on a line.
  */
 
@@ -159,7 +161,11 @@ static void await(const carrier *it, uint64_t due_ms)
 int main(int count, char **words)
 {
     CHECK(count == 6);
+#ifdef TLS
+    static HOLM_ALIGNED uint8_t memory[HOLM_TLS_SIZE(4096)];
+#else
     static HOLM_ALIGNED uint8_t memory[HOLM_DEVICE_SIZE(4096)];
+#endif
     carrier it = { .port = (uint16_t)atoi(words[1]), .line = -1 };
     holm_settings settings = HOLM_SETTINGS;
     settings.name = words[2];
@@ -169,7 +175,25 @@ int main(int count, char **words)
     settings.on_event = on_event;
     settings.on_command = on_command;
     settings.context = &it.device;
+#ifdef TLS
+    static uint8_t image[8192];
+    FILE *file = fopen(words[3], "rb");
+    CHECK(file != NULL && fread(image, 1, sizeof image, file) == sizeof image);
+    fclose(file);
+    static const uint8_t entropy[32] = { 1 };
+    settings.name = settings.token = NULL;
+    CHECK(holm_device_init_tls(memory, sizeof memory, &settings, NULL, sizeof image, entropy, &it.device)
+          == HOLM_ERROR_ARGUMENT);
+    CHECK(holm_device_init_tls(memory, sizeof memory, &settings, image, sizeof image, NULL, &it.device)
+          == HOLM_ERROR_ARGUMENT);
+    CHECK(holm_device_init_tls(memory, sizeof memory, &settings, memory, sizeof image, entropy, &it.device)
+          == HOLM_ERROR_PROVISION);
+    CHECK(holm_device_init_tls(memory, HOLM_TLS_SIZE(100), &settings, image, sizeof image, entropy, &it.device)
+          == HOLM_ERROR_MEMORY);
+    CHECK(holm_device_init_tls(memory, sizeof memory, &settings, image, sizeof image, entropy, &it.device) == HOLM_OK);
+#else
     CHECK(holm_device_init(memory, sizeof memory, &settings, &it.device) == HOLM_OK);
+#endif
 
     int left = atoi(words[5]);
     int32_t milli_celsius = -20000;

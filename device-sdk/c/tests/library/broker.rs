@@ -7,10 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use device_protocol::provision::{Credential, Gateway, IMAGE_BYTES, Provision, encode_image};
 use device_protocol::system::{self, Status};
 use device_protocol::{Down, Envelope, SchemaId, Up};
 
 use super::passes;
+use super::pki::{self, World};
 use super::support::Programs;
 
 /// Far more than anything takes, for a busy machine.
@@ -96,7 +98,8 @@ struct Broker {
 }
 
 impl Broker {
-    fn start(dir: &Path) -> Option<Self> {
+    /// With further lines of its listener.
+    fn start(dir: &Path, more: &str) -> Option<Self> {
         let program = mosquitto()?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let passwords = dir.join("passwords");
@@ -108,7 +111,7 @@ impl Broker {
         passes(Command::new("chmod").arg("644").arg(&passwords));
         let config = dir.join("mosquitto.conf");
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {}\npersistence false\n",
+            "listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {}\npersistence false\n{more}",
             passwords.display()
         );
         std::fs::write(&config, text).unwrap();
@@ -177,7 +180,7 @@ fn bytes_of(hexadecimal: &str) -> Vec<u8> {
 fn a_device_in_c_publishes_obeys_and_comes_back() {
     let programs = Programs::new();
     let dir = programs.dir();
-    let Some(mut broker) = Broker::start(dir) else { return };
+    let Some(mut broker) = Broker::start(dir, "") else { return };
     let readings = broker.subscribe("sensors/press-7", dir);
     let answers = broker.subscribe("$holm/v1/up/press-7/response", dir);
     let port = broker.port.to_string();
@@ -230,7 +233,7 @@ fn a_device_in_c_publishes_obeys_and_comes_back() {
 #[test]
 fn a_wrong_token_is_told_as_such() {
     let programs = Programs::new();
-    let Some(broker) = Broker::start(programs.dir()) else { return };
+    let Some(broker) = Broker::start(programs.dir(), "") else { return };
     let port = broker.port.to_string();
     let client = programs.linked("client");
     let device =
@@ -239,4 +242,59 @@ fn a_wrong_token_is_told_as_such() {
     for _ in 0..2 {
         assert_eq!(device.line(), "disconnected trouble 5 reason 135");
     }
+}
+
+/// An image as `holm device add --token` writes it, for this gateway's name.
+fn image(world: &World, server_name: &str, path: &Path) {
+    let mut gateways = heapless::Vec::new();
+    gateways.push(Gateway { host: "127.0.0.1", port: 8883 }).unwrap();
+    let provision = Provision {
+        device: NAME,
+        issued_unix_s: pki::NOW,
+        gateways,
+        server_name,
+        credential: Credential::Token { gateway_ca: &world.gateway_ca.der, token: TOKEN },
+        author_key: None,
+    };
+    let mut image = [0; IMAGE_BYTES];
+    encode_image(&provision, 1, &mut image).unwrap();
+    std::fs::write(path, image).unwrap();
+}
+
+#[test]
+fn with_tls_it_publishes_to_its_gateway_and_to_no_other() {
+    let programs = Programs::new();
+    let dir = programs.dir();
+    let world = World::new();
+    let file = |name: &str, text: String| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let listener = format!(
+        "user root\ntls_version tlsv1.3\ncertfile {}\nkeyfile {}\n",
+        file("cert.pem", world.gateway.pem()),
+        file("key.pem", pki::pem("PRIVATE KEY", &world.gateway.key.serialize_der())),
+    );
+    let Some(broker) = Broker::start(dir, &listener) else { return };
+    let port = broker.port.to_string();
+    let client = programs.linked_with_tls("client");
+    let run = |image: &Path| {
+        let mut command = Command::new(&client);
+        Running::start(command.args([&port, NAME]).arg(image).args(["sensors/press-7", "20"]))
+    };
+
+    let path = dir.join("press-7.provision");
+    image(&world, pki::NAME, &path);
+    let device = run(&path);
+    assert_eq!(device.line(), "connected resumed 0");
+    for sequence in 0..20 {
+        assert_eq!(device.line(), format!("acked {sequence}"));
+    }
+    drop(device);
+
+    image(&world, "barn-4.local", &path);
+    assert_eq!(run(&path).line(), "disconnected trouble 7 reason 1");
+    image(&World::new(), pki::NAME, &path);
+    assert_eq!(run(&path).line(), "disconnected trouble 7 reason 1");
 }

@@ -4,6 +4,9 @@
 
 mod broker;
 mod layout;
+#[allow(dead_code, reason = "shared with the tests of the client in Rust, which use all of it")]
+#[path = "../../../tests/tls/pki.rs"]
+mod pki;
 mod support;
 
 use std::process::Command;

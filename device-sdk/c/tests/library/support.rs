@@ -10,10 +10,16 @@ use tempfile::TempDir;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// `libholm_device.a` for this computer, in the profile that firmware gets.
-static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
+static PLAIN: LazyLock<PathBuf> = LazyLock::new(|| library(&["--target-dir"], ""));
+/// The same with TLS.
+static TLS: LazyLock<PathBuf> =
+    LazyLock::new(|| library(&["--features", "tls", "--target-dir"], "tls"));
+
+fn library(words: &[&str], folder: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder in the target");
+    let target = target.join(folder);
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--release", "--locked", "--target-dir"]).arg(target);
+    command.args(["build", "--release", "--locked"]).args(words).arg(&target);
     // What cargo tells its tests is not meant for another cargo.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -24,7 +30,7 @@ static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let status = command.current_dir(ROOT).stdin(Stdio::null()).status().unwrap();
     assert!(status.success(), "the library does not build");
     target.join("release/libholm_device.a")
-});
+}
 
 /// Programs in a folder of their own.
 pub(crate) struct Programs(TempDir);
@@ -40,9 +46,19 @@ impl Programs {
 
     /// Compiles `tests/c/NAME.c`, which finds what lies in the folder before what lies beside it.
     pub(crate) fn linked(&self, name: &str) -> PathBuf {
-        let out = self.dir().join(name);
+        self.program(name, name, &PLAIN, &[])
+    }
+
+    /// The same with the library that has TLS, and with `TLS` defined.
+    pub(crate) fn linked_with_tls(&self, name: &str) -> PathBuf {
+        self.program(name, &format!("{name}-tls"), &TLS, &["-DTLS".as_ref()])
+    }
+
+    fn program(&self, name: &str, out: &str, library: &Path, more: &[&OsStr]) -> PathBuf {
+        let out = self.dir().join(out);
         let source = Path::new(ROOT).join(format!("tests/c/{name}.c"));
-        self.compile(&[source.as_os_str(), LIBRARY.as_os_str(), "-o".as_ref(), out.as_os_str()]);
+        let words = [source.as_os_str(), library.as_os_str(), "-o".as_ref(), out.as_os_str()];
+        self.compile(&[more, &words].concat());
         out
     }
 

@@ -173,7 +173,7 @@ typedef struct {
 /* What settings begin as: holm_settings settings = HOLM_SETTINGS; */
 #define HOLM_SETTINGS { .abi = HOLM_ABI }
 
-/* Bytes of the longest record: topic, name of the device, body, and 41 for the rest. */
+/* Bytes of the longest record: topic, name of the device, body, and up to 43 for the rest. */
 #define HOLM_RECORD_BYTES 256u
 /* What a device takes without its queue: over TCP, on a serial line, over TCP with TLS; and how it is aligned. */
 #if UINTPTR_MAX > 0xffffffffu
@@ -188,7 +188,7 @@ typedef struct {
 #define HOLM_ALIGNMENT 8u
 #endif
 /* Memory of a device whose queue has so many bytes, at least HOLM_RECORD_BYTES + 2. A message takes topic, name and body,
- * and up to 43 bytes. */
+ * and up to 45 bytes. */
 #define HOLM_DEVICE_SIZE(queue_bytes) (HOLM_DEVICE_BYTES + (size_t)(queue_bytes))
 #define HOLM_SERIAL_SIZE(queue_bytes) (HOLM_SERIAL_BYTES + (size_t)(queue_bytes))
 #define HOLM_TLS_SIZE(queue_bytes) (HOLM_TLS_BYTES + (size_t)(queue_bytes))
@@ -232,7 +232,7 @@ size_t holm_device_to_send(holm_device *device, void *out, size_t capacity);
 
 /* The number of the connection that the device wants or has; 0: none. Ask after each poll: when it is another one than
  * the program has open, that one is to be closed, and one with the new number to be made.
- * A serial line is always there; its number is 1. */
+ * A serial line is always there, and cannot be closed; its number is 1. */
 uint32_t holm_device_connection(const holm_device *device);
 
 /* The program has made the connection with that number. */

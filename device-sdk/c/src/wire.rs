@@ -39,6 +39,8 @@ pub(crate) struct Wire {
     to_send: Pipe<NoopRawMutex, PIPE_BYTES>,
     stage: Cell<Stage>,
     number: Cell<u32>,
+    /// It is always there.
+    is_line: bool,
 }
 
 /// Why bytes cannot be read or written.
@@ -73,20 +75,21 @@ impl Error for WireError {
 impl Wire {
     /// One without a connection.
     pub(crate) const fn new() -> Self {
-        Self::at(Stage::Idle, 0)
+        Self::at(Stage::Idle, 0, false)
     }
 
     /// One that is always there.
     pub(crate) const fn line() -> Self {
-        Self::at(Stage::Open, 1)
+        Self::at(Stage::Open, 1, true)
     }
 
-    const fn at(stage: Stage, number: u32) -> Self {
+    const fn at(stage: Stage, number: u32, is_line: bool) -> Self {
         Self {
             received: Pipe::new(),
             to_send: Pipe::new(),
             stage: Cell::new(stage),
             number: Cell::new(number),
+            is_line,
         }
     }
 
@@ -109,7 +112,7 @@ impl Wire {
 
     /// C has closed it, or could not make it. What was received before is still read.
     pub(crate) fn closed(&self, number: u32) -> bool {
-        let is_wanted = number != 0 && self.connection() == number;
+        let is_wanted = number != 0 && self.connection() == number && !self.is_line;
         if is_wanted {
             self.stage.set(Stage::Closed);
             self.to_send.clear();

@@ -214,6 +214,32 @@ static void check_drop_newest(void)
     CHECK(watcher.dropped == 19);
 }
 
+/* A line is there from the start: the first poll says hello, in a frame between zeros. */
+static void check_line(void)
+{
+    static HOLM_ALIGNED uint8_t memory[HOLM_SERIAL_SIZE(QUEUE_BYTES)];
+    holm_settings settings = sound();
+    holm_device *device;
+    CHECK(holm_serial_init(memory, sizeof memory, &settings, &device) == HOLM_OK);
+    CHECK(holm_device_connection(device) == 1);
+    CHECK(holm_device_closed(device, 1) == HOLM_ERROR_STALE);
+    uint64_t due_ms;
+    uint8_t bytes[512], noise[600];
+    CHECK(holm_device_poll(device, 300, &due_ms) == HOLM_OK && due_ms > 300);
+    size_t length = 0, given;
+    while ((given = holm_device_to_send(device, bytes + length, 7)) > 0) {
+        length += given;
+    }
+    CHECK(length > 20 && bytes[0] == 0 && bytes[length - 1] == 0 && memchr(bytes + 1, 0, length - 2) == NULL);
+    /* Noise is taken as far as there is room, and does no harm. */
+    memset(noise, 0x55, sizeof noise);
+    size_t taken = holm_device_received(device, noise, sizeof noise);
+    CHECK(taken > 0 && taken < sizeof noise && holm_device_received(device, noise, 1) == 0);
+    CHECK(holm_device_poll(device, 301, &due_ms) == HOLM_OK && due_ms > 301);
+    CHECK(holm_device_received(device, noise, sizeof noise) == taken);
+    CHECK(holm_device_poll(device, 302, &due_ms) == HOLM_OK && due_ms > 302);
+}
+
 static void check_provision(const char *path)
 {
     static uint8_t image[8192];
@@ -244,6 +270,7 @@ int main(int count, char **words)
     check_no_device((holm_device *)(zeros + 1));
     check_use();
     check_drop_newest();
+    check_line();
     check_provision(words[1]);
     return 0;
 }

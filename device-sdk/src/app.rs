@@ -31,6 +31,12 @@ pub trait App {
         let _ = document;
     }
 
+    /// The oldest message of the queue has come to its end, and leaves the queue next. What the full queue drops by its
+    /// policy is not told here.
+    fn settled(&mut self, settled: Settled) {
+        let _ = settled;
+    }
+
     /// The connection has changed.
     fn state(&mut self, state: State) {
         let _ = state;
@@ -39,6 +45,16 @@ pub trait App {
 
 /// Does nothing with anything.
 impl App for () {}
+
+/// How a message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Settled {
+    /// The gateway has it.
+    Acked,
+    /// No gateway can ever take it, for this reason code of MQTT 5.
+    Refused(u8),
+}
 
 /// Takes the result of a command, or the reason why it was not done.
 #[derive(Debug)]
@@ -62,6 +78,16 @@ impl Reply {
         self.body.truncate(*length.as_ref().unwrap_or(&0));
         self.schema = T::ID;
         length.map(|_| ())
+    }
+
+    /// The result is these bytes, a value of the type `schema`.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`] if they are more than 96; the reply is as it was.
+    pub fn bytes(&mut self, schema: SchemaId, bytes: &[u8]) -> Result<(), Error> {
+        self.body = Vec::from_slice(bytes).map_err(|_| Error::NoRoom)?;
+        self.schema = schema;
+        Ok(())
     }
 
     /// The result, or the reason of a failure, is this text; what is beyond 96 bytes is cut.

@@ -35,7 +35,7 @@ pub mod tls;
 #[cfg(feature = "update")]
 pub mod update;
 
-pub use app::{App, Reply};
+pub use app::{App, Reply, Settled};
 pub use backoff::BackoffConfig;
 pub use config::{Config, Login, Memory, Will};
 pub use device::{Device, Number, PublishError};

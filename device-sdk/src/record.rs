@@ -8,6 +8,8 @@
 use device_protocol::limits::BODY_MAX;
 use device_protocol::{Envelope, Error};
 
+use crate::device::Number;
+
 /// Writes a record into `out`; returns its length. `envelope` without its body, which `body` writes.
 ///
 /// The body is the last field of an envelope, so it is written in place: without a second buffer, and whatever its length.
@@ -40,6 +42,14 @@ pub(crate) fn read(record: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = record.split_first()?;
     let (topic, envelope) = rest.split_at_checked(usize::from(*length))?;
     Some((core::str::from_utf8(topic).ok()?, envelope))
+}
+
+/// The number of the message in a record; none where the bytes are no record.
+#[must_use]
+pub fn number(record: &[u8]) -> Option<Number> {
+    let (_, envelope) = read(record)?;
+    let Envelope { boot, sequence, .. } = Envelope::decode(envelope).ok()?;
+    Some(Number { boot, sequence })
 }
 
 /// Bytes of the longest length of a body: 16 KiB in base 128.
@@ -85,7 +95,10 @@ mod tests {
                 Ok(body.len())
             };
             match write(&mut out, &topic, &envelope, &mut write_body) {
-                Ok(written) => prop_assert_eq!(read(&out[..written]), Some((&topic[..], &expected[..length]))),
+                Ok(written) => {
+                    prop_assert_eq!(read(&out[..written]), Some((&topic[..], &expected[..length])));
+                    prop_assert_eq!(number(&out[..written]), Some(Number { boot, sequence }));
+                }
                 Err(error) => {
                     prop_assert_eq!(error, Error::NoRoom);
                     prop_assert!(room < 1 + topic.len() + length + LENGTH_MAX);

@@ -17,7 +17,7 @@ use device_protocol::serial::{
 };
 use device_sdk::protocol::system::{Command, Status};
 use device_sdk::protocol::{DeviceName, Down, Envelope, Schema, SchemaId, Topic, Up, message};
-use device_sdk::{App, Config, Device, Memory, Overflow, RamQueue, Reply, State, Trouble};
+use device_sdk::{App, Config, Device, Memory, Overflow, RamQueue, Reply, Settled, State, Trouble};
 use embedded_io_adapters::tokio_1::FromTokio;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -32,9 +32,13 @@ const READINGS: Topic<Reading> = Topic::new("sensors/{device}/reading");
 const TIMING: Timing = Timing::for_baud(115_200);
 
 #[derive(Default)]
-struct Obey(u32, Vec<State>);
+struct Obey(u32, Vec<State>, Vec<Settled>);
 
 impl App for Obey {
+    fn settled(&mut self, settled: Settled) {
+        self.2.push(settled);
+    }
+
     fn state(&mut self, state: State) {
         self.1.push(state);
     }
@@ -200,6 +204,7 @@ async fn scenario(break_every: usize, mut gateway: Gateway) -> (Gateway, Obey) {
     let figures = device.figures();
     assert_eq!((figures.acked, figures.queued, figures.refused), (200, 0, 0), "{figures:?}");
     assert_eq!(figures.connects, gateway.lives);
+    assert_eq!(app.2, [Settled::Acked; 200], "each is told once");
     (gateway, app)
 }
 

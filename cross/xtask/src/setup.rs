@@ -98,18 +98,27 @@ pub(crate) const PARTS: &[Part] = &[
     Part { program: "mosquitto", package: "mosquitto", suite: "mosquitto" },
     RECORDER,
     EMULATOR,
+    CROSS_COMPILER,
+    MAKE,
 ];
 
 /// Emulates the microcontrollers of the devices.
 const EMULATOR: Part =
     Part { program: "qemu-system-arm", package: "qemu-system-arm", suite: "devices" };
 
+/// Compiles the firmware in C; linked without one it needs no C library.
+const CROSS_COMPILER: Part =
+    Part { program: "arm-none-eabi-gcc", package: "gcc-arm-none-eabi", suite: "devices" };
+
+/// Builds it.
+const MAKE: Part = Part { program: "make", package: "make", suite: "devices" };
+
 /// Records block writes for the crash replay.
 const RECORDER: Part =
     Part { program: "qemu-storage-daemon", package: "qemu-utils", suite: "crash-replay" };
 
 /// What `cargo xtask devices` needs.
-pub(crate) const DEVICES: &[Part] = &[EMULATOR];
+pub(crate) const DEVICES: &[Part] = &[EMULATOR, CROSS_COMPILER, MAKE];
 
 /// What `cargo xtask crash-replay` needs.
 pub(crate) const REPLAY: &[Part] =

@@ -29,6 +29,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let without: Vec<_> = skipped.iter().map(|part| part.suite).collect();
     tests.env("HOLM_WITHOUT", without.join(","));
     run_command(tests)?;
+    // The library for firmware in C has a lock and a profile of its own.
+    run_command(cargo(&["test", "--locked", "--manifest-path", "device-sdk/c/Cargo.toml"]))?;
     // With planted bugs: the check of syncs must find an early ack, the simulator each of them.
     run_command(cargo(&[
         "test",

@@ -12,6 +12,8 @@ mod flash;
 pub use flash::{FlashQueue, FlashQueueError};
 pub use ram::RamQueue;
 
+pub use crate::record::number;
+
 use core::future::Future;
 
 /// What a full queue does with a new message.

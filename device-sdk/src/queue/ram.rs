@@ -16,6 +16,12 @@ impl<'a> RamQueue<'a> {
     pub const fn new(memory: &'a mut [u8], overflow: Overflow) -> Self {
         Self { ring: Ring::new(memory), overflow }
     }
+
+    /// The oldest record, in place.
+    #[must_use]
+    pub fn oldest(&self) -> Option<&[u8]> {
+        self.ring.peek(0)
+    }
 }
 
 impl Queue for RamQueue<'_> {

@@ -75,8 +75,11 @@ impl Duties {
 
     /// The next message that goes before those of the user. It counts as sent.
     #[cfg_attr(
-        not(any(feature = "shadow", feature = "time")),
-        expect(unused_variables, reason = "responses need neither app nor clock")
+        not(all(feature = "shadow", feature = "time")),
+        expect(
+            unused_variables,
+            reason = "only the shadow needs the app, only the clock the uptime"
+        )
     )]
     pub(super) fn next(
         &mut self,

@@ -12,9 +12,13 @@ use minimq::{
     ReasonCode, ResourceError, SubscriptionOptions, TopicFilter,
 };
 
+use heapless::Deque;
+
 use super::duties::Outgoing;
 use super::{Network, Subscription};
+use crate::app::Settled;
 use crate::flight::Load;
+use crate::limits::IN_FLIGHT_MAX;
 use crate::queue::{Queue, QueueError};
 use crate::record;
 use crate::state::Trouble;
@@ -32,8 +36,9 @@ pub(super) struct Online<'o, 'c, 'b, 'r, 'a, 's, 'q, Q, T> {
     confirm_until: Instant,
     /// The gateway has said something that it says only to a device it accepts.
     is_proven: bool,
-    /// Messages that the gateway has refused for good and that are not settled yet: acknowledgements come in order.
-    refused: u32,
+    /// Reason codes of messages that the gateway has refused for good and that are not settled yet: acknowledgements
+    /// come in order.
+    refused: Deque<u8, IN_FLIGHT_MAX>,
 }
 
 /// What came of the attempt to send a message.
@@ -66,8 +71,15 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         timeout: Duration,
     ) -> Self {
         let confirm_until = Instant::now() + timeout;
-        let (is_proven, refused) = (false, 0);
-        Self { network, connection, is_writing, timeout, confirm_until, is_proven, refused }
+        Self {
+            network,
+            connection,
+            is_writing,
+            timeout,
+            confirm_until,
+            is_proven: false,
+            refused: Deque::new(),
+        }
     }
 
     pub(super) const fn is_proven(&self) -> bool {
@@ -147,15 +159,17 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         let (mut acked, mut is_settled) = (0, false);
         while let Some(load) = self.network.flight.settle(|op| self.connection.is_complete(op)) {
             self.is_proven = true;
-            if self.refused > 0 {
-                self.refused -= 1;
-            } else if matches!(load, Load::Record | Load::Dropped) {
+            let settled = self.refused.pop_front().map_or(Settled::Acked, Settled::Refused);
+            if settled == Settled::Acked && matches!(load, Load::Record | Load::Dropped) {
                 acked += 1;
             }
             is_settled = true;
             if load != Load::Record {
                 self.network.duties.settled(self.network.device, load);
-            } else if shelf.queue.pop().await.is_err() {
+                continue;
+            }
+            self.network.app.settled(settled);
+            if shelf.queue.pop().await.is_err() {
                 // Whether it is out of the queue is not known. What is in flight pops nothing any more; it is sent again
                 // from the front, under its numbers.
                 self.network.flight.dropped(u32::MAX);
@@ -287,6 +301,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
                 return Ok(Sent::Blocked);
             }
             let mut shelf = self.network.shelf.lock().await;
+            self.network.app.settled(Settled::Refused(u8::from(&ReasonCode::PacketTooLarge)));
             let _ = shelf.queue.pop().await;
             let queued = shelf.queue.len();
             drop(shelf);
@@ -334,7 +349,8 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
                 | ReasonCode::PacketTooLarge
         );
         if self.connection.is_connected() && is_for_good && !is_subscribing {
-            self.refused += 1;
+            // As many as are in flight at most; a gateway that says more is not believed.
+            self.refused.push_back(u8::from(code)).map_err(|_| Trouble::Protocol)?;
             self.network.device.facts(|facts| facts.figures.refused += 1);
             return Ok(());
         }

@@ -18,7 +18,7 @@ use heapless::Vec;
 use super::Link;
 use super::duties::{Duties, Outgoing};
 use super::store::{self, Shelf};
-use crate::app::App;
+use crate::app::{App, Settled};
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::device::Device;
 use crate::flight::{Flight, Load};
@@ -34,7 +34,8 @@ const RETRY_MS: u64 = 1_000;
 /// Waits after the gateway refused a message for now.
 const REFUSED: BackoffConfig = BackoffConfig { min_ms: 1_000, max_ms: 60_000 };
 /// Reason codes of MQTT 5 that do not change by waiting: topic name invalid, packet too large, payload format invalid.
-const FOR_GOOD: [u8; 3] = [0x90, 0x95, 0x99];
+const FOR_GOOD: [u8; 3] = [0x90, TOO_LARGE, 0x99];
+const TOO_LARGE: u8 = 0x95;
 /// Not authorized: a record waits until somebody allows it. What says nothing of records does not hold them up.
 const NOT_AUTHORIZED: u8 = 0x87;
 /// Longest wait without a look at everything, in milliseconds.
@@ -88,8 +89,8 @@ struct End<'r, 'a, 's, 'q, 'l, 'c, Q, const TX: usize, const RX: usize> {
     /// Life of the link that the flight belongs to.
     life: u32,
     next_id: u32,
-    /// What the gateway has answered and is not settled, and whether it took it.
-    answered: Vec<(u32, bool), IN_FLIGHT_MAX>,
+    /// What the gateway has answered and is not settled.
+    answered: Vec<(u32, Settled), IN_FLIGHT_MAX>,
     /// Nothing is sent before this.
     resume_ms: u64,
     backoff: Backoff,
@@ -183,13 +184,13 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
                 {
                     true
                 }
-                Ok(FromGateway::Durable { id }) => self.answered.push((id, true)).is_ok(),
+                Ok(FromGateway::Durable { id }) => self.answered.push((id, Settled::Acked)).is_ok(),
                 Ok(FromGateway::Rejected { id, reason })
                     if FOR_GOOD.contains(&reason)
                         || (reason == NOT_AUTHORIZED
                             && self.flight.load(&id) != Some(Load::Record)) =>
                 {
-                    self.answered.push((id, false)).is_ok()
+                    self.answered.push((id, Settled::Refused(reason))).is_ok()
                 }
                 // What comes behind it is sent again with it.
                 Ok(FromGateway::Rejected { .. }) if self.is_refused => true,
@@ -233,16 +234,19 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
             };
             let Some(load) = self.flight.settle(is_answered) else { break };
             let place = place.get().expect("invariant: just found");
-            let (_, was_taken) = self.answered.swap_remove(place);
+            let (_, settled) = self.answered.swap_remove(place);
             is_settled = true;
-            match was_taken {
-                false => refused += 1,
-                true if matches!(load, Load::Record | Load::Dropped) => acked += 1,
-                true => {}
+            match settled {
+                Settled::Refused(_) => refused += 1,
+                Settled::Acked if matches!(load, Load::Record | Load::Dropped) => acked += 1,
+                Settled::Acked => {}
             }
             if load != Load::Record {
                 self.duties.settled(self.device, load);
-            } else if shelf.queue.pop().await.is_err() {
+                continue;
+            }
+            self.app.settled(settled);
+            if shelf.queue.pop().await.is_err() {
                 // Whether it is out of the queue is not known: what is in flight pops nothing any more.
                 self.flight.dropped(u32::MAX);
                 self.device.facts(|facts| facts.figures.queue_failures += 1);
@@ -354,6 +358,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
             }
             Found::Record(_) => {
                 let mut shelf = self.shelf.lock().await;
+                self.app.settled(Settled::Refused(TOO_LARGE));
                 let _ = shelf.queue.pop().await;
                 let queued = shelf.queue.len();
                 drop(shelf);

@@ -19,7 +19,7 @@ pub struct Period {
     /// From reading to reading, at least 1.
     pub milliseconds: u32,
 }
-message!(Period, "period");
+message!(Period, "period", 0x2be6_a315_18f8_b6f4);
 
 /// Where readings are published.
 pub const READINGS: Topic<Reading> = Topic::new("sensors/{device}");

@@ -1,5 +1,6 @@
 //! The example sensor on an emulated machine, at a real gateway.
 
+mod c_firmware;
 mod hostile;
 mod loader;
 mod update;

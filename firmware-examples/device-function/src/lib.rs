@@ -12,6 +12,8 @@ mod grants;
 mod image;
 mod imports;
 mod state;
+#[cfg(feature = "store")]
+mod store;
 mod trusted;
 
 pub use effects::{
@@ -21,3 +23,5 @@ pub use effects::{
 pub use engine::{Function, LoadError};
 pub use image::{Grants, Header, Image, ImageError, Limits, WASMTIME_VERSION};
 pub use state::State;
+#[cfg(feature = "store")]
+pub use store::{Store, StoreError};

@@ -20,8 +20,8 @@ pub use effects::{
     Effects, Event, Fault, FaultKind, LogLevel, LogLine, Outcome, Publication, QoS, Record, Report,
     StateChange, Timestamp,
 };
-pub use engine::{Function, LoadError};
-pub use image::{Grants, Header, Image, ImageError, Limits, WASMTIME_VERSION};
+pub use engine::{Function, LoadError, MaySend};
+pub use image::{Grants, Header, Image, ImageError, Limits, PLATFORM, WASMTIME_VERSION};
 pub use state::State;
 #[cfg(feature = "store")]
-pub use store::{Store, StoreError};
+pub use store::{Slots, Store, StoreError, Trial, Why};

@@ -7,6 +7,7 @@
 //! - One function owns the region. What another one kept is gone with its first event.
 
 mod journal;
+mod slots;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use self::journal::Journal;
 pub use self::journal::StoreError;
+pub use self::slots::{Slots, Trial, Why};
 use crate::effects::{Effects, Publication, StateChange};
 use crate::state::State;
 

@@ -18,14 +18,14 @@ const WORD: usize = 4;
 
 /// NOR flash that loses power after so many words or pages, in the middle of what it does.
 #[derive(Clone, Debug)]
-struct Nor {
+pub(super) struct Nor {
     bytes: Rc<RefCell<Vec<u8>>>,
     /// Steps that are left.
     power: Rc<RefCell<usize>>,
 }
 
 #[derive(Debug)]
-struct Off;
+pub(super) struct Off;
 
 impl NorFlashError for Off {
     fn kind(&self) -> NorFlashErrorKind {
@@ -34,10 +34,15 @@ impl NorFlashError for Off {
 }
 
 impl Nor {
-    fn new(pages: usize) -> Self {
+    pub(super) fn new(pages: usize) -> Self {
         // What was never erased looks like anything.
         let bytes = Rc::new(RefCell::new(vec![0; pages * PAGE]));
         Self { bytes, power: Rc::new(RefCell::new(usize::MAX)) }
+    }
+
+    /// Power for so many steps.
+    pub(super) fn power(&self, steps: usize) {
+        *self.power.borrow_mut() = steps;
     }
 
     fn step(&self) -> Result<(), Off> {
@@ -97,7 +102,7 @@ impl NorFlash for Nor {
 }
 
 /// The flash of this test never waits.
-fn now<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("it waits"),
@@ -119,7 +124,10 @@ fn event(n: u8, len: usize) -> Effects {
     let change = |key: &str, value| StateChange { key: key.into(), value };
     let state = vec![
         change("n", Some(vec![n; len])),
-        change(if n.is_multiple_of(2) { "even" } else { "odd" }, (!n.is_multiple_of(3)).then(|| vec![n])),
+        change(
+            if n.is_multiple_of(2) { "even" } else { "odd" },
+            (!n.is_multiple_of(3)).then(|| vec![n]),
+        ),
     ];
     Effects { publishes: vec![publication(n, 3)], records: vec![], state }
 }
@@ -186,7 +194,7 @@ proptest! {
         let mut model = vec![State::default()];
         let mut next = 0_u8;
         for cut in cuts {
-            *flash.power.borrow_mut() = cut;
+            flash.power(cut);
             let mut begun = None;
             let mut is_handing = false;
             if let Ok(mut store) = now(Store::open(flash.clone(), "a/f")) {
@@ -207,7 +215,7 @@ proptest! {
                     next += 1;
                 }
             }
-            *flash.power.borrow_mut() = usize::MAX;
+            flash.power(usize::MAX);
             let store = now(Store::open(flash.clone(), "a/f")).unwrap();
             let found = entries(store.state());
             let is_whole = begun.is_some() && found == entries(model.last().unwrap());

@@ -4,7 +4,7 @@
 //! - State and publishes of an event are one record of the journal: after a power cut both are there, or neither.
 //! - What was published stays owed until [`Store::handed_over`] is noted. A power cut between taking over and
 //!   that note hands the publishes of this one event over a second time: none is lost, one may come twice.
-//! - One function owns the region. What another one kept is gone with its first event.
+//! - One function owns the region. State of another one is gone when it is opened; what is owed stays owed.
 
 mod journal;
 mod slots;
@@ -47,7 +47,7 @@ pub struct Store<F> {
 }
 
 impl<F: NorFlash> Store<F> {
-    /// Opens what `function` (`app/function`) kept; of another function nothing is kept.
+    /// Opens what `function` (`app/function`) kept; of another function only what is owed is kept.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -57,24 +57,24 @@ impl<F: NorFlash> Store<F> {
         let journal = Journal::open(flash, |record| match postcard::from_bytes(record) {
             Ok(Entry::Whole { function: of, state: entries, owed: all }) => {
                 is_own = of == function;
-                (state, owed) = (State::default(), Vec::new());
+                (state, owed) = (State::default(), all);
                 if is_own {
                     state.apply(&entries.into_iter().map(present).collect::<Vec<_>>());
-                    owed = all;
                 }
             }
-            Ok(Entry::Event { changes, publishes }) if is_own => {
-                state.apply(&changes);
+            Ok(Entry::Event { changes, publishes }) => {
+                if is_own {
+                    state.apply(&changes);
+                }
                 owed.extend(publishes);
             }
             Ok(Entry::HandedOver) => owed.clear(),
-            Ok(Entry::Event { .. }) => {}
             Err(_) => unreadable += 1,
         });
         let mut journal = journal.await?;
         if !is_own {
             let whole =
-                Entry::Whole { function: function.into(), state: Vec::new(), owed: Vec::new() };
+                Entry::Whole { function: function.into(), state: Vec::new(), owed: owed.clone() };
             journal.begin(&bytes(&whole)).await?;
         }
         Ok(Self { journal, function: function.into(), state, owed, unreadable })

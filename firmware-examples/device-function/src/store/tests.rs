@@ -162,8 +162,11 @@ fn state_and_what_is_owed_outlive_a_restart() {
     let again = now(Store::open(flash.clone(), "a/f")).unwrap();
     assert_eq!(again.owed(), []);
 
+    let mut again = now(Store::open(flash.clone(), "a/f")).unwrap();
+    work(&mut again, event(7, 9)).unwrap();
     let other = now(Store::open(flash.clone(), "a/g")).unwrap();
     assert_eq!(other.state().entries().count(), 0, "another function begins anew");
+    assert_eq!(other.owed(), [publication(7, 3)], "and owes what the other one did");
     let back = now(Store::open(flash, "a/f")).unwrap();
     assert_eq!(back.state().entries().count(), 0);
 }

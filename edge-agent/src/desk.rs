@@ -27,6 +27,7 @@ use edge_core::id::DeviceId;
 use edge_core::message::{Message, Origin, Properties, QoS};
 use edge_core::time::{ClockQuality, Millis, Now, WallTime};
 use edge_core::topic::Topic;
+use sync_protocol::manifest::ImageKind;
 
 mod entry;
 mod show;
@@ -108,13 +109,13 @@ pub struct Line {
     pub text: String,
 }
 
-/// What a device says of the firmware it is offered.
+/// What a device says of an image it is offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// First bytes of the image's digest.
     pub image: [u8; 8],
-    /// Version of the image, where it is the one that the device is offered.
-    pub version: Option<u32>,
+    /// Kind and version of the image, where it is one that the device is offered.
+    pub offered: Option<(ImageKind, u32)>,
     /// How far it is.
     pub stage: Stage,
     /// Bytes of it that the device keeps.
@@ -226,7 +227,7 @@ impl Desk {
             Up::Progress(told) => {
                 let Progress { image, stage, offset, reason } = told;
                 let reason = reason.to_owned();
-                let told = Told { image, version: None, stage, offset, reason };
+                let told = Told { image, offered: None, stage, offset, reason };
                 Some(Say::Firmware { device, told })
             }
             // Those are for who subscribed.
@@ -237,7 +238,7 @@ impl Desk {
     /// Keeps what a device says of its firmware; whether the control plane is to be told.
     pub fn firmware_told(&mut self, device: &DeviceId, told: Told, now: Now) -> bool {
         let entry = self.entry(device, now);
-        let is_known = told.version.is_some();
+        let is_known = told.offered.is_some();
         let stage = (told.image, told.stage);
         entry.firmware = Some(told);
         is_known && entry.reported != Some(stage) && {

@@ -22,6 +22,7 @@ use crate::failure::{Done, Exit, Failure, read_file};
 
 mod batch;
 mod destinations;
+mod device_function;
 mod firmware;
 mod order;
 mod patterns;
@@ -56,6 +57,8 @@ pub struct App {
     pub records: BTreeMap<String, Series>,
     /// Images for devices, by name.
     pub firmware: BTreeMap<String, Firmware>,
+    /// Functions that devices run, by name.
+    pub device_functions: BTreeMap<String, DeviceFunction>,
 }
 
 /// Where a function's code comes from.
@@ -114,6 +117,15 @@ pub struct Firmware {
     pub version: u32,
     /// Versions below it are declined by devices that run it.
     pub floor: u32,
+    /// Patterns of device names.
+    pub devices: Vec<String>,
+}
+
+/// A function and the devices that should run it themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFunction {
+    /// Name of the function.
+    pub function: String,
     /// Patterns of device names.
     pub devices: Vec<String>,
 }
@@ -230,6 +242,24 @@ impl App {
             records: self.records.clone(),
             firmware: firmware::manifest(&self.firmware, images)?,
         };
+        Self::checked(manifest)
+    }
+
+    /// Adds the images of its functions for devices, each made of the component of a manifest of this app.
+    ///
+    /// # Errors
+    /// A version that devices cannot be offered, or a problem of the whole.
+    pub fn add_device_functions(
+        &self,
+        mut manifest: Manifest,
+        images: &BTreeMap<String, Vec<u8>>,
+    ) -> Done<Manifest> {
+        let entries = device_function::manifest(&self.device_functions, &manifest, images)?;
+        manifest.firmware.extend(entries);
+        Self::checked(manifest)
+    }
+
+    fn checked(manifest: Manifest) -> Done<Manifest> {
         let problems: Vec<_> = manifest.problems().iter().map(ToString::to_string).collect();
         if problems.is_empty() {
             return Ok(manifest);

@@ -35,11 +35,13 @@ pub struct Built {
 }
 
 impl Built {
-    /// Builds all functions of an app.
+    /// Builds all functions of an app. Those that devices run are signed with `key` on their own: without one they
+    /// are not built.
     ///
     /// # Errors
-    /// A function does not build, or the app as a whole is over a limit.
-    pub fn new(project: &Project, out: &Out) -> Done<Self> {
+    /// A function does not build, or the app as a whole is over a limit, or devices are to run functions and there is no
+    /// key.
+    pub fn new(project: &Project, key: Option<&SigningKey>, out: &Out) -> Done<Self> {
         let mut components = BTreeMap::new();
         for (name, function) in &project.app.functions {
             let bytes = component(project, name, function, out)?;
@@ -49,7 +51,16 @@ impl Built {
         }
         let images = images(project)?;
         let manifest = project.app.manifest(&components, &images)?;
-        Ok(Self { manifest, components, images })
+        let mut built = Self { manifest, components, images };
+        if !project.app.device_functions.is_empty() {
+            let key = key.ok_or_else(device::nobody_signs)?;
+            for (name, one) in &project.app.device_functions {
+                let (_, bytes) = device::image(&built, &one.function, key)?;
+                built.images.insert(name.clone(), bytes);
+            }
+            built.manifest = project.app.add_device_functions(built.manifest, &built.images)?;
+        }
+        Ok(built)
     }
 
     /// The revision and its bundle file, signed if there is a key.
@@ -202,7 +213,7 @@ pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
         true => None,
         false => KeyStore::open(global)?.chosen(args.key.as_deref())?,
     };
-    let built = Built::new(&project, out)?;
+    let built = Built::new(&project, key.as_ref().map(|(_, key)| key), out)?;
     if args.target == BuildTarget::Device {
         return device::run(&built, &project, key.as_ref(), args, out);
     }
@@ -241,7 +252,7 @@ fn report(built: &Built, key: Option<&(String, SigningKey)>, bundle: &Written, o
         .map(|(name, image)| {
             json!({
                 "name": name, "bytes": image.size, "digest": image.artifact.to_string(),
-                "board": image.board, "version": image.version,
+                "kind": image.kind.as_str(), "board": image.board, "version": image.version,
             })
         })
         .collect();
@@ -260,7 +271,8 @@ fn report(built: &Built, key: Option<&(String, SigningKey)>, bundle: &Written, o
         }
         for (name, image) in &built.manifest.firmware {
             text.push_str(&format!(
-                "firmware {name} {} for {}, {}, {}\n",
+                "{} {name} {} for {}, {}, {}\n",
+                image.kind.as_str(),
                 image.version,
                 image.board,
                 size(image.size),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sync_protocol::limits::BUNDLE_BYTES_MAX;
+use sync_protocol::manifest::ImageKind;
 use sync_protocol::{Bundle, Manifest};
 
 use crate::app::Project;
@@ -68,7 +69,7 @@ fn bundle(args: &Deploy, global: &Global, out: &Out) -> Done<Vec<u8>> {
     }
     let project = Project::open(&args.source)?;
     let (_, key) = keys.chosen(args.key.as_deref())?.ok_or_else(nobody_signs)?;
-    Ok(Built::new(&project, out)?.bundle(Some(&key))?.1)
+    Ok(Built::new(&project, Some(&key), out)?.bundle(Some(&key))?.1)
 }
 
 /// A bundle file as it is, or signed anew where it was not or another key was named.
@@ -80,6 +81,11 @@ fn signed(file: Vec<u8>, args: &Deploy, keys: &KeyStore) -> Done<Vec<u8>> {
     }
     let (_, key) = keys.chosen(args.key.as_deref())?.ok_or_else(nobody_signs)?;
     let manifest = Manifest::from_bytes(&bundle.signed.manifest).map_err(|error| wrong(&error))?;
+    if manifest.firmware.values().any(|image| image.kind == ImageKind::Function) {
+        let problem =
+            "its functions for devices are signed on their own, by the key it was built with";
+        return Err(wrong(&problem).next("deploy the app's folder, or build it with this key"));
+    }
     let bytes = |artifact| bundle.artifacts.get(artifact).copied().unwrap_or_default().to_vec();
     let functions = manifest.functions.iter();
     let components = functions.map(|(name, f)| (name.clone(), bytes(&f.artifact))).collect();

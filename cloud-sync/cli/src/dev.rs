@@ -103,7 +103,7 @@ impl Bench<'_> {
     fn deploy(&self, out: &Out) -> Done {
         let project = Project::open(&self.args.dir)?;
         let key = self.keys.load(DEFAULT)?;
-        let (_, bundle) = Built::new(&project, out)?.bundle(Some(&key))?;
+        let (_, bundle) = Built::new(&project, Some(&key), out)?.bundle(Some(&key))?;
         let gateways = [GATEWAY.to_owned()];
         deploy::roll_out(&self.api, &bundle, Some(&gateways), Some(DEPLOY_S), out)
     }

@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 16 | `holm device fn` and two zeros |
-//! | 4 | format, now 1 |
+//! | 4 | format, now 2 |
 //! | 4 | length of the whole image, signature included |
 //! | 4 | length n of the header |
 //! | n | the [`Header`] in postcard, at most 8 KiB: fields in their order, integers as varints |
@@ -25,7 +25,7 @@ use crate::manifest::{Function, Manifest, StateScope};
 use crate::revision::SigningKey;
 
 const MAGIC: &[u8; 16] = b"holm device fn\0\0";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const ALIGN: usize = 64;
 const SIGNATURE_BYTES: usize = 64;
 /// Largest image: a slot of a microcontroller's flash.
@@ -49,6 +49,24 @@ pub const DEVICE_LIMITS_MAX: DeviceLimits = DeviceLimits {
     state_bytes: 16 << 10,
 };
 
+/// Version by which a device tells images apart, from the sequence of a revision: 10 bits of its major number, 11 of its
+/// minor one, 11 of its patch. `None`: one of them has more.
+#[must_use]
+pub fn offer_version(sequence: u64) -> Option<u32> {
+    let part = |at: u32, bits: u32| {
+        let part = u32::try_from(sequence >> at & 0xffff).ok()?;
+        (part < 1 << bits).then_some(part)
+    };
+    let version = part(32, 10)? << 22 | part(16, 11)? << 11 | part(0, 11)?;
+    (sequence >> 48 == 0).then_some(version)
+}
+
+/// What a function is compiled for, as offers name it in the place of a board.
+#[must_use]
+pub fn platform(target: &str, wasmtime: &str) -> String {
+    format!("{target} wasmtime {wasmtime}")
+}
+
 /// Why there is no image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceImageError {
@@ -58,6 +76,11 @@ pub enum DeviceImageError {
     /// It does not fit into a device's flash.
     #[error("the image has {0} bytes, at most {IMAGE_BYTES_MAX} fit into a device's slot")]
     TooLarge(usize),
+    /// It cannot be offered to devices.
+    #[error(
+        "version and floor of an app with functions for devices are below 1024.2048.2048: devices have 32 bits for them"
+    )]
+    Version,
     /// A device has no room for its configuration and grants.
     #[error(
         "configuration and grants take {0} bytes, a device takes at most {HEADER_BYTES_MAX}: shorten `config`, \
@@ -87,6 +110,8 @@ pub struct Header {
     pub function: String,
     /// Sequence of the revision.
     pub sequence: u64,
+    /// Its floor.
+    pub floor: u64,
     /// Digest of the component that gateways run.
     pub component: Digest,
     /// Digest of the core module inside it.
@@ -162,6 +187,7 @@ impl Header {
             wasmtime: wasmtime.to_owned(),
             function: format!("{}/{name}", manifest.app),
             sequence: manifest.sequence,
+            floor: manifest.floor,
             component: function.artifact,
             module,
             limits,
@@ -231,6 +257,7 @@ mod tests {
             wasmtime: "1.2.3".to_owned(),
             function: "a/f".to_owned(),
             sequence: 300,
+            floor: 2,
             component: Digest([1; 32]),
             module: Digest([2; 32]),
             limits: DEVICE_LIMITS_MAX,
@@ -248,16 +275,27 @@ mod tests {
         let key = SigningKey::generate().unwrap();
         let image = write(&header(), b"code", &key).unwrap();
         let word = |at: usize| u32::from_le_bytes(*image[at..].first_chunk().unwrap()) as usize;
-        assert_eq!((&image[..16], word(16)), (MAGIC.as_slice(), 1));
+        assert_eq!((&image[..16], word(16)), (MAGIC.as_slice(), 2));
         assert_eq!(word(20), image.len());
         let header_bytes = word(24);
-        // Text with its length, the sequence as a varint, digests as they are.
-        assert_eq!(image[28..28 + 12], *b"\x051.2.3\x03a/f\xac\x02");
+        // Text with its length, sequence and floor as varints, digests as they are.
+        assert_eq!(image[28..28 + 13], *b"\x051.2.3\x03a/f\xac\x02\x02");
         assert!(image[28..28 + header_bytes].ends_with(b"\x01\x03t/+\0\x01\x01\x01k\x01v"));
         let (signed, signature) = image.split_at(image.len() - 64);
         assert_eq!(&signed[signed.len() - 4..], b"code");
         assert_eq!((signed.len() - 4) % 64, 0);
         assert!(key.public().verify(signed, signature));
+    }
+
+    #[test]
+    fn versions_of_offers_order_as_sequences() {
+        let sequence = |[major, minor, patch]: [u64; 3]| major << 32 | minor << 16 | patch;
+        let all = [[0, 0, 0], [0, 0, 1], [0, 2047, 2047], [1, 0, 0], [1023, 2047, 2047]];
+        let versions = all.map(|parts| offer_version(sequence(parts)).unwrap());
+        assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+        for parts in [[1024, 0, 0], [0, 2048, 0], [0, 0, 2048], [1 << 16, 0, 0]] {
+            assert_eq!(offer_version(sequence(parts)), None, "{parts:?}");
+        }
     }
 
     #[test]

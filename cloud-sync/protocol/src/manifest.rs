@@ -30,7 +30,7 @@ pub use edge_core::pattern::{EventFilter, PatternProblem};
 pub use edge_core::schedule::{Schedule, ScheduleError};
 
 pub use self::batch::{Batch, Woken, woken};
-pub use self::firmware::{DevicePattern, DevicePatternError, Firmware};
+pub use self::firmware::{DevicePattern, DevicePatternError, Firmware, ImageKind};
 use crate::id::Digest;
 use crate::limits::{
     AGE_MS_DEFAULT, BACKOFF_MS_DEFAULT, CONCURRENCY_DEFAULT, LOG_BYTES_DEFAULT, MANIFEST_BYTES_MAX,

@@ -49,9 +49,13 @@ pub enum Down<'a> {
     /// A firmware image is there. Retained.
     #[serde(borrow)]
     Offer(Offer<'a>),
-    /// Bytes of a firmware image.
+    /// Bytes of an image.
     #[serde(borrow)]
     Chunk(Chunk<'a>),
+    /// An image of a function for the device is there: an offer whose board is what functions have to be compiled for.
+    /// Retained.
+    #[serde(borrow)]
+    Function(Offer<'a>),
 }
 
 /// Something for the device to do, once: a device remembers the ids of its last commands and answers a repeat with the
@@ -242,7 +246,8 @@ impl<'a> Up<'a> {
 
 impl<'a> Down<'a> {
     /// All kinds, as they stand in topics.
-    pub const KINDS: [&'static str; 5] = ["command", "desired", "time", "offer", "chunk"];
+    pub const KINDS: [&'static str; 6] =
+        ["command", "desired", "time", "offer", "chunk", "function"];
 
     /// The kind, as it stands in the topic.
     #[must_use]
@@ -253,6 +258,7 @@ impl<'a> Down<'a> {
             Self::Time(_) => "time",
             Self::Offer(_) => "offer",
             Self::Chunk(_) => "chunk",
+            Self::Function(_) => "function",
         }
     }
 
@@ -267,7 +273,7 @@ impl<'a> Down<'a> {
     /// Whether the broker keeps it for a device that comes later.
     #[must_use]
     pub const fn is_retained(&self) -> bool {
-        matches!(self, Self::Desired(_) | Self::Offer(_))
+        matches!(self, Self::Desired(_) | Self::Offer(_) | Self::Function(_))
     }
 
     /// Writes it into `out`; returns how many bytes.
@@ -300,7 +306,7 @@ impl<'a> Down<'a> {
                     Err(Error::Malformed)
                 }
             }
-            Self::Offer(it) => it.check(),
+            Self::Offer(it) | Self::Function(it) => it.check(),
             Self::Chunk(it) => it.check(),
         }
     }

@@ -85,7 +85,7 @@ fn ups() -> [(&'static str, Up<'static>); 8] {
     ]
 }
 
-fn downs() -> [(&'static str, Down<'static>); 5] {
+fn downs() -> [(&'static str, Down<'static>); 6] {
     let (schema, body) = (SCHEMA, &b"\x01\x02"[..]);
     [
         ("down-command", Down::Command(Command { id: 7, name: "rate", schema, body })),
@@ -103,6 +103,17 @@ fn downs() -> [(&'static str, Down<'static>); 5] {
             }),
         ),
         ("down-chunk", Down::Chunk(Chunk { image: IMAGE, offset: 1_024, bytes: &[0xee; 16] })),
+        (
+            "down-function",
+            Down::Function(Offer {
+                digest: [0xab; 32],
+                length: 377_000,
+                board: "pulley32 wasmtime 48.0.8",
+                version: 300,
+                floor: 2,
+                signature: &[0xcd; 64],
+            }),
+        ),
     ]
 }
 
@@ -179,7 +190,7 @@ fn what_is_to_be_refused_is_refused() {
 
 #[test]
 fn the_signed_bytes_of_an_offer_are_those_of_the_specification() {
-    let [.., (_, Down::Offer(offer)), _] = downs() else { panic!("an offer") };
+    let [.., (_, Down::Offer(offer)), _, _] = downs() else { panic!("an offer") };
     let signed = offer.signed().unwrap();
     assert_eq!(signed.len(), 90);
     assert_eq!(&signed[..13], b"holm-firmware");

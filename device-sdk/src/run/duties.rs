@@ -11,7 +11,7 @@ use crate::flight::Load;
 #[cfg(feature = "logs")]
 use crate::notes::Notes;
 #[cfg(feature = "update")]
-use crate::update::Exchange;
+use crate::update::{Exchange, Kind};
 #[cfg(feature = "shadow")]
 use crate::{app::Document, shadow::Shadow};
 
@@ -174,8 +174,10 @@ impl Duties {
                 device.change(|facts| facts.clock.reply(reply, uptime_ms))
             }
             #[cfg(feature = "update")]
-            Down::Offer(offer) => {
-                let is_kept = device.exchange(|exchange| exchange.offered(offer));
+            Down::Offer(offer) | Down::Function(offer) => {
+                let is_firmware = matches!(down, Down::Offer(_));
+                let kind = if is_firmware { Kind::Firmware } else { Kind::Function };
+                let is_kept = device.exchange(|exchange| exchange.offered(kind, offer));
                 device.change(|_| ());
                 is_kept
             }

@@ -1,8 +1,8 @@
 //! Between the task that runs the device and the one that updates it: what one hears, and what the other wants said. Pure.
 //!
 //! # Invariants
-//! - One offer, one chunk and one message wait at most. A newer offer takes the place of an older one; a chunk that nobody
-//!   waits for is not kept.
+//! - One offer of each kind, one chunk and one message wait at most. A newer offer takes the place of an older one; a chunk
+//!   that nobody waits for is not kept.
 
 use device_protocol::Up;
 use device_protocol::limits::WORD_MAX;
@@ -36,6 +36,15 @@ impl KeptOffer {
     }
 }
 
+/// What is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The firmware itself.
+    Firmware,
+    /// A function that the firmware runs.
+    Function,
+}
+
 /// What is to be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Say {
@@ -47,7 +56,8 @@ pub(super) enum Say {
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     buffer: &'a mut [u8],
-    offer: Option<KeptOffer>,
+    /// By [`Kind`].
+    offers: [Option<KeptOffer>; 2],
     /// The question whose answer is waited for.
     fetch: Option<Fetch>,
     /// Length of the chunk in the buffer.
@@ -61,14 +71,17 @@ pub(crate) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     pub(crate) const fn new(buffer: &'a mut [u8]) -> Self {
-        Self { buffer, offer: None, fetch: None, chunk: None, say: None, said: None, on_the_way: 0 }
+        let (fetch, chunk, say, said) = (None, None, None, None);
+        Self { buffer, offers: [None, None], fetch, chunk, say, said, on_the_way: 0 }
     }
 
     /// An offer was heard; whether it can be kept.
-    pub(crate) fn offered(&mut self, offer: &Offer<'_>) -> bool {
+    pub(crate) fn offered(&mut self, kind: Kind, offer: &Offer<'_>) -> bool {
         let kept = KeptOffer::new(offer);
         let is_kept = kept.is_some();
-        self.offer = kept.or(self.offer.take());
+        if is_kept {
+            self.offers[kind as usize] = kept;
+        }
         is_kept
     }
 
@@ -115,12 +128,12 @@ impl<'a> Exchange<'a> {
         self.on_the_way = 0;
     }
 
-    pub(super) fn take_offer(&mut self) -> Option<KeptOffer> {
-        self.offer.take()
+    pub(super) const fn take_offer(&mut self, kind: Kind) -> Option<KeptOffer> {
+        self.offers[kind as usize].take()
     }
 
-    pub(super) const fn has_offer(&self) -> bool {
-        self.offer.is_some()
+    pub(super) const fn has_offer(&self, kind: Kind) -> bool {
+        self.offers[kind as usize].is_some()
     }
 
     /// Waits for the answer to the open question of `fetch`, or for nothing.
@@ -178,6 +191,26 @@ mod tests {
         let mut out = [0; 64];
         assert_eq!(exchange.take_chunk(&mut out), Some(64));
         assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn offers_of_both_kinds_wait_side_by_side() {
+        let mut buffer = [0; 64];
+        let mut exchange = Exchange::new(&mut buffer);
+        let offer = |digest: u8| Offer {
+            digest: [digest; 32],
+            length: 1,
+            board: "b",
+            version: 1,
+            floor: 0,
+            signature: &[0; 64],
+        };
+        for (kind, digest) in [(Kind::Firmware, 1), (Kind::Function, 2), (Kind::Function, 3)] {
+            assert!(exchange.offered(kind, &offer(digest)));
+        }
+        let mut image = |kind| exchange.take_offer(kind).map(|kept| kept.offer().image());
+        assert_eq!(image(Kind::Function), Some([3; 8]), "the newer one");
+        assert_eq!((image(Kind::Function), image(Kind::Firmware)), (None, Some([1; 8])));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod task;
 
 #[cfg(feature = "embassy-boot")]
 pub use embassy::EmbassyBoot;
-pub(crate) use exchange::Exchange;
+pub(crate) use exchange::{Exchange, Kind};
 pub use plan::{Plan, Running};
 pub use slot::{Layout, Slot, SlotError};
 pub use task::{Boot, Ended, Trial, UpdateConfig};

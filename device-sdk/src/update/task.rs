@@ -13,9 +13,9 @@ use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_storage_async::nor_flash::NorFlash;
 
 use device_protocol::limits::CHUNK_MAX;
-use device_protocol::update::Stage as Told;
+use device_protocol::update::{Offer, Stage as Told};
 
-use super::exchange::{Exchange, KeptOffer, Say};
+use super::exchange::{KeptOffer, Kind, Say};
 use super::fetch::Fetch;
 use super::plan::{Decision, Plan, Running, decide};
 use super::slot::{Slot, SlotError, Stage};
@@ -51,6 +51,11 @@ pub trait Boot {
 
     /// The image in the slot is to be started, on trial, at the next start.
     fn arm(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// Why the former image came back, for people: at most 200 bytes.
+    fn why(&self) -> &'static str {
+        "it did not reach the gateway, or is of another version than was offered"
+    }
 }
 
 /// Times of the task.
@@ -114,7 +119,23 @@ impl Device<'_> {
         slot: &mut Slot<F>,
         boot: &mut B,
     ) -> Ended {
-        let mut task = Task { device: self, config, running, slot, boot };
+        let mut task = Task { device: self, kind: Kind::Firmware, config, running, slot, boot };
+        match task.run().await {
+            Ok(ended) | Err(ended) => ended,
+        }
+    }
+
+    /// Updates a function that the firmware runs, as [`Device::update`] updates the firmware, which it is called in the place
+    /// of. The `board` of `running` is what functions have to be compiled for; of `boot`, [`Boot::trial`] may wait until the
+    /// function that runs has proved itself.
+    pub async fn update_function<F: NorFlash, B: Boot>(
+        &self,
+        config: UpdateConfig,
+        running: &Running<'_>,
+        slot: &mut Slot<F>,
+        boot: &mut B,
+    ) -> Ended {
+        let mut task = Task { device: self, kind: Kind::Function, config, running, slot, boot };
         match task.run().await {
             Ok(ended) | Err(ended) => ended,
         }
@@ -123,6 +144,7 @@ impl Device<'_> {
 
 struct Task<'t, 'a, F, B> {
     device: &'t Device<'a>,
+    kind: Kind,
     config: UpdateConfig,
     running: &'t Running<'t>,
     slot: &'t mut Slot<F>,
@@ -139,7 +161,7 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         }
         let mut damaged = Damaged { image: [0; 8], times: 0 };
         loop {
-            let offer = self.device.offered().await;
+            let offer = self.device.offered(self.kind).await;
             if damaged.image == offer.offer().image() && damaged.times >= DAMAGED_MAX {
                 self.decline(&offer, "its bytes were wrong several times").await;
             } else if let Outcome::Restart = self.handle(&offer, &mut damaged).await? {
@@ -175,11 +197,7 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                         self.slot.reached(Stage::TakenBack).await.map_err(flash)?;
                     }
                     self.device.online().await;
-                    self.tell(
-                        &plan,
-                        Told::TakenBack,
-                        "it did not reach the gateway, or is of another version than was offered",
-                    );
+                    self.tell(&plan, Told::TakenBack, self.boot.why());
                     if with_timeout(TELL, self.device.update_said()).await.is_err() {
                         // To be told at the next start.
                         return Ok(None);
@@ -220,7 +238,8 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
     async fn handle(&mut self, offer: &KeptOffer, damaged: &mut Damaged) -> Result<Outcome, Ended> {
         let taken_back = self.slot.taken_back().copied();
         let capacity = self.slot.capacity();
-        match decide(&offer.offer(), self.running, capacity, taken_back.as_ref()) {
+        let decision = decide(&offer.offer(), self.running, capacity, taken_back.as_ref());
+        match self.renewed(offer, decision) {
             Decision::Runs => {
                 let image = offer.offer().image();
                 let say = Say::Progress { image, stage: Told::Confirmed, offset: 0, reason: "" };
@@ -251,6 +270,22 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         }
     }
 
+    /// While a function is written, it comes again and again under one version: another image than the one that was
+    /// confirmed is taken.
+    fn renewed(&self, offer: &KeptOffer, decision: Decision) -> Decision {
+        let offer = offer.offer();
+        let is_other = self
+            .slot
+            .contents()
+            .is_some_and(|(plan, stage)| *stage == Stage::Confirmed && plan.digest != offer.digest);
+        let fits = offer.length <= self.slot.capacity();
+        if decision == Decision::Runs && self.kind == Kind::Function && is_other && fits {
+            let Offer { digest, length, version, .. } = offer;
+            return Decision::Take(Plan { digest, length, version });
+        }
+        decision
+    }
+
     /// Fetches what is missing of an image; `false` if another one is offered meanwhile.
     async fn fetch(&mut self, plan: &Plan) -> Result<bool, Ended> {
         let kept = self.slot.begin(plan).await.map_err(flash)?;
@@ -267,7 +302,7 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                     exchange.say(Say::Want(want));
                 });
             }
-            let arrived = self.device.chunk_or_offer(&mut buffer, fetch.due_ms()).await;
+            let arrived = self.device.chunk_or_offer(self.kind, &mut buffer, fetch.due_ms()).await;
             match arrived {
                 Arrived::Nothing => {}
                 Arrived::Offer => {
@@ -328,8 +363,8 @@ const fn flash(error: SlotError) -> Ended {
 }
 
 impl Device<'_> {
-    async fn offered(&self) -> KeptOffer {
-        self.bell.until(|| self.exchange(Exchange::take_offer)).await
+    async fn offered(&self, kind: Kind) -> KeptOffer {
+        self.bell.until(|| self.exchange(|exchange| exchange.take_offer(kind))).await
     }
 
     async fn update_said(&self) {
@@ -341,10 +376,11 @@ impl Device<'_> {
         self.change(|_| ());
     }
 
-    async fn chunk_or_offer(&self, out: &mut [u8], due_ms: u64) -> Arrived {
+    async fn chunk_or_offer(&self, kind: Kind, out: &mut [u8], due_ms: u64) -> Arrived {
         self.change(|_| ());
         let look = || {
-            let is_there = self.exchange(|exchange| exchange.has_chunk() || exchange.has_offer());
+            let is_there =
+                self.exchange(|exchange| exchange.has_chunk() || exchange.has_offer(kind));
             let is_gone = !matches!(self.state(), State::Online { .. });
             (is_there || is_gone).then_some(())
         };
@@ -352,7 +388,7 @@ impl Device<'_> {
         embassy_futures::select::select(self.bell.until(look), due).await;
         self.exchange(|exchange| match exchange.take_chunk(out) {
             Some(length) => Arrived::Chunk(length),
-            None if exchange.has_offer() => Arrived::Offer,
+            None if exchange.has_offer(kind) => Arrived::Offer,
             None => Arrived::Nothing,
         })
     }

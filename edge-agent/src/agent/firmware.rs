@@ -1,4 +1,4 @@
-//! Firmware of devices: the shell around [`crate::firmware`].
+//! Images for devices: the shell around [`crate::firmware`].
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use edge_core::input::Input;
 use edge_core::message::QoS;
 use sync_protocol::Manifest;
 use sync_protocol::id::Digest;
+use sync_protocol::manifest::ImageKind;
 use sync_protocol::record::{FirmwareStage, Report};
 
 use super::gateway::Gateway;
@@ -18,16 +19,16 @@ use crate::desk::{self, Told};
 use crate::firmware::Do;
 use crate::settings::DeviceAccount;
 
-/// What topics to devices begin with, and what an offer's ends with.
+/// What topics to devices begin with.
 const DOWN: &str = "$holm/v1/down/";
-const OFFER: &str = "/offer";
 
 /// The core at the start: what stands retained from the lives before is known to it.
 pub(super) fn begin(accounts: &[DeviceAccount], broker: &Broker) -> crate::firmware::Firmware {
     let accounts = accounts.iter().map(|account| DeviceId::new(&account.name));
     let standing = broker.retained(DOWN).filter_map(|message| {
-        let device = message.topic.as_str().strip_prefix(DOWN)?.strip_suffix(OFFER)?;
-        (!device.contains('/')).then(|| (DeviceId::new(device), message.payload.clone()))
+        let (device, kind) = message.topic.as_str().strip_prefix(DOWN)?.split_once('/')?;
+        let kind = ImageKind::ALL.into_iter().find(|one| one.offer_kind() == kind)?;
+        Some((DeviceId::new(device), kind, message.payload.clone()))
     });
     crate::firmware::Firmware::new(accounts, standing)
 }
@@ -38,9 +39,11 @@ impl Gateway {
         let live = self.deployments.live_revisions();
         let changes = self.firmware.live(live.values().map(|revision| revision.manifest()));
         for change in changes {
-            let (device, withdrawn) = (&change.device, change.payload.is_empty());
-            tracing::info!(target: "device", %device, withdrawn, "firmware offer changes");
-            self.tell_device(&change.device, "offer", change.payload, QoS::AtLeastOnce, true);
+            let (device, kind) = (&change.device, change.kind);
+            let withdrawn = change.payload.is_empty();
+            tracing::info!(target: "device", %device, kind = kind.as_str(), withdrawn, "offer changes");
+            let kind = kind.offer_kind();
+            self.tell_device(&change.device, kind, change.payload, QoS::AtLeastOnce, true);
         }
     }
 
@@ -94,12 +97,13 @@ impl Gateway {
     /// A device says how far it is: kept in its row, and told to the control plane where it is new.
     pub(super) fn firmware_told(&mut self, device: &DeviceId, mut told: Told) {
         let offered = self.firmware.offered(device, told.image);
-        let offered = offered.map(|(app, version)| (app.to_owned(), version));
-        told.version = offered.as_ref().map(|(_, version)| *version);
+        let offered = offered.map(|(app, kind, version)| (app.to_owned(), kind, version));
+        told.offered = offered.as_ref().map(|(_, kind, version)| (*kind, *version));
         let (stage, reason) = (told.stage, told.reason.clone());
         let is_new = self.desk.firmware_told(device, told, self.now);
-        let (true, Some((app, version))) = (is_new, offered) else { return };
-        tracing::info!(target: "device", %device, app, version, ?stage, reason, "firmware");
+        let (true, Some((app, kind, version))) = (is_new, offered) else { return };
+        let kind = kind.as_str();
+        tracing::info!(target: "device", %device, app, kind, version, ?stage, reason, "image");
         let (device, stage) = (device.as_str().to_owned(), wire(stage));
         let report = Report::Firmware { device, app, version, stage, reason };
         let body = Bytes::from(report.to_bytes());

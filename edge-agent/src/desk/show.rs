@@ -73,7 +73,8 @@ fn firmware_json(told: &Told) -> Value {
     };
     json!({
         "image": format!("{:016x}", u64::from_be_bytes(told.image)),
-        "version": told.version,
+        "kind": told.offered.map(|(kind, _)| kind.as_str()),
+        "version": told.offered.map(|(_, version)| version),
         "stage": stage,
         "bytes": told.offset,
         "reason": told.reason,

@@ -219,7 +219,8 @@ fn tell(desk: &mut Desk, message: &Message, version: Option<u32>, at: u64) -> bo
     let Some(Say::Firmware { device, told }) = desk.hear(message, now(at)) else {
         panic!("of firmware");
     };
-    desk.firmware_told(&device, Told { version, ..told }, now(at))
+    let offered = version.map(|version| (ImageKind::Firmware, version));
+    desk.firmware_told(&device, Told { offered, ..told }, now(at))
 }
 
 #[test]

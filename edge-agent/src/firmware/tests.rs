@@ -1,5 +1,4 @@
 use device_protocol::update::Offer;
-use sync_protocol::manifest::Firmware as Image;
 use sync_protocol::revision::SigningKey;
 use sync_protocol::{AuthorKey, SignedManifest};
 
@@ -16,6 +15,7 @@ fn image(seed: u8, length: usize) -> Bytes {
 /// A signed manifest of an app with one image.
 fn manifest(app: &str, bytes: &Bytes, version: u32, devices: &[&str]) -> (Manifest, AuthorKey) {
     let firmware = Image {
+        kind: ImageKind::Firmware,
         artifact: Digest::of(bytes),
         size: bytes.len() as u64,
         board: "board".to_owned(),
@@ -67,7 +67,7 @@ fn sent(done: &[Do]) -> Vec<(String, u32, Vec<u8>)> {
 fn what_stands_is_what_is_live() {
     let bytes = image(1, 1_000);
     let (first, author) = manifest("a", &bytes, 3, &["press-*"]);
-    let foreign = (device("gone"), Bytes::from_static(b"old"));
+    let foreign = (device("gone"), ImageKind::Firmware, Bytes::from_static(b"old"));
     let mut firmware = Firmware::new(["press-1", "press-2", "saw-1"].map(device), [foreign]);
     let changes = firmware.live([&first]);
     let names: Vec<_> =
@@ -132,6 +132,36 @@ fn bytes_come_from_the_image_that_is_offered_and_from_no_other() {
     assert_eq!(firmware.next_deadline(), Some(now + IMAGE_IDLE));
     firmware.tick(now + IMAGE_IDLE);
     assert_eq!(firmware.next_deadline(), None, "the image has gone");
+}
+
+#[test]
+fn a_device_has_firmware_and_a_function_side_by_side() {
+    let (of_firmware, of_function) = (image(1, 1_000), image(2, 2_000));
+    let (a, _) = manifest("a", &of_firmware, 3, &["press-*"]);
+    let (mut b, _) = manifest("b", &of_function, 7, &["press-1", "saw-*"]);
+    b.firmware.get_mut("press").expect("the image").kind = ImageKind::Function;
+    let mut firmware = gateway();
+    assert_eq!(firmware.check(&b, [&a]), Ok(()), "one of each kind");
+    let changes = firmware.live([&a, &b]);
+    let spots: Vec<_> = changes.iter().map(|it| (it.device.as_str(), it.kind)).collect();
+    let (one, other) = (ImageKind::Firmware, ImageKind::Function);
+    assert_eq!(spots, [("press-1", one), ("press-1", other), ("press-2", one), ("saw-1", other)]);
+    let kinds = changes.iter().map(|it| Down::decode(&it.payload).expect("an offer").kind());
+    assert_eq!(kinds.collect::<Vec<_>>(), ["offer", "function", "offer", "function"]);
+
+    let (press, now) = (device("press-1"), Millis(1_000));
+    for (bytes, app, kind, version) in [(&of_firmware, "a", one, 3), (&of_function, "b", other, 7)]
+    {
+        let ask = want(bytes, 500, 400);
+        assert_eq!(firmware.offered(&press, ask.image), Some((app, kind, version)));
+        let digest = Digest::of(bytes);
+        assert_eq!(firmware.wanted(&press, ask, now), [Do::Load(digest)]);
+        let done = firmware.loaded(digest, Some(bytes.clone()), now);
+        assert_eq!(sent(&done), [("press-1".to_owned(), 500, bytes[500..900].to_vec())]);
+    }
+    let changes = firmware.live([&a]);
+    let spots: Vec<_> = changes.iter().map(|it| (it.device.as_str(), it.kind)).collect();
+    assert_eq!(spots, [("press-1", other), ("saw-1", other)], "only the functions go");
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn firmware(told: &Value) -> String {
         (_, None | Some("")) => String::new(),
         (_, Some(_)) => format!(": {}", clean(&told["reason"])),
     };
-    format!("  firmware {version}: {}{more}\n", clean(&told["stage"]))
+    let kind = if told["kind"] == "function" { "function" } else { "firmware" };
+    format!("  {kind} {version}: {}{more}\n", clean(&told["stage"]))
 }
 
 fn cells(row: &Value) -> [String; 7] {

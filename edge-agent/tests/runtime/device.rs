@@ -53,6 +53,7 @@ fn header(component: &[u8], module: &InnerModule<'_>) -> Header {
         wasmtime: WASMTIME_VERSION.to_owned(),
         function: "app/function".to_owned(),
         sequence: 1,
+        floor: 0,
         component: Digest::of(component),
         module: Digest::of(module.bytes),
         limits: DeviceLimits { memory_initial: module.memory_initial_bytes, ..DEVICE_LIMITS_MAX },

@@ -11,7 +11,7 @@ use wasmtime::{
 
 use crate::abi::{Failure, Guest, Lift, Lower};
 use crate::effects::{Effects, Event, Fault, LogLine, Outcome, Publication, Record, Report};
-use crate::engine::Function;
+use crate::engine::{Function, MaySend};
 use crate::fault;
 use crate::image::Header;
 use crate::state::{Session, State};
@@ -26,6 +26,7 @@ const TABLE_ELEMENTS_MAX: usize = 2_048;
 /// What one attempt collects, and what it may.
 pub(crate) struct Attempt {
     pub(crate) header: Arc<Header>,
+    pub(crate) may_send: MaySend,
     pub(crate) session: Session,
     pub(crate) publishes: Vec<Publication>,
     pub(crate) publish_bytes: usize,
@@ -46,9 +47,10 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    fn new(header: Arc<Header>, state: State) -> Self {
+    fn new(function: &Function, state: State) -> Self {
         Self {
-            header,
+            header: Arc::clone(function.header()),
+            may_send: function.may_send(),
             session: Session::new(state),
             publishes: Vec::new(),
             publish_bytes: 0,
@@ -88,7 +90,7 @@ impl ResourceLimiter for Attempt {
 /// Runs one attempt. `state` changes if it returns ok.
 pub(crate) fn run(function: &Function, event: &Event, state: &mut State) -> Report {
     let fuel_given = function.header().limits.fuel;
-    let attempt = Attempt::new(Arc::clone(function.header()), mem::take(state));
+    let attempt = Attempt::new(function, mem::take(state));
     let mut store = Store::new(function.pre().module().engine(), attempt);
     store.limiter(|attempt| attempt);
     let returned = store.set_fuel(fuel_given).and_then(|()| call(function, &mut store, event));

@@ -78,6 +78,7 @@ pub struct Effects {
 
 /// A message to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "store", derive(serde::Deserialize, serde::Serialize))]
 pub struct Publication {
     /// Topic.
     pub topic: String,
@@ -95,6 +96,7 @@ pub struct Publication {
 
 /// MQTT quality of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "store", derive(serde::Deserialize, serde::Serialize))]
 pub enum QoS {
     /// 0.
     AtMostOnce,
@@ -117,6 +119,7 @@ pub struct Record {
 
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "store", derive(serde::Deserialize, serde::Serialize))]
 pub struct StateChange {
     /// Key.
     pub key: String,

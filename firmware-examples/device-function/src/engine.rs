@@ -49,10 +49,14 @@ impl fmt::Display for LoadError {
     }
 }
 
+/// Whether a publish of so many bytes to a topic can leave the device, or why not.
+pub type MaySend = fn(topic: &str, payload_bytes: usize) -> Result<(), &'static str>;
+
 /// A function that is ready to run.
 pub struct Function {
     header: Arc<Header>,
     pre: InstancePre<Attempt>,
+    may_send: MaySend,
 }
 
 impl Function {
@@ -68,7 +72,14 @@ impl Function {
         }
         let growth = limits.memory.checked_sub(limits.memory_initial).ok_or(LoadError::Limits)?;
         let pre = prepare(image, limits, growth).map_err(|error| code(&error))?;
-        Ok(Self { header: Arc::new(image.header.clone()), pre })
+        Ok(Self { header: Arc::new(image.header.clone()), pre, may_send: |_, _| Ok(()) })
+    }
+
+    /// Refuses, while the function runs, what the device could not send: the attempt ends in a fault
+    /// ([`FaultKind::Outputs`](crate::FaultKind::Outputs)), so that nothing that is owed is left behind.
+    #[must_use]
+    pub fn sending(self, may_send: MaySend) -> Self {
+        Self { may_send, ..self }
     }
 
     /// What it is and what it may.
@@ -84,6 +95,10 @@ impl Function {
     /// what [`Function::load`] was given.
     pub fn process(&self, event: &Event, state: &mut State) -> Report {
         attempt::run(self, event, state)
+    }
+
+    pub(crate) fn may_send(&self) -> MaySend {
+        self.may_send
     }
 
     pub(crate) fn pre(&self) -> &InstancePre<Attempt> {

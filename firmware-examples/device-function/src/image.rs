@@ -16,9 +16,11 @@ use serde::Deserialize;
 
 /// Release of the interpreter. wasmtime itself compares the major number only.
 pub const WASMTIME_VERSION: &str = "48.0.8";
+/// What a function has to be compiled for, as a gateway's offers name it in the place of a board.
+pub const PLATFORM: &str = "pulley32 wasmtime 48.0.8";
 
 const MAGIC: &[u8; 16] = b"holm device fn\0\0";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Magic, format, length of the image and length of the header.
 const PREFIX_BYTES: usize = 28;
 /// It is decoded into the heap.
@@ -36,6 +38,8 @@ pub struct Header {
     pub function: String,
     /// Order of the app's revisions: an update has a greater one.
     pub sequence: u64,
+    /// Revisions below this one are not taken any more once this image has proved itself.
+    pub floor: u64,
     /// SHA-256 of the component that gateways run.
     pub component: [u8; 32],
     /// SHA-256 of the core module inside it that was compiled.
@@ -44,6 +48,30 @@ pub struct Header {
     pub limits: Limits,
     /// What it may do.
     pub grants: Grants,
+}
+
+impl Header {
+    /// Version as offers have it: of `major.minor.patch` 10, 11 and 11 bits (`sync_protocol::device_image`).
+    #[must_use]
+    pub fn offer_version(&self) -> u32 {
+        offer_version(self.sequence)
+    }
+
+    /// Floor as offers have it.
+    #[must_use]
+    pub fn offer_floor(&self) -> u32 {
+        offer_version(self.floor)
+    }
+}
+
+/// A sequence has 16 bits for each part. One that is too large to be offered counts as the largest.
+fn offer_version(sequence: u64) -> u32 {
+    let part = |at: u32, bits: u32| {
+        let part = u32::try_from(sequence >> at & 0xffff).unwrap_or(u32::MAX);
+        (part < 1 << bits).then_some(part)
+    };
+    let version = || Some(part(32, 10)? << 22 | part(16, 11)? << 11 | part(0, 11)?);
+    version().filter(|_| sequence >> 48 == 0).unwrap_or(u32::MAX)
 }
 
 /// Bounds of an attempt, each in bytes unless it says otherwise.

@@ -86,6 +86,7 @@ fn publish(
         return Err(attempt.refuse_output("limit of published bytes per attempt reached"));
     }
     attempt.header.grants.check_publish(topic).map_err(|fault| attempt.refuse(fault))?;
+    (attempt.may_send)(topic, payload.len()).map_err(|why| attempt.refuse_output(why))?;
     let properties = guest
         .pairs(properties, property_count)?
         .map(|property| property.map(|(name, value)| (name.to_owned(), value.to_owned())))

@@ -7,8 +7,8 @@ use core::fmt;
 
 use cortex_m_rt::{ExceptionFrame, exception};
 
-/// What unused stack and heap hold.
-pub(crate) const PAINT: u32 = 0xaaaa_5555;
+/// What unused stack holds.
+const PAINT: u32 = 0xaaaa_5555;
 
 const UART0_DATA: *mut u32 = 0x4000_4000 as *mut u32;
 const UART0_CTRL: *mut u32 = 0x4000_4008 as *mut u32;

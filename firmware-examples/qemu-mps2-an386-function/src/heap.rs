@@ -4,10 +4,10 @@ use core::ptr::addr_of_mut;
 
 use embedded_alloc::LlffHeap;
 
-use crate::board;
-
 /// Its size.
 pub(crate) const BYTES: usize = 384 << 10;
+/// What was never written holds.
+const PAINT: u32 = 0xaaaa_5555;
 
 #[global_allocator]
 static HEAP: LlffHeap = LlffHeap::empty();
@@ -20,7 +20,7 @@ pub(crate) fn start() {
     let room = addr_of_mut!(ROOM);
     // SAFETY: `ROOM` is named here only, and `start` is called once, before the first allocation.
     unsafe {
-        (*room).fill(board::PAINT);
+        (*room).fill(PAINT);
         HEAP.init(room.addr(), BYTES);
     }
 }
@@ -36,6 +36,6 @@ pub(crate) fn used_bytes() -> usize {
 pub(crate) fn peak_bytes() -> usize {
     let room = addr_of_mut!(ROOM).cast::<u32>();
     // SAFETY: all words of `ROOM` are initialised; there is one thread.
-    let is_painted = |n: usize| unsafe { room.add(n).read_volatile() } == board::PAINT;
+    let is_painted = |n: usize| unsafe { room.add(n).read_volatile() } == PAINT;
     (0..BYTES / 4).rev().find(|n| !is_painted(*n)).map_or(0, |n| (n + 1) * 4)
 }

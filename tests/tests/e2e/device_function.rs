@@ -1,33 +1,34 @@
 //! The same function on an emulated microcontroller: built by `holm`, run in QEMU on a Cortex-M4,
 //! compared with the gateway's runtime.
 //!
-//! The firmware is built apart from the workspace (`cargo build --release` in
-//! `firmware-examples/qemu-mps2-an386-function`, which also needs the target
-//! thumbv7em-none-eabi). Without it or without QEMU the tests are skipped by name.
+//! The firmware is built apart from the workspace, by the first test that wants it. Without QEMU the tests are skipped by
+//! name.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use edge_agent::runtime::{DEVICE_TARGET, InnerModule, WASMTIME_VERSION};
 use serde_json::{Value, json};
+use sync_protocol::device_image::{self, DEVICE_LIMITS_MAX, DeviceGrants, DeviceLimits, Header};
+use sync_protocol::revision::AuthorKeys;
+use sync_protocol::{AuthorKey, Bundle, Digest, Manifest, SigningKey};
 use system_tests::author::{Author, fixture};
-use system_tests::readings;
+use system_tests::{qemu, readings};
 
 const READINGS: usize = 1_000;
 const REFUSED: i32 = 2;
 
 /// Folder and file of the firmware, if this machine can run it.
-fn firmware() -> Option<(PathBuf, PathBuf)> {
+fn firmware() -> Result<Option<(PathBuf, PathBuf)>> {
+    if !qemu::is_here() {
+        eprintln!("skipped: {} is missing (`cargo xtask test --install`)", qemu::PROGRAM);
+        return Ok(None);
+    }
     let name = "qemu-mps2-an386-function";
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-examples").join(name);
-    let file = dir.join("target/thumbv7em-none-eabi/release").join(name);
-    let qemu = Command::new("qemu-system-arm").arg("--version").stdout(Stdio::null()).status();
-    if file.is_file() && qemu.is_ok() {
-        return Some((dir, file));
-    }
-    eprintln!("skipped: needs qemu-system-arm, and `cargo build --release` in {}", dir.display());
-    None
+    Ok(Some((dir, qemu::firmware(name, &[])?.path)))
 }
 
 /// A device: what lies in its flash and what it is told.
@@ -115,7 +116,7 @@ fn same(printed: &Value, shown: &Value, name: &str) -> bool {
 
 #[test]
 fn a_thousand_readings_give_the_same_on_gateway_and_microcontroller() -> Result<()> {
-    let Some(firmware) = firmware() else { return Ok(()) };
+    let Some(firmware) = firmware()? else { return Ok(()) };
     let dir = tempfile::tempdir()?;
     let at = |name: &str| dir.path().join(name);
     let author = Author::new(&at("author"))?;
@@ -163,7 +164,7 @@ fn a_thousand_readings_give_the_same_on_gateway_and_microcontroller() -> Result<
 
 #[test]
 fn a_microcontroller_ends_what_misbehaves_and_goes_on() -> Result<()> {
-    let Some(firmware) = firmware() else { return Ok(()) };
+    let Some(firmware) = firmware()? else { return Ok(()) };
     let dir = tempfile::tempdir()?;
     let at = |name: &str| dir.path().join(name);
     let author = Author::new(&at("author"))?;
@@ -195,6 +196,8 @@ fn a_microcontroller_ends_what_misbehaves_and_goes_on() -> Result<()> {
         reports(&printed).iter().map(|report| report["outcome"].clone()).collect();
     let expected: Vec<Value> = cases.iter().chain(&cases).map(|(_, end)| json!(end)).collect();
     assert_eq!(outcomes, expected, "{printed}");
+    ensure!(printed.contains("timeout fuel 20000000 "), "the loop used up its fuel: {printed}");
+    ensure!(printed.contains(": fuel limit 20000000 reached"), "{printed}");
 
     let good = std::fs::read(&device.image)?;
     let refuse = |bytes: &[u8], why: &str| -> Result<()> {
@@ -208,6 +211,10 @@ fn a_microcontroller_ends_what_misbehaves_and_goes_on() -> Result<()> {
     refuse(&damaged, "no author key of this device signed the image")?;
     refuse(&good[..good.len() - 1_000], "no author key of this device signed the image")?;
     refuse(&[0xff; 64], "this is no device image")?;
+    let mut flipped = good.clone();
+    // The last byte of the code: behind it stands the signature.
+    flipped[good.len() - 65] ^= 1;
+    refuse(&flipped, "no author key of this device signed the image")?;
     std::fs::write(&device.image, &good)?;
     device.component = "00".repeat(32);
     let (code, printed) = device.run(&at("events.txt"))?;
@@ -216,5 +223,82 @@ fn a_microcontroller_ends_what_misbehaves_and_goes_on() -> Result<()> {
     other.holm(&["keys", "export", "default", "--out", text(&device.author)])?;
     let (code, printed) = device.run(&at("events.txt"))?;
     assert!(code == REFUSED && printed.contains("no author key"), "{code} {printed}");
+    Ok(())
+}
+
+/// An image that is signed rightly, with another header than `holm` would write.
+fn signed(key: &SigningKey, change: impl FnOnce(&mut Header)) -> Result<Vec<u8>> {
+    let limits = DeviceLimits { memory_initial: 64 << 10, ..DEVICE_LIMITS_MAX };
+    let grants =
+        DeviceGrants { publish: Vec::new(), record: Vec::new(), state: false, config: Vec::new() };
+    let mut header = Header {
+        wasmtime: WASMTIME_VERSION.to_owned(),
+        function: "a/f".to_owned(),
+        sequence: 1,
+        floor: 0,
+        component: Digest([1; 32]),
+        module: Digest([2; 32]),
+        limits,
+        grants,
+    };
+    change(&mut header);
+    Ok(device_image::write(&header, b"no code", key)?)
+}
+
+#[test]
+fn a_microcontroller_refuses_what_it_cannot_run_although_it_is_signed() -> Result<()> {
+    let Some(firmware) = firmware()? else { return Ok(()) };
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| dir.path().join(name);
+    let key = SigningKey::generate()?;
+    std::fs::write(at("author.pub"), format!("{}\n", key.public()))?;
+    std::fs::write(at("events.txt"), "a b\n")?;
+    let device = Device {
+        firmware: &firmware,
+        image: at("f.img"),
+        author: at("author.pub"),
+        component: String::new(),
+    };
+    let refuse = |image: Vec<u8>, why: &str| -> Result<()> {
+        std::fs::write(&device.image, image)?;
+        let (code, printed) = device.run(&at("events.txt"))?;
+        assert!(code == REFUSED && printed.contains(why), "{why}: {code} {printed}");
+        Ok(())
+    };
+    let old = signed(&key, |header| header.wasmtime = "48.0.7".to_owned())?;
+    refuse(old, "was compiled for wasmtime 48.0.7, this firmware has 48.0.8")?;
+    let hog = signed(&key, |header| header.limits.memory = 1 << 20)?;
+    refuse(hog, "bytes of heap, this device gives 393216: lower its limits in holm.toml")?;
+    let early = signed(&key, |header| header.limits.memory_initial = 192 << 10)?;
+    refuse(early, "the module begins with more memory than its limit")?;
+    refuse(signed(&key, |_| ())?, "the function does not load")
+}
+
+/// From what an author signs to what a device runs, link by link: the bundle that gateways take, the component in it, the
+/// module in that, the code of that in the image.
+#[test]
+fn the_code_on_the_device_is_made_of_the_component_in_the_bundle() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| dir.path().join(name);
+    let author = Author::new(&at("author"))?;
+    let built = build(&author, "smooth", &at("smooth.img"))?;
+    let file = std::fs::read(author.build(&fixture("apps").join("device"))?)?;
+    let bundle = Bundle::parse(&file)?;
+    let key: AuthorKey = author.key()?.parse()?;
+    let signed = &bundle.signed;
+    signed.verify(&[key.clone()].into_iter().collect::<AuthorKeys>())?;
+    let function = Manifest::from_bytes(&signed.manifest)?.functions["smooth"].clone();
+    let component = bundle.artifacts[&function.artifact];
+    assert_eq!(Digest::of(component), function.artifact);
+    assert_eq!(built["component"], json!(function.artifact.to_string()));
+
+    let module = InnerModule::of(component, DEVICE_LIMITS_MAX.memory)?;
+    ensure!(component.as_ptr_range().contains(&module.bytes.as_ptr()), "a part of the component");
+    assert_eq!(built["module"], json!(Digest::of(module.bytes).to_string()));
+    let image = std::fs::read(at("smooth.img"))?;
+    assert_eq!(built["image"], json!(Digest::of(&image).to_string()));
+    let (signed, signature) = image.split_at(image.len() - 64);
+    ensure!(key.verify(signed, signature), "signed by the same author");
+    ensure!(signed.ends_with(&module.compile(DEVICE_TARGET)?), "the code is that of the module");
     Ok(())
 }

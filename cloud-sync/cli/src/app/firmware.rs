@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use device_protocol::limits::WORD_MAX;
 use edge_agent::toml_reader::{At, Problems, Section};
 use sync_protocol::limits;
-use sync_protocol::manifest::{self, DevicePattern};
+use sync_protocol::manifest::{self, DevicePattern, ImageKind};
 
 use super::Firmware;
 use super::read::name_is_good;
@@ -34,7 +34,7 @@ pub(super) fn read(
         if patterns.is_empty() {
             problems.add(&span, "the firmware needs `devices = [\"NAME\", \"BEGINNING-*\"]`");
         }
-        patterns_are_good(&name.value, &patterns, &mut known, problems);
+        patterns_are_good("firmware", &name.value, &patterns, &mut known, problems);
         if let Some(firmware) = firmware {
             all.insert(name.value, firmware);
         }
@@ -75,8 +75,9 @@ fn read_one(
     })
 }
 
-/// A device must not be meant by two images: it would be offered now the one, now the other.
-fn patterns_are_good(
+/// A device must not be meant by two images of one kind: it would be offered now the one, now the other.
+pub(super) fn patterns_are_good(
+    kind: &str,
     name: &str,
     patterns: &[At<String>],
     known: &mut Vec<(String, DevicePattern)>,
@@ -97,7 +98,7 @@ fn patterns_are_good(
         let meets = known.iter().find(|(of, other)| of != name && other.overlaps(&pattern));
         if let Some((other, meeting)) = meets {
             let why = format!(
-                "`devices`: \"{pattern}\" meets \"{meeting}\" of firmware `{other}`: a device would have two \
+                "`devices`: \"{pattern}\" meets \"{meeting}\" of {kind} `{other}`: a device would have two \
                  images; make one narrower"
             );
             problems.add(&at.span, why);
@@ -119,6 +120,7 @@ pub(super) fn manifest(
         let bytes =
             bytes.ok_or_else(|| Failure::failed(format!("no image of firmware `{name}`")))?;
         let entry = manifest::Firmware {
+            kind: ImageKind::Firmware,
             artifact: sync_protocol::Digest::of(bytes),
             size: bytes.len() as u64,
             board: firmware.board.clone(),

@@ -28,6 +28,9 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     let triggers = read_triggers(&mut root, &functions, &mut problems);
     let records = super::series::read(&mut root, &functions, &mut problems);
     let firmware = super::firmware::read(&mut root, &mut problems);
+    let taken = |name: &str| firmware.contains_key(name);
+    let device_functions =
+        super::device_function::read(&mut root, &functions, taken, &mut problems);
     if functions.is_empty() && firmware.is_empty() {
         problems.add(&(0..0), "the app has no function: add [functions.NAME]");
     }
@@ -35,7 +38,16 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     match head {
         Some((name, version, floor)) if problems.is_empty() => {
             let functions = functions.into_iter().map(|(name, at)| (name, at.value)).collect();
-            Ok(App { name, version, floor, functions, triggers, records, firmware })
+            Ok(App {
+                name,
+                version,
+                floor,
+                functions,
+                triggers,
+                records,
+                firmware,
+                device_functions,
+            })
         }
         Some(_) | None => Err(problems.into_sorted()),
     }

@@ -287,6 +287,30 @@ pub const FIRMWARE: Table = Table {
     ],
 };
 
+/// `[device-function.NAME]`
+pub const DEVICE_FUNCTION: Table = Table {
+    title: "[device-function.NAME]",
+    about: "A function that devices run themselves: the core module of its component, compiled for the \
+            interpreter of microcontrollers, signed with the app's key and offered to each of the \
+            gateway's `[[devices]]` that a pattern names. Its version is the app's, of which each part \
+            has to be small (below 1024.2048.2048). See *Functions on devices* in `docs/devices.md`.",
+    keys: &[
+        key(
+            "function",
+            "\"smooth\"",
+            "",
+            "Name of a function of this app; it needs a small `stack`.",
+        ),
+        key(
+            "devices",
+            "array of patterns",
+            "",
+            "Names of devices, or the beginning of names with `*` behind it (`\"press-*\"`), at most \
+             {device_patterns}. No device may be meant by two functions.",
+        ),
+    ],
+};
+
 /// `[[triggers]]`
 pub const TRIGGER: Table = Table {
     title: "[[triggers]]",
@@ -436,7 +460,7 @@ fn with_limits(text: &str) -> String {
 }
 
 /// All tables, in the order of the page.
-pub const TABLES: [Table; 5] = [APP, FUNCTION, RECORDS, TRIGGER, FIRMWARE];
+pub const TABLES: [Table; 6] = [APP, FUNCTION, RECORDS, TRIGGER, FIRMWARE, DEVICE_FUNCTION];
 
 /// The grammar of event filters.
 const FILTERS: &str = include_str!("filters.md");

@@ -70,7 +70,7 @@ fn the_reference_lists_the_keys_the_parser_asks_for() {
     let unlike = "zzzzzzzzzzzzzzzzzzzz";
     let text = format!(
         "[app]\n{unlike} = 1\n[functions.a]\n{unlike} = 1\n[records.a]\n{unlike} = 1\n\
-         [firmware.a]\n{unlike} = 1\n\
+         [firmware.a]\n{unlike} = 1\n[device-function.a]\n{unlike} = 1\n\
          [[triggers]]\n{unlike} = 1\n"
     );
     let problems = App::parse(&text).unwrap_err();

@@ -34,10 +34,7 @@ pub(super) fn run(
     args: &Build,
     out: &Out,
 ) -> Done {
-    let (key_name, key) = key.ok_or_else(|| {
-        Failure::usage("a device runs only what is signed, and no key was chosen")
-            .next("make one with `holm keys new`; devices are given its public half")
-    })?;
+    let (key_name, key) = key.ok_or_else(nobody_signs)?;
     let wanted = |name: &String| args.function.as_ref().is_none_or(|wanted| wanted == name);
     let names: Vec<&String> = built.components.keys().filter(|name| wanted(name)).collect();
     if let (Some(name), []) = (&args.function, names.as_slice()) {
@@ -53,14 +50,24 @@ pub(super) fn run(
             .out
             .clone()
             .unwrap_or_else(|| inside(&project.dir, Path::new(TARGET)).join(format!("{name}.img")));
-        let image = image(built, name, key, path)?;
-        write(&image.path, &image.bytes)?;
-        images.push(image);
+        let (header, bytes) = image(built, name, key)?;
+        write(&path, &bytes)?;
+        images.push(Image { function: name.clone(), header, bytes, path });
     }
     report(&images, key_name, out)
 }
 
-fn image(built: &Built, name: &str, key: &SigningKey, path: PathBuf) -> Done<Image> {
+/// Why there is no image.
+pub(super) fn nobody_signs() -> Failure {
+    Failure::usage("a device runs only what is signed, and no key was chosen")
+        .next("make one with `holm keys new`; devices are given its public half")
+}
+
+/// The image of a function of a built app.
+///
+/// # Errors
+/// It is not for devices.
+pub(super) fn image(built: &Built, name: &str, key: &SigningKey) -> Done<(Header, Vec<u8>)> {
     let failed = |why: String| Failure::input(format!("function `{name}`: {why}"));
     let component = &built.components[name];
     let module = InnerModule::of(component, DEVICE_LIMITS_MAX.memory)
@@ -71,7 +78,7 @@ fn image(built: &Built, name: &str, key: &SigningKey, path: PathBuf) -> Done<Ima
         .map_err(|error| failed(error.to_string()))?;
     let bytes =
         device_image::write(&header, &code, key).map_err(|error| failed(error.to_string()))?;
-    Ok(Image { function: name.to_owned(), header, bytes, path })
+    Ok((header, bytes))
 }
 
 fn report(images: &[Image], key_name: &str, out: &Out) -> Done {

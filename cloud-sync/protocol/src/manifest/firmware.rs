@@ -1,4 +1,5 @@
-//! Firmware of a manifest: images for devices, and which devices they are for.
+//! Firmware of a manifest: images for devices, and which devices they are for. An image is the firmware itself or a
+//! function that it runs.
 //!
 //! An image is signed on its own, over what the gateway offers to a device
 //! ([`Offer::signed`]): a device trusts the author, not the gateway. The signature stands in the
@@ -6,6 +7,7 @@
 
 use std::fmt;
 
+use device_protocol::Down;
 use device_protocol::update::Offer;
 use serde::{Deserialize, Serialize};
 
@@ -16,15 +18,68 @@ use crate::revision::{AuthorKey, SigningKey};
 /// Bytes of an Ed25519 signature.
 const SIGNATURE_BYTES: usize = 64;
 
+/// What an image is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageKind {
+    /// The firmware of the device, which its boot loader starts.
+    #[default]
+    Firmware,
+    /// A function that the firmware runs: a device image ([`crate::device_image`]).
+    Function,
+}
+
+impl ImageKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Firmware, Self::Function];
+
+    /// The kind of offer, as it stands in its topic.
+    #[must_use]
+    pub const fn offer_kind(self) -> &'static str {
+        match self {
+            Self::Firmware => "offer",
+            Self::Function => "function",
+        }
+    }
+
+    /// Stable text, as in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Function => "function",
+        }
+    }
+
+    /// The message that brings an offer of this kind.
+    #[must_use]
+    pub const fn down(self, offer: Offer<'_>) -> Down<'_> {
+        match self {
+            Self::Firmware => Down::Offer(offer),
+            Self::Function => Down::Function(offer),
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_firmware(&self) -> bool {
+        *self == Self::Firmware
+    }
+}
+
 /// An image and the devices that should run it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Firmware {
+    /// What it is. Left out of the bytes where it is firmware.
+    #[serde(default, skip_serializing_if = "ImageKind::is_firmware")]
+    pub kind: ImageKind,
     /// SHA-256 of the image.
     pub artifact: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// Board that it is built for: a device of another one declines it.
+    /// Board that it is built for, or, of a function, what it is compiled for: a device of another one declines it.
     pub board: String,
     /// Version of the image: a device that runs it already takes nothing.
     pub version: u32,

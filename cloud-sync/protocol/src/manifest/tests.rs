@@ -127,6 +127,7 @@ fn patterns_are_kept_as_written_and_checked() {
 
 fn firmware(devices: &[&str]) -> Firmware {
     Firmware {
+        kind: ImageKind::Firmware,
         artifact: Digest::of(b"image"),
         size: 1_000,
         board: "mps2-an385".into(),
@@ -164,6 +165,11 @@ fn problems_of_firmware_have_their_paths() {
     ]
     .into();
     assert_eq!(paths(&manifest), ["firmware.b.devices"], "within one image it may overlap");
+    manifest.firmware.get_mut("b").unwrap().kind = ImageKind::Function;
+    assert_eq!(paths(&manifest), [""; 0], "firmware and a function for one device");
+    let text = String::from_utf8(manifest.to_bytes()).unwrap();
+    assert!(text.contains(r#""b":{"kind":"function","artifact":"#), "{text}");
+    assert_eq!(Manifest::from_bytes(text.as_bytes()), Ok(manifest.clone()));
     manifest.firmware = [(
         "Bad".to_owned(),
         Firmware {

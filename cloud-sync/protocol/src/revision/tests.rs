@@ -108,6 +108,7 @@ fn images_for_devices_are_signed_on_their_own_by_the_same_author() {
     with_image.firmware = [(
         "press".to_owned(),
         crate::manifest::Firmware {
+            kind: crate::manifest::ImageKind::Firmware,
             artifact: Digest::of(b"image"),
             size: 5,
             board: "board".to_owned(),

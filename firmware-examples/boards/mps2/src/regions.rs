@@ -35,8 +35,29 @@ pub const DOWNLOAD_NOTES: core::ops::Range<u32> = 257 * PAGE..258 * PAGE;
 const PAGE: u32 = 4096;
 const _: () = assert!(PAGE as usize == PAGE_BYTES);
 
-const ALL: [Range; 7] =
-    [PROVISIONING[0], PROVISIONING[1], SEED, QUEUE, UPDATE_STATE, UPDATE_ACTIVE, UPDATE_DOWNLOAD];
+/// Which of the two functions runs.
+pub const FUNCTION_CHOICE: Range = pages(1296, 2);
+/// Function update: how far it is.
+pub const FUNCTION_NOTES: Range = pages(1298, 2);
+/// State and outputs of the function.
+pub const FUNCTION_STATE: Range = pages(1312, 32);
+/// Two functions: the one that runs, in place, and the next or the former one. An image of 1 MiB and a page each.
+pub const FUNCTION_SLOTS: [Range; 2] = [pages(1536, 257), pages(2048, 257)];
+
+const ALL: [Range; 12] = [
+    PROVISIONING[0],
+    PROVISIONING[1],
+    SEED,
+    QUEUE,
+    UPDATE_STATE,
+    UPDATE_ACTIVE,
+    UPDATE_DOWNLOAD,
+    FUNCTION_CHOICE,
+    FUNCTION_NOTES,
+    FUNCTION_STATE,
+    FUNCTION_SLOTS[0],
+    FUNCTION_SLOTS[1],
+];
 const _: () = assert!(in_order(&ALL), "regions overlap or leave the flash");
 
 /// The regions, each for one owner.
@@ -54,6 +75,14 @@ pub struct Regions {
     pub update_active: Flash,
     /// See [`UPDATE_DOWNLOAD`].
     pub update_download: Flash,
+    /// See [`FUNCTION_CHOICE`].
+    pub function_choice: Flash,
+    /// See [`FUNCTION_NOTES`].
+    pub function_notes: Flash,
+    /// See [`FUNCTION_STATE`].
+    pub function_state: Flash,
+    /// See [`FUNCTION_SLOTS`].
+    pub function_slots: [Flash; 2],
 }
 
 impl Regions {
@@ -65,6 +94,10 @@ impl Regions {
             update_state: flash(UPDATE_STATE),
             update_active: flash(UPDATE_ACTIVE),
             update_download: flash(UPDATE_DOWNLOAD),
+            function_choice: flash(FUNCTION_CHOICE),
+            function_notes: flash(FUNCTION_NOTES),
+            function_state: flash(FUNCTION_STATE),
+            function_slots: [flash(FUNCTION_SLOTS[0]), flash(FUNCTION_SLOTS[1])],
         }
     }
 }

@@ -4,11 +4,11 @@ use device_protocol::limits::{IMAGE_MAX, WORD_MAX};
 
 use super::Findings;
 use crate::limits::{FIRMWARE_MAX, FIRMWARE_PATTERNS_MAX};
-use crate::manifest::{DevicePattern, Firmware, Manifest};
+use crate::manifest::{DevicePattern, Firmware, ImageKind, Manifest};
 
 pub(super) fn all(manifest: &Manifest, found: &mut Findings) {
     found.range("firmware", manifest.firmware.len(), 0..=FIRMWARE_MAX);
-    let mut known: Vec<(&str, DevicePattern)> = Vec::new();
+    let mut known: Vec<(&str, ImageKind, DevicePattern)> = Vec::new();
     for (name, firmware) in manifest.firmware.iter().take(FIRMWARE_MAX) {
         let path = format!("firmware.{name}");
         found.name(&path, name);
@@ -23,15 +23,17 @@ pub(super) fn all(manifest: &Manifest, found: &mut Findings) {
                     continue;
                 }
             };
-            let other = known.iter().find(|(of, other)| *of != name && other.overlaps(&pattern));
-            if let Some((other, meeting)) = other {
+            let meets = |(of, kind, other): &&(&str, ImageKind, DevicePattern)| {
+                *of != name && *kind == firmware.kind && other.overlaps(&pattern)
+            };
+            if let Some((other, _, meeting)) = known.iter().find(meets) {
                 let text = format!(
                     "{text:?} meets \"{meeting}\" of firmware.{other}: a device would have two images; make \
                      one narrower"
                 );
                 found.add(&path, text);
             }
-            known.push((name, pattern));
+            known.push((name, firmware.kind, pattern));
         }
     }
 }

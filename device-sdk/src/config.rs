@@ -57,6 +57,9 @@ pub struct Config<'a> {
     /// How often the client reports its own [`crate::Figures`] as metrics, in milliseconds; 0: never.
     #[cfg(feature = "logs")]
     pub metrics_period_ms: u32,
+    /// How wrong its clock is, for simulations.
+    #[cfg(feature = "host")]
+    pub clock_error: crate::host::ClockError,
 }
 
 impl Config<'_> {
@@ -75,6 +78,8 @@ impl Config<'_> {
             clock: ClockConfig::default(),
             #[cfg(feature = "logs")]
             metrics_period_ms: 60_000,
+            #[cfg(feature = "host")]
+            clock_error: crate::host::ClockError::default(),
         }
     }
 }

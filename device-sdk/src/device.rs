@@ -79,6 +79,8 @@ pub struct Device<'a> {
     notes: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Notes<'a>>>,
     #[cfg(feature = "update")]
     exchange: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Exchange<'a>>>,
+    #[cfg(feature = "host")]
+    clock_error: crate::host::ClockError,
     pub(crate) bell: Bell,
 }
 
@@ -148,6 +150,8 @@ impl<'a> Device<'a> {
             notes: blocking_mutex::Mutex::new(RefCell::new(Notes::new(notes))),
             #[cfg(feature = "update")]
             exchange: blocking_mutex::Mutex::new(RefCell::new(exchange)),
+            #[cfg(feature = "host")]
+            clock_error: config.clock_error,
             bell: Bell::new(),
         };
         (device, Link { config, staging, scratch, rx, tx })
@@ -200,11 +204,24 @@ impl<'a> Device<'a> {
     /// The time, as good as the device knows it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let uptime_ms = Instant::now().as_millis();
+        let uptime_ms = self.uptime_ms();
         #[cfg(feature = "time")]
-        return self.facts(|facts| facts.clock.stamp(uptime_ms));
+        let stamp = self.facts(|facts| facts.clock.stamp(uptime_ms));
         #[cfg(not(feature = "time"))]
-        Timestamp::uptime(uptime_ms)
+        let stamp = Timestamp::uptime(uptime_ms);
+        #[cfg(feature = "host")]
+        return self.clock_error.stamp(stamp);
+        #[cfg(not(feature = "host"))]
+        stamp
+    }
+
+    /// Since its start, in milliseconds, by its own clock.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        let uptime_ms = Instant::now().as_millis();
+        #[cfg(feature = "host")]
+        return self.clock_error.uptime_ms(uptime_ms);
+        #[cfg(not(feature = "host"))]
+        uptime_ms
     }
 
     /// Says that the reported shadow has changed: [`crate::App::reported`] is asked for it.

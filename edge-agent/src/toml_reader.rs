@@ -179,6 +179,28 @@ impl<'a, 't> Section<'a, 't> {
         None
     }
 
+    /// A number, whole or not, within a range; outside it the problem names both ends.
+    pub fn decimal(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<f64>,
+        problems: &mut Problems<'_>,
+    ) -> Option<f64> {
+        let at = self.typed(key, "a number", problems, |value| match value {
+            DeValue::Float(number) => number.as_str().replace('_', "").parse().ok(),
+            DeValue::Integer(number) if number.radix() == 10 => {
+                number.as_str().replace('_', "").parse().ok()
+            }
+            _ => None,
+        })?;
+        if range.contains(&at.value) {
+            return Some(at.value);
+        }
+        let (low, high) = (range.start(), range.end());
+        problems.add(&at.span, format!("`{key}` must be between {low} and {high}"));
+        None
+    }
+
     /// A size such as `"16 MiB"`, in bytes.
     pub fn bytes(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<u64> {
         self.with_unit(key, "a size such as \"16 MiB\"", &SIZE_UNITS, problems)
@@ -465,6 +487,18 @@ mod tests {
         assert_eq!(in_units(0, &TIME_UNITS), "0");
         assert_eq!(in_units(90_000, &TIME_UNITS), "90 s");
         assert_eq!(in_units(3_600_000, &TIME_UNITS), "1 h");
+    }
+
+    #[test]
+    fn decimals_are_whole_numbers_too() {
+        let text = "a = -2.5\nb = 1_000\nc = nan\nd = \"1\"\ne = 0x10\n";
+        let mut problems = Problems::new(text);
+        let table = problems.parse().expect("TOML");
+        let mut root = Section::root(&table);
+        let read =
+            ["a", "b", "c", "d", "e"].map(|key| root.decimal(key, -3.0..=1e6, &mut problems));
+        assert_eq!(read, [Some(-2.5), Some(1_000.0), None, None, None]);
+        assert_eq!(problems.into_sorted().len(), 3);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod device;
 mod fleet;
 mod messages;
 mod overview;
+mod simulate;
 
 pub use develop::{
     Build, BuildTarget, Events, Filter, FilterCommand, FilterTest, Invoke, KeyCommand, Keys, New,
@@ -24,6 +25,7 @@ pub use fleet::{
 };
 pub use messages::{Broker, Publish, Subscribe};
 pub use overview::command;
+pub use simulate::{Simulate, SimulateCommand, SimulatePrepare, SimulateRun, SimulateSet};
 
 /// Heading of the options that every command takes.
 const GLOBAL: &str = "Global options";
@@ -73,6 +75,8 @@ pub enum Command {
     Filter(Filter),
     /// Run control plane, gateway and a simulated device in this process
     Dev(Dev),
+    /// Run a fleet of simulated devices on a bad day, and judge
+    Simulate(Simulate),
     /// Make and show the keys that sign apps
     Keys(Keys),
     /// Make the folder of a control plane

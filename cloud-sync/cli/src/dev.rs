@@ -16,14 +16,14 @@ use crate::http::Api;
 use crate::keys::{DEFAULT, KeyStore};
 use crate::out::Out;
 
-mod cloud;
+pub(crate) mod cloud;
 mod device;
-mod gateway;
+pub(crate) mod gateway;
 mod view;
 mod watch;
 
 /// Name of the gateway.
-const GATEWAY: &str = "dev";
+pub(crate) const GATEWAY: &str = "dev";
 /// How long a deployment may take.
 const DEPLOY_S: u64 = 120;
 /// How often files are looked at.
@@ -46,7 +46,7 @@ pub fn run(args: &Dev, global: &Global, out: &Out) -> Done {
     let here = Global { config: Some(folder.join("config.toml")), ..global.clone() };
     let plane = cloud::Plane::start(&folder, &here, &io, out)?;
     let api = Api::new(plane.context())?;
-    let gateway = gateway::Running::start(&folder, &api, args.port, &device, &io, out)?;
+    let gateway = gateway::Running::start(&folder, &api, args.port, &device.accounts(), &io, out)?;
     welcome(args, &plane, &folder, out);
     view::messages(args.port, out, &io);
     view::logs(api.clone(), out);

@@ -5,7 +5,7 @@
 //! - A secret is in files that only their owner reads, and in no output; of a device's secret no copy is kept.
 //! - What is there is not written over, unless `--replace` says so.
 
-mod agent_toml;
+pub(crate) mod agent_toml;
 mod authority;
 
 use std::fmt::Write as _;
@@ -318,15 +318,15 @@ impl Secret {
     }
 }
 
-fn sha256(token: &str) -> String {
+pub(crate) fn sha256(token: &str) -> String {
     hex(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn random() -> Done<[u8; 32]> {
+pub(crate) fn random() -> Done<[u8; 32]> {
     let mut bytes = [0; 32];
     ring::rand::SystemRandom::new()
         .fill(&mut bytes)
@@ -341,7 +341,7 @@ fn name_of(name: &str) -> Done {
 }
 
 /// HOST:PORT; an IPv6 address stands in brackets.
-fn gateway(text: &str) -> Done<Gateway<'_>> {
+pub(crate) fn gateway(text: &str) -> Done<Gateway<'_>> {
     let none = || {
         Failure::usage(format!("`{text}` is not HOST:PORT")).next("for example barn-3.local:8883")
     };

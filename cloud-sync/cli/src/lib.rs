@@ -33,6 +33,7 @@ pub mod mqtt;
 pub mod new;
 pub mod out;
 pub mod secret_file;
+pub mod simulate;
 pub mod state;
 pub mod state_file;
 pub mod status;
@@ -103,6 +104,7 @@ fn run(command: &Command, global: &Global, out: &Out) -> Done {
             out.answer(&json!({ "text": text }), |answer, _| answer.push_str(&text))
         }
         Command::Dev(args) => dev::run(args, global, out),
+        Command::Simulate(args) => simulate::run(args, global, out),
         Command::Cloud(args) => cloud::run(args, global, out),
         Command::Device(args) => device::run(args, global, out),
         Command::Gateway(args) => cloud::gateway(args, global, out),

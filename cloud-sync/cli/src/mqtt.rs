@@ -153,7 +153,7 @@ fn qos(level: u8) -> QoS {
     }
 }
 
-fn explain(error: &ConnectionError) -> (Exit, String, Option<&'static str>) {
+pub(crate) fn explain(error: &ConnectionError) -> (Exit, String, Option<&'static str>) {
     use rumqttc::v5::mqttbytes::v5::ConnectReturnCode as Code;
     // TLS 1.3 tells a client that its certificate is refused only after the handshake: as an alert
     // in place of the first answer.

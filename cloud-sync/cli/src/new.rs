@@ -93,7 +93,7 @@ pub fn run(args: &New, out: &Out) -> Done {
     })
 }
 
-fn write(path: &Path, text: &str) -> Done {
+pub(crate) fn write(path: &Path, text: &str) -> Done {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|error| Failure::file("make", dir, &error))?;
     }
@@ -101,7 +101,7 @@ fn write(path: &Path, text: &str) -> Done {
 }
 
 /// The folder of the package `function-sdk`, absolute.
-fn sdk_path(given: Option<&Path>) -> Done<PathBuf> {
+pub(crate) fn sdk_path(given: Option<&Path>) -> Done<PathBuf> {
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../edge-agent/function-sdk");
     let path = given.unwrap_or(&built_from);
     let next = "clone Holm's repository and give --sdk-path CLONE/edge-agent/function-sdk, or set \

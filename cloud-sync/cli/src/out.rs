@@ -77,6 +77,12 @@ impl Out {
         self.quiet || self.json
     }
 
+    /// Whether standard output is a terminal that can be drawn on.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.colour_out
+    }
+
     /// Prints the answer: `value` with `--json`, else what `human` writes.
     ///
     /// # Errors

@@ -170,7 +170,7 @@ impl Duties {
             }
             #[cfg(feature = "time")]
             Down::Time(reply) => {
-                let uptime_ms = embassy_time::Instant::now().as_millis();
+                let uptime_ms = device.uptime_ms();
                 device.change(|facts| facts.clock.reply(reply, uptime_ms))
             }
             #[cfg(feature = "update")]

@@ -201,7 +201,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
     /// Puts the next message into the buffer.
     async fn find(&mut self) -> Found {
         let network = &mut *self.network;
-        let uptime_ms = Instant::now().as_millis();
+        let uptime_ms = network.device.uptime_ms();
         let (device, out) = (network.device, &mut *network.scratch);
         if let Some(message) = network.duties.next(device, network.app, uptime_ms, out) {
             return Found::System(message);

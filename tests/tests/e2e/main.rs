@@ -28,6 +28,7 @@ mod safe_mode;
 mod schedule;
 mod sessions;
 mod sharing;
+mod simulate;
 mod status;
 mod stop;
 mod support;

@@ -8,7 +8,7 @@ use super::Cli;
 
 /// Commands by what they are for.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Write functions", &["new", "build", "invoke", "filter", "dev", "keys"]),
+    ("Write functions", &["new", "build", "invoke", "filter", "dev", "simulate", "keys"]),
     ("Set up a fleet", &["cloud", "gateway", "device", "login", "context"]),
     ("Run apps on it", &["deploy", "rollback", "undeploy"]),
     ("See what happens", &["status", "logs", "pub", "sub", "state", "dead-letters"]),

@@ -16,14 +16,14 @@ const CONTEXT: &str = "dev";
 const PEM_BYTES_MAX: u64 = 64 << 10;
 
 /// A control plane that runs in this process.
-pub(super) struct Plane {
+pub(crate) struct Plane {
     running: cloud_sync::Running,
     context: Context,
 }
 
 impl Plane {
     /// Starts it in `folder`, made first if it is new.
-    pub(super) fn start(folder: &Path, here: &Global, io: &Runtime, out: &Out) -> Done<Self> {
+    pub(crate) fn start(folder: &Path, here: &Global, io: &Runtime, out: &Out) -> Done<Self> {
         let dir = folder.join("cloud");
         if !dir.join("cloud.toml").exists() {
             out.progress("Making", &format!("a control plane in {}", dir.display()));
@@ -50,11 +50,11 @@ impl Plane {
     }
 
     /// How to talk to it.
-    pub(super) fn context(&self) -> &Context {
+    pub(crate) fn context(&self) -> &Context {
         &self.context
     }
 
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.running.stop().await;
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Device {
     /// Its name, under which the gateway knows it.
     pub(super) name: String,
     /// Its password.
-    pub(super) token: String,
+    token: String,
     event: Value,
 }
 
@@ -42,6 +42,22 @@ impl Device {
         let named = event["device"].as_str().filter(|name| edge_agent::settings::is_name(name));
         let name = named.unwrap_or(DEVICE).to_owned();
         Ok(Self { name, token: crate::mqtt::random_hex()?, event })
+    }
+
+    /// What the gateway's configuration says of it, and of everybody else on this machine.
+    pub(super) fn accounts(&self) -> String {
+        format!(
+            "[anonymous]\n\
+             publish = [\"#\", \"$holm/#\"]\n\
+             subscribe = [\"#\", \"$holm/#\"]\n\
+             [[devices]]\n\
+             name = \"{}\"\n\
+             token_sha256 = \"{}\"\n\
+             publish = [\"#\"]\n\
+             subscribe = [\"#\"]\n",
+            self.name,
+            crate::device::sha256(&self.token)
+        )
     }
 }
 

@@ -13,7 +13,6 @@ use sync_protocol::enroll::Token;
 use tokio::runtime::Runtime;
 
 use super::GATEWAY;
-use super::device::Device;
 use crate::failure::{Done, Failure};
 use crate::http::{Api, Method};
 use crate::out::Out;
@@ -22,18 +21,18 @@ use crate::out::Out;
 const START: Duration = Duration::from_secs(30);
 
 /// A gateway that runs on a thread of this process.
-pub(super) struct Running {
+pub(crate) struct Running {
     stopper: Stopper,
     thread: JoinHandle<Result<(), RunError>>,
 }
 
 impl Running {
-    /// Starts it in `folder`, enrolled first if it is new.
-    pub(super) fn start(
+    /// Starts it in `folder`, enrolled first if it is new. `accounts` are lines of its configuration: who may do what.
+    pub(crate) fn start(
         folder: &Path,
         api: &Api,
         port: u16,
-        device: &Device,
+        accounts: &str,
         io: &Runtime,
         out: &Out,
     ) -> Done<Self> {
@@ -49,7 +48,7 @@ impl Running {
                 .ok_or_else(|| Failure::failed("the control plane gave no enrolment token"))?;
             io.block_on(enroll(&token, &data)).map_err(|error| failed(&error))?;
         }
-        let settings = settings(&data, port, device)?;
+        let settings = settings(&data, port, accounts)?;
         let exe = std::env::current_exe().map_err(|error| failed(&error))?;
         let agent =
             Agent::new(settings, exe, io.handle().clone()).map_err(|error| failed(&error))?;
@@ -62,7 +61,7 @@ impl Running {
     }
 
     /// Stops it and waits until what it took is on disk.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         self.stopper.stop();
         // It ran; how it ended is in nobody's way now.
         let _ = self.thread.join();
@@ -71,7 +70,7 @@ impl Running {
 
 /// Whether the gateway's broker will get its port: asked before anything is made, and because a
 /// foreign broker on it would look like the gateway.
-pub(super) fn check_port(port: u16) -> Done {
+pub(crate) fn check_port(port: u16) -> Done {
     std::net::TcpListener::bind(("127.0.0.1", port)).map(drop).map_err(|error| {
         Failure::failed(format!("port {port} on 127.0.0.1 cannot be used: {error}"))
             .next("does another broker or `holm dev` run on it? choose another one with --port")
@@ -100,13 +99,7 @@ fn wait_for(port: u16, thread: Thread) -> Done<Thread> {
     Err(failed(&"it does not listen"))
 }
 
-fn settings(data: &Path, port: u16, device: &Device) -> Done<Settings> {
-    use std::fmt::Write as _;
-    let digest = ring::digest::digest(&ring::digest::SHA256, device.token.as_bytes());
-    let mut hash = String::new();
-    for byte in digest.as_ref() {
-        let _ = write!(hash, "{byte:02x}");
-    }
+fn settings(data: &Path, port: u16, accounts: &str) -> Done<Settings> {
     let data_dir = toml::Value::String(absolute(data)?.display().to_string());
     let text = format!(
         "name = \"{GATEWAY}\"\n\
@@ -115,15 +108,7 @@ fn settings(data: &Path, port: u16, device: &Device) -> Done<Settings> {
          safe_mode_after = 0\n\
          [[listeners]]\n\
          bind = \"127.0.0.1:{port}\"\n\
-         [anonymous]\n\
-         publish = [\"#\", \"$holm/#\"]\n\
-         subscribe = [\"#\", \"$holm/#\"]\n\
-         [[devices]]\n\
-         name = \"{}\"\n\
-         token_sha256 = \"{hash}\"\n\
-         publish = [\"#\"]\n\
-         subscribe = [\"#\"]\n",
-        device.name
+         {accounts}"
     );
     Settings::parse(&text).map_err(|problems| {
         let words: Vec<_> = problems.iter().map(ToString::to_string).collect();

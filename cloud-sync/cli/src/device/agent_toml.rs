@@ -11,13 +11,13 @@ use crate::secret_file::Staged;
 const BYTES_MAX: u64 = 4 << 20;
 
 /// How the gateway knows the device.
-pub(super) enum Account {
+pub(crate) enum Account {
     Certificate,
     TokenSha256(String),
 }
 
 /// The lines of a device.
-pub(super) fn device(
+pub(crate) fn device(
     name: &str,
     account: &Account,
     publish: &[String],
@@ -36,7 +36,7 @@ pub(super) fn device(
 }
 
 /// The lines of a listener.
-pub(super) fn listener(certificate: &Path, key: &Path, client_ca: &Path) -> String {
+pub(crate) fn listener(certificate: &Path, key: &Path, client_ca: &Path) -> String {
     let path = |path: &Path| {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         quoted(&path.display().to_string())
@@ -54,7 +54,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Checks that the file takes the lines; returns it with them.
-pub(super) fn appended(path: &Path, lines: &str) -> Done<String> {
+pub(crate) fn appended(path: &Path, lines: &str) -> Done<String> {
     let bytes = read_file(path, BYTES_MAX)?;
     let before = String::from_utf8(bytes)
         .map_err(|_| Failure::input(format!("{} is not UTF-8", path.display())))?;
@@ -71,7 +71,7 @@ pub(super) fn appended(path: &Path, lines: &str) -> Done<String> {
 
 /// The text beside the file, to be put in its place: with its owner, group and mode, and where a
 /// link leads to, not in place of the link.
-pub(super) fn replacement(path: &Path, text: &str) -> Done<Staged> {
+pub(crate) fn replacement(path: &Path, text: &str) -> Done<Staged> {
     let failed = |error: std::io::Error| Failure::file("write", path, &error);
     let path = std::fs::canonicalize(path).map_err(failed)?;
     let old = std::fs::metadata(&path).map_err(failed)?;

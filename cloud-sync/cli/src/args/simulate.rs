@@ -1,0 +1,149 @@
+//! Commands for simulated fleets.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `holm simulate`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Virtual devices are the client that runs on microcontrollers, in this process: thousands fit. Emulated ones are
+firmware in QEMU: fifty fit into 2.2 GiB. A profile says what they measure and what happens to them: links that
+break, power cuts, wrong clocks, attackers. It runs until Ctrl-C, lets the devices send what they kept, and then
+judges by what devices, a subscriber, functions and the control plane say: nothing acknowledged is lost, nothing
+comes twice, nothing hostile is taken. Exit code 0 only if that holds.
+
+--with-gateway needs Rust with the target wasm32-unknown-unknown, to build the app that tells of every reading.
+
+Examples:
+  holm simulate --with-gateway                        # 20 devices; all parts in this process
+  holm simulate --with-gateway --devices 1000 --for 60 --html day.html
+  holm simulate set sim-0001 temperature 42.5         # in another terminal; `auto` gives it back
+  holm simulate profile > day.toml                    # to be changed
+  holm simulate --with-gateway --profile day.toml --seed 7
+
+  holm simulate prepare --devices 200 --agent-toml /etc/holm/agent.toml     # a gateway of your own
+  holm simulate --devices 200                                               # once the agent was started again
+  holm simulate --devices 10 --firmware qemu-mps2-an385                     # built with --features full")]
+pub struct Simulate {
+    /// What else to do.
+    #[command(subcommand)]
+    pub command: Option<SimulateCommand>,
+    /// The simulation.
+    #[command(flatten)]
+    pub run: SimulateRun,
+}
+
+/// Beside running a simulation.
+#[derive(Debug, Subcommand)]
+pub enum SimulateCommand {
+    /// Set what a sensor of a running simulation measures
+    Set(SimulateSet),
+    /// Make credentials of many devices for a gateway of your own
+    Prepare(SimulatePrepare),
+    /// Print the profile that is used without --profile
+    Profile,
+}
+
+/// A simulation.
+#[derive(Debug, Args)]
+pub struct SimulateRun {
+    /// How many devices: sim-0001, sim-0002, ...
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub devices: u32,
+    /// Virtual devices; so it is without --firmware
+    #[arg(long, conflicts_with = "firmware")]
+    pub host: bool,
+    /// Emulated devices that run this program (ELF)
+    #[arg(long, value_name = "PATH")]
+    pub firmware: Option<PathBuf>,
+    /// What the fleet is like [default: that of `holm simulate profile`]
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// End after so many seconds [default: at Ctrl-C]
+    #[arg(long = "for", value_name = "S")]
+    pub for_s: Option<u64>,
+    /// The same seed, the same day [default: a random one, which is printed]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Seconds that devices have at the end to send what they kept
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub settle: u64,
+    /// Start a control plane and a gateway in this process that know the devices
+    #[arg(long)]
+    pub with_gateway: bool,
+    /// Port of that gateway on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = 1883, requires = "with_gateway")]
+    pub port: u16,
+    /// App that runs on that gateway [default: one that tells of every reading]
+    #[arg(long, value_name = "DIR", requires = "with_gateway")]
+    pub app: Option<PathBuf>,
+    /// Gateway without TLS [default: that of the credentials]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "with_gateway")]
+    pub gateway: Option<String>,
+    /// Folder of `holm simulate prepare`
+    #[arg(long, value_name = "DIR", default_value = ".holm/simulate/devices")]
+    pub credentials: PathBuf,
+    /// Name of the gateway on the control plane of --context, to see what arrives there
+    #[arg(long, value_name = "NAME", conflicts_with = "with_gateway")]
+    pub cloud: Option<String>,
+    /// Folder for what the simulation keeps: flash and consoles of emulated devices, the control socket
+    #[arg(long, value_name = "DIR", default_value = ".holm/simulate")]
+    pub run: PathBuf,
+    /// Write a page with what happened over time
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// `holm simulate set`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints what the sensor measured before and measures now. The value stays, over power cuts too, until `auto`
+gives the sensor back to its waveform.
+
+Examples:
+  holm simulate set sim-0001 temperature 42.5
+  holm simulate set sim-0001 temperature auto")]
+pub struct SimulateSet {
+    /// Name of the device
+    pub device: String,
+    /// Name of the sensor
+    pub sensor: String,
+    /// The value, or `auto`
+    #[arg(allow_negative_numbers = true)]
+    pub value: String,
+    /// Folder of the simulation
+    #[arg(long, value_name = "DIR", default_value = ".holm/simulate")]
+    pub run: PathBuf,
+}
+
+/// `holm simulate prepare`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes an image as `holm device add --plain` does for each device that has none yet, and the token of the
+account `sim-watch`, which may subscribe to everything. Links without TLS are for loopback and for networks
+that nobody else can reach.
+
+Examples:
+  holm simulate prepare --devices 200 --agent-toml /etc/holm/agent.toml
+  holm simulate prepare --devices 50 --gateway 10.0.0.5:1883 --credentials devices")]
+pub struct SimulatePrepare {
+    /// How many devices
+    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub devices: u32,
+    /// Where they connect, without TLS
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub gateway: String,
+    /// Filter that a device may publish to; may be given several times [default: sensors/{device}/#]
+    #[arg(long, value_name = "FILTER")]
+    pub publish: Vec<String>,
+    /// Folder for the credentials
+    #[arg(long, value_name = "DIR", default_value = ".holm/simulate/devices")]
+    pub credentials: PathBuf,
+    /// Append the gateway's lines to this file in place of printing them
+    #[arg(long, value_name = "FILE")]
+    pub agent_toml: Option<PathBuf>,
+}

@@ -1,0 +1,350 @@
+//! Virtual devices: the client that runs on microcontrollers, as tasks of this process.
+//!
+//! # Invariants
+//! - A power cut drops the client where it stands; what its queue held is there after it, if the profile says so.
+//! - Once the storm is over nothing is measured, and nothing happens to a device any more.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::time::Duration;
+
+use device_sdk::host::ClockError;
+use device_sdk::protocol::{DeviceName, Message, Schema, SchemaId, message};
+use device_sdk::{App, BackoffConfig, Config, Device, Dial, Login, Memory, State};
+use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::credentials;
+use super::link::{LinkState, Valve};
+use super::plan::{Event, Faults};
+use super::profile::{FaultKind, MessageKind, TEMPERATURE};
+use super::queue::VirtualQueue;
+use super::random::Random;
+use super::shared::{Handle, Phase, Set, Shared, Standing};
+use super::waveform::Sensor;
+
+/// A dead connection is found within this time and half of it.
+const KEEP_ALIVE_S: u16 = 10;
+/// Longest time for an answer; a link of a few bytes a second needs it.
+const ANSWER_MS_MAX: u32 = 8_000;
+/// Readings up to about this fit, with their topic.
+const RECORD_BYTES: usize = 1_024;
+
+/// What the example firmware publishes.
+#[derive(Debug, Serialize, Deserialize, Schema)]
+struct Reading {
+    /// Temperature, in thousandths of a degree Celsius.
+    milli_celsius: i32,
+}
+message!(Reading, "reading", 0xbcbc_55d1_5301_02e5);
+
+/// Runs a virtual device until everything ends.
+pub(super) async fn run(shared: &Shared, device: usize, mut sets: mpsc::Receiver<Set>) {
+    let handle = &shared.handles[device];
+    if !shared.until(handle.plan.joins_ms, Phase::Settling).await {
+        return;
+    }
+    let mut queue = VirtualQueue::new(shared, device);
+    let mut faults = handle.plan.faults();
+    let mut sensors = Sensors::new(shared, device);
+    let mut random = Random::of(credentials::fresh_seed(), "boot", device as u64);
+    loop {
+        let life = Life { shared, handle, device, boot: random.bits() };
+        queue.start(life.boot);
+        let Some(cut) = life.run(&mut queue, &mut faults, &mut sensors, &mut sets).await else {
+            return;
+        };
+        if !shared.profile.queue_survives {
+            queue.lose();
+        }
+        off(handle);
+        shared.until(cut.until_ms, Phase::Settling).await;
+        handle.view().fault = None;
+    }
+}
+
+fn off(handle: &Handle) {
+    let mut view = handle.view();
+    view.standing = Standing::Off;
+    view.power_cuts += 1;
+}
+
+/// From a start of the device to its power cut.
+struct Life<'s> {
+    shared: &'s Shared,
+    handle: &'s Handle,
+    device: usize,
+    boot: u64,
+}
+
+impl Life<'_> {
+    /// The power cut that ended it; none: everything ended.
+    async fn run(
+        &self,
+        queue: &mut VirtualQueue<'_>,
+        faults: &mut Faults,
+        sensors: &mut Sensors<'_>,
+        sets: &mut mpsc::Receiver<Set>,
+    ) -> Option<Event> {
+        let Ok(name) = DeviceName::new(&self.handle.plan.name) else { return None };
+        let token = self.shared.credentials.token(&self.handle.plan.name);
+        let mut config = Config::new(name);
+        config.login =
+            token.map(|token| Login { user: &self.handle.plan.name, password: token.as_bytes() });
+        config.session_expiry_s = 0;
+        config.keep_alive_s = KEEP_ALIVE_S;
+        config.answer_timeout_ms = ANSWER_MS_MAX;
+        let max_ms = self.shared.profile.backoff_max_ms;
+        config.backoff = BackoffConfig { min_ms: max_ms.min(500), max_ms };
+        let clock = self.handle.plan.clock;
+        config.clock_error = ClockError { drift_ppm: clock.drift_ppm, offset_ms: clock.offset_ms };
+        let mut memory = Memory::<RECORD_BYTES, 1024, 2048, 256>::new();
+        let (client, link) = Device::new(config, self.boot, &mut memory);
+        let mut dial = LinkDial {
+            gateway: &self.shared.gateway,
+            valve: Valve::new(self.handle.link.subscribe()),
+        };
+        let mut told = Told(self.handle);
+        self.shared.ledger().account(self.device).starts += 1;
+        let cut = tokio::select! {
+            ended = client.run(link, queue, &mut dial, &mut told) => {
+                let words = format!("the client cannot be configured: {ended:?}");
+                self.shared.ledger().account(self.device).failures.push(words);
+                None
+            }
+            () = self.measure(&client, sensors, sets) => None,
+            cut = self.suffer(faults) => cut,
+        };
+        let refused = u64::from(client.figures().refused);
+        self.shared.ledger().account(self.device).refused += refused;
+        cut
+    }
+
+    /// Publishes readings as long as the storm lasts, and then waits.
+    async fn measure(
+        &self,
+        client: &Device<'_>,
+        sensors: &mut Sensors<'_>,
+        sets: &mut mpsc::Receiver<Set>,
+    ) {
+        let period = Duration::from_millis(self.shared.profile.period_ms);
+        // Devices that were switched on together do not measure at the same moment.
+        let mut random = Random::of(self.boot, "phase", 0);
+        let mut ticks = tokio::time::interval_at(
+            tokio::time::Instant::now() + period.mul_f64(random.fraction()),
+            period,
+        );
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Some(set) = sets.recv() => {
+                    sensors.set(set, self.shared.now_ms());
+                    continue;
+                }
+                () = self.shared.reached(Phase::Settling) => pending().await,
+            }
+            let is_away = self.handle.view().fault == Some(FaultKind::Leave.word());
+            if !is_away {
+                self.publish(client, sensors).await;
+            }
+        }
+    }
+
+    async fn publish(&self, client: &Device<'_>, sensors: &mut Sensors<'_>) {
+        let values = sensors.read(self.shared.now_ms());
+        let topic = self.shared.profile.topic_of(&self.handle.plan.name);
+        let (schema, body) = encoded(self.shared.profile.message, &values);
+        self.handle.view().values = values;
+        if let Err(error) = client.publish_bytes(&topic, schema, &body).await {
+            let words = format!("a reading was not taken: {error:?}");
+            self.shared.ledger().account(self.device).failures.push(words);
+            pending::<()>().await;
+        }
+    }
+
+    /// Lets happen what happens to it, until its power is cut or everything ends.
+    async fn suffer(&self, faults: &mut Faults) -> Option<Event> {
+        let handle = self.handle;
+        // What came due while it was without power is passed over.
+        let now_ms = self.shared.now_ms();
+        for event in faults.by_ref().skip_while(|event| event.at_ms < now_ms) {
+            if !self.shared.until(event.at_ms, Phase::Settling).await {
+                break;
+            }
+            handle.view().fault = Some(event.kind.word());
+            if event.kind == FaultKind::PowerCut {
+                return Some(event);
+            }
+            handle.link.send_replace(LinkState::of(event.kind));
+            self.shared.until(event.until_ms, Phase::Settling).await;
+            handle.view().fault = None;
+            handle.link.send_replace(LinkState::Open);
+        }
+        self.shared.reached(Phase::Stopped).await;
+        None
+    }
+}
+
+/// A reading as bytes.
+fn encoded(kind: MessageKind, values: &BTreeMap<String, f64>) -> (SchemaId, Vec<u8>) {
+    match kind {
+        MessageKind::Reading => {
+            let celsius = values.get(TEMPERATURE).copied().unwrap_or_default();
+            #[expect(clippy::cast_possible_truncation, reason = "a float is cut to the bounds")]
+            let reading = Reading { milli_celsius: (celsius * 1_000.0).round() as i32 };
+            let mut body = vec![0; 16];
+            let length = reading.encode(&mut body).unwrap_or(0);
+            body.truncate(length);
+            (Reading::ID, body)
+        }
+        MessageKind::Json => {
+            let rounded = |value: &f64| (value * 1_000.0).round() / 1_000.0;
+            let object: BTreeMap<_, _> =
+                values.iter().map(|(name, value)| (name, rounded(value))).collect();
+            (SchemaId::RAW, serde_json::to_vec(&object).unwrap_or_default())
+        }
+    }
+}
+
+/// What a device measures.
+struct Sensors<'s> {
+    sensors: Vec<(&'s str, Sensor)>,
+    set: BTreeMap<String, f64>,
+}
+
+impl<'s> Sensors<'s> {
+    fn new(shared: &'s Shared, device: usize) -> Self {
+        let sensors = shared.profile.sensors.iter();
+        let sensors = sensors.map(|(name, waveform)| {
+            (name.as_str(), Sensor::new(waveform, shared.seed, name, device as u64))
+        });
+        Self { sensors: sensors.collect(), set: BTreeMap::new() }
+    }
+
+    fn read(&mut self, at_ms: u64) -> BTreeMap<String, f64> {
+        let set = &self.set;
+        let read = |(name, sensor): &mut (&str, Sensor)| {
+            let value = sensor.read(at_ms);
+            ((*name).to_owned(), set.get(*name).copied().unwrap_or(value))
+        };
+        self.sensors.iter_mut().map(read).collect()
+    }
+
+    fn set(&mut self, Set { sensor, value, answer }: Set, at_ms: u64) {
+        let before = self.read(at_ms);
+        let result = match before.get(&sensor) {
+            None => {
+                let known: Vec<_> = before.keys().map(String::as_str).collect();
+                Err(format!("it has no sensor `{sensor}`, but: {}", known.join(", ")))
+            }
+            Some(before) => {
+                match value {
+                    Some(value) => self.set.insert(sensor.clone(), value),
+                    None => self.set.remove(&sensor),
+                };
+                Ok((*before, self.read(at_ms).get(&sensor).copied().unwrap_or_default()))
+            }
+        };
+        // Whoever asked may have gone.
+        let _ = answer.send(result);
+    }
+}
+
+/// Follows the state of the connection.
+struct Told<'s>(&'s Handle);
+
+impl App for Told<'_> {
+    fn state(&mut self, state: State) {
+        let mut view = self.0.view();
+        if matches!(state, State::Online { .. }) {
+            view.connects += 1;
+            view.standing = Standing::Online;
+        } else {
+            view.standing = Standing::Offline;
+        }
+    }
+}
+
+/// Connects through the device's link.
+struct LinkDial<'s> {
+    gateway: &'s str,
+    valve: Valve,
+}
+
+/// A connection as its link carries it.
+#[derive(Debug)]
+struct Linked {
+    stream: TcpStream,
+    valve: Valve,
+}
+
+/// The link broke.
+#[derive(Debug)]
+struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the link broke")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl embedded_io_async::Error for Broken {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::ConnectionReset
+    }
+}
+
+impl Dial for LinkDial<'_> {
+    type Transport<'t>
+        = Linked
+    where
+        Self: 't;
+    type Error = ();
+
+    async fn dial(&mut self) -> Result<Linked, ()> {
+        let stream = self.valve.connect(self.gateway).await.map_err(drop)?;
+        Ok(Linked { stream, valve: self.valve.clone() })
+    }
+}
+
+impl ErrorType for Linked {
+    type Error = Broken;
+}
+
+impl Read for Linked {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
+        self.valve.read(&mut self.stream, buffer).await.map_err(|_| Broken)
+    }
+}
+
+impl Write for Linked {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        self.valve.write(&mut self.stream, bytes).await.map_err(|_| Broken)
+    }
+
+    async fn flush(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_are_what_functions_expect() {
+        let values = BTreeMap::from([(TEMPERATURE.to_owned(), 21.53), ("x".to_owned(), -1.00049)]);
+        let (schema, body) = encoded(MessageKind::Reading, &values);
+        assert_eq!(Reading::decode(schema, &body).unwrap().milli_celsius, 21_530);
+        let (schema, body) = encoded(MessageKind::Json, &values);
+        assert_eq!(
+            (schema, body.as_slice()),
+            (SchemaId::RAW, br#"{"temperature":21.53,"x":-1.0}"#.as_slice())
+        );
+    }
+}

@@ -1,0 +1,283 @@
+//! What must hold at the end, by the ledger alone. Pure.
+
+use serde::Serialize;
+
+use super::ledger::{Account, Id, Ledger, Marks, Role, Sight, shown};
+
+/// Offenders that are named.
+const NAMED_MAX: usize = 10;
+
+/// Whether anybody was there to see readings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Nobody: nothing is judged.
+    No,
+    /// Somebody may: judged if anything was seen.
+    IfAny,
+    /// Somebody must.
+    Yes,
+}
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// By [`Sight`].
+    pub(super) expected: [Expected; 3],
+    /// Whether devices had the time to send what they kept.
+    pub(super) is_settled: bool,
+}
+
+/// One thing that must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Check {
+    /// In words.
+    pub(super) rule: String,
+    /// How many offend against it.
+    pub(super) offenders: usize,
+    /// The first of them.
+    pub(super) first: Vec<String>,
+}
+
+/// All that was judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Verdict {
+    /// Each rule that applied.
+    pub(super) checks: Vec<Check>,
+    /// What did not apply, and why.
+    pub(super) not_judged: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether everything holds.
+    pub(super) fn holds(&self) -> bool {
+        self.checks.iter().all(|check| check.offenders == 0)
+    }
+
+    fn check(&mut self, rule: impl Into<String>, offenders: impl Iterator<Item = String>) {
+        let mut check = Check { rule: rule.into(), offenders: 0, first: Vec::new() };
+        for offender in offenders {
+            check.offenders += 1;
+            if check.first.len() < NAMED_MAX {
+                check.first.push(offender);
+            }
+        }
+        self.checks.push(check);
+    }
+}
+
+/// Judges.
+pub(super) fn judge(ledger: &Ledger, rules: &Rules) -> Verdict {
+    let mut verdict = Verdict::default();
+    let readings = |is: &dyn Fn(Marks) -> bool| {
+        let of = |account: &Account| -> Vec<String> {
+            let found = account.readings().filter(|(_, marks)| is(*marks));
+            found.map(|(id, _)| shown(&account.name, id)).collect()
+        };
+        ledger.honest().flat_map(of).collect::<Vec<_>>().into_iter()
+    };
+    let totals = ledger.totals();
+    let nothing = (totals.acked == 0).then(|| "nothing was acknowledged".to_owned());
+    verdict.check("readings were acknowledged: it proves something", nothing.into_iter());
+    for (sight, words) in [
+        (Sight::Subscriber, ["a subscriber", "the subscriber"]),
+        (Sight::Function, ["a function", "the functions"]),
+        (Sight::Cloud, ["the control plane", "the control plane"]),
+    ] {
+        let [who, which] = words;
+        match rules.expected[sight as usize] {
+            Expected::No => {
+                verdict.not_judged.push(format!("{which}: nobody was asked"));
+                continue;
+            }
+            Expected::IfAny if totals.seen[sight as usize] == 0 => {
+                let why = "nothing was heard that says `device`, `boot` and `sequence`";
+                verdict.not_judged.push(format!("{which}: {why}"));
+                continue;
+            }
+            Expected::IfAny | Expected::Yes => {}
+        }
+        let lost = |marks: Marks| {
+            marks.has(Marks::ACKED) && !marks.has(Marks::seen(sight)) && !marks.has(Marks::LATE)
+        };
+        verdict.check(format!("every acknowledged reading reached {who}"), readings(&lost));
+        let twice = |marks: Marks| marks.has(Marks::twice(sight));
+        verdict.check(format!("none reached {who} twice"), readings(&twice));
+    }
+    verdict.check("nothing was seen that no device kept", strangers(ledger));
+    if rules.is_settled {
+        let gone = |marks: Marks| marks.has(Marks::ACKED) || marks.has(Marks::DROPPED);
+        let open = |marks: Marks| marks.has(Marks::KEPT) && !marks.has(Marks::LATE) && !gone(marks);
+        verdict.check("all that was kept was acknowledged, or dropped as told", readings(&open));
+    } else {
+        verdict.not_judged.push("what devices still keep: there was no time to send it".to_owned());
+    }
+    let refused = ledger.honest().filter(|account| account.refused > 0);
+    let refused = refused.map(|account| format!("{}: {}", account.name, account.refused));
+    verdict.check("the gateway refused no honest reading", refused);
+    let failures = ledger.honest().flat_map(|account| {
+        account.failures.iter().map(|words| format!("{}: {words}", account.name))
+    });
+    verdict.check("no device failed", failures);
+    hostile(ledger, &mut verdict);
+    verdict
+}
+
+/// A power cut can fall between the flash of an emulated device and its console, so it may have as many as starts.
+fn strangers(ledger: &Ledger) -> impl Iterator<Item = String> {
+    let of = |account: &Account| -> Vec<String> {
+        let own = account.readings().filter(|(_, marks)| !marks.has(Marks::KEPT));
+        let mut found: Vec<String> =
+            own.map(|(id, _): (Id, Marks)| shown(&account.name, id)).collect();
+        found.extend((0..account.strangers).map(|_| format!("{}: a forged number", account.name)));
+        let is_allowed = account.role == Role::Emulated && found.len() as u64 <= account.starts;
+        if is_allowed { Vec::new() } else { found }
+    };
+    ledger.honest().flat_map(of).collect::<Vec<_>>().into_iter()
+}
+
+fn hostile(ledger: &Ledger, verdict: &mut Verdict) {
+    let attackers = || ledger.accounts().iter().filter(|account| account.role == Role::Hostile);
+    if attackers().next().is_none() {
+        verdict.not_judged.push("attacks: no device is hostile".to_owned());
+        return;
+    }
+    let taken = attackers()
+        .flat_map(|account| account.taken.iter().map(|what| format!("{}: {what}", account.name)));
+    verdict.check("every attack was refused", taken);
+    let seen = ledger.intrusions().iter().cloned();
+    verdict.check("nobody saw a message of a hostile device", seen);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: Rules = Rules { expected: [Expected::Yes; 3], is_settled: true };
+    const SIGHTS: [Sight; 3] = [Sight::Subscriber, Sight::Function, Sight::Cloud];
+
+    fn id(sequence: u64) -> Id {
+        Id { boot: 7, sequence }
+    }
+
+    /// Two devices and an attacker; all went well.
+    fn good() -> Ledger {
+        let roles = [("a", Role::Virtual), ("b", Role::Emulated), ("x", Role::Hostile)];
+        let mut ledger = Ledger::new(roles.map(|(name, role)| (name.to_owned(), role)));
+        for (device, name) in ["a", "b"].into_iter().enumerate() {
+            for sequence in 0..20 {
+                ledger.kept(device, id(sequence));
+                ledger.acked(device, id(sequence));
+                SIGHTS.into_iter().for_each(|sight| ledger.saw(name, id(sequence), sight, false));
+            }
+        }
+        ledger.account(1).starts = 1;
+        ledger.account(2).attacks = 3;
+        ledger.outlaw(666);
+        ledger
+    }
+
+    fn offended(ledger: &Ledger, rules: &Rules) -> Vec<(String, usize)> {
+        let verdict = judge(ledger, rules);
+        let bad = verdict.checks.into_iter().filter(|check| check.offenders > 0);
+        bad.map(|check| (check.rule, check.offenders)).collect()
+    }
+
+    #[test]
+    fn a_good_day_holds_and_an_empty_one_proves_nothing() {
+        assert_eq!(offended(&good(), &ALL), []);
+        let empty = Ledger::new([("a".to_owned(), Role::Virtual)]);
+        assert_eq!(offended(&empty, &ALL).len(), 1);
+    }
+
+    #[test]
+    fn a_loss_and_a_repeat_are_found_wherever_they_are() {
+        for sight in SIGHTS {
+            let mut ledger = good();
+            ledger.kept(0, id(20));
+            ledger.acked(0, id(20));
+            SIGHTS
+                .into_iter()
+                .filter(|it| *it != sight)
+                .for_each(|it| ledger.saw("a", id(20), it, false));
+            let verdict = judge(&ledger, &ALL);
+            let bad: Vec<_> = verdict.checks.iter().filter(|check| check.offenders > 0).collect();
+            assert_eq!(bad.len(), 1, "{bad:?}");
+            assert!(bad[0].rule.starts_with("every acknowledged"), "{bad:?}");
+            assert_eq!(bad[0].first, ["a/0000000000000007/20"]);
+
+            let mut ledger = good();
+            ledger.saw("b", id(3), sight, false);
+            let bad = offended(&ledger, &ALL);
+            assert!(bad.len() == 1 && bad[0].0.contains("twice"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn attacks_refusals_failures_and_what_stays_behind_are_found() {
+        let plants: [(&str, &dyn Fn(&mut Ledger)); 6] = [
+            ("refused", &|it| it.account(2).taken.push("a stolen name".to_owned())),
+            ("hostile", &|it| it.saw("a", Id { boot: 666, sequence: 1 }, Sight::Function, false)),
+            ("no honest reading", &|it| it.account(0).refused = 1),
+            ("no device failed", &|it| it.account(1).failures.push("panic: x".to_owned())),
+            ("all that was kept", &|it| it.kept(1, id(20))),
+            ("no device kept", &|it| it.saw("a", id(77), Sight::Subscriber, false)),
+        ];
+        for (rule, plant) in plants {
+            let mut ledger = good();
+            plant(&mut ledger);
+            let bad = offended(&ledger, &ALL);
+            assert!(bad.len() == 1 && bad[0].0.contains(rule), "{rule}: {bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_promised_is_not_judged() {
+        let mut ledger = good();
+        ledger.kept(0, id(20));
+        ledger.acked(0, id(20));
+        ledger.saw("a", id(20), Sight::Subscriber, false);
+        let rules =
+            Rules { expected: [Expected::Yes, Expected::No, Expected::No], is_settled: false };
+        assert_eq!(offended(&ledger, &rules), []);
+        let mut silent = Ledger::new([("a".to_owned(), Role::Virtual)]);
+        silent.kept(0, id(0));
+        silent.acked(0, id(0));
+        let rules = Rules { expected: [Expected::IfAny; 3], is_settled: true };
+        assert_eq!(offended(&silent, &rules), []);
+        assert_eq!(judge(&silent, &rules).not_judged.len(), 4);
+        // An emulated device measures until its end: nobody waits for that.
+        let mut ledger = good();
+        ledger.close();
+        ledger.kept(1, id(20));
+        ledger.acked(1, id(20));
+        assert_eq!(offended(&ledger, &ALL), []);
+        // A power cut fell between flash and console, once.
+        let mut ledger = good();
+        SIGHTS.into_iter().for_each(|sight| ledger.saw("b", id(20), sight, false));
+        assert_eq!(offended(&ledger, &ALL), []);
+        SIGHTS.into_iter().for_each(|sight| ledger.saw("b", id(21), sight, false));
+        assert_eq!(offended(&ledger, &ALL).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn one_mark_that_is_missing_is_always_found(device in 0_usize..2, lost in 0_u64..20, sight in 0_usize..3) {
+            let names = ["a", "b"];
+            let mut ledger = Ledger::new(names.map(|name| (name.to_owned(), Role::Virtual)));
+            for (n, name) in names.into_iter().enumerate() {
+                for sequence in 0..20 {
+                    ledger.kept(n, id(sequence));
+                    ledger.acked(n, id(sequence));
+                    for it in SIGHTS {
+                        if (n, sequence, it as usize) != (device, lost, sight) {
+                            ledger.saw(name, id(sequence), it, false);
+                        }
+                    }
+                }
+            }
+            let bad = offended(&ledger, &ALL);
+            prop_assert_eq!(bad.iter().map(|(_, count)| count).sum::<usize>(), 1);
+        }
+    }
+}

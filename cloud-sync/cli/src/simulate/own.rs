@@ -1,0 +1,190 @@
+//! `--with-gateway`: a control plane and a gateway in this process, as `holm dev` has them, that know the devices. All of it
+//! is in the folder of the simulation and begins anew with each one; what is kept is the build of the app.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::credentials::{Credentials, WATCHER};
+use super::profile::Profile;
+use crate::app::Project;
+use crate::args::Global;
+use crate::build::Built;
+use crate::dev::{GATEWAY, cloud::Plane, gateway::Running};
+use crate::device::sha256;
+use crate::failure::{Done, Exit, Failure};
+use crate::http::{Api, Method};
+use crate::keys::{DEFAULT, KeyStore};
+use crate::new;
+use crate::out::Out;
+
+/// How long the deployment of the app may take.
+const DEPLOY_MAX: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(200);
+
+/// What that app publishes.
+pub(super) const OUTPUTS: &str = "simulated/+";
+
+/// Files of the app that tells of every reading.
+const APP: [(&str, &str); 3] = [
+    ("Cargo.toml", include_str!("../../templates/simulate/Cargo.toml.txt")),
+    ("src/lib.rs", include_str!("../../templates/simulate/lib.rs")),
+    ("holm.toml", include_str!("../../templates/simulate/holm.toml")),
+];
+
+/// See the module.
+pub(super) struct Own {
+    plane: Plane,
+    gateway: Running,
+    api: Api,
+}
+
+/// What is started.
+pub(super) struct Setup<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) port: u16,
+    pub(super) profile: &'a Profile,
+    pub(super) credentials: &'a Credentials,
+    /// The app to deploy; none: the one that tells of every reading.
+    pub(super) app: Option<&'a Path>,
+}
+
+impl Own {
+    /// Starts everything, and deploys the app.
+    ///
+    /// # Errors
+    /// The port is in use, the app does not build, or something does not start.
+    pub(super) fn start(setup: &Setup<'_>, global: &Global, io: &Runtime, out: &Out) -> Done<Self> {
+        // Both take a while: what is wrong with them is told before anything runs.
+        crate::dev::gateway::check_port(setup.port)?;
+        let project = match setup.app {
+            Some(dir) => Project::open(dir)?,
+            None => Project::open(&write_app(setup)?)?,
+        };
+        let built = Built::new(&project, out)?;
+        let folder = setup.dir.join("own");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)
+                .map_err(|error| Failure::file("empty", &folder, &error))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(|error| Failure::file("make", &folder, &error))?;
+        let here = Global { config: Some(folder.join("config.toml")), ..global.clone() };
+        let plane = Plane::start(&folder, &here, io, out)?;
+        let api = Api::new(plane.context())?;
+        let accounts = accounts(setup.profile, setup.credentials);
+        let gateway = Running::start(&folder, &api, setup.port, &accounts, io, out)?;
+        let own = Self { plane, gateway, api };
+        let deployed = own.deploy(&built, &here, out);
+        match deployed {
+            Ok(()) => Ok(own),
+            Err(failure) => {
+                own.stop(io);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Returns when the app is at work: on probation, which takes a minute more, or for good.
+    fn deploy(&self, built: &Built, here: &Global, out: &Out) -> Done {
+        let key = KeyStore::open(here)?.load(DEFAULT)?;
+        let (_, bundle) = built.bundle(Some(&key))?;
+        let kind = "application/octet-stream";
+        let revision: Value = self.api.send(Method::Post, "/v1/revisions", kind, &bundle)?;
+        let body = json!({ "revision": revision["digest"], "gateways": [GATEWAY] });
+        self.api.call::<Value>(Method::Post, "/v1/deployments", Some(&body))?;
+        out.progress("Deploying", &format!("the app `{}`", built.manifest.app));
+        let end = Instant::now() + DEPLOY_MAX;
+        while Instant::now() < end {
+            let gateway: Value = self.api.get(&format!("/v1/gateways/{GATEWAY}"))?;
+            let app = &gateway["apps"][0];
+            if app["running"].is_string() {
+                return Ok(());
+            }
+            if matches!(app["phase"].as_str(), Some("failed" | "taken-back")) {
+                let why = app["reason"].as_str().unwrap_or_default();
+                return Err(Failure::failed(format!("the gateway does not take the app: {why}")));
+            }
+            std::thread::sleep(POLL);
+        }
+        Err(Failure::new(Exit::Timeout, "the gateway does not come to run the app"))
+    }
+
+    /// The control plane.
+    pub(super) fn api(&self) -> Api {
+        self.api.clone()
+    }
+
+    /// Ends both.
+    pub(super) fn stop(self, io: &Runtime) {
+        self.gateway.stop();
+        io.block_on(self.plane.stop());
+    }
+}
+
+/// What the gateway's configuration says of the devices; anonymous clients may look.
+fn accounts(profile: &Profile, credentials: &Credentials) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = String::from("[anonymous]\nsubscribe = [\"#\"]\n[limits]\n");
+    text.push_str("connections = 100000\nsessions = 100000\n");
+    let mut account = |name: &str, token: &str, may: &str| {
+        let hash = sha256(token);
+        let _ = writeln!(
+            text,
+            "[[devices]]\nname = {}\ntoken_sha256 = \"{hash}\"\n{may}",
+            quoted(name)
+        );
+    };
+    let may = format!("publish = [{}]", quoted(&profile.topic));
+    for (name, token) in credentials.tokens() {
+        account(name, token, &may);
+    }
+    if let Some(token) = credentials.watcher() {
+        account(WATCHER, token, "subscribe = [\"#\"]");
+    }
+    text
+}
+
+/// Writes the app that tells of every reading; what is the same stays, so that its build does.
+fn write_app(setup: &Setup<'_>) -> Done<PathBuf> {
+    let dir = setup.dir.join("app");
+    // As `holm new` finds it.
+    let given = std::env::var_os("HOLM_SDK_PATH").map(PathBuf::from);
+    let sdk = new::sdk_path(given.as_deref())?;
+    let protocol = sdk.join("../../device-sdk/protocol");
+    let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+    let filter = toml::Value::String(setup.profile.readings_filter()).to_string();
+    for (path, text) in APP {
+        let text = text.replace("@SDK@", &quoted(&sdk)).replace("@PROTOCOL@", &quoted(&protocol));
+        let (path, text) = (dir.join(path), text.replace("@FILTER@", &filter));
+        if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
+            continue;
+        }
+        new::write(&path, &text)?;
+    }
+    Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_app_and_the_accounts_are_sound() {
+        let holm_toml = APP.iter().find(|(path, _)| *path == "holm.toml").unwrap().1;
+        assert_eq!(
+            crate::app::App::parse(&holm_toml.replace("@FILTER@", "\"sensors/+\"")).err(),
+            None
+        );
+        let profile = Profile::parse("", &|_| Err(String::new())).unwrap();
+        let credentials = Credentials::fresh(&["sim-0001".to_owned()]).unwrap();
+        let text = format!(
+            "name = \"x\"\n[[listeners]]\nbind = \"127.0.0.1:1\"\n{}",
+            accounts(&profile, &credentials)
+        );
+        let settings = edge_agent::settings::Settings::parse(&text);
+        assert!(settings.is_ok(), "{:?}", settings.err());
+    }
+}

@@ -9,6 +9,8 @@ mod tmp105;
 #[path = "../../qemu-mps2-an385/src/update.rs"]
 mod update;
 
+#[cfg(feature = "update")]
+use board_mps2::flash::Flash;
 use board_mps2::{Board, log, sim, stack};
 use device_sdk::protocol::serial::{self, DeviceConfig, Timing};
 use device_sdk::protocol::system::{Command, Status};
@@ -116,8 +118,8 @@ async fn app(spawner: Spawner, board: Board) {
 
 /// The author whose images it takes, from what `holm device add` wrote into its flash.
 #[cfg(feature = "update")]
-fn author(copies: [board_mps2::flash::Flash; 2]) -> Option<[u8; 32]> {
-    let found = device_sdk::protocol::provision::newest(copies.map(|copy| copy.into_bytes()));
+fn author(copies: [Flash; 2]) -> Option<[u8; 32]> {
+    let found = device_sdk::protocol::provision::newest(copies.map(Flash::into_bytes));
     found.inspect_err(|bad| log!("no provisioning in flash: {bad:?}")).ok()?.provision.author_key
 }
 

@@ -6,7 +6,7 @@ pub mod fleet;
 pub mod measure;
 pub mod slot;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use crate::qemu::{Device, FLASH_BYTES, Firmware, Options};
 
 /// The firmware that the devices run.
 pub const FOLDER: &str = "qemu-mps2-an385";
+/// Its twin on a serial line.
+pub const WIRED: &str = "qemu-mps2-an385-uart";
 /// The name that a gateway knows clients without credentials by: a device must bear it in its envelopes.
 pub const ANONYMOUS: &str = "anonymous";
 /// Where a device in QEMU finds the host's loopback.
@@ -39,7 +41,16 @@ pub struct Site {
     pub cloud: Option<Cloud>,
     /// Where devices connect: the gateway, or a proxy before it.
     pub at: SocketAddr,
-    is_tls: bool,
+    way: Way,
+}
+
+/// How devices reach the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tls,
+    /// The second serial line of the machine ends at this address.
+    Wire,
 }
 
 impl Site {
@@ -55,7 +66,26 @@ impl Site {
         let gateway = Gateway::new(&dir.join("gateway"), &setup)?;
         let at = gateway.address();
         let mut site =
-            Self { dir: dir.to_owned(), author, gateway, cloud: None, at, is_tls: false };
+            Self { dir: dir.to_owned(), author, gateway, cloud: None, at, way: Way::Plain };
+        site.gateway.start()?;
+        Ok(site)
+    }
+
+    /// A gateway with a serial line that it trusts, for this device at its other end; it runs.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn wire(dir: &Path, device: &str) -> Result<Self> {
+        let author = Author::new(&dir.join("author"))?;
+        let at = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let more = format!(
+            "[[buses]]\nname = \"line\"\ntcp_listen = \"{at}\"\ntrust = true\ndevices = [{device:?}]\n\
+             [[devices]]\nname = {device:?}\nwire = true\npublish = [\"sensors/{{device}}\"]\n"
+        );
+        let setup = Setup { name: "barn".to_owned(), more, ..Setup::default() };
+        let gateway = Gateway::new(&dir.join("gateway"), &setup)?;
+        let mut site =
+            Self { dir: dir.to_owned(), author, gateway, cloud: None, at, way: Way::Wire };
         site.gateway.start()?;
         Ok(site)
     }
@@ -79,7 +109,7 @@ impl Site {
         let gateway = Gateway::new(&dir.join("gateway"), &setup)?;
         let cloud = if managed { Some(Cloud::start(&dir.join("cloud"), &author)?) } else { None };
         let at = gateway.address();
-        let site = Self { dir: dir.to_owned(), author, gateway, cloud, at, is_tls: true };
+        let site = Self { dir: dir.to_owned(), author, gateway, cloud, at, way: Way::Tls };
         for device in devices {
             site.provision(device)?;
         }
@@ -134,11 +164,17 @@ impl Site {
     #[must_use]
     pub fn options(&self, firmware: &Firmware, device: &str, words: &[&str]) -> Options {
         let mut options = Options::new(&firmware.path, words);
-        if self.is_tls {
-            options.flash = Some(self.flash(device));
-        } else {
-            options.arguments.push(format!("name={device}"));
-            options.arguments.push(format!("port={}", self.at.port()));
+        match self.way {
+            Way::Plain => {
+                options.arguments.push(format!("name={device}"));
+                options.arguments.push(format!("port={}", self.at.port()));
+            }
+            Way::Tls => options.flash = Some(self.flash(device)),
+            Way::Wire => {
+                options.arguments.push(format!("name={device}"));
+                let line = format!("tcp:{},reconnect=1", self.at);
+                options.more.extend(["-serial".to_owned(), line]);
+            }
         }
         options
     }

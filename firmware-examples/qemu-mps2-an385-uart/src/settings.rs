@@ -15,6 +15,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) address: Option<u8>,
     /// Between two readings; `period_ms=`.
     pub(crate) period_ms: u32,
+    /// Readings to publish as fast as the gateway takes them, before all others; `burst=`.
+    pub(crate) burst: u32,
     /// How long a new image has to reach the gateway; `confirm_ms_max=`, default five minutes.
     #[cfg(feature = "update")]
     pub(crate) confirm_ms_max: u32,
@@ -26,7 +28,7 @@ pub(crate) struct BadWord<'a>(&'a str);
 
 impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = "name=NAME token=TOKEN address=1..247 period_ms=1..";
+        let wanted = "name=NAME token=TOKEN address=1..247 period_ms=1.. burst=0..";
         write!(f, "`{}` on the command line: wanted {wanted}", self.0)?;
         if cfg!(feature = "update") { f.write_str(" confirm_ms_max=1..") } else { Ok(()) }
     }
@@ -44,6 +46,7 @@ impl<'a> Settings<'a> {
             token: "",
             address: None,
             period_ms: 1000,
+            burst: 0,
             #[cfg(feature = "update")]
             confirm_ms_max: 300_000,
         };
@@ -63,6 +66,7 @@ impl<'a> Settings<'a> {
                 self.address = Some(address);
             }
             "period_ms" => self.period_ms = value.parse().ok().filter(|ms| *ms > 0)?,
+            "burst" => self.burst = value.parse().ok()?,
             #[cfg(feature = "update")]
             "confirm_ms_max" => {
                 self.confirm_ms_max = value.parse().ok().filter(|ms| *ms > 0)?;

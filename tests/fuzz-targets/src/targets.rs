@@ -8,6 +8,7 @@ mod manifest;
 mod mqtt_codec;
 mod mqtt_session;
 mod schedule;
+mod serial_line;
 mod sync_wire;
 mod topics;
 
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "schedule", run: schedule::run },
     Target { name: "topics", run: topics::run },
     Target { name: "device_messages", run: device_messages::run },
+    Target { name: "serial_line", run: serial_line::run },
 ];
 
 impl Target {

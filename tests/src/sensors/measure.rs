@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::budget::Budget;
-use super::{ANONYMOUS, FOLDER, PATIENCE, Site};
+use super::{ANONYMOUS, FOLDER, PATIENCE, Site, WIRED};
 use crate::qemu::{Device, Firmware, firmware};
 
 /// Readings that the publish rate is measured over.
@@ -72,11 +72,13 @@ pub fn example(folder: &str, root: &Path, work: &Path, tell: &mut dyn FnMut(&Row
         let features: Vec<&str> = budget.features.iter().map(String::as_str).collect();
         let firmware = firmware(folder, &features)?;
         let name = format!("{folder}-{}", budget.profile);
-        let run = if folder == FOLDER {
-            let is_tls = features.contains(&"tls");
-            Some(run(&firmware, &work.join(&name), is_tls).with_context(|| name.clone())?)
-        } else {
-            None
+        let is_tls = features.contains(&"tls");
+        let run = match link(folder, is_tls) {
+            Some(link) => {
+                let run = run(&firmware, &work.join(&name), link);
+                Some(run.with_context(|| name.clone())?)
+            }
+            None => None,
         };
         let sizes = firmware.sizes;
         let (flash_bytes, static_ram_bytes) = (sizes.text + sizes.data, sizes.data + sizes.bss);
@@ -94,16 +96,35 @@ pub fn example(folder: &str, root: &Path, work: &Path, tell: &mut dyn FnMut(&Row
     Ok(())
 }
 
+/// How an example that can be emulated reaches its gateway.
+#[derive(Clone, Copy, Debug)]
+enum Link {
+    Tcp,
+    Tls,
+    Wire,
+}
+
+fn link(folder: &str, is_tls: bool) -> Option<Link> {
+    match folder {
+        FOLDER if is_tls => Some(Link::Tls),
+        FOLDER => Some(Link::Tcp),
+        WIRED => Some(Link::Wire),
+        _ => None,
+    }
+}
+
 /// One life of a device with a burst, a SIGKILL of its gateway, and a SIGKILL of its own at the end.
-fn run(firmware: &Firmware, dir: &Path, is_tls: bool) -> Result<Run> {
+fn run(firmware: &Firmware, dir: &Path, link: Link) -> Result<Run> {
     std::fs::create_dir_all(dir)?;
-    let name = if is_tls { "press-1" } else { ANONYMOUS }.to_owned();
-    let mut site = if is_tls {
-        let mut site = Site::tls(dir, std::slice::from_ref(&name), false)?;
-        site.start()?;
-        site
-    } else {
-        Site::plain(dir)?
+    let name = if matches!(link, Link::Tcp) { ANONYMOUS } else { "press-1" }.to_owned();
+    let mut site = match link {
+        Link::Tcp => Site::plain(dir)?,
+        Link::Wire => Site::wire(dir, &name)?,
+        Link::Tls => {
+            let mut site = Site::tls(dir, std::slice::from_ref(&name), false)?;
+            site.start()?;
+            site
+        }
     };
     let burst = format!("burst={BURST}");
     let mut device = site.boot(firmware, &name, &[&burst, "period_ms=200"])?;
@@ -113,7 +134,9 @@ fn run(firmware: &Firmware, dir: &Path, is_tls: bool) -> Result<Run> {
     let us = us.with_context(|| format!("no time in {line:?}"))?;
 
     site.gateway.kill()?;
-    device.console_line("Offline", PATIENCE)?;
+    // A serial line has no end to be seen: the device looks for its gateway when it has been silent for too long.
+    let gone = if matches!(link, Link::Wire) { "Connecting" } else { "Offline" };
+    device.console_line(gone, PATIENCE)?;
     site.gateway.start()?;
     let listens = Instant::now();
     device.console_line("Online", PATIENCE)?;

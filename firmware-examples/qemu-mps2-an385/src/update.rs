@@ -65,7 +65,7 @@ pub(crate) async fn update(device: &'static Device<'static>, parts: Parts) {
     match device.update(config, &running, &mut slot, &mut boot).await {
         Ended::Restart => log!("update: restarts into the new image"),
         Ended::TakeBack => {
-            log!("update: this image does not confirm itself, restarts to be taken back")
+            log!("update: this image does not confirm itself, restarts to be taken back");
         }
         // What was fetched is kept, or fetched again: it is tried once more at the next start.
         ended @ (Ended::Flash | Ended::Boot) => return log!("update: ended, {ended:?} failed"),

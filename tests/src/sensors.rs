@@ -227,17 +227,9 @@ impl Site {
     /// # Errors
     /// It cannot be read.
     pub fn console(&self, device: &str) -> Result<Console> {
-        Ok(Console::read(&self.console_text(device)?))
-    }
-
-    /// The same as it was printed.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn console_text(&self, device: &str) -> Result<String> {
         let log = self.dir.join(format!("{device}.log"));
         let text = std::fs::read(&log).with_context(|| log.display().to_string())?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(Console::read(&String::from_utf8_lossy(&text)))
     }
 
     /// Readings that the control plane holds, by device, each as often as it is there.

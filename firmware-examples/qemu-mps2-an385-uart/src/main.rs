@@ -10,6 +10,8 @@ mod settings;
 #[path = "../../qemu-mps2-an385/src/update.rs"]
 mod update;
 
+#[cfg(feature = "update")]
+use board_mps2::flash::Flash;
 use board_mps2::{Board, i2c::I2c, log, sim, stack};
 use device_sdk::protocol::serial::{self, DeviceConfig, Timing};
 use device_sdk::protocol::system::{Command, Status};
@@ -79,7 +81,6 @@ async fn app(spawner: Spawner, board: Board) {
         timing: Timing::for_baud(BAUD),
         seed,
     }));
-    log!("device {} boot {boot:016x}", device.name());
     #[cfg(feature = "update")]
     let parts = update::Parts {
         label,
@@ -153,8 +154,8 @@ async fn tell(device: &'static Device<'static>) {
 
 /// The author whose images it takes, from what `holm device add` wrote into its flash.
 #[cfg(feature = "update")]
-fn author(copies: [board_mps2::flash::Flash; 2]) -> Option<[u8; 32]> {
-    let found = device_sdk::protocol::provision::newest(copies.map(|copy| copy.into_bytes()));
+fn author(copies: [Flash; 2]) -> Option<[u8; 32]> {
+    let found = device_sdk::protocol::provision::newest(copies.map(Flash::into_bytes));
     found.inspect_err(|bad| log!("no provisioning in flash: {bad:?}")).ok()?.provision.author_key
 }
 

@@ -64,7 +64,9 @@ pub(crate) async fn update(device: &'static Device<'static>, parts: Parts) {
     let config = UpdateConfig { confirm_ms_max: confirm_ms_max.into() };
     match device.update(config, &running, &mut slot, &mut boot).await {
         Ended::Restart => log!("update: restarts into the new image"),
-        Ended::TakeBack => log!("update: this image does not confirm itself, restarts to be taken back"),
+        Ended::TakeBack => {
+            log!("update: this image does not confirm itself, restarts to be taken back");
+        }
         // What was fetched is kept, or fetched again: it is tried once more at the next start.
         ended @ (Ended::Flash | Ended::Boot) => return log!("update: ended, {ended:?} failed"),
     }

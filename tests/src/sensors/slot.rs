@@ -3,7 +3,6 @@
 //! Where things lie is said by `firmware-examples/boards/mps2/src/regions.rs`, what a label is by `label.rs` beside it.
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -105,9 +104,8 @@ impl Image {
 /// # Errors
 /// The file cannot be read or written.
 pub fn write_first(flash: &Path, image: &Image) -> Result<()> {
-    match std::fs::metadata(flash) {
-        Err(error) if error.kind() == ErrorKind::NotFound => super::write_flash(flash, &[])?,
-        found => drop(found.with_context(|| flash.display().to_string())?),
+    if !flash.try_exists().with_context(|| flash.display().to_string())? {
+        super::write_flash(flash, &[])?;
     }
     let file = open(flash)?;
     let mut first = [0; 4];

@@ -38,7 +38,7 @@ pub fn machine() -> Machine {
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
     /// Address of its vector table.
-    table: usize,
+    table: u32,
 }
 
 /// Why what lies in a region is not started.
@@ -80,9 +80,9 @@ impl Image {
         if !(RAM.start < stack && stack <= RAM.end && stack.is_multiple_of(8)) {
             return Err(NotAnImage::Stack(stack));
         }
-        let address = region.address();
-        assert!(address.is_multiple_of(PAGE_BYTES), "a vector table is aligned");
-        let is_inside = (address..address + region.bytes() as usize).contains(&(code as usize));
+        let address = u32::try_from(region.address()).expect("invariant: addresses have 32 bits");
+        assert!((address as usize).is_multiple_of(PAGE_BYTES), "a vector table is aligned");
+        let is_inside = (address..address + region.bytes()).contains(&code);
         // Thumb code has odd addresses.
         if is_inside && code % 2 == 1 {
             Ok(Self { table: address })
@@ -98,7 +98,7 @@ impl Image {
         // below makes the owner of everything. Nothing of this program runs again: no interrupt was let through, and
         // `bootload` does not come back. That its first words are a stack and code was looked at by `find`.
         unsafe {
-            (*SCB::PTR).vtor.write(table as usize as u32);
+            (*SCB::PTR).vtor.write(self.table);
             cortex_m::asm::dsb();
             cortex_m::asm::isb();
             cortex_m::asm::bootload(table)

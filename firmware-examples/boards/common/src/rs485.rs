@@ -46,3 +46,107 @@ impl<W: Write, P: OutputPin> Write for Rs485<W, P> {
         flushed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use embassy_futures::{block_on, join::join, yield_now};
+    use embassy_time::{Instant, MockDriver};
+    use embedded_hal::digital;
+    use embedded_io_async::ErrorKind;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Event {
+        On,
+        Off,
+        Byte(u8),
+        Flushed,
+    }
+
+    /// UART and pin in one, which note what happens and when.
+    #[derive(Clone, Default)]
+    struct Bench {
+        events: Rc<RefCell<Vec<(Event, Instant)>>>,
+        is_broken: bool,
+    }
+
+    impl Bench {
+        fn note(&self, event: Event) {
+            self.events.borrow_mut().push((event, Instant::now()));
+        }
+
+        fn events(&self) -> Vec<Event> {
+            self.events.borrow().iter().map(|(event, _)| *event).collect()
+        }
+    }
+
+    impl digital::ErrorType for Bench {
+        type Error = core::convert::Infallible;
+    }
+
+    impl OutputPin for Bench {
+        fn set_low(&mut self) -> Result<(), Self::Error> {
+            self.note(Event::Off);
+            Ok(())
+        }
+
+        fn set_high(&mut self) -> Result<(), Self::Error> {
+            self.note(Event::On);
+            Ok(())
+        }
+    }
+
+    impl ErrorType for Bench {
+        type Error = ErrorKind;
+    }
+
+    impl Write for Bench {
+        async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+            self.note(Event::Byte(bytes[0]));
+            Ok(1)
+        }
+
+        async fn flush(&mut self) -> Result<(), ErrorKind> {
+            self.note(Event::Flushed);
+            if self.is_broken { Err(ErrorKind::Other) } else { Ok(()) }
+        }
+    }
+
+    fn speak(bench: &Bench) -> Result<(), ErrorKind> {
+        let mut rs485 = Rs485::new(bench.clone(), bench.clone(), 9_600);
+        let speak = async {
+            rs485.write_all(&[1, 2]).await?;
+            rs485.flush().await
+        };
+        let pass = async {
+            for _ in 0..100 {
+                MockDriver::get().advance(Duration::from_micros(100));
+                yield_now().await;
+            }
+        };
+        block_on(join(speak, pass)).0
+    }
+
+    #[test]
+    fn the_driver_is_on_while_bytes_leave_and_a_byte_longer() {
+        use Event::{Byte, Flushed, Off, On};
+        let bench = Bench::default();
+        speak(&bench).unwrap();
+        assert_eq!(bench.events(), [Off, On, Byte(1), On, Byte(2), Flushed, Off]);
+        let events = bench.events.borrow();
+        let [.., (Flushed, flushed), (Off, off)] = events[..] else { panic!("{events:?}") };
+        // Ten bits at 9,600 baud.
+        assert!(off - flushed >= Duration::from_micros(1_041), "{:?}", off - flushed);
+    }
+
+    #[test]
+    fn a_uart_that_fails_does_not_keep_the_bus() {
+        let bench = Bench { is_broken: true, ..Bench::default() };
+        assert_eq!(speak(&bench), Err(ErrorKind::Other));
+        assert_eq!(bench.events().last(), Some(&Event::Off));
+    }
+}

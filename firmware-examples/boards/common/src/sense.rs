@@ -53,7 +53,7 @@ pub async fn measure<I: I2c>(device: &Device<'static>, driver: Tmp105<I>) -> ! {
 async fn publish(device: &Device<'static>, milli_celsius: i32) {
     match device.publish(READINGS, &Reading { milli_celsius }).await {
         Ok(number) => {
-            defmt::debug!("kept {}: {=i32} thousandths of a degree", number, milli_celsius)
+            defmt::debug!("kept {}: {=i32} thousandths of a degree", number, milli_celsius);
         }
         Err(PublishError::Overflow) => defmt::warn!("the queue is full: a reading is refused"),
         Err(error) => defmt::warn!("a reading is lost: {}", error),

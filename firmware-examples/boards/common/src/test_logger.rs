@@ -13,3 +13,8 @@ unsafe impl defmt::Logger for Nowhere {
 }
 
 defmt::timestamp!("{=u8}", 0);
+
+#[defmt::panic_handler]
+fn panic() -> ! {
+    panic!("a panic of defmt")
+}

@@ -231,9 +231,12 @@ mod tests {
         }
     }
 
+    /// What has to be found, and how it comes about.
+    type Plant<'a> = (&'a str, &'a dyn Fn(&mut Ledger));
+
     #[test]
     fn attacks_refusals_failures_and_what_stays_behind_are_found() {
-        let plants: [(&str, &dyn Fn(&mut Ledger)); 6] = [
+        let plants: [Plant<'_>; 6] = [
             ("refused", &|it| it.account(2).taken.push("a stolen name".to_owned())),
             ("hostile", &|it| it.saw("a", Id { boot: 666, sequence: 1 }, Sight::Function, false)),
             ("no honest reading", &|it| it.account(0).refused = 1),

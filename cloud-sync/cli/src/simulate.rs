@@ -237,6 +237,13 @@ impl Day<'_> {
             telemetry.follow(Arc::clone(shared));
         }
         let fleet = Fleet::start(shared, bench, sets, io)?;
+        let known = edge_core::limits::Limits::default().devices_max;
+        if args.devices > known {
+            self.out.note(&format!(
+                "a gateway knows repeats of the {known} devices that it heard last: with more of them a reading \
+                 that is sent again can come twice"
+            ));
+        }
         self.out.progress(
             "Simulating",
             &format!(
@@ -309,10 +316,9 @@ impl Day<'_> {
                 continue;
             }
             judged = Some(Instant::now());
-            let holds = judge(&self.shared.ledger(), rules).holds();
-            let since = good_since.filter(|_| holds).or(holds.then(Instant::now));
-            good_since = since;
-            if since.is_some_and(|at: Instant| at.elapsed() >= GRACE) {
+            let is_final = judge(&self.shared.ledger(), rules).is_final();
+            good_since = good_since.filter(|_| is_final).or(is_final.then(Instant::now));
+            if good_since.is_some_and(|at: Instant| at.elapsed() >= GRACE) {
                 return Ok(true);
             }
         }

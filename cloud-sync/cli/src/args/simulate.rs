@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Virtual devices are the client that runs on microcontrollers, in this process: thousands fit. Emulated ones are
-firmware in QEMU: fifty fit into 2.2 GiB. A profile says what they measure and what happens to them: links that
+firmware in QEMU: fifty fit into 2.3 GiB. A profile says what they measure and what happens to them: links that
 break, power cuts, wrong clocks, attackers. It runs until Ctrl-C, lets the devices send what they kept, and then
 judges by what devices, a subscriber, functions and the control plane say: nothing acknowledged is lost, nothing
 comes twice, nothing hostile is taken. Exit code 0 only if that holds.

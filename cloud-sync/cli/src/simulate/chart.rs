@@ -134,7 +134,8 @@ mod tests {
         let samples: Vec<_> = (0..3)
             .map(|n| Moment { at_ms: n * 1_000, kept: n * 10, ..Moment::default() })
             .collect();
-        let bad = Check { rule: "<b>".to_owned(), offenders: 1, first: vec!["\"x\"".to_owned()] };
+        let first = vec!["\"x\"".to_owned()];
+        let bad = Check { rule: "<b>".to_owned(), offenders: 1, first, may_mend: false };
         let html = page(&samples, &Verdict { checks: vec![bad], not_judged: Vec::new() }, 7);
         assert!(html.contains("M64.0 220.0L504.0 116.0L944.0 12.0"), "{html}");
         assert!(html.contains("&lt;b&gt;") && !html.contains("<b>") && !html.contains("http"));

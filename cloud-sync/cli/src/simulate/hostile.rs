@@ -63,13 +63,14 @@ pub(super) async fn run(shared: &Shared, device: usize) {
     for (sequence, attack) in (0..).zip(ATTACKS.iter().cycle().skip(first)) {
         let foe = Foe { shared, device, boot, sequence };
         let is_refused = foe.attack(*attack, &mut random).await;
-        let mut ledger = shared.ledger();
-        let account = ledger.account(device);
-        account.attacks += 1;
-        if let Err(how) = is_refused {
-            account.taken.push(format!("{attack:?}: {how}"));
+        {
+            let mut ledger = shared.ledger();
+            let account = ledger.account(device);
+            account.attacks += 1;
+            if let Err(how) = is_refused {
+                account.taken.push(format!("{attack:?}: {how}"));
+            }
         }
-        drop(ledger);
         if !shared.until(shared.now_ms() + random.about(every_ms), Phase::Settling).await {
             return;
         }

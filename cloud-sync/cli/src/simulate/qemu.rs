@@ -30,7 +30,7 @@ use machine::Machine;
 /// The program that emulates the devices.
 const PROGRAM: &str = "qemu-system-arm";
 /// Memory of one of them, and of what it shares with none.
-const MIB_EACH: u64 = 43;
+const MIB_EACH: u64 = 46;
 /// Between two looks at a device.
 const TICK: Duration = Duration::from_millis(25);
 /// Starts of QEMU at a time are one, and so far apart: a start takes a whole core for a moment.

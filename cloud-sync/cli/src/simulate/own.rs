@@ -64,7 +64,7 @@ impl Own {
             Some(dir) => Project::open(dir)?,
             None => Project::open(&write_app(setup)?)?,
         };
-        let built = Built::new(&project, out)?;
+        let built = Built::new(&project, None, out)?;
         let folder = setup.dir.join("own");
         if folder.exists() {
             std::fs::remove_dir_all(&folder)

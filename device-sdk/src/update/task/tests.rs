@@ -41,8 +41,14 @@ fn start(trial: Trial, running_version: u32) -> (Option<Ended>, Option<Stage>, u
     let running = Running { board: BOARD, version: running_version, floor: 0, author: &[0; 32] };
     let mut boot = Loader { trial, confirmed: 0 };
     let config = UpdateConfig::default();
-    let mut task =
-        Task { device: &device, config, running: &running, slot: &mut slot, boot: &mut boot };
+    let mut task = Task {
+        device: &device,
+        kind: Kind::Firmware,
+        config,
+        running: &running,
+        slot: &mut slot,
+        boot: &mut boot,
+    };
     let ended = task.settle_trial().now_or_never().and_then(|ended| ended.expect("all works"));
     (ended, slot.contents().map(|(_, stage)| *stage), boot.confirmed)
 }

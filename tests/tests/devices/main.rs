@@ -1,6 +1,7 @@
 //! The example sensor on an emulated machine, at a real gateway.
 
 mod c_firmware;
+mod function;
 mod hostile;
 mod loader;
 mod update;

@@ -233,7 +233,8 @@ fn a_change_of_stage_is_reported_once() {
     assert!(tell(&mut desk, &progress(Stage::Declined, "no"), Some(3), 2));
     let shown = row(&desk, DEVICE, 2)["firmware"].clone();
     let expected = serde_json::json!({
-        "image": "0707070707070707", "version": 3, "stage": "declined", "bytes": 512, "reason": "no",
+        "kind": "firmware", "image": "0707070707070707", "version": 3, "stage": "declined",
+        "bytes": 512, "reason": "no",
     });
     assert_eq!(shown, expected);
 }

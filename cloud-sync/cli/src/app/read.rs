@@ -25,12 +25,14 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     let mut root = Section::root(&table);
     let head = read_head(&mut root, &mut problems);
     let functions = read_functions(&mut root, &mut problems);
-    let triggers = read_triggers(&mut root, &functions, &mut problems);
-    let records = super::series::read(&mut root, &functions, &mut problems);
     let firmware = super::firmware::read(&mut root, &mut problems);
     let taken = |name: &str| firmware.contains_key(name);
     let device_functions =
         super::device_function::read(&mut root, &functions, taken, &mut problems);
+    // What devices run needs nothing that wakes it on the gateway.
+    let on_devices = device_functions.values().map(|one| one.function.clone()).collect();
+    let triggers = read_triggers(&mut root, &functions, on_devices, &mut problems);
+    let records = super::series::read(&mut root, &functions, &mut problems);
     if functions.is_empty() && firmware.is_empty() {
         problems.add(&(0..0), "the app has no function: add [functions.NAME]");
     }
@@ -212,10 +214,10 @@ const DURABILITY: [(&str, Durability); 2] =
 fn read_triggers(
     root: &mut Section<'_, '_>,
     functions: &BTreeMap<String, At<Function>>,
+    mut woken: Vec<String>,
     problems: &mut Problems<'_>,
 ) -> BTreeMap<String, Trigger> {
     let mut triggers = BTreeMap::new();
-    let mut woken: Vec<String> = Vec::new();
     for mut section in root.sections("triggers", problems) {
         let function = needed(&mut section, "function", problems);
         if let Some(at) = &function {

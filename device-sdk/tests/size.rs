@@ -23,6 +23,7 @@ fn a_device_takes_a_few_kilobytes_on_a_64_bit_computer() {
     let device = size_of_val(&device);
     println!("memory {handed_in}, device {device}, task {task} bytes");
     assert!(handed_in == 6 * 256 + 512 + 1024 + 256);
-    assert!(device < 900, "{device}");
+    // 1,024 were measured, with an offer of firmware and one of a function.
+    assert!(device < 1_100, "{device}");
     assert!(task < 7_000, "{task}");
 }

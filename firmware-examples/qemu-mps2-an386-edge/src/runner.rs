@@ -116,7 +116,7 @@ impl Runner {
             }
         };
         count(|counts| {
-            counts.sequence = work.as_ref().map_or(0, |work| work.function.header().sequence)
+            counts.sequence = work.as_ref().map_or(0, |work| work.function.header().sequence);
         });
         if work.is_none() {
             update::judge(Verdict::DoesNotLoad);

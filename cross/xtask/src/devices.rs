@@ -23,6 +23,7 @@ kills, cut cables and power cuts by a seed. In the end every reading kept in fla
 Examples:
   cargo xtask devices
   cargo xtask devices --only qemu-mps2-an385 --json
+  cargo xtask devices --sizes                       build all, those for real boards too; run nothing
   cargo xtask devices --fleet                       20 devices, 10 minutes
   cargo xtask devices --fleet --devices 5 --minutes 2 --seed 7
 ";
@@ -34,11 +35,14 @@ pub(crate) struct DevicesArgs {
     /// Only the package in this folder.
     #[arg(long, value_name = "FOLDER")]
     only: Option<String>,
+    /// Build and measure, run nothing: no gateway and no emulator are needed.
+    #[arg(long)]
+    sizes: bool,
     /// Print the rows as JSON, a line each.
     #[arg(long)]
     json: bool,
     /// Run a fleet instead.
-    #[arg(long, conflicts_with_all = ["only", "json"])]
+    #[arg(long, conflicts_with_all = ["only", "json", "sizes"])]
     fleet: bool,
     /// Devices of the fleet.
     #[arg(long, default_value_t = 20, requires = "fleet", value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -62,9 +66,11 @@ pub(crate) struct DevicesArgs {
 
 /// Builds, runs, judges.
 pub(crate) fn run(args: &DevicesArgs) -> Result<()> {
-    let missing = setup::offer(setup::DEVICES, false)?;
-    ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
-    if !args.no_build {
+    if !args.sizes {
+        let missing = setup::offer(setup::DEVICES, false)?;
+        ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
+    }
+    if !args.no_build && !args.sizes {
         setup::programs(Agent::Shipped)?;
     }
     let dir = setup::empty_dir(&args.dir)?;
@@ -84,7 +90,8 @@ fn run_table(args: &DevicesArgs, dir: &std::path::Path) -> Result<()> {
     }
     let mut rows = Vec::new();
     for example in examples {
-        measure::example(&example, &root, dir, &mut |row| rows.push(row.clone()))?;
+        let work = (!args.sizes).then_some(dir);
+        measure::example(&example, &root, work, &mut |row| rows.push(row.clone()))?;
     }
     if args.json {
         for row in &rows {

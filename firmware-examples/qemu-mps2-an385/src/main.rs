@@ -36,7 +36,10 @@ const ANSWER_MS_MAX: u32 = 30_000;
 /// Readings of a burst that wait in the queue at a time.
 const BURST_QUEUED_MAX: u32 = 16;
 
-type Buffers = Memory<256, 512, 1024, 512>;
+/// Log lines and metrics that wait.
+const NOTES_BYTES: usize = if cfg!(feature = "full") { 512 } else { 0 };
+
+type Buffers = Memory<256, 512, 1024, NOTES_BYTES>;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {

@@ -13,9 +13,9 @@ use embassy_futures::select::{Either, select};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::channel::Channel;
 use embassy_time::{Duration, Ticker};
+use tmp105::Tmp105;
 
 use crate::sensor;
-use crate::tmp105::{self, Tmp105};
 
 /// Topic and payload of an event that a command brought.
 const COMMAND_BYTES_MAX: usize = 320;
@@ -60,7 +60,8 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new(device: &'static Device<'static>, bus: I2c, burst: u32) -> Self {
-        let sensor = Tmp105::new(bus, tmp105::ADDRESS).expect("a TMP105 is on the bus");
+        let mut sensor = Tmp105::new(bus, tmp105::ADDRESS);
+        sensor.configure().expect("a TMP105 is on the bus");
         let period_ms = sensor::period_ms();
         let ticker = Ticker::every(Duration::from_millis(period_ms.into()));
         Self { device, sensor, ticker, period_ms, burst, count: 0 }

@@ -31,8 +31,6 @@ mod runner;
 mod sensor;
 #[path = "../../qemu-mps2-an385/src/settings.rs"]
 mod settings;
-#[path = "../../qemu-mps2-an385/src/tmp105.rs"]
-mod tmp105;
 mod update;
 
 use board_mps2::flash::Flash;

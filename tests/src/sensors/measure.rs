@@ -63,18 +63,23 @@ pub fn examples(root: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Builds a package under each of its budgets, runs what can be run, and tells each row.
+/// Builds a package under each of its budgets, with a folder for it runs what can be run, and tells each row.
 ///
 /// # Errors
 /// A build fails, or a device does not do what it should.
-pub fn example(folder: &str, root: &Path, work: &Path, tell: &mut dyn FnMut(&Row)) -> Result<()> {
+pub fn example(
+    folder: &str,
+    root: &Path,
+    work: Option<&Path>,
+    tell: &mut dyn FnMut(&Row),
+) -> Result<()> {
     for budget in Budget::of(&root.join(folder))? {
         let features: Vec<&str> = budget.features.iter().map(String::as_str).collect();
         let firmware = firmware(folder, &features)?;
         let name = format!("{folder}-{}", budget.profile);
         let is_tls = features.contains(&"tls");
-        let run = match link(folder, is_tls) {
-            Some(link) => {
+        let run = match work.zip(link(folder, is_tls)) {
+            Some((work, link)) => {
                 let run = run(&firmware, &work.join(&name), link);
                 Some(run.with_context(|| name.clone())?)
             }

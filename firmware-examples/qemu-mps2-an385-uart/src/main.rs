@@ -5,6 +5,8 @@
 #![no_std]
 #![no_main]
 
+#[path = "../../qemu-mps2-an385/src/readings.rs"]
+mod readings;
 mod settings;
 #[cfg(feature = "update")]
 #[path = "../../qemu-mps2-an385/src/update.rs"]
@@ -15,10 +17,9 @@ use board_mps2::flash::Flash;
 use board_mps2::{Board, i2c::I2c, log, sim, stack};
 use device_sdk::protocol::serial::{self, DeviceConfig, Timing};
 use device_sdk::protocol::system::{Command, Status};
-use device_sdk::{App, Config, Device, Figures, Link, Memory, Overflow, RamQueue, Reply, State};
+use device_sdk::{App, Config, Device, Link, Memory, Overflow, RamQueue, Reply, State};
 use embassy_executor::Spawner;
-use embassy_time::{Duration, Instant, Ticker, Timer};
-use sensor_messages::{READINGS, Reading};
+use embassy_time::{Duration, Ticker};
 use static_cell::StaticCell;
 use tmp105::Tmp105;
 
@@ -27,8 +28,6 @@ use crate::settings::Settings;
 /// Exit code for a command line that is not understood.
 const EXIT_USAGE: u32 = 2;
 const BAUD: u32 = 115_200;
-/// Readings of a burst that wait in the queue at a time.
-const BURST_QUEUED_MAX: u32 = 16;
 
 type Line = serial::Device<'static, 1_024, 512>;
 /// MQTT has no part in this: its buffers are the smallest.
@@ -95,7 +94,7 @@ async fn app(spawner: Spawner, board: Board) {
         spawner.spawn(run(device, link, line, board.uart1).expect("invariant: spawned once"));
     }
 
-    spawner.spawn(tell(device).expect("invariant: spawned once"));
+    spawner.spawn(readings::tell(device).expect("invariant: spawned once"));
     measure(device, board.i2c, settings).await;
 }
 
@@ -103,52 +102,11 @@ async fn app(spawner: Spawner, board: Board) {
 async fn measure(device: &Device<'static>, bus: I2c, settings: &Settings<'_>) {
     let mut sensor = Tmp105::new(bus, tmp105::ADDRESS);
     sensor.configure().expect("a TMP105 is on the bus");
-    if settings.burst > 0 {
-        device.online().await;
-        let since = Instant::now();
-        for _ in 0..settings.burst {
-            publish(device, &mut sensor).await;
-            while device.figures().queued >= BURST_QUEUED_MAX {
-                Timer::after_millis(1).await;
-            }
-        }
-        device.drained().await;
-        log!("burst of {} acked in {} us", settings.burst, since.elapsed().as_micros());
-    }
+    readings::burst(device, &mut sensor, settings.burst).await;
     let mut ticker = Ticker::every(Duration::from_millis(settings.period_ms.into()));
     loop {
         ticker.next().await;
-        publish(device, &mut sensor).await;
-    }
-}
-
-async fn publish(device: &Device<'static>, sensor: &mut Tmp105<I2c>) {
-    let milli_celsius = match sensor.read_milli_c() {
-        Ok(milli_celsius) => milli_celsius,
-        Err(error) => return log!("the sensor does not answer: {error:?}"),
-    };
-    match device.publish(READINGS, &Reading { milli_celsius }).await {
-        Ok(number) => log!("kept {:016x} {} {milli_celsius}", number.boot, number.sequence),
-        Err(error) => log!("a reading is lost: {error:?}"),
-    }
-}
-
-/// Tells what the client has counted, whenever it has changed.
-#[embassy_executor::task]
-async fn tell(device: &'static Device<'static>) {
-    let mut told = Figures::default();
-    loop {
-        let now = device.figures_after(&told).await;
-        if now.acked > 0 && told.acked == 0 {
-            log!("first reading acked");
-        }
-        let Figures { acked, queued, overflowed, refused, queue_failures, ignored, .. } = now;
-        let bad = [overflowed, refused, queue_failures, ignored];
-        log!(
-            "acked {acked} queued {queued} overflowed, refused, failed, ignored {bad:?} stack {}",
-            stack::high_water_bytes()
-        );
-        told = now;
+        readings::publish(device, &mut sensor).await;
     }
 }
 

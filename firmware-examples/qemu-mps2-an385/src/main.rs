@@ -11,15 +11,15 @@ mod identity;
 mod network;
 mod obey;
 mod queue;
+mod readings;
 mod settings;
 #[cfg(feature = "update")]
 mod update;
 
-use board_mps2::{Board, i2c::I2c, log, sim, stack};
-use device_sdk::{BackoffConfig, Config, Device, Figures, Link, Login, Memory, PublishError};
+use board_mps2::{Board, i2c::I2c, log, sim};
+use device_sdk::{BackoffConfig, Config, Device, Link, Login, Memory};
 use embassy_executor::Spawner;
-use embassy_time::{Duration, Instant, Ticker, Timer};
-use sensor_messages::{READINGS, Reading};
+use embassy_time::{Duration, Ticker};
 use static_cell::StaticCell;
 use tmp105::Tmp105;
 
@@ -33,8 +33,6 @@ use crate::settings::Settings;
 const BACKOFF_MS_MIN: u32 = 500;
 /// For a connection with its handshakes, on a busy host.
 const ANSWER_MS_MAX: u32 = 30_000;
-/// Readings of a burst that wait in the queue at a time.
-const BURST_QUEUED_MAX: u32 = 16;
 
 /// Log lines and metrics that wait.
 const NOTES_BYTES: usize = if cfg!(feature = "full") { 512 } else { 0 };
@@ -99,7 +97,7 @@ async fn app(spawner: Spawner, board: Board) {
     if speaks {
         spawner.spawn(run(device, link, queue, dialer).expect("invariant: spawned once"));
     }
-    spawner.spawn(tell(device).expect("invariant: spawned once"));
+    spawner.spawn(readings::tell(device).expect("invariant: spawned once"));
     spawner.spawn(obey::end().expect("invariant: spawned once"));
     measure(device, board.i2c, settings.burst).await;
 }
@@ -108,37 +106,14 @@ async fn app(spawner: Spawner, board: Board) {
 async fn measure(device: &'static Device<'static>, bus: I2c, burst: u32) {
     let mut sensor = Tmp105::new(bus, tmp105::ADDRESS);
     sensor.configure().expect("a TMP105 is on the bus");
-    if burst > 0 {
-        device.online().await;
-        let since = Instant::now();
-        for _ in 0..burst {
-            publish(device, &mut sensor).await;
-            while device.figures().queued >= BURST_QUEUED_MAX {
-                Timer::after_millis(1).await;
-            }
-        }
-        device.drained().await;
-        log!("burst of {burst} acked in {} us", since.elapsed().as_micros());
-    }
+    readings::burst(device, &mut sensor, burst).await;
     loop {
         let period_ms = obey::period_ms();
         let mut ticker = Ticker::every(Duration::from_millis(period_ms.into()));
         while obey::period_ms() == period_ms {
-            publish(device, &mut sensor).await;
+            readings::publish(device, &mut sensor).await;
             obey::tick(&mut ticker).await;
         }
-    }
-}
-
-async fn publish(device: &Device<'static>, sensor: &mut Tmp105<I2c>) {
-    let milli_celsius = match sensor.read_milli_c() {
-        Ok(milli_celsius) => milli_celsius,
-        Err(error) => return log!("the sensor: {error}"),
-    };
-    match device.publish(READINGS, &Reading { milli_celsius }).await {
-        Ok(number) => log!("kept {:016x} {} {milli_celsius}", number.boot, number.sequence),
-        Err(PublishError::Overflow) => log!("the queue is full: a reading is refused"),
-        Err(error) => log!("a reading is lost: {error}"),
     }
 }
 
@@ -151,23 +126,4 @@ async fn run(
 ) {
     let Err(fault) = device.run(link, &mut queue, &mut dialer, &mut Obey).await;
     log!("the client cannot be configured: {fault}");
-}
-
-/// Tells what the client has counted, whenever it has changed.
-#[embassy_executor::task]
-async fn tell(device: &'static Device<'static>) {
-    let mut told = Figures::default();
-    loop {
-        let now = device.figures_after(&told).await;
-        if now.acked > 0 && told.acked == 0 {
-            log!("first reading acked");
-        }
-        let Figures { acked, queued, overflowed, refused, queue_failures, ignored, .. } = now;
-        log!(
-            "acked {acked} queued {queued} overflowed, refused, failed, ignored \
-             [{overflowed}, {refused}, {queue_failures}, {ignored}] stack {}",
-            stack::high_water_bytes()
-        );
-        told = now;
-    }
 }

@@ -75,15 +75,15 @@ impl Line {
             7 => self.take(),
             _ => {
                 let again = self.said.clone();
-                self.to_device(&again[1]);
-                self.to_station(&again[0]);
+                self.device_hears(&again[1]);
+                self.station_hears(&again[0]);
             }
         }
     }
 
     fn forge(&mut self, bytes: &[u8], to_device: bool) {
         self.forged |= !bytes.is_empty();
-        if to_device { self.to_device(bytes) } else { self.to_station(bytes) }
+        if to_device { self.device_hears(bytes) } else { self.station_hears(bytes) }
     }
 
     fn device_speaks(&mut self, choices: &mut BytesReader<'_>) {
@@ -96,7 +96,7 @@ impl Line {
             assert!(n < FRAMES_MAX, "a device that does not stop talking");
             self.said[0] = frame[..length].to_vec();
             let heard = hurt(&frame[..length], choices);
-            self.to_station(&heard);
+            self.station_hears(&heard);
         }
     }
 
@@ -115,11 +115,11 @@ impl Line {
             assert!(n < FRAMES_MAX, "a station that does not stop talking");
             self.said[1] = frame[..length].to_vec();
             let heard = hurt(&frame[..length], choices);
-            self.to_device(&heard);
+            self.device_hears(&heard);
         }
     }
 
-    fn to_device(&mut self, bytes: &[u8]) {
+    fn device_hears(&mut self, bytes: &[u8]) {
         let mut left = bytes;
         while !left.is_empty() {
             let lives = self.device.counters().lives;
@@ -134,7 +134,7 @@ impl Line {
         }
     }
 
-    fn to_station(&mut self, bytes: &[u8]) {
+    fn station_hears(&mut self, bytes: &[u8]) {
         for byte in bytes {
             let Some(Ok((header, payload))) = self.deframer.push(*byte) else { continue };
             let heard = self.station.frame(&header, payload, self.now_ms);

@@ -286,7 +286,7 @@ fn the_code_on_the_device_is_made_of_the_component_in_the_bundle() -> Result<()>
     let bundle = Bundle::parse(&file)?;
     let key: AuthorKey = author.key()?.parse()?;
     let signed = &bundle.signed;
-    signed.verify(&[key.clone()].into_iter().collect::<AuthorKeys>())?;
+    signed.verify(&[key].into_iter().collect::<AuthorKeys>())?;
     let function = Manifest::from_bytes(&signed.manifest)?.functions["smooth"].clone();
     let component = bundle.artifacts[&function.artifact];
     assert_eq!(Digest::of(component), function.artifact);

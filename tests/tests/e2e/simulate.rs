@@ -185,11 +185,11 @@ fn a_value_set_in_an_emulated_device_reaches_the_function() -> Result<()> {
     let follows = ["sub", "simulated/sim-0001", "-b", &broker, "-n", "12", "--for", "40", "--json"];
     let output = holm(dir.path(), &follows)?.output()?;
     let heard = String::from_utf8_lossy(&output.stdout);
-    let celsius = heard.lines().filter_map(|line| {
+    let mut celsius = heard.lines().filter_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
         line["payload"]["celsius"].as_f64()
     });
-    assert_eq!(celsius.last(), Some(42.5), "{heard}");
+    assert_eq!(celsius.next_back(), Some(42.5), "{heard}");
     running.wait(LONG).with_context(|| running.output())?;
     let summary = summary(&running.output())?;
     eprintln!("{summary}");

@@ -100,6 +100,11 @@ impl<O> Flight<O> {
         self.entries.pop_front_if(|(message, _)| is_acked(message)).map(|(_, load)| load)
     }
 
+    /// Whether the oldest entry is acknowledged, and waits to be taken.
+    pub(crate) fn is_settled(&self, is_acked: impl Fn(&O) -> bool) -> bool {
+        self.entries.front().is_some_and(|(message, _)| is_acked(message))
+    }
+
     /// The session is gone, and everything in flight with it: it has to be sent again.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
@@ -116,6 +121,7 @@ mod tests {
         flight.sent(1, Load::Record);
         flight.sent(2, Load::Response(9));
         assert_eq!(flight.settle(|message| *message == 2), None, "the first is still under way");
+        assert!(!flight.is_settled(|message| *message == 2) && flight.is_settled(|_| true));
         assert_eq!(flight.settle(|_| true), Some(Load::Record));
         assert_eq!(flight.settle(|_| true), Some(Load::Response(9)));
         assert_eq!(flight.settle(|_| true), None);

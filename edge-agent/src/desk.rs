@@ -12,7 +12,7 @@
 //!   dropped is counted and told with the next line.
 //! - What is wrong with a device's messages is told at most once in [`COMPLAIN_EVERY`].
 //! - Of its firmware [`REPORTS_BURST`] changes of stage pass to the control plane at once, and one every
-//!   [`REPORT_EVERY`] after that; a device that changes its mind faster is told of later.
+//!   [`REPORT_EVERY`] after that; of a device that changes its mind faster the last stage is told when its time has come.
 //! - It begins empty with each process: it shows, and decides nothing that must last.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -143,6 +143,8 @@ pub struct Desk {
     devices: BTreeMap<DeviceId, Entry>,
     lines: VecDeque<Line>,
     counters: Counters,
+    /// Devices whose last stage came too fast to be reported, and when its time comes; each is remembered above.
+    late: BTreeMap<DeviceId, Millis>,
 }
 
 impl Desk {
@@ -241,13 +243,33 @@ impl Desk {
         let is_known = told.offered.is_some();
         let stage = (told.image, told.stage);
         entry.firmware = Some(told);
-        is_known && entry.reported != Some(stage) && {
-            let passes = entry.lets_report_through(now.at);
-            if passes {
-                entry.reported = Some(stage);
-            }
-            passes
+        if !is_known || entry.reported == Some(stage) {
+            return false;
         }
+        let passes = entry.lets_report_through(now.at);
+        if passes {
+            entry.reported = Some(stage);
+            self.late.remove(device);
+        } else {
+            let due = entry.report_due();
+            self.late.insert(device.clone(), due);
+        }
+        passes
+    }
+
+    /// When [`Desk::late_firmware`] has something to tell.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.late.values().min().copied()
+    }
+
+    /// A device whose last stage came too fast to be reported, and whose time has come.
+    pub fn late_firmware(&mut self, now: Now) -> Option<(DeviceId, Told)> {
+        let (device, _) = self.late.iter().find(|(_, due)| **due <= now.at)?;
+        let device = device.clone();
+        self.late.remove(&device);
+        let told = self.devices.get(&device)?.firmware.clone()?;
+        Some((device, told))
     }
 
     fn line(&mut self, device: DeviceId, line: &LogLine<'_>, now: Now) -> Option<Line> {
@@ -290,6 +312,7 @@ impl Desk {
             let longest = self.devices.iter().min_by_key(|(_, entry)| entry.rank());
             if let Some(longest) = longest.map(|(device, _)| device.clone()) {
                 self.devices.remove(&longest);
+                self.late.remove(&longest);
                 self.counters.forgotten += 1;
             }
         }

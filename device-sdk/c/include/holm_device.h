@@ -224,7 +224,8 @@ holm_result holm_serial_init(void *memory, size_t length, const holm_settings *s
  * `*due_ms`, if not NULL: when to call again at the latest, if nothing happens before; UINT64_MAX: never. */
 holm_result holm_device_poll(holm_device *device, uint64_t now_ms, uint64_t *due_ms);
 
-/* Bytes came from the gateway. Returns how many were taken; keep the others, poll, and give them again. */
+/* Bytes came from the gateway. Returns how many were taken. Keep the others, send what `to_send` gives, poll with the time that
+ * it is then, and give them again; when the number of the connection changes, throw them away. */
 size_t holm_device_received(holm_device *device, const void *bytes, size_t length);
 
 /* Fills `out` with bytes for the gateway; returns how many. Ask again until it gives none. */

@@ -129,7 +129,8 @@ static inline uint64_t holm_read_unsigned(holm_reader *reader, unsigned bits)
     for (unsigned shift = 0; shift < bits; shift += 7) {
         uint8_t byte = holm_read_u8(reader);
         uint64_t part = byte & 0x7fu;
-        if (reader->failed || (bits - shift < 7 && part >> (bits - shift) != 0)) {
+        bool is_padded = shift != 0 && byte == 0;
+        if (reader->failed || is_padded || (bits - shift < 7 && part >> (bits - shift) != 0)) {
             break;
         }
         value |= part << shift;

@@ -301,6 +301,10 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
                 return Ok(Sent::Blocked);
             }
             let mut shelf = self.network.shelf.lock().await;
+            if shelf.dropped > 0 {
+                // It may be the one that the full queue has dropped meanwhile.
+                return Ok(Sent::One);
+            }
             self.network.app.settled(Settled::Refused(u8::from(&ReasonCode::PacketTooLarge)));
             let _ = shelf.queue.pop().await;
             let queued = shelf.queue.len();
@@ -349,6 +353,11 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
                 | ReasonCode::PacketTooLarge
         );
         if self.connection.is_connected() && is_for_good && !is_subscribing {
+            // The client underneath also sends again what was given up in the middle of a write, which is in flight under
+            // another number: a refusal of that is of no entry.
+            if !self.network.flight.is_settled(|op| self.connection.is_complete(op)) {
+                return Ok(());
+            }
             // As many as are in flight at most; a gateway that says more is not believed.
             self.refused.push_back(u8::from(code)).map_err(|_| Trouble::Protocol)?;
             self.network.device.facts(|facts| facts.figures.refused += 1);

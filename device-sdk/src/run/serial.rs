@@ -358,6 +358,10 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
             }
             Found::Record(_) => {
                 let mut shelf = self.shelf.lock().await;
+                if shelf.dropped > 0 {
+                    // It may be the one that the full queue has dropped meanwhile.
+                    return;
+                }
                 self.app.settled(Settled::Refused(TOO_LARGE));
                 let _ = shelf.queue.pop().await;
                 let queued = shelf.queue.len();

@@ -123,9 +123,13 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// What was on its way is lost; a question is asked again by its time.
+    /// What was on its way is lost. A question is asked again by its time; a stage is to be said again, unless there is
+    /// something newer to say.
     pub(crate) const fn lost(&mut self) {
-        self.on_the_way = 0;
+        let was_on_the_way = core::mem::replace(&mut self.on_the_way, 0) > 0;
+        if let (true, None, Some(Say::Progress { .. })) = (was_on_the_way, self.say, self.said) {
+            self.say = self.said;
+        }
     }
 
     pub(super) const fn take_offer(&mut self, kind: Kind) -> Option<KeptOffer> {
@@ -229,5 +233,23 @@ mod tests {
         assert!(!exchange.is_said() && exchange.next().is_none());
         exchange.settled();
         assert!(exchange.is_said());
+        exchange.lost();
+        assert!(exchange.is_said(), "it had arrived");
+    }
+
+    #[test]
+    fn a_stage_that_was_lost_with_the_session_is_said_again() {
+        let mut buffer = [0; 64];
+        let mut exchange = Exchange::new(&mut buffer);
+        exchange.say(Say::Progress {
+            image: [1; 8],
+            stage: Stage::TakenBack,
+            offset: 9,
+            reason: "",
+        });
+        assert!(exchange.next().is_some());
+        exchange.lost();
+        assert!(!exchange.is_said());
+        assert!(matches!(exchange.next(), Some(Up::Progress(_))));
     }
 }

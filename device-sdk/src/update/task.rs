@@ -17,7 +17,7 @@ use device_protocol::update::{Offer, Stage as Told};
 
 use super::exchange::{KeptOffer, Kind, Say};
 use super::fetch::Fetch;
-use super::plan::{Decision, Plan, Running, decide};
+use super::plan::{Decision, Decline, Plan, Running, decide};
 use super::slot::{Slot, SlotError, Stage};
 use crate::device::Device;
 use crate::state::State;
@@ -187,8 +187,11 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                 }
                 self.keep(contents.map(|(plan, _)| plan)).await?;
             }
-            // Power was cut while the boot loader was told that the image stays: it speaks of the one that runs.
-            Trial::TakenBack if self.is_of_slot(contents.as_ref()) => {
+            // Power was cut while the boot loader was told that the image stays: it speaks of the one that runs. A function
+            // is confirmed at once or not at all, and may come again under the version that runs.
+            Trial::TakenBack
+                if self.kind == Kind::Firmware && self.is_of_slot(contents.as_ref()) =>
+            {
                 self.keep(contents.map(|(plan, _)| plan)).await?;
             }
             Trial::TakenBack => {
@@ -251,14 +254,22 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                 Ok(Outcome::Done)
             }
             Decision::Take(plan) => {
-                if !self.fetch(&plan).await? {
-                    return Ok(Outcome::Done);
-                }
-                if !self.slot.verify().await.map_err(flash)? {
+                // A take-back that could not be told is over now: the loader's word must not be taken for one on this image.
+                self.boot.confirm().await.map_err(|_| Ended::Boot)?;
+                loop {
+                    if !self.fetch(&plan).await? {
+                        return Ok(Outcome::Done);
+                    }
+                    if self.slot.verify().await.map_err(flash)? {
+                        break;
+                    }
+                    // The offer does not come again by itself.
                     damaged.count(plan.image());
                     self.slot.forget().await.map_err(flash)?;
-                    self.decline(offer, "its bytes are not those that were signed").await;
-                    return Ok(Outcome::Done);
+                    if damaged.times >= DAMAGED_MAX {
+                        self.decline(offer, "its bytes are not those that were signed").await;
+                        return Ok(Outcome::Done);
+                    }
                 }
                 self.slot.reached(Stage::Armed).await.map_err(flash)?;
                 self.boot.arm().await.map_err(|_| Ended::Boot)?;
@@ -270,20 +281,22 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         }
     }
 
-    /// While a function is written, it comes again and again under one version: another image than the one that was
-    /// confirmed is taken.
+    /// While a function is written, it comes again and again under one version: there the image tells, not the version.
     fn renewed(&self, offer: &KeptOffer, decision: Decision) -> Decision {
-        let offer = offer.offer();
-        let is_other = self
-            .slot
-            .contents()
-            .is_some_and(|(plan, stage)| *stage == Stage::Confirmed && plan.digest != offer.digest);
-        let fits = offer.length <= self.slot.capacity();
-        if decision == Decision::Runs && self.kind == Kind::Function && is_other && fits {
-            let Offer { digest, length, version, .. } = offer;
-            return Decision::Take(Plan { digest, length, version });
+        if self.kind != Kind::Function || decision != Decision::Runs {
+            return decision;
         }
-        decision
+        let Offer { digest, length, version, .. } = offer.offer();
+        let fits = length <= self.slot.capacity();
+        match self.slot.contents() {
+            None => decision,
+            Some((plan, Stage::Confirmed)) if plan.digest == digest => decision,
+            Some((plan, Stage::TakenBack)) if plan.digest == digest => {
+                Decision::Decline(Decline::TakenBack)
+            }
+            Some(_) if fits => Decision::Take(Plan { digest, length, version }),
+            Some(_) => decision,
+        }
     }
 
     /// Fetches what is missing of an image; `false` if another one is offered meanwhile.

@@ -68,8 +68,11 @@ impl Gateway {
         self.do_firmware(todo);
     }
 
-    /// Answers that waited for their time.
+    /// Answers, and reports, that waited for their time.
     pub(super) fn tick_firmware(&mut self) {
+        while let Some((device, told)) = self.desk.late_firmware(self.now) {
+            self.firmware_told(&device, told);
+        }
         if self.firmware.next_deadline().is_some_and(|at| at <= self.now.at) {
             let todo = self.firmware.tick(self.now.at);
             self.do_firmware(todo);

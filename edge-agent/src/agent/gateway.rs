@@ -204,6 +204,7 @@ impl Gateway {
             self.stop_by.filter(|by| self.now.at < *by),
             self.plant.next_deadline(),
             self.firmware.next_deadline(),
+            self.desk.next_deadline(),
             self.life().well_at(),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);

@@ -86,6 +86,11 @@ impl Entry {
         take(left, since, REPORT_EVERY, REPORTS_BURST, now)
     }
 
+    /// When the next report of the rate is there, after one was refused.
+    pub(super) fn report_due(&self) -> Millis {
+        self.reports_since + REPORT_EVERY
+    }
+
     /// Whether it is time to complain; then, how many complaints were not told before.
     pub(super) fn complain(&mut self, now: Millis) -> Option<u64> {
         if self.complained_at.is_some_and(|at| now < at + COMPLAIN_EVERY) {

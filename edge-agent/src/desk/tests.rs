@@ -250,5 +250,11 @@ fn a_device_that_flaps_fills_no_outbox_and_its_last_word_is_told() {
     }
     assert_eq!(reported, REPORTS_BURST);
     assert!(!tell(&mut desk, &progress(Stage::Confirmed, ""), Some(3), 2_000));
-    assert!(tell(&mut desk, &progress(Stage::Confirmed, ""), Some(3), REPORT_EVERY.0 + 1));
+    // It says so once. Who runs the desk comes again at its deadline.
+    let due = desk.next_deadline().expect("a stage is untold");
+    assert!(desk.late_firmware(now(due.0 - 1)).is_none());
+    let (device, told) = desk.late_firmware(now(due.0)).expect("its time has come");
+    assert_eq!((device.as_str(), told.stage), (DEVICE, Stage::Confirmed));
+    assert!(desk.firmware_told(&device, told, now(due.0)));
+    assert!(desk.next_deadline().is_none() && desk.late_firmware(now(due.0)).is_none());
 }

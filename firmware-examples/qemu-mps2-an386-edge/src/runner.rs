@@ -2,8 +2,9 @@
 //!
 //! # What holds
 //! - State and publishes of an event are kept in flash together, before anything of them leaves.
-//! - Each publish reaches the gateway at least once: it stays owed until the client's queue, in flash too, has it. After a
-//!   power cut in between, those of one event are sent a second time, under new numbers.
+//! - Each publish reaches the gateway at least once, unless an outage is so long that the queue overflows and drops its oldest,
+//!   counted: it stays owed until the client's queue, in flash too, has it. After a power cut in between, those of one event
+//!   are sent a second time, under new numbers.
 //! - The event itself is in memory only: a power cut before its outcome is kept is as if it had not been measured.
 
 use alloc::string::{String, ToString};
@@ -31,6 +32,8 @@ use crate::{RECORD_BYTES, heap};
 
 /// Attempts at an event for which the function asks for another one.
 const ATTEMPTS_MAX: u32 = 3;
+/// From a failure of the flash to a new start of the device.
+const RESTART_S: u64 = 30;
 /// Wait before another attempt.
 const RETRY_MS: u64 = 1_000;
 /// Events in a row that fault before a function on trial is taken back.
@@ -139,9 +142,10 @@ impl Runner {
             let event = events.next().await;
             if let Err(error) = work.event(device, event).await {
                 // Flash and memory may differ now: only a start brings them together.
-                log!("the function stops until the next start: {error}");
+                log!("the function stops, and the device starts anew: {error}");
                 device.log(Level::Error, format_args!("the function stops: {error}"));
-                return;
+                Timer::after_secs(RESTART_S).await;
+                board_mps2::reset();
             }
         }
     }
@@ -167,25 +171,25 @@ impl Work {
                 Timer::after_millis(RETRY_MS).await;
                 continue;
             }
-            self.judge(&report.outcome, us);
+            let is_fault = matches!(report.outcome, Outcome::Fault(_));
+            let is_done = matches!(report.outcome, Outcome::Done(_));
             if let Outcome::Done(effects) = report.outcome {
                 self.store.commit(effects).await?;
                 self.hand_over(device).await?;
             }
+            // A function on trial has proved itself when its outcome is kept, not before.
+            self.judge(is_done, is_fault, us);
             return Ok(());
         }
     }
 
     /// Counts, and says how a function on trial does.
-    fn judge(&mut self, outcome: &Outcome, us: u64) {
-        let is_fault = matches!(outcome, Outcome::Fault(_));
+    fn judge(&mut self, is_done: bool, is_fault: bool, us: u64) {
         self.faults_in_a_row = if is_fault { self.faults_in_a_row + 1 } else { 0 };
         count(|counts| {
             counts.us_max = counts.us_max.max(us);
-            match outcome {
-                Outcome::Done(_) => counts.done += 1,
-                _ => counts.failed += 1,
-            }
+            let count = if is_done { &mut counts.done } else { &mut counts.failed };
+            *count += 1;
         });
         if !is_fault {
             update::judge(Verdict::Proven);

@@ -35,7 +35,12 @@ impl<W: ErrorType, P> ErrorType for Rs485<W, P> {
 impl<W: Write, P: OutputPin> Write for Rs485<W, P> {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, W::Error> {
         let _ = self.driver_enable.set_high();
-        self.uart.write(bytes).await
+        let written = self.uart.write(bytes).await;
+        if written.is_err() {
+            // Nobody flushes after an error.
+            let _ = self.driver_enable.set_low();
+        }
+        written
     }
 
     /// The bus is free when it returns, also after an error.

@@ -19,6 +19,8 @@ mod chart;
 mod cloud;
 mod control;
 mod credentials;
+#[cfg(test)]
+mod fake;
 mod fleet;
 mod host;
 mod hostile;
@@ -230,7 +232,9 @@ impl Day<'_> {
             (true, Some(_)) => Expected::Yes,
             (false, Some(_)) => Expected::IfAny,
         };
-        let rules = Rules { expected: [Expected::Yes, functions, cloud], is_settled: true };
+        let expected = [Expected::Yes, functions, cloud];
+        // How long the day is, is known at its end.
+        let rules = Rules { expected, attacks: Expected::IfAny, is_settled: true };
         io.block_on(watch::start(shared))?;
         let socket = io.block_on(async { control::listen(&args.run, shared) })?;
         if let Some(telemetry) = telemetry {
@@ -265,6 +269,7 @@ impl Day<'_> {
             self.show(&mut paged, &mut told)?;
         }
         self.shared.ledger().close();
+        rules.attacks = hostile::expected(&self.shared);
         self.shared.phase.send_replace(Phase::Settling);
         self.out.progress(
             "Settling",
@@ -272,7 +277,7 @@ impl Day<'_> {
         );
         rules.is_settled = self.settle(&rules, &mut paged, &mut told)?;
         self.shared.phase.send_replace(Phase::Stopped);
-        fleet.join();
+        fleet.join(&self.shared);
         let moment = Moment::of(&self.shared);
         self.samples.push(moment);
         let verdict = judge(&self.shared.ledger(), &rules);

@@ -4,14 +4,17 @@
 use std::time::Duration;
 
 use device_protocol::{CONTENT_TYPE, Envelope, SchemaId, Timestamp};
+use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, PublishProperties};
-use rumqttc::v5::{AsyncClient, Event, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::credentials;
+use super::judge::Expected;
+use super::ledger::Account;
 use super::random::Random;
 use super::shared::{Phase, Shared, Standing};
 
@@ -48,6 +51,28 @@ const ATTACKS: [Attack; 7] = [
     Attack::Noise,
 ];
 
+/// What became of an attack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It did not reach the gateway, or nobody knows: that proves nothing.
+    Lost,
+    /// The gateway had it, and did not take it.
+    Refused,
+    /// It was not refused: how.
+    Taken(String),
+}
+
+/// Whether a day that ends now must have seen an attack. The first comes as soon as its device does, and has an answer
+/// within [`ANSWER_MAX`], or there is no gateway to speak of.
+pub(super) fn expected(shared: &Shared) -> Expected {
+    let hostile = shared.handles.iter().filter(|handle| handle.plan.is_hostile);
+    let Some(first_ms) = hostile.map(|handle| handle.plan.joins_ms).min() else {
+        return Expected::No;
+    };
+    let sure = Duration::from_millis(first_ms) + 2 * ANSWER_MAX;
+    if shared.begun.elapsed() < sure { Expected::IfAny } else { Expected::Yes }
+}
+
 /// Attacks until the storm is over.
 pub(super) async fn run(shared: &Shared, device: usize) {
     let handle = &shared.handles[device];
@@ -62,18 +87,22 @@ pub(super) async fn run(shared: &Shared, device: usize) {
     let first = Random::of(shared.seed, "first attack", device as u64).below(ATTACKS.len());
     for (sequence, attack) in (0..).zip(ATTACKS.iter().cycle().skip(first)) {
         let foe = Foe { shared, device, boot, sequence };
-        let is_refused = foe.attack(*attack, &mut random).await;
-        {
-            let mut ledger = shared.ledger();
-            let account = ledger.account(device);
-            account.attacks += 1;
-            if let Err(how) = is_refused {
-                account.taken.push(format!("{attack:?}: {how}"));
-            }
-        }
+        let outcome = tokio::select! {
+            outcome = foe.attack(*attack, &mut random) => outcome,
+            () = shared.reached(Phase::Stopped) => return,
+        };
+        note(shared.ledger().account(device), *attack, outcome);
         if !shared.until(shared.now_ms() + random.about(every_ms), Phase::Settling).await {
             return;
         }
+    }
+}
+
+fn note(account: &mut Account, attack: Attack, outcome: Outcome) {
+    account.tries += 1;
+    account.attacks += u64::from(outcome != Outcome::Lost);
+    if let Outcome::Taken(how) = outcome {
+        account.taken.push(format!("{attack:?}: {how}"));
     }
 }
 
@@ -99,9 +128,7 @@ impl Foe<'_> {
         &self.shared.handles[(self.device + step) % all].plan.name
     }
 
-    /// # Errors
-    /// It was not refused: how.
-    async fn attack(&self, attack: Attack, random: &mut Random) -> Result<(), String> {
+    async fn attack(&self, attack: Attack, random: &mut Random) -> Outcome {
         let victim = self.victim(random).to_owned();
         let own = self.shared.profile.topic_of(self.name());
         let token = self.shared.credentials.token(self.name()).unwrap_or_default();
@@ -149,16 +176,22 @@ impl Foe<'_> {
     }
 
     /// Tries to be let in.
-    async fn login(&self, user: &str, token: &str) -> Result<(), String> {
+    async fn login(&self, user: &str, token: &str) -> Outcome {
         let (_client, mut events) = AsyncClient::new(self.options(user, token), 4);
         match timeout(ANSWER_MAX, events.poll()).await {
-            Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => Err(format!("`{user}` was let in")),
-            Ok(_) | Err(_) => Ok(()),
+            Ok(Ok(_)) => Outcome::Taken(format!("`{user}` was let in")),
+            // It was connected, said who it is, and was answered or cut off.
+            Ok(Err(
+                ConnectionError::ConnectionRefused(_)
+                | ConnectionError::NotConnAck(_)
+                | ConnectionError::MqttState(_),
+            )) => Outcome::Refused,
+            Ok(Err(_)) | Err(_) => Outcome::Lost,
         }
     }
 
     /// Connects with its own token, and publishes what it should not.
-    async fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), String> {
+    async fn publish(&self, topic: &str, payload: Vec<u8>) -> Outcome {
         let token = self.shared.credentials.token(self.name()).unwrap_or_default();
         let (client, mut events) = AsyncClient::new(self.options(self.name(), token), 4);
         let properties = PublishProperties {
@@ -167,38 +200,55 @@ impl Foe<'_> {
         };
         let published =
             client.try_publish_with_properties(topic, QoS::AtLeastOnce, false, payload, properties);
-        if published.is_err() {
-            return Ok(());
+        if published.is_err() || !is_sent(&mut events).await {
+            return Outcome::Lost;
         }
-        let answer = async {
-            loop {
-                match events.poll().await {
-                    Ok(Event::Incoming(Packet::PubAck(ack))) => return Some(ack.reason),
-                    Ok(_) => {}
-                    Err(_) => return None,
-                }
-            }
-        };
-        match timeout(ANSWER_MAX, answer).await {
+        match timeout(ANSWER_MAX, answer(&mut events)).await {
             Ok(Some(PubAckReason::Success | PubAckReason::NoMatchingSubscribers)) => {
-                Err(format!("acknowledged on {topic}"))
+                Outcome::Taken(format!("acknowledged on {topic}"))
             }
-            Ok(_) | Err(_) => Ok(()),
+            Ok(_) | Err(_) => Outcome::Refused,
         }
     }
 
     /// Sends bytes that are no MQTT: the gateway has to close.
-    async fn noise(&self, random: &mut Random) -> Result<(), String> {
-        let talk = async {
+    async fn noise(&self, random: &mut Random) -> Outcome {
+        let send = async {
             let mut stream = TcpStream::connect(&self.shared.gateway).await?;
             stream.write_all(&noise(random)).await?;
-            // Whatever it answers, at last it closes.
-            let mut rest = Vec::new();
-            stream.read_to_end(&mut rest).await
+            std::io::Result::Ok(stream)
         };
-        match timeout(ANSWER_MAX, talk).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err("the connection stays open".to_owned()),
+        let Ok(Ok(mut stream)) = timeout(ANSWER_MAX, send).await else { return Outcome::Lost };
+        // Whatever it answers, at last it closes.
+        let mut rest = Vec::new();
+        match timeout(ANSWER_MAX, stream.read_to_end(&mut rest)).await {
+            Ok(_) => Outcome::Refused,
+            Err(_) => Outcome::Taken("the connection stays open".to_owned()),
+        }
+    }
+}
+
+/// Waits until the gateway has let its own device in, and the message is on its way.
+async fn is_sent(events: &mut EventLoop) -> bool {
+    let sent = async {
+        loop {
+            match events.poll().await {
+                Ok(Event::Outgoing(Outgoing::Publish(_))) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    };
+    timeout(ANSWER_MAX, sent).await.unwrap_or(false)
+}
+
+/// What the gateway says to the message; nothing: it ends the connection.
+async fn answer(events: &mut EventLoop) -> Option<PubAckReason> {
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::PubAck(ack))) => return Some(ack.reason),
+            Ok(_) => {}
+            Err(_) => return None,
         }
     }
 }
@@ -207,4 +257,79 @@ impl Foe<'_> {
 fn noise(random: &mut Random) -> Vec<u8> {
     let bytes = (0..NOISE_BYTES).map(|_| random.bits().to_le_bytes()[0]);
     std::iter::once(0xff).chain(bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::fake::{self, Gateway};
+
+    /// What becomes of each attack at this gateway.
+    async fn outcomes(gateway: &str) -> Vec<(Attack, Outcome)> {
+        let shared = fake::shared(gateway, 2);
+        let mut random = Random::of(1, "test", 0);
+        let mut outcomes = Vec::new();
+        for attack in ATTACKS {
+            let foe = Foe { shared: &shared, device: 0, boot: 9, sequence: 0 };
+            outcomes.push((attack, foe.attack(attack, &mut random).await));
+        }
+        outcomes
+    }
+
+    #[tokio::test]
+    async fn what_no_gateway_hears_is_no_attack() {
+        for (attack, outcome) in outcomes(&fake::nobody().await).await {
+            assert_eq!(outcome, Outcome::Lost, "{attack:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_lets_nobody_in_has_seen_logins_and_noise_alone() {
+        let gateway = fake::start(Gateway { login: 0x86, publish: 0 }).await;
+        for (attack, outcome) in outcomes(&gateway).await {
+            let is_first = matches!(attack, Attack::Stranger | Attack::WrongToken | Attack::Noise);
+            let expected = if is_first { Outcome::Refused } else { Outcome::Lost };
+            assert_eq!(outcome, expected, "{attack:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_and_what_is_refused_is_told_apart() {
+        let open = fake::start(Gateway { login: 0, publish: 0 }).await;
+        let strict = fake::start(Gateway { login: 0, publish: 0x87 }).await;
+        for ((attack, open), (_, strict)) in
+            outcomes(&open).await.into_iter().zip(outcomes(&strict).await)
+        {
+            let is_login = matches!(attack, Attack::Stranger | Attack::WrongToken);
+            let is_taken = |outcome: &Outcome| matches!(outcome, Outcome::Taken(_));
+            assert_eq!(is_taken(&open), attack != Attack::Noise, "{attack:?}: {open:?}");
+            assert_eq!(is_taken(&strict), is_login, "{attack:?}: {strict:?}");
+            assert_ne!(strict, Outcome::Lost, "{attack:?}");
+        }
+    }
+
+    #[test]
+    fn an_attack_must_have_been_made_when_there_was_the_time() {
+        let mut shared = fake::shared("127.0.0.1:1", 2);
+        assert_eq!(expected(&shared), Expected::No);
+        let day = std::sync::Arc::get_mut(&mut shared).unwrap();
+        day.handles[1].plan.is_hostile = true;
+        assert_eq!(expected(day), Expected::IfAny);
+        let Some(begun) = day.begun.checked_sub(3 * ANSWER_MAX) else { return };
+        day.begun = begun;
+        assert_eq!(expected(day), Expected::Yes);
+        day.handles[1].plan.joins_ms = 60_000;
+        assert_eq!(expected(day), Expected::IfAny);
+    }
+
+    #[test]
+    fn only_what_reached_the_gateway_counts() {
+        let shared = fake::shared("127.0.0.1:1", 1);
+        for outcome in [Outcome::Lost, Outcome::Refused, Outcome::Taken("x".to_owned())] {
+            note(shared.ledger().account(0), Attack::Garbage, outcome);
+        }
+        let ledger = shared.ledger();
+        let account = &ledger.accounts()[0];
+        assert_eq!((account.tries, account.attacks, account.taken.len()), (3, 2, 1));
+    }
 }

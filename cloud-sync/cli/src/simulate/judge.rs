@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::ledger::{Account, Id, Ledger, Marks, Role, Sight, shown};
+use super::ledger::{Account, Ledger, Marks, Role, Sight, shown};
 
 /// Offenders that are named.
 const NAMED_MAX: usize = 10;
 
-/// Whether anybody was there to see readings.
+/// Whether anybody was there to see readings, or to attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// Nobody: nothing is judged.
@@ -23,6 +23,8 @@ pub(super) enum Expected {
 pub(super) struct Rules {
     /// By [`Sight`].
     pub(super) expected: [Expected; 3],
+    /// Whether attacks must have been made.
+    pub(super) attacks: Expected,
     /// Whether devices had the time to send what they kept.
     pub(super) is_settled: bool,
 }
@@ -130,33 +132,41 @@ pub(super) fn judge(ledger: &Ledger, rules: &Rules) -> Verdict {
     let refused = ledger.honest().filter(|account| account.refused > 0);
     let refused = refused.map(|account| format!("{}: {}", account.name, account.refused));
     verdict.check("the gateway refused no honest reading", refused);
-    let failures = ledger.honest().flat_map(|account| {
+    let failures = ledger.accounts().iter().flat_map(|account| {
         account.failures.iter().map(|words| format!("{}: {words}", account.name))
     });
     verdict.check("no device failed", failures);
-    hostile(ledger, &mut verdict);
+    hostile(ledger, rules.attacks, &mut verdict);
     verdict
 }
 
-/// A power cut can fall between the flash of an emulated device and its console, so it may have as many as starts.
+/// What was seen and not kept, as far as no power cut explains it; a number that the device cannot have is never explained.
 fn strangers(ledger: &Ledger) -> impl Iterator<Item = String> {
     let of = |account: &Account| -> Vec<String> {
-        let own = account.readings().filter(|(_, marks)| !marks.has(Marks::KEPT));
-        let mut found: Vec<String> =
-            own.map(|(id, _): (Id, Marks)| shown(&account.name, id)).collect();
+        let unkept = account.unkept().into_iter();
+        let mut found: Vec<String> = unkept.map(|id| shown(&account.name, id)).collect();
         found.extend((0..account.strangers).map(|_| format!("{}: a forged number", account.name)));
-        let is_allowed = account.role == Role::Emulated && found.len() as u64 <= account.starts;
-        if is_allowed { Vec::new() } else { found }
+        found
     };
     ledger.honest().flat_map(of).collect::<Vec<_>>().into_iter()
 }
 
-fn hostile(ledger: &Ledger, verdict: &mut Verdict) {
+/// A gateway that refuses nothing because nothing reached it has proven nothing.
+fn hostile(ledger: &Ledger, expected: Expected, verdict: &mut Verdict) {
     let attackers = || ledger.accounts().iter().filter(|account| account.role == Role::Hostile);
     if attackers().next().is_none() {
         verdict.not_judged.push("attacks: no device is hostile".to_owned());
         return;
     }
+    let tries: u64 = attackers().map(|account| account.tries).sum();
+    let is_any = attackers().any(|account| account.attacks > 0);
+    if !is_any && expected != Expected::Yes {
+        let why = "the day was over before one reached the gateway";
+        verdict.not_judged.push(format!("attacks: {why}"));
+        return;
+    }
+    let nothing = (!is_any).then(|| format!("none of {tries} did"));
+    verdict.wait_for("attacks reached the gateway: it proves something", nothing.into_iter());
     let taken = attackers()
         .flat_map(|account| account.taken.iter().map(|what| format!("{}: {what}", account.name)));
     verdict.check("every attack was refused", taken);
@@ -167,9 +177,11 @@ fn hostile(ledger: &Ledger, verdict: &mut Verdict) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulate::ledger::Id;
     use proptest::prelude::*;
 
-    const ALL: Rules = Rules { expected: [Expected::Yes; 3], is_settled: true };
+    const ALL: Rules =
+        Rules { expected: [Expected::Yes; 3], attacks: Expected::Yes, is_settled: true };
     const SIGHTS: [Sight; 3] = [Sight::Subscriber, Sight::Function, Sight::Cloud];
 
     fn id(sequence: u64) -> Id {
@@ -187,7 +199,7 @@ mod tests {
                 SIGHTS.into_iter().for_each(|sight| ledger.saw(name, id(sequence), sight, false));
             }
         }
-        ledger.account(1).starts = 1;
+        ledger.account(1).started(7);
         ledger.account(2).attacks = 3;
         ledger.outlaw(666);
         ledger
@@ -236,13 +248,17 @@ mod tests {
 
     #[test]
     fn attacks_refusals_failures_and_what_stays_behind_are_found() {
-        let plants: [Plant<'_>; 6] = [
+        let plants: [Plant<'_>; 8] = [
             ("refused", &|it| it.account(2).taken.push("a stolen name".to_owned())),
             ("hostile", &|it| it.saw("a", Id { boot: 666, sequence: 1 }, Sight::Function, false)),
             ("no honest reading", &|it| it.account(0).refused = 1),
             ("no device failed", &|it| it.account(1).failures.push("panic: x".to_owned())),
             ("all that was kept", &|it| it.kept(1, id(20))),
             ("no device kept", &|it| it.saw("a", id(77), Sight::Subscriber, false)),
+            ("no device failed", &|it| {
+                it.account(2).failures.push("an attacker's panic".to_owned());
+            }),
+            ("attacks reached", &|it| it.account(2).attacks = 0),
         ];
         for (rule, plant) in plants {
             let mut ledger = good();
@@ -258,13 +274,16 @@ mod tests {
         ledger.kept(0, id(20));
         ledger.acked(0, id(20));
         ledger.saw("a", id(20), Sight::Subscriber, false);
-        let rules =
-            Rules { expected: [Expected::Yes, Expected::No, Expected::No], is_settled: false };
+        let rules = Rules {
+            expected: [Expected::Yes, Expected::No, Expected::No],
+            is_settled: false,
+            ..ALL
+        };
         assert_eq!(offended(&ledger, &rules), []);
         let mut silent = Ledger::new([("a".to_owned(), Role::Virtual)]);
         silent.kept(0, id(0));
         silent.acked(0, id(0));
-        let rules = Rules { expected: [Expected::IfAny; 3], is_settled: true };
+        let rules = Rules { expected: [Expected::IfAny; 3], ..ALL };
         assert_eq!(offended(&silent, &rules), []);
         assert_eq!(judge(&silent, &rules).not_judged.len(), 4);
         // An emulated device measures until its end: nobody waits for that.
@@ -273,12 +292,36 @@ mod tests {
         ledger.kept(1, id(20));
         ledger.acked(1, id(20));
         assert_eq!(offended(&ledger, &ALL), []);
-        // A power cut fell between flash and console, once.
+    }
+
+    #[test]
+    fn attacks_that_reached_nobody_are_not_judged_on_a_short_day() {
         let mut ledger = good();
-        SIGHTS.into_iter().for_each(|sight| ledger.saw("b", id(20), sight, false));
-        assert_eq!(offended(&ledger, &ALL), []);
+        ledger.account(2).attacks = 0;
+        let rules = Rules { attacks: Expected::IfAny, ..ALL };
+        let verdict = judge(&ledger, &rules);
+        assert!(verdict.holds());
+        assert!(verdict.not_judged.iter().any(|why| why.starts_with("attacks")));
+        assert!(!verdict.checks.iter().any(|check| check.rule.contains("attack")));
+    }
+
+    #[test]
+    fn only_what_a_power_cut_explains_is_forgiven() {
+        let offenders = |ids: &[Id]| -> usize {
+            let mut ledger = good();
+            ids.iter().for_each(|id| ledger.saw("b", *id, Sight::Subscriber, false));
+            offended(&ledger, &ALL).iter().map(|(_, count)| count).sum()
+        };
+        assert_eq!(offenders(&[id(20)]), 0, "a cut fell between flash and console");
+        assert_eq!(offenders(&[id(20), id(21)]), 1, "that happens once a start");
+        assert_eq!(offenders(&[Id { boot: 8, sequence: 0 }]), 1, "no console announced this start");
+        assert_eq!(offenders(&[id(u64::MAX)]), 1, "a forged number is none of its readings");
+        let mut ledger = good();
+        ledger.saw("b", id(20), Sight::Subscriber, false);
+        ledger.kept(1, id(21));
+        ledger.acked(1, id(21));
         SIGHTS.into_iter().for_each(|sight| ledger.saw("b", id(21), sight, false));
-        assert_eq!(offended(&ledger, &ALL).len(), 1);
+        assert_eq!(offended(&ledger, &ALL).len(), 1, "it was not the last of its start");
     }
 
     proptest! {

@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 const SEQUENCES_MAX: u64 = 10_000_000;
 /// How far a number may be ahead of all before it.
 const AHEAD_MAX: u64 = 100_000;
-/// Starts of a device that are kept apart.
+/// Starts of a device that are kept apart, as far as it tells of them itself.
 const BOOTS_MAX: usize = 10_000;
+/// Of them so many may begin with a sight: whoever forges numbers cannot take the place of real starts.
+const BOOTS_SEEN_MAX: usize = BOOTS_MAX / 2;
 /// Sights of hostile devices that are named.
 const INTRUSIONS_MAX: usize = 100;
 
@@ -100,6 +102,8 @@ pub(super) struct Account {
     boots: BTreeMap<u64, Vec<Marks>>,
     /// Its starts.
     pub(super) starts: u64,
+    /// Numbers of its starts, as its console says them; those of a virtual device are not asked for.
+    announced: HashSet<u64>,
     /// Readings that the gateway refused.
     pub(super) refused: u64,
     /// Messages of functions about it that do not say which reading they are about.
@@ -108,7 +112,8 @@ pub(super) struct Account {
     pub(super) strangers: u64,
     /// What went wrong with itself, such as a crash of its firmware.
     pub(super) failures: Vec<String>,
-    /// Attacks, and those that were not refused.
+    /// Attacks that were tried, those of them that reached the gateway, and what it did not refuse.
+    pub(super) tries: u64,
     pub(super) attacks: u64,
     pub(super) taken: Vec<String>,
 }
@@ -132,10 +137,12 @@ impl Ledger {
             counts: Counts::default(),
             boots: BTreeMap::new(),
             starts: 0,
+            announced: HashSet::new(),
             refused: 0,
             outputs: 0,
             strangers: 0,
             failures: Vec::new(),
+            tries: 0,
             attacks: 0,
             taken: Vec::new(),
         };
@@ -173,7 +180,7 @@ impl Ledger {
     pub(super) fn kept(&mut self, device: usize, id: Id) {
         let is_late = self.is_late;
         let account = &mut self.accounts[device];
-        let Some(marks) = account.marks(id) else { return };
+        let Some(marks) = account.marks(id, BOOTS_MAX) else { return };
         let is_new = marks.add(Marks::KEPT);
         if is_late {
             marks.add(Marks::LATE);
@@ -184,7 +191,7 @@ impl Ledger {
     /// The gateway has acknowledged a reading.
     pub(super) fn acked(&mut self, device: usize, id: Id) {
         let account = &mut self.accounts[device];
-        let Some(marks) = account.marks(id) else { return };
+        let Some(marks) = account.marks(id, BOOTS_MAX) else { return };
         let is_new = marks.add(Marks::ACKED);
         account.counts.acked += u64::from(is_new);
     }
@@ -192,7 +199,7 @@ impl Ledger {
     /// A device has dropped a reading, or lost it with its memory.
     pub(super) fn dropped(&mut self, device: usize, id: Id) {
         let account = &mut self.accounts[device];
-        let Some(marks) = account.marks(id) else { return };
+        let Some(marks) = account.marks(id, BOOTS_MAX) else { return };
         let is_new = marks.add(Marks::DROPPED);
         account.counts.dropped += u64::from(is_new);
     }
@@ -204,7 +211,7 @@ impl Ledger {
         }
         let Some(&index) = self.by_name.get(device) else { return };
         let account = &mut self.accounts[index];
-        let Some(marks) = account.marks(id) else {
+        let Some(marks) = account.marks(id, BOOTS_SEEN_MAX) else {
             account.strangers += 1;
             return;
         };
@@ -250,20 +257,48 @@ impl Ledger {
 
 impl Account {
     /// Marks of a reading; none where it cannot be one.
-    fn marks(&mut self, id: Id) -> Option<&mut Marks> {
-        if !self.boots.contains_key(&id.boot) && self.boots.len() >= BOOTS_MAX {
+    fn marks(&mut self, id: Id, boots_max: usize) -> Option<&mut Marks> {
+        let known = self.boots.get(&id.boot).map(Vec::len);
+        if known.is_none() && self.boots.len() >= boots_max {
             return None;
         }
-        let boot = self.boots.entry(id.boot).or_default();
-        let known = boot.len() as u64;
-        if id.sequence >= SEQUENCES_MAX || id.sequence >= known + AHEAD_MAX {
+        // Before the start gets a place: one that only has forged numbers is none.
+        let ahead_max = known.unwrap_or(0) as u64 + AHEAD_MAX;
+        if id.sequence >= SEQUENCES_MAX || id.sequence >= ahead_max {
             return None;
         }
         let index = usize::try_from(id.sequence).ok()?;
+        let boot = self.boots.entry(id.boot).or_default();
         if index >= boot.len() {
             boot.resize(index + 1, Marks::default());
         }
         boot.get_mut(index)
+    }
+
+    /// It has started, and says that its readings are numbered by this.
+    pub(super) fn started(&mut self, boot: u64) {
+        self.starts += 1;
+        if self.announced.len() < BOOTS_MAX {
+            self.announced.insert(boot);
+        }
+    }
+
+    /// Sights that the device did not tell of: those that a power cut explains are left out.
+    ///
+    /// An emulated device writes a reading to its flash before its console names it, and a power cut (or the end) can fall
+    /// in between. So of each start that the console announced the one reading after all that it named may be missing
+    /// there, and no other.
+    pub(super) fn unkept(&self) -> Vec<Id> {
+        let mut excused = HashSet::new();
+        let is_excused = |id: &Id, marks: &Vec<Marks>, excused: &mut HashSet<u64>| {
+            let after = usize::try_from(id.sequence).map_or(0, |sequence| sequence + 1);
+            self.role == Role::Emulated
+                && self.announced.contains(&id.boot)
+                && !marks.iter().skip(after).any(|marks| marks.has(Marks::KEPT))
+                && excused.insert(id.boot)
+        };
+        let unkept = self.readings().filter(|(_, marks)| !marks.has(Marks::KEPT)).map(|(id, _)| id);
+        unkept.filter(|id| !is_excused(id, &self.boots[&id.boot], &mut excused)).collect()
     }
 
     /// All but its readings.
@@ -271,6 +306,7 @@ impl Account {
         Self {
             name: self.name.clone(),
             boots: BTreeMap::new(),
+            announced: HashSet::new(),
             failures: self.failures.clone(),
             taken: self.taken.clone(),
             ..*self
@@ -324,6 +360,7 @@ mod tests {
         ledger.saw("a", Id { boot: 1, sequence: u64::MAX }, Sight::Subscriber, false);
         assert_eq!(ledger.accounts()[0].strangers, 1);
         assert_eq!(ledger.accounts()[0].readings().count(), 0);
+        assert!(ledger.accounts()[0].boots.is_empty());
         ledger.saw("nobody", Id { boot: 1, sequence: 0 }, Sight::Subscriber, false);
         ledger.outlaw(666);
         for _ in 0..1_000 {
@@ -331,6 +368,18 @@ mod tests {
         }
         assert_eq!(ledger.intrusions().len(), INTRUSIONS_MAX);
         assert_eq!(ledger.totals(), Counts::default());
+    }
+
+    #[test]
+    fn forged_starts_do_not_take_the_place_of_real_ones() {
+        for sequence in [u64::MAX, 0] {
+            let mut ledger = ledger();
+            for boot in 0..BOOTS_MAX as u64 + 10 {
+                ledger.saw("a", Id { boot, sequence }, Sight::Subscriber, false);
+            }
+            ledger.kept(0, Id { boot: u64::MAX, sequence: 0 });
+            assert_eq!(ledger.totals().kept, 1, "forged: {sequence}");
+        }
     }
 
     #[test]

@@ -58,13 +58,12 @@ impl Own {
     /// # Errors
     /// The port is in use, the app does not build, or something does not start.
     pub(super) fn start(setup: &Setup<'_>, global: &Global, io: &Runtime, out: &Out) -> Done<Self> {
-        // Both take a while: what is wrong with them is told before anything runs.
+        // What is wrong with these is told before anything runs.
         crate::dev::gateway::check_port(setup.port)?;
         let project = match setup.app {
             Some(dir) => Project::open(dir)?,
             None => Project::open(&write_app(setup)?)?,
         };
-        let built = Built::new(&project, None, out)?;
         let folder = setup.dir.join("own");
         if folder.exists() {
             std::fs::remove_dir_all(&folder)
@@ -73,12 +72,23 @@ impl Own {
         std::fs::create_dir_all(&folder).map_err(|error| Failure::file("make", &folder, &error))?;
         let here = Global { config: Some(folder.join("config.toml")), ..global.clone() };
         let plane = Plane::start(&folder, &here, io, out)?;
-        let api = Api::new(plane.context())?;
-        let accounts = accounts(setup.profile, setup.credentials);
-        let gateway = Running::start(&folder, &api, setup.port, &accounts, io, out)?;
+        // Functions of devices are signed as they are built, by a key that the plane makes. The gateway starts after
+        // the build: an app with mistakes starts none.
+        let prepared = bundle(&project, &here, out).and_then(|bundle| {
+            let api = Api::new(plane.context())?;
+            let accounts = accounts(setup.profile, setup.credentials);
+            let gateway = Running::start(&folder, &api, setup.port, &accounts, io, out)?;
+            Ok((bundle, api, gateway))
+        });
+        let (bundle, api, gateway) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                io.block_on(plane.stop());
+                return Err(failure);
+            }
+        };
         let own = Self { plane, gateway, api };
-        let deployed = own.deploy(&built, &here, out);
-        match deployed {
+        match own.deploy(&project.app.name, &bundle, out) {
             Ok(()) => Ok(own),
             Err(failure) => {
                 own.stop(io);
@@ -88,14 +98,12 @@ impl Own {
     }
 
     /// Returns when the app is at work: on probation, which takes a minute more, or for good.
-    fn deploy(&self, built: &Built, here: &Global, out: &Out) -> Done {
-        let key = KeyStore::open(here)?.load(DEFAULT)?;
-        let (_, bundle) = built.bundle(Some(&key))?;
+    fn deploy(&self, app: &str, bundle: &[u8], out: &Out) -> Done {
         let kind = "application/octet-stream";
-        let revision: Value = self.api.send(Method::Post, "/v1/revisions", kind, &bundle)?;
+        let revision: Value = self.api.send(Method::Post, "/v1/revisions", kind, bundle)?;
         let body = json!({ "revision": revision["digest"], "gateways": [GATEWAY] });
         self.api.call::<Value>(Method::Post, "/v1/deployments", Some(&body))?;
-        out.progress("Deploying", &format!("the app `{}`", built.manifest.app));
+        out.progress("Deploying", &format!("the app `{app}`"));
         let end = Instant::now() + DEPLOY_MAX;
         while Instant::now() < end {
             let gateway: Value = self.api.get(&format!("/v1/gateways/{GATEWAY}"))?;
@@ -122,6 +130,12 @@ impl Own {
         self.gateway.stop();
         io.block_on(self.plane.stop());
     }
+}
+
+/// The app as a bundle, all of it signed by the key that its plane trusts.
+fn bundle(project: &Project, here: &Global, out: &Out) -> Done<Vec<u8>> {
+    let key = KeyStore::open(here)?.load(DEFAULT)?;
+    Ok(Built::new(project, Some(&key), out)?.bundle(Some(&key))?.1)
 }
 
 /// What the gateway's configuration says of the devices; anonymous clients may look.
@@ -186,5 +200,22 @@ mod tests {
         );
         let settings = edge_agent::settings::Settings::parse(&text);
         assert!(settings.is_ok(), "{:?}", settings.err());
+    }
+
+    /// Functions of devices are signed as they are built: without the key of the plane nothing is built.
+    #[test]
+    fn the_key_is_there_before_the_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[app]\nname = \"x\"\nversion = \"1.0.0\"\n[functions.smooth]\nwasm = \"none.wasm\"\n\
+                    [device-function.press]\nfunction = \"smooth\"\ndevices = [\"sim-*\"]\n";
+        std::fs::write(dir.path().join("holm.toml"), text).unwrap();
+        let project = Project::open(dir.path()).unwrap();
+        let config = Some(dir.path().join("config.toml"));
+        let here = Global { json: false, quiet: true, config, context: None };
+        let out = Out::new(false, true);
+        let problem = || bundle(&project, &here, &out).unwrap_err().to_string();
+        assert!(problem().contains("key `default`"), "{}", problem());
+        KeyStore::open(&here).unwrap().create(DEFAULT).unwrap();
+        assert!(problem().contains("none.wasm"), "{}", problem());
     }
 }

@@ -26,8 +26,8 @@ pub(super) struct Console {
 /// A line that means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line<'l> {
-    /// It starts, as this device.
-    Start(&'l str),
+    /// It starts, as this device, and numbers readings by this.
+    Start(&'l str, u64),
     /// A reading is in the queue.
     Kept(Id),
     /// Readings in the queue; dropped, refused and hurt since the start.
@@ -44,7 +44,9 @@ impl<'l> Line<'l> {
         let said = line.split_once("] ").map_or(line, |(_, said)| said).trim_end();
         let words: Vec<&str> = said.split_whitespace().collect();
         match *words.as_slice() {
-            ["device", name, "boot", _] => Some(Self::Start(name)),
+            ["device", name, "boot", boot] if boot.len() == 16 => {
+                Some(Self::Start(name, u64::from_str_radix(boot, 16).ok()?))
+            }
             ["kept", boot, sequence, _] if boot.len() == 16 => Some(Self::Kept(Id {
                 boot: u64::from_str_radix(boot, 16).ok()?,
                 sequence: sequence.parse().ok()?,
@@ -80,7 +82,7 @@ impl Console {
         let shared = Arc::clone(&self.shared);
         let (handle, device) = (&shared.handles[self.device], self.device);
         match line {
-            Line::Start(name) => self.started(name, handle, &mut shared.ledger()),
+            Line::Start(name, boot) => self.started(name, boot, handle, &mut shared.ledger()),
             Line::Kept(id) => {
                 shared.ledger().kept(device, id);
                 self.waiting.push_back(id);
@@ -107,10 +109,10 @@ impl Console {
         }
     }
 
-    fn started(&mut self, name: &str, handle: &Handle, ledger: &mut Ledger) {
+    fn started(&mut self, name: &str, boot: u64, handle: &Handle, ledger: &mut Ledger) {
         (self.dropped, self.refused) = (0, 0);
         let account = ledger.account(self.device);
-        account.starts += 1;
+        account.started(boot);
         if name != handle.plan.name && account.failures.is_empty() {
             account.failures.push(format!(
                 "it calls itself `{name}`: this firmware does not read its name from flash; build it with \
@@ -147,7 +149,7 @@ mod tests {
         let read = Line::read;
         assert_eq!(
             read("[    0.1] device sim-0001 boot 00000000000000ff\r\n"),
-            Some(Line::Start("sim-0001"))
+            Some(Line::Start("sim-0001", 255))
         );
         let id = Id { boot: 255, sequence: 4 };
         assert_eq!(read("[    0.2] kept 00000000000000ff 4 -21000"), Some(Line::Kept(id)));

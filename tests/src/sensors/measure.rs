@@ -179,14 +179,14 @@ fn stamp_ms(line: &str) -> Result<f64> {
 pub fn table(rows: &[Row]) -> String {
     use std::fmt::Write;
     let mut text = String::from(
-        "example                    profile   features      flash    static RAM  stack     RAM  first acked  readings/s  reconnect\n",
+        "example                    profile          features           flash    static RAM  stack     RAM  first acked  readings/s  reconnect\n",
     );
     for row in rows {
         let features =
             if row.features.is_empty() { "-".to_owned() } else { row.features.join(",") };
         let _ = write!(
             text,
-            "{:<26} {:<9} {:<10} {:>8}  {:>12}",
+            "{:<26} {:<16} {:<15} {:>8}  {:>12}",
             row.example, row.profile, features, row.flash_bytes, row.static_ram_bytes
         );
         let _ = match row.run {
@@ -199,7 +199,7 @@ pub fn table(rows: &[Row]) -> String {
                 run.rate_per_s,
                 run.reconnect_ms
             ),
-            None => writeln!(text, "  built, not run by this task"),
+            None => writeln!(text, "  built; this command does not run it"),
         };
         for breach in &row.breaches {
             let _ = writeln!(text, "  OVER BUDGET {breach}");

@@ -1,5 +1,9 @@
 //! Builds firmware: packages of their own, with their own target and lock.
+//!
+//! cargo gives a program the same path whatever its features are. Tests build several sets of them at the same time, so
+//! each set gets a copy of its own, made before anybody else may build the package.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -37,6 +41,7 @@ pub fn firmware(folder: &str, features: &[&str]) -> Result<Firmware> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests lie in a folder")?;
     let dir = root.join("firmware-examples").join(folder);
     install_target(&dir)?;
+    let _alone = build_lock(&dir)?;
     let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
     command.args(["build", "--release", "--locked", "--message-format=json-render-diagnostics"]);
     command.args(["--target-dir", "target", "--features", &features.join(",")]);
@@ -57,8 +62,35 @@ pub fn firmware(folder: &str, features: &[&str]) -> Result<Firmware> {
     }
     let path = executable(&String::from_utf8_lossy(&output.stdout))
         .with_context(|| format!("{folder} has no program"))?;
+    let path = own_copy(&path, &dir.join("target"), features)?;
     let sizes = Sizes::of(&std::fs::read(&path)?).with_context(|| path.display().to_string())?;
     Ok(Firmware { path, sizes })
+}
+
+/// Waits until nobody else builds the package here; ends when it is dropped.
+fn build_lock(dir: &Path) -> Result<File> {
+    let path = dir.join("target/holm.lock");
+    let open = || -> std::io::Result<File> {
+        std::fs::create_dir_all(dir.join("target"))?;
+        let file = File::options().create(true).append(true).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    open().with_context(|| path.display().to_string())
+}
+
+/// Copies a program to where only those with the same features lie. What runs from there keeps its file.
+fn own_copy(program: &Path, target: &Path, features: &[&str]) -> Result<PathBuf> {
+    let set = if features.is_empty() { "no-features".to_owned() } else { features.join("-") };
+    let copy = target.join("by-features").join(set).join(program.file_name().unwrap_or_default());
+    let fresh = copy.with_extension("fresh");
+    let made = || -> std::io::Result<()> {
+        std::fs::create_dir_all(copy.parent().unwrap_or(target))?;
+        std::fs::copy(program, &fresh)?;
+        std::fs::rename(&fresh, &copy)
+    };
+    made().with_context(|| copy.display().to_string())?;
+    Ok(copy)
 }
 
 /// The program among cargo's messages.

@@ -1,5 +1,9 @@
 //! Builds firmware: packages of their own, with their own target and lock, or folders with a Makefile.
+//!
+//! cargo gives a program the same path whatever its features are. Tests build several sets of them at the same time, so
+//! each set gets a copy of its own, made before anybody else may build the package.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -35,6 +39,7 @@ impl Firmware {
 pub fn firmware(folder: &str, features: &[&str]) -> Result<Firmware> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests lie in a folder")?;
     let dir = root.join("firmware-examples").join(folder);
+    let _alone = build_lock(&dir)?;
     let path = if dir.join("Makefile").is_file() {
         ensure!(features.is_empty(), "{folder} has a Makefile, and no features");
         make(&dir)
@@ -56,7 +61,8 @@ fn build(dir: &Path, features: &[&str]) -> Result<PathBuf> {
     command.args(["--target-dir", "target", "--features", &features.join(",")]);
     let output = own_flags(&mut command, dir).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "cargo failed: see above");
-    executable(&String::from_utf8_lossy(&output.stdout)).context("it has no program")
+    let program = executable(&String::from_utf8_lossy(&output.stdout));
+    own_copy(&program.context("it has no program")?, &dir.join("target"), features)
 }
 
 /// Builds as the README of a folder with a Makefile says: `build/` holds the only ELF file then.
@@ -90,6 +96,32 @@ fn own_flags<'a>(command: &'a mut Command, dir: &Path) -> &'a mut Command {
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+/// Waits until nobody else builds here; ends when it is dropped.
+fn build_lock(dir: &Path) -> Result<File> {
+    let path = dir.join("target/holm.lock");
+    let open = || -> std::io::Result<File> {
+        std::fs::create_dir_all(dir.join("target"))?;
+        let file = File::options().create(true).append(true).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    open().with_context(|| path.display().to_string())
+}
+
+/// Copies a program to where only those with the same features lie. What runs from there keeps its file.
+fn own_copy(program: &Path, target: &Path, features: &[&str]) -> Result<PathBuf> {
+    let set = if features.is_empty() { "no-features".to_owned() } else { features.join("-") };
+    let copy = target.join("by-features").join(set).join(program.file_name().unwrap_or_default());
+    let fresh = copy.with_extension("fresh");
+    let made = || -> std::io::Result<()> {
+        std::fs::create_dir_all(copy.parent().unwrap_or(target))?;
+        std::fs::copy(program, &fresh)?;
+        std::fs::rename(&fresh, &copy)
+    };
+    made().with_context(|| copy.display().to_string())?;
+    Ok(copy)
 }
 
 /// The program among cargo's messages.

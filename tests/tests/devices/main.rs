@@ -24,6 +24,18 @@ pub(crate) fn skipped() -> bool {
     skipped
 }
 
+/// Tests run beside each other, and each wants its features: none may find another's program in its place.
+#[test]
+fn each_set_of_features_has_a_program_of_its_own() -> Result<()> {
+    let plain = firmware(FOLDER, &[])?;
+    let before = std::fs::read(&plain.path)?;
+    let full = firmware(FOLDER, FEATURES)?;
+    assert_ne!(plain.path, full.path);
+    assert_ne!(before, std::fs::read(&full.path)?);
+    assert_eq!(before, std::fs::read(&plain.path)?);
+    Ok(())
+}
+
 /// The way of a reading from the sensor's register to an acknowledgement, and of commands back.
 #[test]
 fn a_reading_of_the_sensor_arrives_and_the_device_obeys() -> Result<()> {

@@ -2,7 +2,10 @@
 //! consoles tell.
 
 pub mod budget;
+pub mod edge;
 pub mod fleet;
+pub mod function;
+pub mod in_c;
 pub mod measure;
 pub mod slot;
 
@@ -71,17 +74,16 @@ impl Site {
         Ok(site)
     }
 
-    /// A gateway with a serial line that it trusts, for this device at its other end; it runs.
+    /// A gateway with a serial line that it trusts, for this device at its other end, and open to whoever commands it on
+    /// loopback; it runs.
     ///
     /// # Errors
     /// It does not come up.
     pub fn wire(dir: &Path, device: &str) -> Result<Self> {
         let author = Author::new(&dir.join("author"))?;
         let at = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let more = format!(
-            "[[buses]]\nname = \"line\"\ntcp_listen = \"{at}\"\ntrust = true\ndevices = [{device:?}]\n\
-             [[devices]]\nname = {device:?}\nwire = true\npublish = [\"sensors/{{device}}\"]\n"
-        );
+        let anonymous = "[anonymous]\npublish = [\"$holm/#\"]\nsubscribe = [\"$holm/#\"]";
+        let more = format!("{anonymous}\n{}", line_toml(at, device));
         let setup = Setup { name: "barn".to_owned(), more, ..Setup::default() };
         let gateway = Gateway::new(&dir.join("gateway"), &setup)?;
         let mut site =
@@ -227,9 +229,7 @@ impl Site {
     /// # Errors
     /// It cannot be read.
     pub fn console(&self, device: &str) -> Result<Console> {
-        let log = self.dir.join(format!("{device}.log"));
-        let text = std::fs::read(&log).with_context(|| log.display().to_string())?;
-        Ok(Console::read(&String::from_utf8_lossy(&text)))
+        Console::of(&self.dir, device)
     }
 
     /// Readings that the control plane holds, by device, each as often as it is there.
@@ -255,6 +255,15 @@ impl Site {
         }
         Ok(stored)
     }
+}
+
+/// Lines of `agent.toml`: a serial line at this address that the gateway trusts, and the device at its other end.
+#[must_use]
+pub fn line_toml(at: SocketAddr, device: &str) -> String {
+    format!(
+        "[[buses]]\nname = \"line\"\ntcp_listen = \"{at}\"\ntrust = true\ndevices = [{device:?}]\n\
+         [[devices]]\nname = {device:?}\nwire = true\npublish = [\"sensors/{{device}}\"]\n"
+    )
 }
 
 fn text(path: &Path) -> Result<String> {
@@ -301,6 +310,16 @@ pub struct Console {
 }
 
 impl Console {
+    /// That of the device `NAME` whose lives are logged in `dir`.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of(dir: &Path, name: &str) -> Result<Self> {
+        let log = dir.join(format!("{name}.log"));
+        let text = std::fs::read(&log).with_context(|| log.display().to_string())?;
+        Ok(Self::read(&String::from_utf8_lossy(&text)))
+    }
+
     /// Reads the lines of the firmware. Half a line, where a life was cut, is passed over.
     #[must_use]
     pub fn read(text: &str) -> Self {
@@ -322,7 +341,7 @@ impl Console {
                             .map(|(boot, sequence)| Id { boot, sequence }),
                     );
                 }
-                ["acked", count, "queued", _, _, _, _, _, a, b, c, d, "stack", bytes] => {
+                ["acked", count, "queued", _, _, _, _, _, a, b, c, d, "stack", bytes, ..] => {
                     acked = count.parse().unwrap_or(acked);
                     let number = |word: &&str| {
                         word.trim_matches(['[', ']', ',']).parse::<u64>().unwrap_or(0)
@@ -352,7 +371,7 @@ mod tests {
             "[    0.1] device press-1 boot 00000000000000ff\r\n[    0.2] kept 00000000000000ff 0 21000\r\n\
              [    0.3] acked 1 queued 0 overflowed, refused, failed, ignored [0, 0, 0, 0] stack 13004\r\n[   0.4] kept 00000\
              \n[    0.1] device press-1 boot 0000000000000001\n[    0.2] kept 0000000000000001 0 -21000\n\
-             [    0.3] acked 2 queued 0 overflowed, refused, failed, ignored [1, 0, 2, 0] stack 900\n\
+             [    0.3] acked 2 queued 0 overflowed, refused, failed, ignored [1, 0, 2, 0] stack 900 heap 5\n\
              panic: panicked at x\n",
         );
         assert_eq!(console.kept, [Id { boot: 255, sequence: 0 }, Id { boot: 1, sequence: 0 }]);

@@ -7,15 +7,24 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use system_tests::interrupt::Interrupt;
-use system_tests::sensors::{fleet, measure};
+use system_tests::sensors::{fleet, in_c, measure};
 
 use crate::command::project_root;
-use crate::setup::{self, Agent};
+use crate::setup::{self, Agent, Part};
 
 const EXAMPLES: &str = "\
-Builds each package in firmware-examples/ under each of its budgets ([package.metadata.holm.budget] of its
-Cargo.toml). The sensor on the MPS2 runs in QEMU: burst of readings, SIGKILL of the gateway, reconnection.
-Flash is code, constants and initial data; RAM is data, bss and the deepest stack.
+Builds what is in firmware-examples/ under each of its budgets ([package.metadata.holm.budget] of its Cargo.toml, or
+budget.toml), runs all firmware that QEMU has a machine for, and fails where a budget is broken.
+
+  flash               code, constants and initial data, in bytes
+  RAM                 data, bss and the deepest stack
+  first acked         from reset to the first message that the gateway has acknowledged
+  messages/s          acknowledged, of a device that has more to publish
+  reconnect           from a gateway that listens again after SIGKILL to the device being online
+  instructions/event  of a function on the device, its fresh sandbox included
+
+`-` is what a firmware has not: the one that takes events from a file has no gateway, a sensor no function. Firmware
+for real boards is built only. A function on the device comes by an ordinary deployment, from a control plane.
 
 With --fleet: many such devices with TLS and their queue in flash, at a gateway with a control plane; gateway
 kills, cut cables and power cuts by a seed. In the end every reading kept in flash is in the control plane, once.
@@ -23,7 +32,8 @@ kills, cut cables and power cuts by a seed. In the end every reading kept in fla
 Examples:
   cargo xtask devices
   cargo xtask devices --only qemu-mps2-an385 --json
-  cargo xtask devices --sizes                       build all, those for real boards too; run nothing
+  cargo xtask devices --only qemu-mps2-an386-edge   the sensor with a function of its own
+  cargo xtask devices --sizes                       build all; run nothing
   cargo xtask devices --fleet                       20 devices, 10 minutes
   cargo xtask devices --fleet --devices 5 --minutes 2 --seed 7
 ";
@@ -32,7 +42,7 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DevicesArgs {
-    /// Only the package in this folder.
+    /// Only the firmware in this folder.
     #[arg(long, value_name = "FOLDER")]
     only: Option<String>,
     /// Build and measure, run nothing: no gateway and no emulator are needed.
@@ -66,15 +76,24 @@ pub(crate) struct DevicesArgs {
 
 /// Builds, runs, judges.
 pub(crate) fn run(args: &DevicesArgs) -> Result<()> {
-    if !args.sizes {
-        let missing = setup::offer(setup::DEVICES, false)?;
-        ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
-    }
+    let missing = setup::offer(needed(args), false)?;
+    ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
     if !args.no_build && !args.sizes {
         setup::programs(Agent::Shipped)?;
     }
     let dir = setup::empty_dir(&args.dir)?;
     if args.fleet { run_fleet(args, dir) } else { run_table(args, &dir) }
+}
+
+/// A compiler for C only where there is C to be built, an emulator only where something runs.
+fn needed(args: &DevicesArgs) -> &'static [Part] {
+    let is_c = args.only.as_deref().is_none_or(|only| only == in_c::FOLDER) && !args.fleet;
+    match (args.sizes, is_c) {
+        (false, true) => setup::DEVICES,
+        (false, false) => setup::EMULATED,
+        (true, true) => setup::IN_C,
+        (true, false) => &[],
+    }
 }
 
 fn run_table(args: &DevicesArgs, dir: &std::path::Path) -> Result<()> {
@@ -90,6 +109,7 @@ fn run_table(args: &DevicesArgs, dir: &std::path::Path) -> Result<()> {
     }
     let mut rows = Vec::new();
     for example in examples {
+        eprintln!("{example} ...");
         let work = (!args.sizes).then_some(dir);
         measure::example(&example, &root, work, &mut |row| rows.push(row.clone()))?;
     }

@@ -120,6 +120,12 @@ const RECORDER: Part =
 /// What `cargo xtask devices` needs.
 pub(crate) const DEVICES: &[Part] = &[EMULATOR, CROSS_COMPILER, MAKE];
 
+/// What it needs without the firmware in C.
+pub(crate) const EMULATED: &[Part] = &[EMULATOR];
+
+/// What it needs to build the firmware in C.
+pub(crate) const IN_C: &[Part] = &[CROSS_COMPILER, MAKE];
+
 /// What `cargo xtask crash-replay` needs.
 pub(crate) const REPLAY: &[Part] =
     &[RECORDER, Part { program: "mkfs.ext4", package: "e2fsprogs", suite: "crash-replay" }];

@@ -1,4 +1,4 @@
-//! Builds firmware: packages of their own, with their own target and lock.
+//! Builds firmware: packages of their own, with their own target and lock, or folders with a Makefile.
 //!
 //! cargo gives a program the same path whatever its features are. Tests build several sets of them at the same time, so
 //! each set gets a copy of its own, made before anybody else may build the package.
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::elf::Sizes;
@@ -32,42 +32,73 @@ impl Firmware {
     }
 }
 
-/// Builds the package in `firmware-examples/FOLDER` with `features`; its target is installed where it
-/// is missing.
+/// Builds what is in `firmware-examples/FOLDER`, a package with `features`; its target is installed where it is missing.
 ///
 /// # Errors
 /// The build fails, or the target cannot be installed.
 pub fn firmware(folder: &str, features: &[&str]) -> Result<Firmware> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests lie in a folder")?;
     let dir = root.join("firmware-examples").join(folder);
-    install_target(&dir)?;
     let _alone = build_lock(&dir)?;
-    let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    command.args(["build", "--release", "--locked", "--message-format=json-render-diagnostics"]);
-    command.args(["--target-dir", "target", "--features", &features.join(",")]);
-    // Flags of the workspace's build would take the place of those that link the firmware.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_") && name != "CARGO_HOME" || name.ends_with("RUSTFLAGS") {
-            command.env_remove(&*name);
-        }
-    }
-    let output = command
-        .current_dir(&dir)
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("building {folder}"))?;
-    if !output.status.success() {
-        bail!("building {folder} failed: see above");
-    }
-    let path = executable(&String::from_utf8_lossy(&output.stdout))
-        .with_context(|| format!("{folder} has no program"))?;
-    let path = own_copy(&path, &dir.join("target"), features)?;
+    let path = if dir.join("Makefile").is_file() {
+        ensure!(features.is_empty(), "{folder} has a Makefile, and no features");
+        make(&dir)
+    } else {
+        build(&dir, features)
+    };
+    let path = path.with_context(|| format!("building {folder}"))?;
     let sizes = Sizes::of(&std::fs::read(&path)?).with_context(|| path.display().to_string())?;
     Ok(Firmware { path, sizes })
 }
 
-/// Waits until nobody else builds the package here; ends when it is dropped.
+/// Builds a package; its program.
+fn build(dir: &Path, features: &[&str]) -> Result<PathBuf> {
+    let config = read(&dir.join(".cargo/config.toml"))?.parse::<toml::Table>()?;
+    let target = config.get("build").and_then(|build| build.get("target")?.as_str());
+    install_target(target.context("no build.target in .cargo/config.toml")?)?;
+    let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    command.args(["build", "--release", "--locked", "--message-format=json-render-diagnostics"]);
+    command.args(["--target-dir", "target", "--features", &features.join(",")]);
+    let output = own_flags(&mut command, dir).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "cargo failed: see above");
+    let program = executable(&String::from_utf8_lossy(&output.stdout));
+    own_copy(&program.context("it has no program")?, &dir.join("target"), features)
+}
+
+/// Builds as the README of a folder with a Makefile says: `build/` holds the only ELF file then.
+fn make(dir: &Path) -> Result<PathBuf> {
+    let text = read(&dir.join("Makefile"))?;
+    let target = text.lines().find_map(|line| line.strip_prefix("TARGET := "));
+    install_target(target.context("no TARGET in the Makefile")?)?;
+    let mut command = Command::new("make");
+    command.arg("--silent").stdout(Stdio::null());
+    let status = own_flags(&mut command, dir).status().context("make")?;
+    ensure!(status.success(), "make failed: see above");
+    let files = std::fs::read_dir(dir.join("build"))?.collect::<Result<Vec<_>, _>>()?;
+    let mut elf = files
+        .iter()
+        .map(std::fs::DirEntry::path)
+        .filter(|path| path.extension().is_some_and(|extension| extension == "elf"));
+    elf.next().context("build/ holds no ELF file")
+}
+
+/// A command in a folder, without the flags of the workspace's build: they would take the place of those that link the
+/// firmware.
+fn own_flags<'a>(command: &'a mut Command, dir: &Path) -> &'a mut Command {
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_") && name != "CARGO_HOME" || name.ends_with("FLAGS") {
+            command.env_remove(&*name);
+        }
+    }
+    command.current_dir(dir)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+/// Waits until nobody else builds here; ends when it is dropped.
 fn build_lock(dir: &Path) -> Result<File> {
     let path = dir.join("target/holm.lock");
     let open = || -> std::io::Result<File> {
@@ -99,13 +130,8 @@ fn executable(messages: &str) -> Option<PathBuf> {
     messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
 }
 
-/// Installs the target that the package's configuration names.
-fn install_target(dir: &Path) -> Result<()> {
-    let path = dir.join(".cargo/config.toml");
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let config: toml::Table = text.parse().with_context(|| path.display().to_string())?;
-    let target = config.get("build").and_then(|build| build.get("target")?.as_str());
-    let target = target.with_context(|| format!("no build.target in {}", path.display()))?;
+/// Installs a target where it is missing.
+fn install_target(target: &str) -> Result<()> {
     let listed = Command::new("rustup")
         .args(["target", "list", "--installed"])
         .output()

@@ -1,4 +1,5 @@
-//! Size budgets of firmware: what a package's `[package.metadata.holm.budget]` says.
+//! Size budgets of firmware: what a package's `[package.metadata.holm.budget]` says, or a file `budget.toml` where there is
+//! no package.
 //!
 //! Either one budget for the default features, or a table of them by name, each with its `features`. The bounds are
 //! `flash_kb` and `ram_kb`, in KB of 1,024 bytes, or `flash_bytes` and `ram_bytes`: the last figures measured, which may only
@@ -8,6 +9,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use toml::{Table, Value};
+
+/// The file that states the budget of firmware that is no package: the keys of one budget.
+pub const FILE: &str = "budget.toml";
 
 /// A budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +27,18 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budgets of the package in a folder; one without bounds where it states none.
+    /// The budgets of the firmware in a folder; one without bounds where a package states none.
     ///
     /// # Errors
-    /// The manifest cannot be read, or a budget has other keys or values than above.
+    /// There is neither manifest nor `budget.toml`, or a budget has other keys or values than above.
     pub fn of(dir: &Path) -> Result<Vec<Self>> {
-        let path = dir.join("Cargo.toml");
+        let manifest = dir.join("Cargo.toml");
+        let is_package = manifest.is_file();
+        let path = if is_package { manifest } else { dir.join(FILE) };
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        Self::parse(&text).with_context(|| path.display().to_string())
+        let budgets =
+            if is_package { Self::parse(&text) } else { Ok(vec![Self::one("", &text.parse()?)?]) };
+        budgets.with_context(|| path.display().to_string())
     }
 
     fn parse(manifest: &str) -> Result<Vec<Self>> {
@@ -129,5 +137,17 @@ mod tests {
         assert_eq!(exact[0].breaches(85_370, 0), ["flash: 85370 bytes, budget 85369"]);
         let both = "[package.metadata.holm.budget]\nflash_bytes = 1\nflash_kb = 1";
         assert!(Budget::parse(both).is_err());
+    }
+
+    #[test]
+    fn firmware_that_is_no_package_states_its_budget_in_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Budget::of(dir.path()).is_err());
+        std::fs::write(dir.path().join(FILE), "flash_kb = 2\nram_bytes = 3").unwrap();
+        let budgets = Budget::of(dir.path()).unwrap();
+        assert_eq!((budgets.len(), budgets[0].flash_bytes), (1, Some(2048)));
+        assert_eq!(budgets[0].ram_bytes, Some(3));
+        std::fs::write(dir.path().join("Cargo.toml"), "[package]").unwrap();
+        assert_eq!(Budget::of(dir.path()).unwrap()[0].flash_bytes, None, "a manifest is all");
     }
 }

@@ -4,41 +4,21 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use system_tests::author::Author;
+use system_tests::author::{Author, fixture};
 use system_tests::process::wait_for;
-use system_tests::qemu::{Device, Options, Sizes};
-use system_tests::sensors::{Id, PATIENCE, Site};
+use system_tests::qemu::{Device, Firmware, Options, firmware};
+use system_tests::sensors::budget::Budget;
+use system_tests::sensors::in_c::{FOLDER, Told, all_acked, end};
+use system_tests::sensors::{Id, PATIENCE, Site, line_toml};
 
 use crate::skipped;
 
 /// What the firmware is built with.
 const TOOLS: [&str; 2] = ["arm-none-eabi-gcc", "make"];
 const NAME: &str = "press-c";
-/// Budget of the release build: code, constants and initial data.
-const FLASH_BYTES_MAX: u64 = 48 * 1024;
-/// Data, bss (4 KiB of it the queue), and the deepest stack.
-const RAM_BYTES_MAX: u64 = 24 * 1024;
-
-/// Builds the firmware as its README says.
-fn build() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests lie in a folder")?;
-    let dir = root.join("firmware-examples/qemu-mps2-an385-c");
-    let mut command = Command::new("make");
-    // Flags of the workspace's build are not meant for the library's.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_") && name != "CARGO_HOME" || name.ends_with("FLAGS") {
-            command.env_remove(&*name);
-        }
-    }
-    let status = command.arg("--silent").current_dir(&dir).status().context("make")?;
-    ensure!(status.success(), "make: {status}");
-    Ok(dir.join("build/sensor.elf"))
-}
 
 fn is_here(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
@@ -55,42 +35,10 @@ fn wire(site: &Site, line: SocketAddr, listener: SocketAddr) -> Result<()> {
     write!(
         config,
         "\n[[listeners]]\nbind = \"{listener}\"\n\n\
-         [anonymous]\npublish = [\"$holm/#\"]\nsubscribe = [\"$holm/#\"]\n\n\
-         [[buses]]\nname = \"line\"\ntcp_listen = \"{line}\"\ntrust = true\ndevices = [\"{NAME}\"]\n\n\
-         [[devices]]\nname = \"{NAME}\"\nwire = true\npublish = [\"sensors/{{device}}\"]\n"
+         [anonymous]\npublish = [\"$holm/#\"]\nsubscribe = [\"$holm/#\"]\n\n{}",
+        line_toml(line, NAME)
     )?;
     Ok(())
-}
-
-/// What the console says of readings: those put into the queue, and how often each was told to be on the gateway's disk.
-fn told(console: &str) -> Result<(BTreeMap<Id, i64>, BTreeMap<u64, u32>)> {
-    let (mut kept, mut acked, mut boot) = (BTreeMap::new(), BTreeMap::new(), 0);
-    for line in console.lines() {
-        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
-        match words.as_slice() {
-            ["device", _, "boot", number] => boot = u64::from_str_radix(number, 16)?,
-            ["kept", sequence, milli_celsius] => {
-                kept.insert(Id { boot, sequence: sequence.parse()? }, milli_celsius.parse()?);
-            }
-            ["acked", sequence] => *acked.entry(sequence.parse()?).or_default() += 1,
-            ["refused" | "dropped" | "panic:" | "hard", ..] => anyhow::bail!("{line}"),
-            _ => {}
-        }
-    }
-    Ok((kept, acked))
-}
-
-/// Waits until the gateway has what the device has measured so far.
-fn all_acked(device: &Device) -> Result<()> {
-    wait_for(PATIENCE, "all readings to be acked", || {
-        let (kept, acked) = told(&whole_lines(&device.console()))?;
-        Ok((acked.len() == kept.len()).then_some(()))
-    })
-}
-
-/// The last line may be half written.
-fn whole_lines(console: &str) -> String {
-    console.rsplit_once('\n').map_or_else(String::new, |(lines, _)| lines.to_owned())
 }
 
 #[test]
@@ -102,7 +50,7 @@ fn a_sensor_in_c_reports_obeys_and_survives_the_kill_of_its_gateway() -> Result<
         eprintln!("skipped: {missing} is missing (`cargo xtask test --install`)");
         return Ok(());
     }
-    let elf = build()?;
+    let firmware = firmware(FOLDER, &[])?;
     let dir = tempfile::tempdir()?;
     let (line, listener) = (free_address()?, free_address()?);
     let mut site = Site::tls(dir.path(), &[], true)?;
@@ -115,7 +63,7 @@ fn a_sensor_in_c_reports_obeys_and_survives_the_kill_of_its_gateway() -> Result<
         author.holm(&[&words[..], argument].concat())
     };
 
-    let mut options = Options::new(&elf, &[&format!("name={NAME}"), "period_ms=200"]);
+    let mut options = Options::new(&firmware.path, &[&format!("name={NAME}"), "period_ms=200"]);
     options.more = vec!["-serial".to_owned(), format!("tcp:{line},reconnect=1")];
     let mut device = Device::start(NAME, dir.path(), &options)?;
     device.console_line("] connected", PATIENCE)?;
@@ -133,7 +81,7 @@ fn a_sensor_in_c_reports_obeys_and_survives_the_kill_of_its_gateway() -> Result<
 
     // While the gateway is away the queue keeps what is measured.
     site.gateway.kill()?;
-    let kept = |device: &Device| told(&whole_lines(&device.console())).map(|(kept, _)| kept.len());
+    let kept = |device: &Device| Told::read(&device.console()).map(|told| told.kept.len());
     let before = kept(&device)?;
     wait_for(PATIENCE, "20 readings without a gateway", || {
         Ok((kept(&device)? >= before + 20).then_some(()))
@@ -144,23 +92,21 @@ fn a_sensor_in_c_reports_obeys_and_survives_the_kill_of_its_gateway() -> Result<
     command("rate", &["--u32", "3600000"])?;
     all_acked(&device)?;
     command("exit", &["--hex", "2a"])?;
-    let line = device.console_line("stack high water", PATIENCE)?;
-    let stack_bytes =
-        line.split_whitespace().rev().nth(1).and_then(|word| word.parse::<u64>().ok());
-    assert_eq!(device.exit_code(PATIENCE)?, 42, "{}", device.console());
+    let stack_bytes = end(&mut device, 42)?;
 
     wait_for(PATIENCE, "the control plane to have all", || {
         let status = site.gateway.status()?;
         Ok((status["core"]["jobs"] == 0 && status["outbox"]["records"] == 0).then_some(()))
     })?;
     judge(&site, &device.console())?;
-    measure(&elf, stack_bytes.with_context(|| line.clone())?)?;
+    fits(&firmware, stack_bytes)?;
     site.gateway.stop()
 }
 
 /// Every reading is in the control plane, once, as the value that the device has read.
 fn judge(site: &Site, console: &str) -> Result<()> {
-    let (kept, acked) = told(console)?;
+    let Told { kept, acked, dropped, bad } = Told::read(console)?;
+    ensure!(dropped == 0 && bad.is_empty(), "{dropped} dropped, {bad:?}");
     ensure!(kept.len() >= 25, "only {} readings", kept.len());
     let twice: Vec<_> = acked.iter().filter(|(_, times)| **times != 1).collect();
     ensure!(twice.is_empty(), "told twice: {twice:?}");
@@ -185,11 +131,13 @@ fn judge(site: &Site, console: &str) -> Result<()> {
     Ok(())
 }
 
-fn measure(elf: &Path, stack_bytes: u64) -> Result<()> {
-    let sizes = Sizes::of(&std::fs::read(elf)?)?;
+fn fits(firmware: &Firmware, stack_bytes: u64) -> Result<()> {
+    let sizes = firmware.sizes;
     let (flash, ram) = (sizes.text + sizes.data, sizes.data + sizes.bss + stack_bytes);
     eprintln!("flash {flash} bytes; static RAM {}, stack {stack_bytes}", sizes.data + sizes.bss);
-    ensure!(flash <= FLASH_BYTES_MAX, "{flash} bytes of flash, budget {FLASH_BYTES_MAX}");
-    ensure!(ram <= RAM_BYTES_MAX, "{ram} bytes of RAM, budget {RAM_BYTES_MAX}");
+    for budget in Budget::of(&fixture("../firmware-examples").join(FOLDER))? {
+        let breaches = budget.breaches(flash, ram);
+        ensure!(breaches.is_empty(), "{breaches:?}");
+    }
     Ok(())
 }

@@ -10,8 +10,8 @@ use system_tests::author::Author;
 use system_tests::gateway::{Gateway, Setup};
 use system_tests::process::wait_for;
 use system_tests::qemu::{Device, Options, firmware};
-use system_tests::sensors::PATIENCE;
 use system_tests::sensors::slot::{self, Drill, Image};
+use system_tests::sensors::{PATIENCE, line_toml};
 
 use crate::loader::provision;
 use crate::skipped;
@@ -24,10 +24,7 @@ const FETCH: Duration = Duration::from_secs(240);
 
 /// A gateway with one line, at this address.
 fn gateway(dir: &Path, author: &Author, line: SocketAddr) -> Result<Gateway> {
-    let more = format!(
-        "[[buses]]\nname = \"line\"\ntcp_listen = \"{line}\"\ntrust = true\ndevices = [{NAME:?}]\n\
-         [[devices]]\nname = {NAME:?}\nwire = true\npublish = [\"sensors/{{device}}\"]\n"
-    );
+    let more = line_toml(line, NAME);
     let author_keys = vec![author.key()?];
     let setup = Setup { name: "barn".to_owned(), author_keys, more, ..Setup::default() };
     let mut gateway = Gateway::new(&dir.join("gateway"), &setup)?;

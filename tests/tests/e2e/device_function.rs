@@ -4,9 +4,7 @@
 //! The firmware is built apart from the workspace, by the first test that wants it. Without QEMU the tests are skipped by
 //! name.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use edge_agent::runtime::{DEVICE_TARGET, InnerModule, WASMTIME_VERSION};
@@ -15,60 +13,23 @@ use sync_protocol::device_image::{self, DEVICE_LIMITS_MAX, DeviceGrants, DeviceL
 use sync_protocol::revision::AuthorKeys;
 use sync_protocol::{AuthorKey, Bundle, Digest, Manifest, SigningKey};
 use system_tests::author::{Author, fixture};
-use system_tests::{qemu, readings};
+use system_tests::qemu::{self, Firmware};
+use system_tests::sensors::function::{FOLDER, Machine, build, events};
 
 const READINGS: usize = 1_000;
 const REFUSED: i32 = 2;
 
-/// Folder and file of the firmware, if this machine can run it.
-fn firmware() -> Result<Option<(PathBuf, PathBuf)>> {
+/// The firmware, if this machine can run it.
+fn firmware() -> Result<Option<Firmware>> {
     if !qemu::is_here() {
         eprintln!("skipped: {} is missing (`cargo xtask test --install`)", qemu::PROGRAM);
         return Ok(None);
     }
-    let name = "qemu-mps2-an386-function";
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-examples").join(name);
-    Ok(Some((dir, qemu::firmware(name, &[])?.path)))
-}
-
-/// A device: what lies in its flash and what it is told.
-struct Device<'a> {
-    firmware: &'a (PathBuf, PathBuf),
-    image: PathBuf,
-    author: PathBuf,
-    component: String,
-}
-
-impl Device<'_> {
-    /// Runs it on events; returns the exit code and what it printed.
-    fn run(&self, events: &Path) -> Result<(i32, String)> {
-        let (dir, file) = self.firmware;
-        let output = Command::new("sh")
-            .arg(dir.join("run.sh"))
-            .arg(file)
-            .env("HOLM_IMAGE", &self.image)
-            .env("HOLM_AUTHOR", &self.author)
-            .env("HOLM_EVENTS", events)
-            .env("HOLM_COMPONENT", &self.component)
-            .stdin(Stdio::null())
-            .output()?;
-        let code = output.status.code().context("QEMU was killed")?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(!text.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok((code, text))
-    }
+    qemu::firmware(FOLDER, &[]).map(Some)
 }
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
-}
-
-/// Builds the image of a function of the app `device`; what `holm` told of it.
-fn build(author: &Author, function: &str, out: &Path) -> Result<Value> {
-    let app = fixture("apps").join("device");
-    let words = ["build", text(&app), "--target", "device", "--function", function, "--json"];
-    let told = author.holm(&[words.as_slice(), &["--out", text(out)]].concat())?;
-    Ok(serde_json::from_str::<Value>(&told)?["images"][0].clone())
 }
 
 /// What the device printed, as `holm invoke --json` tells it: one object an event. Payloads in
@@ -122,15 +83,10 @@ fn a_thousand_readings_give_the_same_on_gateway_and_microcontroller() -> Result<
     let author = Author::new(&at("author"))?;
     author.holm(&["keys", "export", "default", "--out", text(&at("author.pub"))])?;
     let built = build(&author, "smooth", &at("smooth.img"))?;
-    let mut events = String::new();
-    for (n, reading) in readings::read(&readings::excerpt())?.iter().take(READINGS).enumerate() {
-        let payload = json!({ "device": "m1", "seq": n + 1, "value": reading.value });
-        writeln!(events, "sensors/m1 {payload}")?;
-    }
-    std::fs::write(at("events.txt"), events)?;
+    std::fs::write(at("events.txt"), events(READINGS)?)?;
 
-    let device = Device {
-        firmware: &firmware,
+    let device = Machine {
+        firmware,
         image: at("smooth.img"),
         author: at("author.pub"),
         component: built["component"].as_str().context("no digest")?.to_owned(),
@@ -188,8 +144,7 @@ fn a_microcontroller_ends_what_misbehaves_and_goes_on() -> Result<()> {
     std::fs::write(at("events.txt"), lines.collect::<String>())?;
     let image = at("rogue.img");
     let author_file = at("author.pub");
-    let mut device =
-        Device { firmware: &firmware, image, author: author_file, component: String::new() };
+    let mut device = Machine { firmware, image, author: author_file, component: String::new() };
     let (code, printed) = device.run(&at("events.txt"))?;
     ensure!(code == 0, "{code}: {printed}");
     let outcomes: Vec<Value> =
@@ -253,8 +208,8 @@ fn a_microcontroller_refuses_what_it_cannot_run_although_it_is_signed() -> Resul
     let key = SigningKey::generate()?;
     std::fs::write(at("author.pub"), format!("{}\n", key.public()))?;
     std::fs::write(at("events.txt"), "a b\n")?;
-    let device = Device {
-        firmware: &firmware,
+    let device = Machine {
+        firmware,
         image: at("f.img"),
         author: at("author.pub"),
         component: String::new(),

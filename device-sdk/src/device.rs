@@ -52,6 +52,8 @@ pub enum PublishError {
     Overflow,
     /// The memory of the queue failed.
     Storage,
+    /// The memory of the queue belongs to another firmware or layout: see [`Device::format_queue`].
+    Foreign,
 }
 
 impl fmt::Display for PublishError {
@@ -62,6 +64,7 @@ impl fmt::Display for PublishError {
             Self::Invalid => "a topic or message that cannot be sent",
             Self::Overflow => "the queue is full",
             Self::Storage => "the memory of the queue failed",
+            Self::Foreign => "the queue's memory is of another firmware or layout: format it",
         })
     }
 }
@@ -102,6 +105,8 @@ pub(crate) struct Facts {
     /// Somebody said that the reported shadow has changed.
     #[cfg(feature = "shadow")]
     pub(crate) must_report: bool,
+    /// Somebody gave the foreign memory of the queue away.
+    pub(crate) must_format: bool,
     /// Counts everything that the runner may have to act on.
     changes: u32,
     /// Whether somebody has the turn.
@@ -128,6 +133,7 @@ impl<'a> Device<'a> {
             clock: Clock::new(config.clock),
             #[cfg(feature = "shadow")]
             must_report: false,
+            must_format: false,
             changes: 0,
             is_turn_taken: false,
             awaited: None,
@@ -228,6 +234,16 @@ impl<'a> Device<'a> {
     #[cfg(feature = "shadow")]
     pub fn report(&self) {
         self.change(|facts| facts.must_report = true);
+    }
+
+    /// Has the queue erase its memory and take it, if that belongs to another firmware or layout
+    /// ([`Figures::is_queue_foreign`]). Messages of that firmware which no gateway has yet are lost by it: to save them, run
+    /// that firmware until its queue is empty. `false`: the memory is the queue's own, and nothing is erased.
+    pub fn format_queue(&self) -> bool {
+        self.change(|facts| {
+            facts.must_format = facts.figures.is_queue_foreign;
+            facts.must_format
+        })
     }
 
     /// Publishes a message; returns once it is in the queue, so as safe as the queue is.

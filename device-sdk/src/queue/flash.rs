@@ -82,23 +82,6 @@ impl<'a, F: MultiwriteNorFlash> FlashQueue<'a, F> {
         Ok(Self { storage, region, buffer, overflow, records: 0, reformatted: 0, is_sound: false })
     }
 
-    /// Erases the region and everything in it.
-    ///
-    /// # Errors
-    /// [`QueueError::Storage`].
-    pub async fn format(&mut self) -> Result<(), QueueError> {
-        self.is_sound = false;
-        let header = self.header();
-        let (start, first) = (self.region.start, self.storage.flash_range().start);
-        // Without a header first: a cut from here on leads to here again.
-        self.storage.flash().erase(start, first).await.map_err(|_| QueueError::Storage)?;
-        self.storage.erase_all().await.map_err(|_| QueueError::Storage)?;
-        self.storage.flash().write(start, &header).await.map_err(|_| QueueError::Storage)?;
-        self.records = 0;
-        self.is_sound = true;
-        Ok(())
-    }
-
     /// How often it had to format the region because what it held made no sense: records may be lost each time.
     #[must_use]
     pub const fn reformatted(&self) -> u32 {
@@ -236,6 +219,19 @@ impl<F: MultiwriteNorFlash> Queue for FlashQueue<'_, F> {
         self.enter().await?;
         let records = self.records;
         Ok(self.left(records))
+    }
+
+    async fn format(&mut self) -> Result<(), QueueError> {
+        self.is_sound = false;
+        let header = self.header();
+        let (start, first) = (self.region.start, self.storage.flash_range().start);
+        // Without a header first: a cut from here on leads to here again.
+        self.storage.flash().erase(start, first).await.map_err(|_| QueueError::Storage)?;
+        self.storage.erase_all().await.map_err(|_| QueueError::Storage)?;
+        self.storage.flash().write(start, &header).await.map_err(|_| QueueError::Storage)?;
+        self.records = 0;
+        self.is_sound = true;
+        Ok(())
     }
 
     async fn push(&mut self, record: &[u8]) -> Result<u32, QueueError> {

@@ -331,7 +331,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         }
         let mut shelf = self.shelf.lock().await;
         self.flight.dropped(core::mem::take(&mut shelf.dropped));
-        match shelf.queue.peek(self.flight.records(), out).await {
+        match shelf.peek(self.flight.records(), out).await {
             Ok(Some(length)) => return Some(Found::Record(length)),
             Ok(None) => {}
             Err(_) => {

@@ -13,13 +13,24 @@ const REOPEN_MS: u64 = 1_000;
 /// The queue, shared by the two halves of the task.
 pub(super) struct Shelf<'q, Q> {
     pub(super) queue: &'q mut Q,
+    /// Whether its memory was looked at and is the queue's: it has no records before.
+    pub(super) is_open: bool,
     /// Records that it has dropped since the other half looked.
     pub(super) dropped: u32,
 }
 
-impl<'q, Q> Shelf<'q, Q> {
+impl<'q, Q: Queue> Shelf<'q, Q> {
     pub(super) const fn new(queue: &'q mut Q) -> Self {
-        Self { queue, dropped: 0 }
+        Self { queue, is_open: false, dropped: 0 }
+    }
+
+    /// The `nth` oldest record, from 0, into `out`.
+    pub(super) async fn peek(
+        &mut self,
+        nth: u32,
+        out: &mut [u8],
+    ) -> Result<Option<usize>, QueueError> {
+        if self.is_open { self.queue.peek(nth, out).await } else { Ok(None) }
     }
 }
 
@@ -30,13 +41,20 @@ pub(super) async fn run<Q: Queue>(
 ) -> core::convert::Infallible {
     open(device, shelf).await;
     loop {
-        let (sequence, length) = device.bell.until_running(|| oldest(device, staging)).await;
+        let next = device.bell.until_running(|| next(device, staging)).await;
+        let Some((sequence, length)) = next else {
+            // What came of it, the look after it tells.
+            let _ = shelf.lock().await.queue.format().await;
+            open(device, shelf).await;
+            continue;
+        };
         let mut shelf = shelf.lock().await;
         let (pushed, has_failed) = push_twice(&mut *shelf.queue, &staging[..length]).await;
         let outcome = pushed.map(|_| ()).map_err(|error| match error {
             QueueError::Full => PublishError::Overflow,
             QueueError::TooLong => PublishError::TooLong,
-            QueueError::Storage | QueueError::Foreign => PublishError::Storage,
+            QueueError::Storage => PublishError::Storage,
+            QueueError::Foreign => PublishError::Foreign,
         });
         let dropped = pushed.unwrap_or(0);
         // After a failure the queue may hold other records than it did: what is in flight pops nothing any more, and goes
@@ -50,7 +68,7 @@ pub(super) async fn run<Q: Queue>(
             figures.overflowed += dropped;
             match outcome {
                 Ok(()) => figures.published += 1,
-                Err(PublishError::Storage) => figures.queue_failures += 1,
+                Err(PublishError::Storage | PublishError::Foreign) => figures.queue_failures += 1,
                 Err(_) => figures.overflowed += 1,
             }
             facts.ended(sequence, outcome);
@@ -58,13 +76,35 @@ pub(super) async fn run<Q: Queue>(
     }
 }
 
-/// Opens the queue, however often that takes. Until then messages wait in the inbox.
+/// Opens the queue, however often that takes, while messages wait in the inbox. A memory that is not the queue's will not
+/// become so by waiting: it is told, and what is published is refused, so that who publishes goes on.
 async fn open<Q: Queue>(device: &Device<'_>, shelf: &Mutex<NoopRawMutex, Shelf<'_, Q>>) {
     loop {
-        let opened = shelf.lock().await.queue.open().await;
-        match opened {
-            Ok(records) => return device.change(|facts| facts.figures.queued = records),
-            Err(_) => device.change(|facts| facts.figures.queue_failures += 1),
+        let mut shelf = shelf.lock().await;
+        let opened = shelf.queue.open().await;
+        shelf.is_open = opened.is_ok();
+        drop(shelf);
+        let is_foreign = opened == Err(QueueError::Foreign);
+        device.change(|facts| {
+            let figures = &mut facts.figures;
+            figures.is_queue_foreign = is_foreign;
+            match opened {
+                Ok(records) => figures.queued = records,
+                Err(_) => figures.queue_failures += 1,
+            }
+        });
+        if is_foreign {
+            #[cfg(feature = "logs")]
+            crate::log!(
+                device,
+                Error,
+                "another firmware or layout wrote the queue's memory, and what is published is refused: run that one to \
+                 send what is kept there, or format the queue to erase it"
+            );
+            return;
+        }
+        if opened.is_ok() {
+            return;
         }
         Timer::after_millis(REOPEN_MS).await;
     }
@@ -76,6 +116,14 @@ async fn push_twice<Q: Queue>(queue: &mut Q, record: &[u8]) -> (Result<u32, Queu
         Err(QueueError::Storage) => (queue.push(record).await, true),
         other => (other, false),
     }
+}
+
+/// What is to be done next: nothing is the memory to format, else it is [`oldest`].
+fn next(device: &Device<'_>, staging: &mut [u8]) -> Option<Option<(u64, usize)>> {
+    if device.facts(|facts| core::mem::take(&mut facts.must_format)) {
+        return Some(None);
+    }
+    oldest(device, staging).map(Some)
 }
 
 /// Copies the oldest message of the inbox; returns its sequence and length.

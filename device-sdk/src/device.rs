@@ -82,6 +82,9 @@ pub struct Device<'a> {
     notes: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Notes<'a>>>,
     #[cfg(feature = "update")]
     exchange: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Exchange<'a>>>,
+    /// Of the tasks that update firmware and function: one at a time speaks with the gateway.
+    #[cfg(feature = "update")]
+    pub(crate) update_turn: mutex::Mutex<CriticalSectionRawMutex, ()>,
     #[cfg(feature = "host")]
     clock_error: crate::host::ClockError,
     pub(crate) bell: Bell,
@@ -156,6 +159,8 @@ impl<'a> Device<'a> {
             notes: blocking_mutex::Mutex::new(RefCell::new(Notes::new(notes))),
             #[cfg(feature = "update")]
             exchange: blocking_mutex::Mutex::new(RefCell::new(exchange)),
+            #[cfg(feature = "update")]
+            update_turn: mutex::Mutex::new(()),
             #[cfg(feature = "host")]
             clock_error: config.clock_error,
             bell: Bell::new(),

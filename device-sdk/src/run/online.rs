@@ -419,3 +419,6 @@ pub(super) fn trouble<E>(error: &Error<E>) -> Trouble {
         _ => Trouble::Lost,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use system_tests::process::wait_for;
 use crate::support::PATIENCE;
 
 mod board;
+mod line;
 
 use board::{Board, Head, Setup as BoardSetup};
 

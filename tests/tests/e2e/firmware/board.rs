@@ -19,7 +19,7 @@ use embassy_boot::{BootLoader, BootLoaderConfig, State};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use embedded_storage_async::nor_flash as asynchronous;
 
-const PAGE: u32 = 4_096;
+pub(super) const PAGE: u32 = 4_096;
 const WORD: usize = 4;
 /// Pages of the image that runs.
 const ACTIVE: Range<u32> = 0..28;
@@ -64,7 +64,7 @@ impl Head {
 
 /// The chip; clones are the same one.
 #[derive(Clone)]
-struct Flash(Arc<Mutex<Chip>>);
+pub(super) struct Flash(Arc<Mutex<Chip>>);
 
 struct Chip {
     bytes: Vec<u8>,
@@ -73,17 +73,18 @@ struct Chip {
 }
 
 impl Flash {
-    fn with(image: &[u8]) -> Self {
-        let mut bytes = vec![0xff; NOTES.end as usize * PAGE as usize];
+    /// Of so many pages, with these bytes at its beginning.
+    pub(super) fn with(pages: u32, image: &[u8]) -> Self {
+        let mut bytes = vec![0xff; (pages * PAGE) as usize];
         bytes[..image.len()].copy_from_slice(image);
-        Self(Arc::new(Mutex::new(Chip { bytes, erased: vec![0; NOTES.end as usize] })))
+        Self(Arc::new(Mutex::new(Chip { bytes, erased: vec![0; pages as usize] })))
     }
 
     fn chip(&self) -> MutexGuard<'_, Chip> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn part(&self, pages: Range<u32>) -> Part {
+    pub(super) fn part(&self, pages: Range<u32>) -> Part {
         Part {
             flash: self.clone(),
             start: pages.start * PAGE,
@@ -102,7 +103,7 @@ impl Flash {
 }
 
 /// A part of the chip.
-struct Part {
+pub(super) struct Part {
     flash: Flash,
     start: u32,
     length: u32,
@@ -221,7 +222,7 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn start(setup: Setup, image: &[u8]) -> Self {
-        let (flash, shared) = (Flash::with(image), Arc::<Shared>::default());
+        let (flash, shared) = (Flash::with(NOTES.end, image), Arc::<Shared>::default());
         let (chip, lives) = (flash.clone(), Arc::clone(&shared));
         let thread = std::thread::spawn(move || live(&setup, &chip, &lives));
         Self { flash, shared, thread: Some(thread) }

@@ -15,6 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Commands at once: far more bytes than the program or the library take in one go.
 const BURST: u8 = 60;
 
+/// Releases of messages that nobody sent, at once: each is answered with more bytes than it has, so that the program has to
+/// send while it receives.
+const RELEASES: u16 = 5_000;
+
 /// The manual's program; killed when dropped.
 struct Running(Child);
 
@@ -32,13 +36,15 @@ struct Gateway {
     readings: Vec<u64>,
     /// Commands that the device has acknowledged.
     acknowledged: u32,
+    /// Releases that it has answered.
+    completed: u32,
 }
 
 impl Gateway {
     fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, readings: Vec::new(), acknowledged: 0 }
+        Self { stream, readings: Vec::new(), acknowledged: 0, completed: 0 }
     }
 
     fn byte(&mut self) -> std::io::Result<u8> {
@@ -72,6 +78,10 @@ impl Gateway {
                 self.acknowledged += 1;
                 Ok(())
             }
+            7 => {
+                self.completed += 1;
+                Ok(())
+            }
             8 => self.stream.write_all(&[0x90, 4, rest[0], rest[1], 0, 1]),
             12 => self.stream.write_all(&[0xd0, 0]),
             _ => Ok(()),
@@ -101,6 +111,12 @@ fn burst() -> Vec<u8> {
     (1..=BURST).flat_map(packet).collect()
 }
 
+/// PUBRELs with ids from 1 on.
+fn releases() -> Vec<u8> {
+    let packet = |id: u16| [&[0x62, 2], id.to_be_bytes().as_slice()].concat();
+    (1..=RELEASES).flat_map(packet).collect()
+}
+
 #[test]
 fn the_program_of_the_manual_gets_through_bursts_and_broken_connections() {
     let programs = Programs::new();
@@ -120,11 +136,13 @@ fn the_program_of_the_manual_gets_through_bursts_and_broken_connections() {
     first.until("a reading", |it| !it.readings.is_empty());
     first.stream.write_all(&burst()).unwrap();
     first.until("the burst is done", |it| it.acknowledged == u32::from(BURST));
+    first.stream.write_all(&releases()).unwrap();
+    first.until("the releases are answered", |it| it.completed == u32::from(RELEASES));
     let heard = first.readings.len();
     first.until("readings go on", |it| it.readings.len() > heard);
 
     // What is no MQTT ends the connection, wherever the program is in the bytes before and behind it.
-    first.stream.write_all(&[burst(), vec![0xff; 900]].concat()).unwrap();
+    first.stream.write_all(&[burst(), releases(), vec![0xff; 900]].concat()).unwrap();
     while first.hear().is_ok() {}
     let mut second = Gateway::accept(&listener);
     second.until("two readings", |it| it.readings.len() == 2);

@@ -64,7 +64,7 @@ impl fmt::Display for PublishError {
             Self::Invalid => "a topic or message that cannot be sent",
             Self::Overflow => "the queue is full",
             Self::Storage => "the memory of the queue failed",
-            Self::Foreign => "the queue's memory is of another firmware or layout: format it",
+            Self::Foreign => "the queue's memory is of another firmware: format it",
         })
     }
 }
@@ -108,8 +108,8 @@ pub(crate) struct Facts {
     /// Somebody said that the reported shadow has changed.
     #[cfg(feature = "shadow")]
     pub(crate) must_report: bool,
-    /// Somebody gave the foreign memory of the queue away.
-    pub(crate) must_format: bool,
+    /// The foreign memory of the queue was given to it.
+    pub(crate) is_memory_given: bool,
     /// Counts everything that the runner may have to act on.
     changes: u32,
     /// Whether somebody has the turn.
@@ -136,7 +136,7 @@ impl<'a> Device<'a> {
             clock: Clock::new(config.clock),
             #[cfg(feature = "shadow")]
             must_report: false,
-            must_format: false,
+            is_memory_given: false,
             changes: 0,
             is_turn_taken: false,
             awaited: None,
@@ -246,8 +246,8 @@ impl<'a> Device<'a> {
     /// that firmware until its queue is empty. `false`: the memory is the queue's own, and nothing is erased.
     pub fn format_queue(&self) -> bool {
         self.change(|facts| {
-            facts.must_format = facts.figures.is_queue_foreign;
-            facts.must_format
+            facts.is_memory_given = facts.figures.is_queue_foreign;
+            facts.is_memory_given
         })
     }
 

@@ -53,14 +53,9 @@ pub trait Queue {
     /// [`QueueError::Storage`] and [`QueueError::Foreign`].
     fn open(&mut self) -> impl Future<Output = Result<u32, QueueError>>;
 
-    /// Takes a memory that is [`QueueError::Foreign`], and erases all that it holds. A queue whose memory never is has nothing
-    /// to do here.
-    ///
-    /// # Errors
-    /// [`QueueError::Storage`].
-    fn format(&mut self) -> impl Future<Output = Result<(), QueueError>> {
-        core::future::ready(Ok(()))
-    }
+    /// A memory that is [`QueueError::Foreign`] is given to this queue: when it is opened next, it erases what is there and takes
+    /// it. A queue whose memory never is has nothing to do here.
+    fn give(&mut self) {}
 
     /// Adds a record; returns how many of the oldest were dropped for it. What this has returned for is kept, as safe as
     /// the memory is.

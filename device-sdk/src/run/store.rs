@@ -39,41 +39,48 @@ pub(super) async fn run<Q: Queue>(
     shelf: &Mutex<NoopRawMutex, Shelf<'_, Q>>,
     staging: &mut [u8],
 ) -> core::convert::Infallible {
-    open(device, shelf).await;
     loop {
-        let next = device.bell.until_running(|| next(device, staging)).await;
-        let Some((sequence, length)) = next else {
-            // What came of it, the look after it tells.
-            let _ = shelf.lock().await.queue.format().await;
-            open(device, shelf).await;
-            continue;
-        };
-        let mut shelf = shelf.lock().await;
-        let (pushed, has_failed) = push_twice(&mut *shelf.queue, &staging[..length]).await;
-        let outcome = pushed.map(|_| ()).map_err(|error| match error {
-            QueueError::Full => PublishError::Overflow,
-            QueueError::TooLong => PublishError::TooLong,
-            QueueError::Storage => PublishError::Storage,
-            QueueError::Foreign => PublishError::Foreign,
-        });
-        let dropped = pushed.unwrap_or(0);
-        // After a failure the queue may hold other records than it did: what is in flight pops nothing any more, and goes
-        // again under its numbers.
-        shelf.dropped = if has_failed { u32::MAX } else { shelf.dropped.saturating_add(dropped) };
-        let queued = shelf.queue.len();
-        device.inbox().lock().await.ring.pop();
-        device.change(|facts| {
-            let figures = &mut facts.figures;
-            figures.queued = queued;
-            figures.overflowed += dropped;
-            match outcome {
-                Ok(()) => figures.published += 1,
-                Err(PublishError::Storage | PublishError::Foreign) => figures.queue_failures += 1,
-                Err(_) => figures.overflowed += 1,
-            }
-            facts.ended(sequence, outcome);
-        });
+        open(device, shelf).await;
+        while let Some((sequence, length)) =
+            device.bell.until_running(|| next(device, staging)).await
+        {
+            keep(device, shelf, sequence, &staging[..length]).await;
+        }
     }
+}
+
+/// Puts a message into the queue, and tells how that ended.
+async fn keep<Q: Queue>(
+    device: &Device<'_>,
+    shelf: &Mutex<NoopRawMutex, Shelf<'_, Q>>,
+    sequence: u64,
+    record: &[u8],
+) {
+    let mut shelf = shelf.lock().await;
+    let (pushed, has_failed) = push_twice(&mut *shelf.queue, record).await;
+    let outcome = pushed.map(|_| ()).map_err(|error| match error {
+        QueueError::Full => PublishError::Overflow,
+        QueueError::TooLong => PublishError::TooLong,
+        QueueError::Storage => PublishError::Storage,
+        QueueError::Foreign => PublishError::Foreign,
+    });
+    let dropped = pushed.unwrap_or(0);
+    // After a failure the queue may hold other records than it did: what is in flight pops nothing any more, and goes
+    // again under its numbers.
+    shelf.dropped = if has_failed { u32::MAX } else { shelf.dropped.saturating_add(dropped) };
+    let queued = shelf.queue.len();
+    device.inbox().lock().await.ring.pop();
+    device.change(|facts| {
+        let figures = &mut facts.figures;
+        figures.queued = queued;
+        figures.overflowed += dropped;
+        match outcome {
+            Ok(()) => figures.published += 1,
+            Err(PublishError::Storage | PublishError::Foreign) => figures.queue_failures += 1,
+            Err(_) => figures.overflowed += 1,
+        }
+        facts.ended(sequence, outcome);
+    });
 }
 
 /// Opens the queue, however often that takes, while messages wait in the inbox. A memory that is not the queue's will not
@@ -81,6 +88,9 @@ pub(super) async fn run<Q: Queue>(
 async fn open<Q: Queue>(device: &Device<'_>, shelf: &Mutex<NoopRawMutex, Shelf<'_, Q>>) {
     loop {
         let mut shelf = shelf.lock().await;
+        if device.facts(|facts| core::mem::take(&mut facts.is_memory_given)) {
+            shelf.queue.give();
+        }
         let opened = shelf.queue.open().await;
         shelf.is_open = opened.is_ok();
         drop(shelf);
@@ -98,8 +108,8 @@ async fn open<Q: Queue>(device: &Device<'_>, shelf: &Mutex<NoopRawMutex, Shelf<'
             crate::log!(
                 device,
                 Error,
-                "another firmware or layout wrote the queue's memory, and what is published is refused: run that one to \
-                 send what is kept there, or format the queue to erase it"
+                "publishing is refused: the queue's memory is of another firmware or layout. Run that one to send what it \
+                 keeps, or format the queue"
             );
             return;
         }
@@ -118,9 +128,9 @@ async fn push_twice<Q: Queue>(queue: &mut Q, record: &[u8]) -> (Result<u32, Queu
     }
 }
 
-/// What is to be done next: nothing is the memory to format, else it is [`oldest`].
+/// What is to be done next: the [`oldest`] message or, with none, a new look at the memory.
 fn next(device: &Device<'_>, staging: &mut [u8]) -> Option<Option<(u64, usize)>> {
-    if device.facts(|facts| core::mem::take(&mut facts.must_format)) {
+    if device.facts(|facts| facts.is_memory_given) {
         return Some(None);
     }
     oldest(device, staging).map(Some)

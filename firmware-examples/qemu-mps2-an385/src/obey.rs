@@ -58,7 +58,10 @@ pub(crate) async fn end() {
 
 /// Obeys `rate` (a [`Period`], or its number), `stack`, `reset`, `exit` (one byte, the code) and, where the queue is in flash,
 /// `format-queue`.
-pub(crate) struct Obey(pub(crate) &'static Device<'static>);
+pub(crate) struct Obey(
+    #[cfg_attr(not(feature = "full"), expect(dead_code, reason = "for the queue in flash"))]
+    pub(crate) &'static Device<'static>,
+);
 
 impl App for Obey {
     fn command(&mut self, command: &Command<'_>, reply: &mut Reply) -> Status {

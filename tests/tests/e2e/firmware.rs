@@ -16,7 +16,6 @@ use system_tests::process::wait_for;
 use crate::support::PATIENCE;
 
 mod board;
-mod line;
 
 use board::{Board, Head, Setup as BoardSetup};
 

@@ -19,7 +19,7 @@ use embassy_boot::{BootLoader, BootLoaderConfig, State};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use embedded_storage_async::nor_flash as asynchronous;
 
-pub(super) const PAGE: u32 = 4_096;
+const PAGE: u32 = 4_096;
 const WORD: usize = 4;
 /// Pages of the image that runs.
 const ACTIVE: Range<u32> = 0..28;
@@ -64,7 +64,7 @@ impl Head {
 
 /// The chip; clones are the same one.
 #[derive(Clone)]
-pub(super) struct Flash(Arc<Mutex<Chip>>);
+struct Flash(Arc<Mutex<Chip>>);
 
 struct Chip {
     bytes: Vec<u8>,
@@ -73,18 +73,17 @@ struct Chip {
 }
 
 impl Flash {
-    /// Of so many pages, with these bytes at its beginning.
-    pub(super) fn with(pages: u32, image: &[u8]) -> Self {
-        let mut bytes = vec![0xff; (pages * PAGE) as usize];
+    fn with(image: &[u8]) -> Self {
+        let mut bytes = vec![0xff; NOTES.end as usize * PAGE as usize];
         bytes[..image.len()].copy_from_slice(image);
-        Self(Arc::new(Mutex::new(Chip { bytes, erased: vec![0; pages as usize] })))
+        Self(Arc::new(Mutex::new(Chip { bytes, erased: vec![0; NOTES.end as usize] })))
     }
 
     fn chip(&self) -> MutexGuard<'_, Chip> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn part(&self, pages: Range<u32>) -> Part {
+    fn part(&self, pages: Range<u32>) -> Part {
         Part {
             flash: self.clone(),
             start: pages.start * PAGE,
@@ -103,7 +102,7 @@ impl Flash {
 }
 
 /// A part of the chip.
-pub(super) struct Part {
+struct Part {
     flash: Flash,
     start: u32,
     length: u32,
@@ -222,7 +221,7 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn start(setup: Setup, image: &[u8]) -> Self {
-        let (flash, shared) = (Flash::with(NOTES.end, image), Arc::<Shared>::default());
+        let (flash, shared) = (Flash::with(image), Arc::<Shared>::default());
         let (chip, lives) = (flash.clone(), Arc::clone(&shared));
         let thread = std::thread::spawn(move || live(&setup, &chip, &lives));
         Self { flash, shared, thread: Some(thread) }

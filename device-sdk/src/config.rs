@@ -88,7 +88,7 @@ impl Config<'_> {
 ///
 /// - `RECORD`: longest record (topic and envelope) and longest system message, at least 256; five of it are taken, three
 ///   for records that are published and not in the queue yet. A multiple of the flash's word. With the feature `update` a
-///   sixth takes chunks of images, so it is their length as well, down to a power of two and at most 512.
+///   sixth takes chunks of images, so it is their length as well, at most 512.
 /// - `RX`: longest MQTT packet from the gateway; a longer one ends the connection, so the gateway is told.
 /// - `TX`: MQTT packets in flight, at most 8 of them, and the CONNECT packet besides (100 bytes, login and will).
 /// - `NOTES`: log lines and metrics that wait (feature `logs`).

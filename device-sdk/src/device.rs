@@ -52,6 +52,8 @@ pub enum PublishError {
     Overflow,
     /// The memory of the queue failed.
     Storage,
+    /// The memory of the queue belongs to another firmware or layout: see [`Device::format_queue`].
+    Foreign,
 }
 
 impl fmt::Display for PublishError {
@@ -62,6 +64,7 @@ impl fmt::Display for PublishError {
             Self::Invalid => "a topic or message that cannot be sent",
             Self::Overflow => "the queue is full",
             Self::Storage => "the memory of the queue failed",
+            Self::Foreign => "the queue's memory is of another firmware: format it",
         })
     }
 }
@@ -79,6 +82,9 @@ pub struct Device<'a> {
     notes: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Notes<'a>>>,
     #[cfg(feature = "update")]
     exchange: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Exchange<'a>>>,
+    /// Of the tasks that update firmware and function: one at a time speaks with the gateway.
+    #[cfg(feature = "update")]
+    pub(crate) update_turn: mutex::Mutex<CriticalSectionRawMutex, ()>,
     #[cfg(feature = "host")]
     clock_error: crate::host::ClockError,
     pub(crate) bell: Bell,
@@ -102,6 +108,8 @@ pub(crate) struct Facts {
     /// Somebody said that the reported shadow has changed.
     #[cfg(feature = "shadow")]
     pub(crate) must_report: bool,
+    /// The foreign memory of the queue was given to it.
+    pub(crate) is_memory_given: bool,
     /// Counts everything that the runner may have to act on.
     changes: u32,
     /// Whether somebody has the turn.
@@ -128,6 +136,7 @@ impl<'a> Device<'a> {
             clock: Clock::new(config.clock),
             #[cfg(feature = "shadow")]
             must_report: false,
+            is_memory_given: false,
             changes: 0,
             is_turn_taken: false,
             awaited: None,
@@ -150,6 +159,8 @@ impl<'a> Device<'a> {
             notes: blocking_mutex::Mutex::new(RefCell::new(Notes::new(notes))),
             #[cfg(feature = "update")]
             exchange: blocking_mutex::Mutex::new(RefCell::new(exchange)),
+            #[cfg(feature = "update")]
+            update_turn: mutex::Mutex::new(()),
             #[cfg(feature = "host")]
             clock_error: config.clock_error,
             bell: Bell::new(),
@@ -228,6 +239,16 @@ impl<'a> Device<'a> {
     #[cfg(feature = "shadow")]
     pub fn report(&self) {
         self.change(|facts| facts.must_report = true);
+    }
+
+    /// Has the queue erase its memory and take it, if that belongs to another firmware or layout
+    /// ([`Figures::is_queue_foreign`]). Messages of that firmware which no gateway has yet are lost by it: to save them, run
+    /// that firmware until its queue is empty. `false`: the memory is the queue's own, and nothing is erased.
+    pub fn format_queue(&self) -> bool {
+        self.change(|facts| {
+            facts.is_memory_given = facts.figures.is_queue_foreign;
+            facts.is_memory_given
+        })
     }
 
     /// Publishes a message; returns once it is in the queue, so as safe as the queue is.

@@ -83,8 +83,11 @@ pub struct Figures {
     pub overflowed: u32,
     /// Messages that the gateway refused, or that no connection could carry.
     pub refused: u32,
-    /// Failures of the queue's memory; a message that was being pushed is lost with each.
+    /// Failures of the queue's memory, or messages refused because it is foreign; one that was being pushed is lost with each.
     pub queue_failures: u32,
+    /// The memory of the queue belongs to another firmware or layout ([`crate::queue::QueueError::Foreign`]): all that is
+    /// published is refused. See [`crate::Device::format_queue`].
+    pub is_queue_foreign: bool,
     /// Connections that came to stand.
     pub connects: u32,
     /// Messages of the gateway that made no sense to this device.

@@ -6,6 +6,7 @@
     reason = "a panic is how a test says no"
 )]
 
+#[allow(dead_code, reason = "another test looks at the bytes")]
 #[path = "support/nor.rs"]
 mod nor;
 

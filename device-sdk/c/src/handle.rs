@@ -90,9 +90,10 @@ impl Handle {
         published.map(|number| number.sequence).map_err(|error| match error {
             PublishError::Full => abi::ERROR_FULL,
             PublishError::TooLong => abi::ERROR_TOO_LONG,
-            PublishError::Invalid | PublishError::Overflow | PublishError::Storage => {
-                abi::ERROR_TOPIC
-            }
+            PublishError::Invalid
+            | PublishError::Overflow
+            | PublishError::Storage
+            | PublishError::Foreign => abi::ERROR_TOPIC,
         })
     }
 

@@ -42,6 +42,8 @@ pub struct FlashQueue<'a, F: MultiwriteNorFlash> {
     overflow: Overflow,
     records: u32,
     reformatted: u32,
+    /// Whether it may erase what is foreign.
+    is_given: bool,
     /// Whether `records` is true: not before the first look, and not while a call is under way.
     is_sound: bool,
 }
@@ -79,7 +81,8 @@ impl<'a, F: MultiwriteNorFlash> FlashQueue<'a, F> {
         let config = QueueConfig::try_new(region.start + page..region.end)
             .map_err(|_| FlashQueueError::Flash)?;
         let storage = QueueStorage::new(flash, config, Cache::new_uncached());
-        Ok(Self { storage, region, buffer, overflow, records: 0, reformatted: 0, is_sound: false })
+        let (records, reformatted, is_given, is_sound) = (0, 0, false, false);
+        Ok(Self { storage, region, buffer, overflow, records, reformatted, is_given, is_sound })
     }
 
     /// Erases the region and everything in it.
@@ -143,24 +146,28 @@ impl<'a, F: MultiwriteNorFlash> FlashQueue<'a, F> {
         let mut found = [0; HEADER_BYTES];
         let start = self.region.start;
         self.storage.flash().read(start, &mut found).await.map_err(|_| QueueError::Storage)?;
-        if found != self.header() {
-            // A whole header of another version or layout guards records that this one cannot read. One that was cut
-            // while it was written guards none.
-            let is_whole = found.starts_with(MAGIC) && found[28..] == checksum(&found[..28]);
-            return if is_whole { Err(QueueError::Foreign) } else { self.format().await };
-        }
-        match self.count().await {
-            Err(Failure::Corrupt) => {
-                self.reformatted += 1;
-                self.format().await
-            }
-            Err(Failure::TooLong) => Err(QueueError::Foreign),
-            Err(Failure::Flash) => Err(QueueError::Storage),
+        let looked = if found == self.header() {
+            self.count().await
+        } else if found.starts_with(MAGIC) && found[28..] == checksum(&found[..28]) {
+            // A whole header of another version or layout guards records that this one cannot read.
+            Err(Failure::Foreign)
+        } else {
+            // One that was cut while it was written guards none.
+            Err(Failure::Blank)
+        };
+        match looked {
             Ok(records) => {
                 self.records = records;
-                Ok(())
+                return Ok(());
             }
+            Err(Failure::Foreign) if !self.is_given => return Err(QueueError::Foreign),
+            Err(Failure::Flash) => return Err(QueueError::Storage),
+            Err(Failure::Corrupt) => self.reformatted += 1,
+            Err(Failure::Foreign | Failure::Blank) => {}
         }
+        self.format().await?;
+        self.is_given = false;
+        Ok(())
     }
 
     async fn count(&mut self) -> Result<u32, Failure> {
@@ -211,11 +218,14 @@ fn checksum(bytes: &[u8]) -> [u8; 4] {
     bytes.iter().fold(0x811c_9dc5, fold).to_le_bytes()
 }
 
-/// What can go wrong while the records are counted.
+/// Why the region holds no records of this queue.
 enum Failure {
+    /// No queue was there, or one was about to be.
+    Blank,
+    /// The pages make no sense.
     Corrupt,
-    /// A record longer than the buffer: of a firmware with longer ones.
-    TooLong,
+    /// Another layout or version, or a record longer than the buffer: of a firmware with longer ones.
+    Foreign,
     Flash,
 }
 
@@ -224,7 +234,7 @@ impl<E> From<sequential_storage::Error<E>> for Failure {
         match error {
             sequential_storage::Error::Corrupted { .. }
             | sequential_storage::Error::LogicBug { .. } => Self::Corrupt,
-            sequential_storage::Error::BufferTooSmall(_) => Self::TooLong,
+            sequential_storage::Error::BufferTooSmall(_) => Self::Foreign,
             _ => Self::Flash,
         }
     }
@@ -236,6 +246,10 @@ impl<F: MultiwriteNorFlash> Queue for FlashQueue<'_, F> {
         self.enter().await?;
         let records = self.records;
         Ok(self.left(records))
+    }
+
+    fn give(&mut self) {
+        self.is_given = true;
     }
 
     async fn push(&mut self, record: &[u8]) -> Result<u32, QueueError> {

@@ -38,7 +38,8 @@ pub enum QueueError {
     /// The memory behind it failed. The next call starts with a new look at the memory.
     Storage,
     /// The memory belongs to something else: another version, another layout, or a firmware with longer records. It is left
-    /// as it is, and nothing is taken until it is formatted: do not make the buffer of a queue in the field shorter.
+    /// as it is, and nothing is taken until it is [formatted](crate::Device::format_queue): do not make the buffer of a queue
+    /// in the field shorter.
     Foreign,
 }
 
@@ -52,11 +53,15 @@ pub trait Queue {
     /// [`QueueError::Storage`] and [`QueueError::Foreign`].
     fn open(&mut self) -> impl Future<Output = Result<u32, QueueError>>;
 
+    /// A memory that is [`QueueError::Foreign`] is given to this queue: when it is opened next, it erases what is there and takes
+    /// it. A queue whose memory never is has nothing to do here.
+    fn give(&mut self) {}
+
     /// Adds a record; returns how many of the oldest were dropped for it. What this has returned for is kept, as safe as
     /// the memory is.
     ///
     /// # Errors
-    /// [`QueueError::Full`], [`QueueError::TooLong`] and [`QueueError::Storage`].
+    /// [`QueueError`].
     fn push(&mut self, record: &[u8]) -> impl Future<Output = Result<u32, QueueError>>;
 
     /// Copies the `nth` oldest record, from 0, into `out`; returns its length, or nothing if there are not so many.

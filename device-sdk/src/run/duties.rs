@@ -278,6 +278,7 @@ fn write_figures(device: &Device<'_>) {
         ("queue_records", figures.queued),
         ("queue_overflowed", figures.overflowed),
         ("queue_failures", figures.queue_failures),
+        ("queue_foreign", u32::from(figures.is_queue_foreign)),
         ("published", figures.published),
         ("refused", figures.refused),
         ("connects", figures.connects),

@@ -208,7 +208,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         }
         let mut shelf = network.shelf.lock().await;
         network.flight.dropped(core::mem::take(&mut shelf.dropped));
-        let found = shelf.queue.peek(network.flight.records(), out).await;
+        let found = shelf.peek(network.flight.records(), out).await;
         drop(shelf);
         match found {
             Ok(Some(length)) => return Found::Record(length),
@@ -419,3 +419,6 @@ pub(super) fn trouble<E>(error: &Error<E>) -> Trouble {
         _ => Trouble::Lost,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use super::duties::{Duties, Outgoing};
 use super::store::{self, Shelf};
 use crate::app::{App, Settled};
 use crate::backoff::{Backoff, BackoffConfig};
+use crate::config::Config;
 use crate::device::Device;
 use crate::flight::{Flight, Load};
 use crate::limits::IN_FLIGHT_MAX;
@@ -57,22 +58,7 @@ impl Device<'_> {
     ) -> core::convert::Infallible {
         let Link { config, staging, scratch, .. } = link;
         let shelf = Mutex::<NoopRawMutex, _>::new(Shelf::new(queue));
-        let mut end = End {
-            device: self,
-            shelf: &shelf,
-            scratch,
-            app,
-            flight: Flight::new(),
-            duties: Duties::new(&config),
-            line,
-            life: 0,
-            next_id: 0,
-            answered: Vec::new(),
-            resume_ms: 0,
-            backoff: Backoff::new(REFUSED, self.boot()),
-            refused: None,
-            is_refused: false,
-        };
+        let mut end = End::new(self, &config, &shelf, scratch, app, line);
         let (reader, writer) = port;
         join(store::run(self, &shelf, staging), end.run(reader, writer)).await.0
     }
@@ -106,7 +92,35 @@ enum Found {
     System(Outgoing),
 }
 
-impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, TX, RX> {
+impl<'r, 'a, 's, 'q, 'l, 'c, Q: Queue, const TX: usize, const RX: usize>
+    End<'r, 'a, 's, 'q, 'l, 'c, Q, TX, RX>
+{
+    fn new(
+        device: &'r Device<'a>,
+        config: &Config<'_>,
+        shelf: &'r Mutex<NoopRawMutex, Shelf<'q, Q>>,
+        scratch: &'s mut [u8],
+        app: &'r mut dyn App,
+        line: &'l mut Line<'c, TX, RX>,
+    ) -> Self {
+        Self {
+            device,
+            shelf,
+            scratch,
+            app,
+            flight: Flight::new(),
+            duties: Duties::new(config),
+            line,
+            life: 0,
+            next_id: 0,
+            answered: Vec::new(),
+            resume_ms: 0,
+            backoff: Backoff::new(REFUSED, device.boot()),
+            refused: None,
+            is_refused: false,
+        }
+    }
+
     async fn run<R: Read, W: Write>(
         &mut self,
         mut reader: R,
@@ -331,7 +345,7 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
         }
         let mut shelf = self.shelf.lock().await;
         self.flight.dropped(core::mem::take(&mut shelf.dropped));
-        match shelf.queue.peek(self.flight.records(), out).await {
+        match shelf.peek(self.flight.records(), out).await {
             Ok(Some(length)) => return Some(Found::Record(length)),
             Ok(None) => {}
             Err(_) => {
@@ -389,3 +403,6 @@ impl<Q: Queue, const TX: usize, const RX: usize> End<'_, '_, '_, '_, '_, '_, Q, 
 fn now_ms() -> u64 {
     Instant::now().as_millis()
 }
+
+#[cfg(test)]
+mod tests;

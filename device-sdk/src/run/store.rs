@@ -13,13 +13,24 @@ const REOPEN_MS: u64 = 1_000;
 /// The queue, shared by the two halves of the task.
 pub(super) struct Shelf<'q, Q> {
     pub(super) queue: &'q mut Q,
+    /// Whether its memory was looked at and is the queue's: it has no records before.
+    pub(super) is_open: bool,
     /// Records that it has dropped since the other half looked.
     pub(super) dropped: u32,
 }
 
-impl<'q, Q> Shelf<'q, Q> {
+impl<'q, Q: Queue> Shelf<'q, Q> {
     pub(super) const fn new(queue: &'q mut Q) -> Self {
-        Self { queue, dropped: 0 }
+        Self { queue, is_open: false, dropped: 0 }
+    }
+
+    /// The `nth` oldest record, from 0, into `out`.
+    pub(super) async fn peek(
+        &mut self,
+        nth: u32,
+        out: &mut [u8],
+    ) -> Result<Option<usize>, QueueError> {
+        if self.is_open { self.queue.peek(nth, out).await } else { Ok(None) }
     }
 }
 
@@ -28,43 +39,82 @@ pub(super) async fn run<Q: Queue>(
     shelf: &Mutex<NoopRawMutex, Shelf<'_, Q>>,
     staging: &mut [u8],
 ) -> core::convert::Infallible {
-    open(device, shelf).await;
     loop {
-        let (sequence, length) = device.bell.until_running(|| oldest(device, staging)).await;
-        let mut shelf = shelf.lock().await;
-        let (pushed, has_failed) = push_twice(&mut *shelf.queue, &staging[..length]).await;
-        let outcome = pushed.map(|_| ()).map_err(|error| match error {
-            QueueError::Full => PublishError::Overflow,
-            QueueError::TooLong => PublishError::TooLong,
-            QueueError::Storage | QueueError::Foreign => PublishError::Storage,
-        });
-        let dropped = pushed.unwrap_or(0);
-        // After a failure the queue may hold other records than it did: what is in flight pops nothing any more, and goes
-        // again under its numbers.
-        shelf.dropped = if has_failed { u32::MAX } else { shelf.dropped.saturating_add(dropped) };
-        let queued = shelf.queue.len();
-        device.inbox().lock().await.ring.pop();
-        device.change(|facts| {
-            let figures = &mut facts.figures;
-            figures.queued = queued;
-            figures.overflowed += dropped;
-            match outcome {
-                Ok(()) => figures.published += 1,
-                Err(PublishError::Storage) => figures.queue_failures += 1,
-                Err(_) => figures.overflowed += 1,
-            }
-            facts.ended(sequence, outcome);
-        });
+        open(device, shelf).await;
+        while let Some((sequence, length)) =
+            device.bell.until_running(|| next(device, staging)).await
+        {
+            keep(device, shelf, sequence, &staging[..length]).await;
+        }
     }
 }
 
-/// Opens the queue, however often that takes. Until then messages wait in the inbox.
+/// Puts a message into the queue, and tells how that ended.
+async fn keep<Q: Queue>(
+    device: &Device<'_>,
+    shelf: &Mutex<NoopRawMutex, Shelf<'_, Q>>,
+    sequence: u64,
+    record: &[u8],
+) {
+    let mut shelf = shelf.lock().await;
+    let (pushed, has_failed) = push_twice(&mut *shelf.queue, record).await;
+    let outcome = pushed.map(|_| ()).map_err(|error| match error {
+        QueueError::Full => PublishError::Overflow,
+        QueueError::TooLong => PublishError::TooLong,
+        QueueError::Storage => PublishError::Storage,
+        QueueError::Foreign => PublishError::Foreign,
+    });
+    let dropped = pushed.unwrap_or(0);
+    // After a failure the queue may hold other records than it did: what is in flight pops nothing any more, and goes
+    // again under its numbers.
+    shelf.dropped = if has_failed { u32::MAX } else { shelf.dropped.saturating_add(dropped) };
+    let queued = shelf.queue.len();
+    device.inbox().lock().await.ring.pop();
+    device.change(|facts| {
+        let figures = &mut facts.figures;
+        figures.queued = queued;
+        figures.overflowed += dropped;
+        match outcome {
+            Ok(()) => figures.published += 1,
+            Err(PublishError::Storage | PublishError::Foreign) => figures.queue_failures += 1,
+            Err(_) => figures.overflowed += 1,
+        }
+        facts.ended(sequence, outcome);
+    });
+}
+
+/// Opens the queue, however often that takes, while messages wait in the inbox. A memory that is not the queue's will not
+/// become so by waiting: it is told, and what is published is refused, so that who publishes goes on.
 async fn open<Q: Queue>(device: &Device<'_>, shelf: &Mutex<NoopRawMutex, Shelf<'_, Q>>) {
     loop {
-        let opened = shelf.lock().await.queue.open().await;
-        match opened {
-            Ok(records) => return device.change(|facts| facts.figures.queued = records),
-            Err(_) => device.change(|facts| facts.figures.queue_failures += 1),
+        let mut shelf = shelf.lock().await;
+        if device.facts(|facts| core::mem::take(&mut facts.is_memory_given)) {
+            shelf.queue.give();
+        }
+        let opened = shelf.queue.open().await;
+        shelf.is_open = opened.is_ok();
+        drop(shelf);
+        let is_foreign = opened == Err(QueueError::Foreign);
+        device.change(|facts| {
+            let figures = &mut facts.figures;
+            figures.is_queue_foreign = is_foreign;
+            match opened {
+                Ok(records) => figures.queued = records,
+                Err(_) => figures.queue_failures += 1,
+            }
+        });
+        if is_foreign {
+            #[cfg(feature = "logs")]
+            crate::log!(
+                device,
+                Error,
+                "publishing is refused: the queue's memory is of another firmware or layout. Run that one to send what it \
+                 keeps, or format the queue"
+            );
+            return;
+        }
+        if opened.is_ok() {
+            return;
         }
         Timer::after_millis(REOPEN_MS).await;
     }
@@ -76,6 +126,14 @@ async fn push_twice<Q: Queue>(queue: &mut Q, record: &[u8]) -> (Result<u32, Queu
         Err(QueueError::Storage) => (queue.push(record).await, true),
         other => (other, false),
     }
+}
+
+/// What is to be done next: the [`oldest`] message or, with none, a new look at the memory.
+fn next(device: &Device<'_>, staging: &mut [u8]) -> Option<Option<(u64, usize)>> {
+    if device.facts(|facts| facts.is_memory_given) {
+        return Some(None);
+    }
+    oldest(device, staging).map(Some)
 }
 
 /// Copies the oldest message of the inbox; returns its sequence and length.

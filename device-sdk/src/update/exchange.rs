@@ -23,7 +23,7 @@ pub(super) struct KeptOffer {
 }
 
 impl KeptOffer {
-    fn new(offer: &Offer<'_>) -> Option<Self> {
+    pub(super) fn new(offer: &Offer<'_>) -> Option<Self> {
         let Offer { digest, length, version, floor, .. } = *offer;
         let board = String::try_from(offer.board).ok()?;
         let signature = offer.signature.try_into().ok()?;
@@ -67,6 +67,15 @@ pub(crate) struct Exchange<'a> {
     said: Option<Say>,
     /// Messages that are on their way and must arrive before the device restarts.
     on_the_way: u32,
+}
+
+impl Kind {
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Firmware => Self::Function,
+            Self::Function => Self::Firmware,
+        }
+    }
 }
 
 impl<'a> Exchange<'a> {
@@ -136,6 +145,11 @@ impl<'a> Exchange<'a> {
         self.offers[kind as usize].take()
     }
 
+    /// An offer that was taken, and for which nothing was done to the end, waits again; not beside a newer one.
+    pub(super) fn put_back(&mut self, kind: Kind, offer: KeptOffer) {
+        self.offers[kind as usize].get_or_insert(offer);
+    }
+
     pub(super) const fn has_offer(&self, kind: Kind) -> bool {
         self.offers[kind as usize].is_some()
     }
@@ -181,11 +195,11 @@ mod tests {
     fn only_the_answer_to_the_open_question_is_kept_and_only_once() {
         let mut buffer = [0; 64];
         let mut exchange = Exchange::new(&mut buffer);
-        let plan = Plan { digest: [3; 32], length: 100, version: 1 };
+        let plan = Plan { digest: [3; 32], length: 100, version: 1, floor: 0 };
         let bytes = [7; 64];
         let answer = Chunk { image: [3; 8], offset: 0, bytes: &bytes };
         assert!(!exchange.arrived(&answer), "nobody asked");
-        let mut fetch = Fetch::new(&plan, 0, 64);
+        let mut fetch = Fetch::new(&plan, 0, 64, 4_096);
         assert!(fetch.want(0).is_some());
         exchange.expect(Some(&fetch));
         assert!(!exchange.arrived(&Chunk { image: [4; 8], ..answer }));

@@ -1,7 +1,7 @@
 //! Asking for the bytes of an image, one question at a time. Pure: time is passed in.
 //!
 //! # Invariants
-//! - Bytes are taken in order, without gaps, and never more than the image has.
+//! - Bytes are taken in order, without gaps, and never more than the image has; those of a chunk stay within a page.
 //! - At most one question is open; it is asked again after a wait that doubles up to a minute.
 
 use device_protocol::update::{Chunk, Want};
@@ -20,21 +20,23 @@ pub struct Fetch {
     length: u32,
     offset: u32,
     chunk: u16,
+    page: u32,
     /// Uptime until which an answer is waited for.
     open_until_ms: Option<u64>,
     wait_ms: u64,
 }
 
 impl Fetch {
-    /// Begins at `offset`, what is kept already, and asks for at most `chunk` bytes at a time.
+    /// Begins at `offset`, what is kept already, and asks for at most `chunk` bytes at a time, and for none beyond the end of
+    /// a page of `page` bytes.
     ///
     /// # Panics
     /// With an offset behind the end, or with no bytes to ask for.
     #[must_use]
-    pub fn new(plan: &Plan, offset: u32, chunk: u16) -> Self {
-        assert!(offset <= plan.length && chunk > 0);
+    pub fn new(plan: &Plan, offset: u32, chunk: u16, page: u32) -> Self {
+        assert!(offset <= plan.length && chunk > 0 && page > 0);
         let (image, length) = (plan.image(), plan.length);
-        Self { image, length, offset, chunk, open_until_ms: None, wait_ms: ANSWER_MS }
+        Self { image, length, offset, chunk, page, open_until_ms: None, wait_ms: ANSWER_MS }
     }
 
     /// Bytes that are kept.
@@ -89,7 +91,8 @@ impl Fetch {
     }
 
     fn asked(&self) -> u16 {
-        let left = self.length - self.offset;
+        let of_page = self.page - self.offset % self.page;
+        let left = of_page.min(self.length - self.offset);
         u16::try_from(left).unwrap_or(u16::MAX).min(self.chunk)
     }
 }
@@ -99,11 +102,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PLAN: Plan = Plan { digest: [9; 32], length: 2_500, version: 1 };
+    const PAGE: u32 = 4_096;
+    const PLAN: Plan = Plan { digest: [9; 32], length: 2_500, version: 1, floor: 0 };
 
     #[test]
     fn a_question_is_repeated_with_doubling_waits_and_only_its_answer_is_taken() {
-        let mut fetch = Fetch::new(&PLAN, 0, 1_024);
+        let mut fetch = Fetch::new(&PLAN, 0, 1_024, PAGE);
         let want = fetch.want(10).unwrap();
         assert_eq!((want.offset, want.length), (0, 1_024));
         assert_eq!(fetch.want(10 + ANSWER_MS - 1), None);
@@ -122,11 +126,11 @@ mod tests {
     proptest! {
         #[test]
         fn every_byte_is_kept_once_whatever_is_lost(
-            length in 1u32..5_000, chunk in 1u16..1_024, start in 0u32..5_000,
+            length in 1u32..5_000, chunk in 1u16..1_024, start in 0u32..5_000, page in 1u32..5_000,
             events in prop::collection::vec(0u8..4, 0..200),
         ) {
             let plan = Plan { length, ..PLAN };
-            let mut fetch = Fetch::new(&plan, start.min(length), chunk);
+            let mut fetch = Fetch::new(&plan, start.min(length), chunk, page);
             let mut now_ms = 0;
             let mut kept = start.min(length);
             let bytes = [0; 1_024];
@@ -136,7 +140,8 @@ mod tests {
                 }
                 if let Some(want) = fetch.want(now_ms) {
                     prop_assert_eq!(want.offset, kept);
-                    prop_assert!(want.offset + u32::from(want.length) <= length);
+                    let end = want.offset + u32::from(want.length);
+                    prop_assert!(end <= length && (end - 1) / page == want.offset / page);
                     let bytes = &bytes[..usize::from(want.length)];
                     let answer = Chunk { image: want.image, offset: want.offset, bytes };
                     if event == 0 {

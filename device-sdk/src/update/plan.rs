@@ -26,6 +26,8 @@ pub struct Plan {
     pub length: u32,
     /// Its version.
     pub version: u32,
+    /// Once it is confirmed, versions below this one are declined.
+    pub floor: u32,
 }
 
 /// Why an offer is not taken.
@@ -96,7 +98,7 @@ pub fn decide(
     if taken_back == Some(&offer.digest) {
         return Decision::Decline(Decline::TakenBack);
     }
-    Decision::Take(Plan { digest: offer.digest, length: offer.length, version: offer.version })
+    Decision::Take(Plan::of(offer))
 }
 
 /// Whether the author signed it. Strict: no key or signature of small order passes.
@@ -110,6 +112,12 @@ fn is_signed(offer: &Offer<'_>, author: &[u8; 32]) -> bool {
 }
 
 impl Plan {
+    /// Of the image that is offered.
+    pub(super) const fn of(offer: &Offer<'_>) -> Self {
+        let Offer { digest, length, version, floor, .. } = *offer;
+        Self { digest, length, version, floor }
+    }
+
     /// First bytes of the digest, as requests and chunks name the image.
     #[must_use]
     pub fn image(&self) -> [u8; 8] {
@@ -154,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_signed_offer_for_this_board_is_taken() {
-        let plan = Plan { digest: [1; 32], length: 100, version: 5 };
+        let plan = Plan { digest: [1; 32], length: 100, version: 5, floor: 4 };
         assert_eq!(decision(|_| (), None), Decision::Take(plan));
         assert_eq!(decision(|_| (), Some(&[2; 32])), Decision::Take(plan));
     }

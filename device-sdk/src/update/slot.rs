@@ -7,6 +7,8 @@
 //! - A page of the image counts as kept only after all of it is written: its word comes last.
 //! - Everything else is erased before it is written. What a power cut tore is erased and written again.
 //! - A header that is torn is no header: fetching begins anew.
+//! - The floor of a confirmed image holds on while others are fetched, tried and taken back, as it is in each header after it. Only
+//!   a power cut between the notes' erasure and their next header forgets it.
 
 use core::ops::Range;
 
@@ -20,7 +22,10 @@ use super::plan::Plan;
 const WORD_MAX: usize = 32;
 /// Length of the header, a multiple of every word.
 const HEADER: usize = 64;
-const MAGIC: [u8; 4] = *b"hfw1";
+const MAGIC: [u8; 4] = *b"hfw2";
+/// Of the header: what its checksum is over, and the end of that.
+const CHECKED: usize = 52;
+const CHECK_END: usize = 60;
 /// Bytes that are read at once for the digest.
 const BLOCK: usize = 128;
 
@@ -71,14 +76,20 @@ pub struct Slot<F> {
     flash: F,
     layout: Layout,
     contents: Option<(Plan, Stage)>,
+    /// Floor of the images that were confirmed before this one.
+    base: u32,
 }
 
 impl<F: NorFlash> Slot<F> {
-    const PAGE: u32 = {
+    /// Bytes that are erased together.
+    pub(super) const PAGE: u32 = {
         assert!(
             F::ERASE_SIZE <= 1 << 20
+                && F::ERASE_SIZE.is_multiple_of(F::WRITE_SIZE)
                 && F::WRITE_SIZE <= WORD_MAX
                 && WORD_MAX.is_multiple_of(F::WRITE_SIZE)
+                && F::WRITE_SIZE.is_multiple_of(F::READ_SIZE),
+            "pages of whole words, up to 1 MiB; words of 1 to 32 bytes, a power of two, that can be read"
         );
         #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
         let page = F::ERASE_SIZE as u32;
@@ -105,7 +116,7 @@ impl<F: NorFlash> Slot<F> {
         if !is_whole(image) || !is_whole(notes) || !is_apart || needed > notes.end - notes.start {
             return Err(SlotError::Layout);
         }
-        let mut slot = Self { flash, layout, contents: None };
+        let mut slot = Self { flash, layout, contents: None, base: 0 };
         slot.contents = slot.read_contents().await?;
         Ok(slot)
     }
@@ -130,6 +141,15 @@ impl<F: NorFlash> Slot<F> {
             .and_then(|(plan, stage)| (*stage == Stage::TakenBack).then_some(&plan.digest))
     }
 
+    /// Versions below this one are declined: as the images said that were confirmed.
+    #[must_use]
+    pub fn floor(&self) -> u32 {
+        match &self.contents {
+            Some((plan, Stage::Confirmed)) => self.base.max(plan.floor),
+            _ => self.base,
+        }
+    }
+
     /// Makes room for an image and returns how many bytes of it are kept already: those of an interrupted fetch of the same one.
     ///
     /// # Errors
@@ -144,12 +164,22 @@ impl<F: NorFlash> Slot<F> {
         {
             return Ok(*offset);
         }
-        let notes = self.layout.notes.clone();
-        self.contents = None;
-        self.flash.erase(notes.start, notes.end).await.map_err(|_| SlotError::Flash)?;
-        self.flash.write(notes.start, &header(plan)).await.map_err(|_| SlotError::Flash)?;
-        self.contents = Some((*plan, Stage::Fetching(0)));
+        self.begin_anew(plan).await?;
         Ok(0)
+    }
+
+    /// Makes room for an image of which nothing is kept, also if something was: its bytes were not what was signed.
+    ///
+    /// # Errors
+    /// [`SlotError::Flash`].
+    pub async fn begin_anew(&mut self, plan: &Plan) -> Result<(), SlotError> {
+        self.base = self.floor();
+        self.contents = None;
+        let (notes, header) = (self.layout.notes.clone(), header(plan, self.base));
+        self.flash.erase(notes.start, notes.end).await.map_err(|_| SlotError::Flash)?;
+        self.flash.write(notes.start, &header).await.map_err(|_| SlotError::Flash)?;
+        self.contents = Some((*plan, Stage::Fetching(0)));
+        Ok(())
     }
 
     /// Keeps bytes of the image at `offset`, which is where the last ones ended. `bytes` are whole words, but for the
@@ -199,10 +229,11 @@ impl<F: NorFlash> Slot<F> {
         let mut at = 0;
         while at < plan.length {
             let offset = self.layout.image.start + at;
-            self.flash.read(offset, &mut block).await.map_err(|_| SlotError::Flash)?;
             #[expect(clippy::cast_possible_truncation, reason = "a block has 128 bytes")]
             let length = (plan.length - at).min(BLOCK as u32);
-            sha.update(&block[..length as usize]);
+            let bytes = &mut block[..length.next_multiple_of(Self::WORD) as usize];
+            self.flash.read(offset, bytes).await.map_err(|_| SlotError::Flash)?;
+            sha.update(&bytes[..length as usize]);
             at += length;
         }
         Ok(sha.finalize()[..] == plan.digest)
@@ -228,23 +259,15 @@ impl<F: NorFlash> Slot<F> {
         Ok(())
     }
 
-    /// Forgets the image, as when its bytes are not what was signed.
-    ///
-    /// # Errors
-    /// [`SlotError::Flash`].
-    pub async fn forget(&mut self) -> Result<(), SlotError> {
-        self.contents = None;
-        let notes = self.layout.notes.clone();
-        self.flash.erase(notes.start, notes.end).await.map_err(|_| SlotError::Flash)
-    }
-
     async fn read_contents(&mut self) -> Result<Option<(Plan, Stage)>, SlotError> {
         let mut bytes = [0; HEADER];
         let start = self.layout.notes.start;
         self.flash.read(start, &mut bytes).await.map_err(|_| SlotError::Flash)?;
-        let Some(plan) = parse(&bytes).filter(|plan| plan.length <= self.capacity()) else {
+        let Some((plan, base)) = parse(&bytes) else { return Ok(None) };
+        self.base = base;
+        if plan.length > self.capacity() {
             return Ok(None);
-        };
+        }
         for (word, stage) in [
             (Word::TakenBack, Stage::TakenBack),
             (Word::Confirmed, Stage::Confirmed),
@@ -307,25 +330,29 @@ impl<F: NorFlash> Slot<F> {
     }
 }
 
-/// Magic, digest, length, version, and the first bytes of a SHA-256 over them.
-fn header(plan: &Plan) -> [u8; HEADER] {
+/// Magic, digest, length, version, floor, floor of the images before, and the first bytes of a SHA-256 over them.
+fn header(plan: &Plan, base: u32) -> [u8; HEADER] {
     let mut bytes = [0xff; HEADER];
     bytes[..4].copy_from_slice(&MAGIC);
     bytes[4..36].copy_from_slice(&plan.digest);
-    bytes[36..40].copy_from_slice(&plan.length.to_le_bytes());
-    bytes[40..44].copy_from_slice(&plan.version.to_le_bytes());
-    let check = Sha256::digest(&bytes[..44]);
-    bytes[44..52].copy_from_slice(&check[..8]);
+    let numbers = [plan.length, plan.version, plan.floor, base];
+    for (place, number) in bytes[36..CHECKED].chunks_exact_mut(4).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    let check = Sha256::digest(&bytes[..CHECKED]);
+    bytes[CHECKED..CHECK_END].copy_from_slice(&check[..CHECK_END - CHECKED]);
     bytes
 }
 
-fn parse(bytes: &[u8; HEADER]) -> Option<Plan> {
+/// The image, and the floor of those before.
+fn parse(bytes: &[u8; HEADER]) -> Option<(Plan, u32)> {
     let number = |at: usize| -> Option<u32> {
         Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
     };
-    let plan =
-        Plan { digest: bytes[4..36].try_into().ok()?, length: number(36)?, version: number(40)? };
-    (header(&plan) == *bytes).then_some(plan)
+    let digest = bytes[4..36].try_into().ok()?;
+    let plan = Plan { digest, length: number(36)?, version: number(40)?, floor: number(44)? };
+    let base = number(48)?;
+    (header(&plan, base) == *bytes).then_some((plan, base))
 }
 
 #[cfg(test)]

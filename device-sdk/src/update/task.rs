@@ -6,6 +6,8 @@
 //!   again: after a swap the place of the image holds other bytes.
 //! - An image confirms itself only after this start has reached the gateway, and only if it is of the version that was
 //!   offered.
+//! - Where one task updates the firmware and another one a function, one of them at a time has the *turn*: to settle what the
+//!   start is, or to work on an offer. Only it asks the gateway for bytes, tells it anything, or has the device restarted.
 
 use core::future::Future;
 
@@ -13,7 +15,7 @@ use embassy_time::{Duration, Instant, Timer, with_timeout};
 use embedded_storage_async::nor_flash::NorFlash;
 
 use device_protocol::limits::CHUNK_MAX;
-use device_protocol::update::{Offer, Stage as Told};
+use device_protocol::update::Stage as Told;
 
 use super::exchange::{KeptOffer, Kind, Say};
 use super::fetch::Fetch;
@@ -24,6 +26,8 @@ use crate::state::State;
 
 /// Longest wait for the gateway to hear that an image is about to be started.
 const TELL: Duration = Duration::from_secs(30);
+/// Wait of a task that gave way, so that the other one has its turn.
+const GIVE_WAY: Duration = Duration::from_secs(1);
 /// An image whose bytes were wrong so often is not fetched again before the next start.
 const DAMAGED_MAX: u32 = 3;
 
@@ -105,6 +109,8 @@ impl Damaged {
 enum Outcome {
     /// There may be another one.
     Done,
+    /// The gateway does not answer, and something of the other kind is offered: this one is to be taken up again after it.
+    GaveWay,
     /// Verified and armed.
     Restart,
 }
@@ -125,8 +131,9 @@ impl Device<'_> {
         }
     }
 
-    /// Updates a function that the firmware runs, as [`Device::update`] updates the firmware, which it is called in the place
-    /// of. The `board` of `running` is what functions have to be compiled for; of `boot`, [`Boot::trial`] may wait until the
+    /// Updates a function that the firmware runs, as [`Device::update`] updates the firmware: in its place or, with another
+    /// slot, beside it. Beside it, call that one first: firmware on trial is then confirmed before a function on trial, or a
+    /// new one, can restart the device. One of them fetches at a time; the other one's offer waits. The `board` of `running` is what functions have to be compiled for; of `boot`, [`Boot::trial`] may wait until the
     /// function that runs has proved itself.
     pub async fn update_function<F: NorFlash, B: Boot>(
         &self,
@@ -153,19 +160,30 @@ struct Task<'t, 'a, F, B> {
 
 impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
     async fn run(&mut self) -> Result<Ended, Ended> {
+        let (device, kind) = (self.device, self.kind);
+        let turn = device.update_turn.lock().await;
         if let Some(ended) = self.settle_trial().await? {
             return Ok(ended);
         }
         if self.rearm().await? {
             return Ok(Ended::Restart);
         }
+        drop(turn);
         let mut damaged = Damaged { image: [0; 8], times: 0 };
         loop {
-            let offer = self.device.offered(self.kind).await;
-            if damaged.image == offer.offer().image() && damaged.times >= DAMAGED_MAX {
-                self.decline(&offer, "its bytes were wrong several times").await;
-            } else if let Outcome::Restart = self.handle(&offer, &mut damaged).await? {
-                return Ok(Ended::Restart);
+            device.offered(kind).await;
+            let turn = device.update_turn.lock().await;
+            let Some(offer) = device.exchange(|exchange| exchange.take_offer(kind)) else {
+                continue;
+            };
+            match self.handle(&offer, &mut damaged).await? {
+                Outcome::Done => {}
+                Outcome::GaveWay => {
+                    device.exchange(|exchange| exchange.put_back(kind, offer));
+                    drop(turn);
+                    Timer::after(GIVE_WAY).await;
+                }
+                Outcome::Restart => return Ok(Ended::Restart),
             }
         }
     }
@@ -200,8 +218,8 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                         self.slot.reached(Stage::TakenBack).await.map_err(flash)?;
                     }
                     self.device.online().await;
-                    self.tell(&plan, Told::TakenBack, self.boot.why());
-                    if with_timeout(TELL, self.device.update_said()).await.is_err() {
+                    let why = self.boot.why();
+                    if !self.tell(plan.image(), Told::TakenBack, plan.length, why).await {
                         // To be told at the next start.
                         return Ok(None);
                     }
@@ -223,7 +241,7 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         self.boot.confirm().await.map_err(|_| Ended::Boot)?;
         if let Some(plan) = plan {
             self.slot.reached(Stage::Confirmed).await.map_err(flash)?;
-            self.tell(&plan, Told::Confirmed, "");
+            self.tell(plan.image(), Told::Confirmed, plan.length, "").await;
         }
         Ok(())
     }
@@ -239,46 +257,50 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
     }
 
     async fn handle(&mut self, offer: &KeptOffer, damaged: &mut Damaged) -> Result<Outcome, Ended> {
+        let image = offer.offer().image();
+        if damaged.image == image && damaged.times >= DAMAGED_MAX {
+            self.tell(image, Told::Declined, 0, "its bytes were wrong several times").await;
+            return Ok(Outcome::Done);
+        }
         let taken_back = self.slot.taken_back().copied();
         let capacity = self.slot.capacity();
-        let decision = decide(&offer.offer(), self.running, capacity, taken_back.as_ref());
-        match self.renewed(offer, decision) {
+        let floor = self.running.floor.max(self.slot.floor());
+        let running = Running { floor, ..*self.running };
+        let decision = decide(&offer.offer(), &running, capacity, taken_back.as_ref());
+        let plan = match self.renewed(offer, decision) {
             Decision::Runs => {
-                let image = offer.offer().image();
-                let say = Say::Progress { image, stage: Told::Confirmed, offset: 0, reason: "" };
-                self.device.say_update(say);
-                Ok(Outcome::Done)
+                self.tell(image, Told::Confirmed, 0, "").await;
+                return Ok(Outcome::Done);
             }
             Decision::Decline(why) => {
-                self.decline(offer, why.reason()).await;
-                Ok(Outcome::Done)
+                self.tell(image, Told::Declined, 0, why.reason()).await;
+                return Ok(Outcome::Done);
             }
-            Decision::Take(plan) => {
-                // A take-back that could not be told is over now: the loader's word must not be taken for one on this image.
-                self.boot.confirm().await.map_err(|_| Ended::Boot)?;
-                loop {
-                    if !self.fetch(&plan).await? {
-                        return Ok(Outcome::Done);
-                    }
-                    if self.slot.verify().await.map_err(flash)? {
-                        break;
-                    }
-                    // The offer does not come again by itself.
-                    damaged.count(plan.image());
-                    self.slot.forget().await.map_err(flash)?;
-                    if damaged.times >= DAMAGED_MAX {
-                        self.decline(offer, "its bytes are not those that were signed").await;
-                        return Ok(Outcome::Done);
-                    }
-                }
-                self.slot.reached(Stage::Armed).await.map_err(flash)?;
-                self.boot.arm().await.map_err(|_| Ended::Boot)?;
-                self.tell(&plan, Told::Verified, "");
-                // Whether it was heard or not: the image is started.
-                let _ = with_timeout(TELL, self.device.update_said()).await;
-                Ok(Outcome::Restart)
+            Decision::Take(plan) => plan,
+        };
+        // A take-back that could not be told is over now: the loader's word must not be taken for one on this image.
+        self.boot.confirm().await.map_err(|_| Ended::Boot)?;
+        loop {
+            if let Some(ended) = self.fetch(&plan).await? {
+                return Ok(ended);
+            }
+            if self.slot.verify().await.map_err(flash)? {
+                break;
+            }
+            // The offer does not come again by itself.
+            damaged.count(image);
+            self.slot.begin_anew(&plan).await.map_err(flash)?;
+            if damaged.times >= DAMAGED_MAX {
+                let why = "its bytes are not those that were signed";
+                self.tell(image, Told::Declined, 0, why).await;
+                return Ok(Outcome::Done);
             }
         }
+        self.slot.reached(Stage::Armed).await.map_err(flash)?;
+        self.boot.arm().await.map_err(|_| Ended::Boot)?;
+        // Whether it is heard or not: the image is started.
+        self.tell(image, Told::Verified, plan.length, "").await;
+        Ok(Outcome::Restart)
     }
 
     /// While a function is written, it comes again and again under one version: there the image tells, not the version.
@@ -286,28 +308,28 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         if self.kind != Kind::Function || decision != Decision::Runs {
             return decision;
         }
-        let Offer { digest, length, version, .. } = offer.offer();
-        let fits = length <= self.slot.capacity();
+        let plan = Plan::of(&offer.offer());
+        let fits = plan.length <= self.slot.capacity();
         match self.slot.contents() {
             None => decision,
-            Some((plan, Stage::Confirmed)) if plan.digest == digest => decision,
-            Some((plan, Stage::TakenBack)) if plan.digest == digest => {
+            Some((kept, Stage::Confirmed)) if kept.digest == plan.digest => decision,
+            Some((kept, Stage::TakenBack)) if kept.digest == plan.digest => {
                 Decision::Decline(Decline::TakenBack)
             }
-            Some(_) if fits => Decision::Take(Plan { digest, length, version }),
+            Some(_) if fits => Decision::Take(plan),
             Some(_) => decision,
         }
     }
 
-    /// Fetches what is missing of an image; `false` if another one is offered meanwhile.
-    async fn fetch(&mut self, plan: &Plan) -> Result<bool, Ended> {
+    /// Fetches what is missing of an image; what it ends with where that is not all.
+    async fn fetch(&mut self, plan: &Plan) -> Result<Option<Outcome>, Ended> {
         let kept = self.slot.begin(plan).await.map_err(flash)?;
-        let mut fetch = Fetch::new(plan, kept, self.chunk_bytes());
+        let mut fetch = Fetch::new(plan, kept, self.chunk_bytes(), Slot::<F>::PAGE);
         let mut buffer = [0; CHUNK_BYTES];
-        self.tell_at(plan, kept);
         // The first question would take its place.
-        let _ = with_timeout(TELL, self.device.update_said()).await;
-        while !fetch.is_whole() {
+        self.tell(plan.image(), Told::Fetching, kept, "").await;
+        let mut ended = None;
+        while !fetch.is_whole() && ended.is_none() {
             self.device.online().await;
             if let Some(want) = fetch.want(Instant::now().as_millis()) {
                 self.device.exchange(|exchange| {
@@ -317,11 +339,14 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
             }
             let arrived = self.device.chunk_or_offer(self.kind, &mut buffer, fetch.due_ms()).await;
             match arrived {
-                Arrived::Nothing => {}
-                Arrived::Offer => {
-                    self.device.exchange(|exchange| exchange.expect(None));
-                    return Ok(false);
+                Arrived::Nothing => {
+                    let other = self.kind.other();
+                    let is_silent = fetch.due_ms() <= Instant::now().as_millis();
+                    if is_silent && self.device.exchange(|exchange| exchange.has_offer(other)) {
+                        ended = Some(Outcome::GaveWay);
+                    }
                 }
+                Arrived::Offer => ended = Some(Outcome::Done),
                 Arrived::Chunk(length) => {
                     self.slot.write(fetch.offset(), &buffer[..length]).await.map_err(flash)?;
                     fetch.kept();
@@ -329,37 +354,29 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
             }
         }
         self.device.exchange(|exchange| exchange.expect(None));
-        Ok(true)
+        Ok(ended)
     }
 
-    /// Bytes to ask for at once: a power of two, so that chunks never reach over the end of a page.
+    /// Bytes to ask for at once: whole words of the flash.
     fn chunk_bytes(&self) -> u16 {
-        let room = self.device.exchange(|exchange| exchange.room()).clamp(1, CHUNK_BYTES);
-        1 << room.ilog2()
+        let room = self.device.exchange(|exchange| exchange.room()).min(CHUNK_BYTES);
+        #[expect(clippy::cast_possible_truncation, reason = "at most 512")]
+        let bytes = (room - room % F::WRITE_SIZE) as u16;
+        bytes
     }
 
-    async fn decline(&self, offer: &KeptOffer, reason: &'static str) {
-        let image = offer.offer().image();
-        let say = Say::Progress { image, stage: Told::Declined, offset: 0, reason };
-        self.device.say_update(say);
-        let _ = with_timeout(TELL, self.device.update_said()).await;
-    }
-
-    fn tell(&self, plan: &Plan, stage: Told, reason: &'static str) {
-        let say = Say::Progress { image: plan.image(), stage, offset: plan.length, reason };
-        self.device.say_update(say);
-    }
-
-    fn tell_at(&self, plan: &Plan, offset: u32) {
-        let image = plan.image();
-        let say = Say::Progress { image, stage: Told::Fetching, offset, reason: "" };
-        self.device.say_update(say);
+    /// Tells the gateway how far an image has come; whether it heard that in time.
+    async fn tell(&self, image: [u8; 8], stage: Told, offset: u32, reason: &'static str) -> bool {
+        let say = Say::Progress { image, stage, offset, reason };
+        self.device.exchange(|exchange| exchange.say(say));
+        self.device.change(|_| ());
+        with_timeout(TELL, self.device.update_said()).await.is_ok()
     }
 }
 
 /// Longest chunk that is asked for: it lies on the stack of the task once.
 const CHUNK_BYTES: usize = 512;
-const _: () = assert!(CHUNK_BYTES <= CHUNK_MAX && CHUNK_BYTES.is_power_of_two());
+const _: () = assert!(CHUNK_BYTES <= CHUNK_MAX);
 
 enum Arrived {
     /// Not yet: the question is due again.
@@ -376,17 +393,12 @@ const fn flash(error: SlotError) -> Ended {
 }
 
 impl Device<'_> {
-    async fn offered(&self, kind: Kind) -> KeptOffer {
-        self.bell.until(|| self.exchange(|exchange| exchange.take_offer(kind))).await
+    async fn offered(&self, kind: Kind) {
+        self.bell.until(|| self.exchange(|exchange| exchange.has_offer(kind)).then_some(())).await;
     }
 
     async fn update_said(&self) {
         self.bell.until(|| self.exchange(|exchange| exchange.is_said()).then_some(())).await;
-    }
-
-    fn say_update(&self, say: Say) {
-        self.exchange(|exchange| exchange.say(say));
-        self.change(|_| ());
     }
 
     async fn chunk_or_offer(&self, kind: Kind, out: &mut [u8], due_ms: u64) -> Arrived {

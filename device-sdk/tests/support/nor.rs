@@ -60,6 +60,11 @@ impl Nor {
         chip.cut_at = cut_after.map(|steps| chip.steps + steps);
     }
 
+    /// All that it holds.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.borrow().bytes.clone()
+    }
+
     /// Steps so far.
     pub(crate) fn steps(&self) -> u64 {
         self.0.borrow().steps

@@ -24,4 +24,4 @@ pub use engine::{Function, LoadError, MaySend};
 pub use image::{Grants, Header, Image, ImageError, Limits, PLATFORM, WASMTIME_VERSION};
 pub use state::State;
 #[cfg(feature = "store")]
-pub use store::{Slots, Store, StoreError, Trial, Why};
+pub use store::{Keeper, Slots, Store, StoreError, Trial, Verdict, Why};

@@ -136,7 +136,7 @@ async fn run(
     mut queue: SensorQueue,
     port: Port,
 ) {
-    device.run_serial(link, line, &mut queue, port, &mut Obey).await;
+    device.run_serial(link, line, &mut queue, port, &mut Obey(device)).await;
 }
 
 #[embassy_executor::task]

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use board_mps2::{log, sim, stack};
 use device_sdk::protocol::system::{Command, Status};
 use device_sdk::protocol::{Error, Message, SchemaId};
-use device_sdk::{App, Reply, State};
+use device_sdk::{App, Device, Reply, State};
 use embassy_futures::select::select;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
@@ -56,8 +56,12 @@ pub(crate) async fn end() {
     }
 }
 
-/// Obeys `rate` (a [`Period`], or its number), `stack`, `reset` and `exit` (one byte, the code).
-pub(crate) struct Obey;
+/// Obeys `rate` (a [`Period`], or its number), `stack`, `reset`, `exit` (one byte, the code) and, where the queue is in flash,
+/// `format-queue`.
+pub(crate) struct Obey(
+    #[cfg_attr(not(feature = "full"), expect(dead_code, reason = "for the queue in flash"))]
+    pub(crate) &'static Device<'static>,
+);
 
 impl App for Obey {
     fn command(&mut self, command: &Command<'_>, reply: &mut Reply) -> Status {
@@ -81,6 +85,10 @@ impl App for Obey {
                 END.signal(End::Reset);
                 Status::Done
             }
+            #[cfg(feature = "full")]
+            ("format-queue", _) if self.0.format_queue() => Status::Done,
+            #[cfg(feature = "full")]
+            ("format-queue", _) => Status::Failed,
             _ => Status::Unknown,
         }
     }

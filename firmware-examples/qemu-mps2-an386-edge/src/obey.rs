@@ -4,13 +4,13 @@ use core::fmt::Write as _;
 
 use device_sdk::app::Document;
 use device_sdk::protocol::system::{Command, Shadow, Status};
-use device_sdk::{App, Reply, State};
+use device_sdk::{App, Device, Reply, State};
 use heapless::String;
 
 use crate::{events, runner, sensor};
 
 /// See the module. `event` takes `TOPIC PAYLOAD` as text, and the function is given it; `function` tells what runs.
-pub(crate) struct Obey;
+pub(crate) struct Obey(pub(crate) &'static Device<'static>);
 
 impl App for Obey {
     fn command(&mut self, command: &Command<'_>, reply: &mut Reply) -> Status {
@@ -30,19 +30,19 @@ impl App for Obey {
                 reply.text(&line);
                 Status::Done
             }
-            _ => sensor::Obey.command(command, reply),
+            _ => sensor::Obey(self.0).command(command, reply),
         }
     }
 
     fn desired(&mut self, desired: &Shadow<'_>) -> bool {
-        sensor::Obey.desired(desired)
+        sensor::Obey(self.0).desired(desired)
     }
 
     fn reported(&mut self, document: &mut Document<'_>) {
-        sensor::Obey.reported(document);
+        sensor::Obey(self.0).reported(document);
     }
 
     fn state(&mut self, state: State) {
-        sensor::Obey.state(state);
+        sensor::Obey(self.0).state(state);
     }
 }

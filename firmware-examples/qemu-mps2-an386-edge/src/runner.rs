@@ -15,7 +15,8 @@ use board_mps2::flash::Flash;
 use board_mps2::i2c::I2c;
 use board_mps2::{log, stack};
 use device_function::{
-    Event, Fault, FaultKind, Function, Image, LogLevel, Outcome, Report, Store, StoreError,
+    Event, Fault, FaultKind, Function, Image, Keeper, LogLevel, Outcome, Publication, Report,
+    Store, StoreError,
 };
 use device_sdk::limits::RECORD_OVERHEAD_MAX;
 use device_sdk::protocol::SchemaId;
@@ -27,7 +28,7 @@ use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_time::{Instant, Timer};
 
 use crate::events::Events;
-use crate::update::{self, Verdict, Version};
+use crate::update::{self, Judgement, Version};
 use crate::{RECORD_BYTES, heap};
 
 /// Attempts at an event for which the function asks for another one.
@@ -36,8 +37,6 @@ const ATTEMPTS_MAX: u32 = 3;
 const RESTART_S: u64 = 30;
 /// Wait before another attempt.
 const RETRY_MS: u64 = 1_000;
-/// Events in a row that fault before a function on trial is taken back.
-const FAULTS_MAX: u32 = 3;
 
 /// What the function did since the start.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +86,7 @@ pub(crate) struct Runner {
 /// A function and what it keeps.
 struct Work {
     function: Function,
-    store: Store<Flash>,
-    faults_in_a_row: u32,
+    keeper: Keeper<Flash>,
 }
 
 impl Runner {
@@ -106,7 +104,7 @@ impl Runner {
                 running = Version::of(header);
                 log!("function {} sequence {} loaded", header.function, header.sequence);
                 match Store::open(state, &header.function).await {
-                    Ok(store) => Some(Work { function, store, faults_in_a_row: 0 }),
+                    Ok(store) => Some(Work { function, keeper: Keeper::new(store) }),
                     Err(error) => {
                         log!("no function runs: {error}");
                         None
@@ -122,7 +120,7 @@ impl Runner {
             counts.sequence = work.as_ref().map_or(0, |work| work.function.header().sequence);
         });
         if work.is_none() {
-            update::judge(Verdict::DoesNotLoad);
+            update::judge(Judgement::DoesNotLoad);
         }
         Self { device, running, work }
     }
@@ -157,11 +155,12 @@ impl Work {
         device: &Device<'static>,
         mut event: Event,
     ) -> Result<(), StoreError> {
+        let take = async |publication: &Publication| hand_over(device, publication).await;
         // What a power cut left.
-        self.hand_over(device).await?;
+        self.keeper.hand_over(take).await?;
         loop {
             let begun = Instant::now();
-            let report = self.function.process(&event, self.store.state_mut());
+            let report = self.function.process(&event, self.keeper.state_mut());
             let us = begun.elapsed().as_micros();
             tell(device, &event, &report, us);
             let is_retried =
@@ -171,49 +170,47 @@ impl Work {
                 Timer::after_millis(RETRY_MS).await;
                 continue;
             }
-            let is_fault = matches!(report.outcome, Outcome::Fault(_));
             let is_done = matches!(report.outcome, Outcome::Done(_));
-            if let Outcome::Done(effects) = report.outcome {
-                self.store.commit(effects).await?;
-                self.hand_over(device).await?;
+            let verdict = self.keeper.settle(report.outcome, take).await?;
+            count(|counts| {
+                counts.us_max = counts.us_max.max(us);
+                let count = if is_done { &mut counts.done } else { &mut counts.failed };
+                *count += 1;
+            });
+            if let Some(verdict) = verdict {
+                update::judge(Judgement::Of(verdict));
             }
-            // A function on trial has proved itself when its outcome is kept, not before.
-            self.judge(is_done, is_fault, us);
             return Ok(());
         }
     }
+}
 
-    /// Counts, and says how a function on trial does.
-    fn judge(&mut self, is_done: bool, is_fault: bool, us: u64) {
-        self.faults_in_a_row = if is_fault { self.faults_in_a_row + 1 } else { 0 };
-        count(|counts| {
-            counts.us_max = counts.us_max.max(us);
-            let count = if is_done { &mut counts.done } else { &mut counts.failed };
-            *count += 1;
-        });
-        if !is_fault {
-            update::judge(Verdict::Proven);
-        } else if self.faults_in_a_row >= FAULTS_MAX {
-            update::judge(Verdict::Fails);
-        }
-    }
-
-    /// Gives what is owed to the client, whose queue keeps it until the gateway has it.
-    async fn hand_over(&mut self, device: &Device<'static>) -> Result<(), StoreError> {
-        for publication in self.store.owed() {
-            let (topic, payload) = (&publication.topic, &publication.payload);
-            match device.publish_bytes(topic, SchemaId::RAW, payload).await {
-                Ok(number) => log!("kept {:016x} {} {topic}", number.boot, number.sequence),
-                // `may_send` has looked at it.
-                Err(error @ (PublishError::TooLong | PublishError::Invalid)) => {
-                    log!("a publish to {topic} is lost: {error:?}");
+/// Gives a publish to the client, whose queue keeps it until the gateway has it.
+async fn hand_over(device: &Device<'static>, publication: &Publication) -> Result<(), StoreError> {
+    let (topic, payload) = (&publication.topic, &publication.payload);
+    loop {
+        match device.publish_bytes(topic, SchemaId::RAW, payload).await {
+            Ok(number) => log!("kept {:016x} {} {topic}", number.boot, number.sequence),
+            // `may_send` has looked at it.
+            Err(error @ (PublishError::TooLong | PublishError::Invalid)) => {
+                log!("a publish to {topic} is lost: {error:?}");
+            }
+            // It is owed until the queue has flash: a new start would not change that.
+            Err(error @ PublishError::Foreign) => {
+                log!(
+                    "the function waits, command `format-queue` or run the former firmware: {error}"
+                );
+                let known = device.figures();
+                if known.is_queue_foreign {
+                    device.figures_after(&known).await;
                 }
-                Err(PublishError::Full | PublishError::Overflow | PublishError::Storage) => {
-                    return Err(StoreError::Flash);
-                }
+                continue;
+            }
+            Err(PublishError::Full | PublishError::Overflow | PublishError::Storage) => {
+                return Err(StoreError::Flash);
             }
         }
-        self.store.handed_over().await
+        return Ok(());
     }
 }
 

@@ -5,7 +5,7 @@
 
 use board_mps2::flash::Flash;
 use board_mps2::log;
-use device_function::{Header, PLATFORM, Slots, StoreError, Trial as Stand, Why};
+use device_function::{Header, PLATFORM, Slots, StoreError, Trial as Stand, Verdict, Why};
 use device_sdk::Device;
 use device_sdk::update::{Boot, Layout, Running, Slot, Trial, UpdateConfig};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
@@ -20,20 +20,18 @@ const QUIET_MAX: Duration = Duration::from_secs(300);
 
 /// How the function does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// An event has not ended in a fault.
-    Proven,
-    /// Several in a row have.
-    Fails,
+pub(crate) enum Judgement {
+    /// By its events.
+    Of(Verdict),
     /// There is nothing to run.
     DoesNotLoad,
 }
 
-static VERDICT: Signal<CriticalSectionRawMutex, Verdict> = Signal::new();
+static JUDGEMENT: Signal<CriticalSectionRawMutex, Judgement> = Signal::new();
 
 /// Says how the function does.
-pub(crate) fn judge(verdict: Verdict) {
-    VERDICT.signal(verdict);
+pub(crate) fn judge(judgement: Judgement) {
+    JUDGEMENT.signal(judgement);
 }
 
 /// Version of a function, as offers have it; zero: there is none.
@@ -97,12 +95,11 @@ impl<F: NorFlash> Boot for FunctionBoot<F> {
                 Ok(Trial::TakenBack)
             }
             Stand::Running => {
-                let verdict =
-                    with_timeout(QUIET_MAX, VERDICT.wait()).await.unwrap_or(Verdict::Proven);
-                let why = match verdict {
-                    Verdict::Proven => return Ok(Trial::Running),
-                    Verdict::Fails => Why::Faults,
-                    Verdict::DoesNotLoad => Why::Load,
+                let judgement = with_timeout(QUIET_MAX, JUDGEMENT.wait()).await;
+                let why = match judgement.unwrap_or(Judgement::Of(Verdict::Proven)) {
+                    Judgement::Of(Verdict::Proven) => return Ok(Trial::Running),
+                    Judgement::Of(Verdict::Fails) => Why::Faults,
+                    Judgement::DoesNotLoad => Why::Load,
                 };
                 self.slots.take_back(why).await?;
                 log!("the new function is taken back: {}, the device restarts", why.reason());

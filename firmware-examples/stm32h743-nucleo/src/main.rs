@@ -120,7 +120,7 @@ async fn run(
     mut queue: SensorQueue,
     mut dialer: Dialer,
 ) {
-    let Err(fault) = device.run(link, &mut queue, &mut dialer, &mut Obey).await;
+    let Err(fault) = device.run(link, &mut queue, &mut dialer, &mut Obey(device)).await;
     defmt::error!("the client cannot be configured: {}", fault);
 }
 

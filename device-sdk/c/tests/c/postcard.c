@@ -175,6 +175,18 @@ static void check_numbers(void)
     CHECK(holm_read_unsigned(&reader, 32) == UINT32_MAX && holm_reader_is_done(&reader));
     reader = holm_reader_on(over_u64, sizeof over_u64);
     CHECK(holm_read_unsigned(&reader, 64) == 0 && reader.failed);
+    /* Longer than they need to be: the last byte says nothing. Zero itself is a byte of zero. */
+    const uint8_t padded[][3] = { { 0x80, 0x00 }, { 0x81, 0x00 }, { 0x81, 0x80, 0x00 } };
+    const size_t padded_lengths[] = { 2, 2, 3 };
+    for (size_t at = 0; at < sizeof padded_lengths / sizeof padded_lengths[0]; at++) {
+        for (unsigned bits = 16; bits <= 64; bits *= 2) {
+            reader = holm_reader_on(padded[at], padded_lengths[at]);
+            CHECK(holm_read_unsigned(&reader, bits) == 0 && reader.failed);
+        }
+    }
+    const uint8_t zero = 0;
+    reader = holm_reader_on(&zero, 1);
+    CHECK(holm_read_unsigned(&reader, 16) == 0 && holm_reader_is_done(&reader));
     const uint8_t two = 2;
     reader = holm_reader_on(&two, 1);
     CHECK(!holm_read_bool(&reader) && reader.failed);

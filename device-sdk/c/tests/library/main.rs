@@ -4,6 +4,7 @@
 
 mod broker;
 mod layout;
+mod manual;
 #[allow(dead_code, reason = "shared with the tests of the client in Rust, which use all of it")]
 #[path = "../../../tests/tls/pki.rs"]
 mod pki;
@@ -48,15 +49,4 @@ fn postcard_writes_and_reads_the_vectors_of_the_protocol() {
     let programs = Programs::new();
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/vectors.txt");
     passes(Command::new(programs.linked("postcard")).arg(vectors));
-}
-
-#[test]
-fn the_program_of_the_manual_compiles() {
-    let programs = Programs::new();
-    let manual = include_str!("../../README.md");
-    let (_, rest) = manual.split_once("```c\n").unwrap();
-    let (program, _) = rest.split_once("```").unwrap();
-    let source = programs.dir().join("manual.c");
-    std::fs::write(&source, program).unwrap();
-    programs.compiled(&source);
 }

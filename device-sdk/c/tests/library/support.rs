@@ -62,10 +62,13 @@ impl Programs {
         out
     }
 
-    /// Compiles a source and links nothing.
-    pub(crate) fn compiled(&self, source: &Path) {
-        let object = source.with_extension("o");
-        self.compile(&["-c".as_ref(), source.as_os_str(), "-o".as_ref(), object.as_os_str()]);
+    /// Compiles a source of a program for the board of `tests/c/board.c`.
+    pub(crate) fn linked_on_board(&self, source: &Path) -> PathBuf {
+        let out = source.with_extension("");
+        let board = Path::new(ROOT).join("tests/c/board.c");
+        let words = [source, &board, &*PLAIN, Path::new("-o"), &out].map(Path::as_os_str);
+        self.compile(&words);
+        out
     }
 
     fn compile(&self, words: &[&OsStr]) {

@@ -92,18 +92,24 @@ pub(in crate::update) fn layout() -> Layout {
     Layout { image: 0..end, notes: end..end + 2 * PAGE as u32 }
 }
 
-fn image() -> Vec<u8> {
+pub(in crate::update) fn image() -> Vec<u8> {
     (0..PAGE * 3 + 77).map(|index| u8::try_from(index * 7 % 251).unwrap()).collect()
 }
 
 pub(in crate::update) fn plan() -> Plan {
     let image = image();
     let digest = Sha256::digest(&image).into();
-    Plan { digest, length: u32::try_from(image.len()).unwrap(), version: 3 }
+    Plan { digest, length: u32::try_from(image.len()).unwrap(), version: 3, floor: 2 }
 }
 
 fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("a flash in memory is ready")
+}
+
+impl Slot<Flash> {
+    pub(in crate::update) fn into_flash(self) -> Flash {
+        self.flash
+    }
 }
 
 /// Fetches what is missing, in chunks of 64 bytes, verifies, arms.
@@ -192,4 +198,26 @@ fn a_layout_that_does_not_fit_is_refused() {
     let outside = notes.end..notes.end + 256;
     assert_eq!(open(Layout { image, notes: outside }), Some(SlotError::Layout));
     assert_eq!(open(layout()), None);
+}
+
+#[test]
+fn the_floor_of_a_confirmed_image_holds_whatever_comes_after_it() {
+    let mut slot = now(Slot::open(Flash::new(), layout())).unwrap();
+    let again = |slot: Slot<Flash>| now(Slot::open(slot.flash, layout())).unwrap();
+    fetch(&mut slot).unwrap();
+    assert_eq!(slot.floor(), 0, "on trial it may be taken back");
+    let mut slot = again(slot);
+    assert_eq!(slot.floor(), 0);
+    now(slot.reached(Stage::Confirmed)).unwrap();
+    assert_eq!(slot.floor(), 2);
+    for floor in [1, 9] {
+        let next = Plan { version: 7, floor, ..plan() };
+        now(slot.begin(&next)).unwrap();
+        now(slot.begin_anew(&next)).unwrap();
+        slot = again(slot);
+        assert_eq!((slot.floor(), slot.contents()), (2, Some(&(next, Stage::Fetching(0)))));
+        now(slot.reached(Stage::TakenBack)).unwrap();
+        slot = again(slot);
+        assert_eq!(slot.floor(), 2, "the image that set another one was taken back");
+    }
 }

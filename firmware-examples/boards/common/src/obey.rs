@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use device_sdk::app::Document;
 use device_sdk::protocol::system::{Command, Shadow, Status};
 use device_sdk::protocol::{Error, Message, SchemaId};
-use device_sdk::{App, Reply, State};
+use device_sdk::{App, Device, Reply, State};
 use embassy_futures::select::select;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
@@ -43,9 +43,9 @@ pub async fn reset() {
     Timer::after_millis(ANSWER_MS).await;
 }
 
-/// Obeys `rate` (a [`Period`], or its number) and `reset`; the desired document is a [`Period`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Obey;
+/// Obeys `rate` (a [`Period`], or its number), `reset` and `format-queue`; the desired document is a [`Period`].
+#[derive(Clone, Copy, Debug)]
+pub struct Obey(pub &'static Device<'static>);
 
 impl App for Obey {
     fn command(&mut self, command: &Command<'_>, reply: &mut Reply) -> Status {
@@ -64,6 +64,11 @@ impl App for Obey {
             "reset" => {
                 RESET.signal(());
                 Status::Done
+            }
+            "format-queue" if self.0.format_queue() => Status::Done,
+            "format-queue" => {
+                reply.text("the flash is the queue's own: nothing is erased");
+                Status::Failed
             }
             _ => Status::Unknown,
         }

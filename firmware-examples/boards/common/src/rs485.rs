@@ -76,7 +76,9 @@ mod tests {
     #[derive(Clone, Default)]
     struct Bench {
         events: Rc<RefCell<Vec<(Event, Instant)>>>,
-        is_broken: bool,
+        /// How many writes go well.
+        writes_max: Option<usize>,
+        is_flush_broken: bool,
     }
 
     impl Bench {
@@ -111,13 +113,17 @@ mod tests {
 
     impl Write for Bench {
         async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+            let writes = self.events().iter().filter(|it| matches!(it, Event::Byte(_))).count();
+            if self.writes_max.is_some_and(|most| writes >= most) {
+                return Err(ErrorKind::Other);
+            }
             self.note(Event::Byte(bytes[0]));
             Ok(1)
         }
 
         async fn flush(&mut self) -> Result<(), ErrorKind> {
             self.note(Event::Flushed);
-            if self.is_broken { Err(ErrorKind::Other) } else { Ok(()) }
+            if self.is_flush_broken { Err(ErrorKind::Other) } else { Ok(()) }
         }
     }
 
@@ -150,8 +156,13 @@ mod tests {
 
     #[test]
     fn a_uart_that_fails_does_not_keep_the_bus() {
-        let bench = Bench { is_broken: true, ..Bench::default() };
+        use Event::{Byte, Flushed, Off, On};
+        let bench = Bench { is_flush_broken: true, ..Bench::default() };
         assert_eq!(speak(&bench), Err(ErrorKind::Other));
-        assert_eq!(bench.events().last(), Some(&Event::Off));
+        assert_eq!(bench.events(), [Off, On, Byte(1), On, Byte(2), Flushed, Off]);
+        // Nobody flushes after a write that failed.
+        let bench = Bench { writes_max: Some(1), ..Bench::default() };
+        assert_eq!(speak(&bench), Err(ErrorKind::Other));
+        assert_eq!(bench.events(), [Off, On, Byte(1), On, Off]);
     }
 }

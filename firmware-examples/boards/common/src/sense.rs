@@ -56,6 +56,11 @@ async fn publish(device: &Device<'static>, milli_celsius: i32) {
             defmt::debug!("kept {}: {=i32} thousandths of a degree", number, milli_celsius);
         }
         Err(PublishError::Overflow) => defmt::warn!("the queue is full: a reading is refused"),
+        Err(PublishError::Foreign) => defmt::error!(
+            "a reading is refused: the queue's flash is of another firmware or layout; run that one to send what it keeps, \
+             or `holm device command {=str} format-queue` to erase it",
+            device.name()
+        ),
         Err(error) => defmt::warn!("a reading is lost: {}", error),
     }
 }

@@ -4,9 +4,11 @@
 //! - State and publishes of an event are one record of the journal: after a power cut both are there, or neither.
 //! - What was published stays owed until [`Store::handed_over`] is noted. A power cut between taking over and
 //!   that note hands the publishes of this one event over a second time: none is lost, one may come twice.
-//! - One function owns the region. State of another one is gone when it is opened; what is owed stays owed.
+//! - One function owns the region, and the state of the one before it is kept beside: a function of another name that is taken
+//!   back costs nothing. Where both have no room, the former one's goes. What is owed stays owed, whoever owes it.
 
 mod journal;
+mod keeper;
 mod slots;
 
 #[cfg(test)]
@@ -20,19 +22,32 @@ use serde::{Deserialize, Serialize};
 
 use self::journal::Journal;
 pub use self::journal::StoreError;
+pub use self::keeper::{Keeper, Verdict};
 pub use self::slots::{Slots, Trial, Why};
 use crate::effects::{Effects, Publication, StateChange};
 use crate::state::State;
+
+/// Keys and values.
+type Entries = Vec<(String, Vec<u8>)>;
 
 /// A record of the journal.
 #[derive(Debug, Serialize, Deserialize)]
 enum Entry {
     /// All there is, of the function of this name.
-    Whole { function: String, state: Vec<(String, Vec<u8>)>, owed: Vec<Publication> },
+    Whole { function: String, state: Entries, owed: Vec<Publication> },
     /// What one event changed and published.
     Event { changes: Vec<StateChange>, publishes: Vec<Publication> },
     /// All that was published was taken over.
     HandedOver,
+    /// All there is, of the function of this name and of the one before it.
+    Two { function: String, state: Entries, owed: Vec<Publication>, former: Former },
+}
+
+/// The function that owned the region before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Former {
+    function: String,
+    state: Entries,
 }
 
 /// State of one function, in a region of flash and in memory.
@@ -42,42 +57,50 @@ pub struct Store<F> {
     function: String,
     state: State,
     owed: Vec<Publication>,
+    former: Option<Former>,
     /// Records that could not be read although they are whole: of another format.
     unreadable: u32,
 }
 
 impl<F: NorFlash> Store<F> {
-    /// Opens what `function` (`app/function`) kept; of another function only what is owed is kept.
+    /// Opens what `function` (`app/function`) kept. Of the function that ran before, what is owed is kept, and the state for
+    /// the case that it comes back; of those before that one, nothing.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn open(flash: F, function: &str) -> Result<Self, StoreError> {
+        let (mut owner, mut former) = (None, None);
         let (mut state, mut owed, mut unreadable) = (State::default(), Vec::new(), 0);
-        let mut is_own = false;
         let journal = Journal::open(flash, |record| match postcard::from_bytes(record) {
-            Ok(Entry::Whole { function: of, state: entries, owed: all }) => {
-                is_own = of == function;
-                (state, owed) = (State::default(), all);
-                if is_own {
-                    state.apply(&entries.into_iter().map(present).collect::<Vec<_>>());
-                }
+            Ok(Entry::Whole { function, state: entries, owed: all }) => {
+                (owner, state, owed, former) = (Some(function), loaded(entries), all, None);
+            }
+            Ok(Entry::Two { function, state: entries, owed: all, former: other }) => {
+                (owner, state, owed, former) = (Some(function), loaded(entries), all, Some(other));
             }
             Ok(Entry::Event { changes, publishes }) => {
-                if is_own {
-                    state.apply(&changes);
-                }
+                state.apply(&changes);
                 owed.extend(publishes);
             }
             Ok(Entry::HandedOver) => owed.clear(),
             Err(_) => unreadable += 1,
         });
-        let mut journal = journal.await?;
-        if !is_own {
-            let whole =
-                Entry::Whole { function: function.into(), state: Vec::new(), owed: owed.clone() };
-            journal.begin(&bytes(&whole)).await?;
+        let journal = journal.await?;
+        let mut store =
+            Self { journal, function: function.into(), state, owed, former, unreadable };
+        if owner.as_deref() != Some(function) {
+            store.change_owner(owner).await?;
         }
-        Ok(Self { journal, function: function.into(), state, owed, unreadable })
+        Ok(store)
+    }
+
+    /// What is in memory is of another function, if of any.
+    async fn change_owner(&mut self, owner: Option<String>) -> Result<(), StoreError> {
+        let back = self.former.take().filter(|former| former.function == self.function);
+        let own = back.map_or_else(State::default, |former| loaded(former.state));
+        let other = core::mem::replace(&mut self.state, own);
+        self.former = owner.map(|function| Former { function, state: entries(&other) });
+        self.begin().await
     }
 
     /// The state, for [`Function::process`](crate::Function::process), which changes it. What it changed is to be
@@ -134,15 +157,30 @@ impl<F: NorFlash> Store<F> {
     }
 
     async fn begin(&mut self) -> Result<(), StoreError> {
-        let state = self.state.entries().map(|(key, value)| (key.into(), value.to_vec()));
-        let (function, state) = (self.function.clone(), state.collect());
-        let whole = Entry::Whole { function, state, owed: self.owed.clone() };
-        self.journal.begin(&bytes(&whole)).await
+        loop {
+            let (function, state) = (self.function.clone(), entries(&self.state));
+            let owed = self.owed.clone();
+            let record = bytes(&match self.former.clone() {
+                None => Entry::Whole { function, state, owed },
+                Some(former) => Entry::Two { function, state, owed, former },
+            });
+            match self.journal.begin(&record).await {
+                Err(StoreError::TooLong) if self.former.is_some() => self.former = None,
+                begun => return begun,
+            }
+        }
     }
 }
 
-fn present((key, value): (String, Vec<u8>)) -> StateChange {
-    StateChange { key, value: Some(value) }
+fn entries(state: &State) -> Entries {
+    state.entries().map(|(key, value)| (key.into(), value.to_vec())).collect()
+}
+
+fn loaded(entries: Entries) -> State {
+    let mut state = State::default();
+    let present = |(key, value)| StateChange { key, value: Some(value) };
+    state.apply(&entries.into_iter().map(present).collect::<Vec<_>>());
+    state
 }
 
 fn bytes(entry: &Entry) -> Vec<u8> {

@@ -120,7 +120,7 @@ fn publication(n: u8, len: usize) -> Publication {
     }
 }
 
-fn event(n: u8, len: usize) -> Effects {
+pub(super) fn event(n: u8, len: usize) -> Effects {
     let change = |key: &str, value| StateChange { key: key.into(), value };
     let state = vec![
         change("n", Some(vec![n; len])),
@@ -136,10 +136,6 @@ fn event(n: u8, len: usize) -> Effects {
 fn work(store: &mut Store<Nor>, effects: Effects) -> Result<(), StoreError> {
     store.state_mut().apply(&effects.state);
     now(store.commit(effects))
-}
-
-fn entries(state: &State) -> Vec<(String, Vec<u8>)> {
-    state.entries().map(|(key, value)| (key.into(), value.to_vec())).collect()
 }
 
 #[test]
@@ -161,14 +157,63 @@ fn state_and_what_is_owed_outlive_a_restart() {
     now(again.handed_over()).unwrap();
     let again = now(Store::open(flash.clone(), "a/f")).unwrap();
     assert_eq!(again.owed(), []);
+}
 
-    let mut again = now(Store::open(flash.clone(), "a/f")).unwrap();
-    work(&mut again, event(7, 9)).unwrap();
-    let other = now(Store::open(flash.clone(), "a/g")).unwrap();
-    assert_eq!(other.state().entries().count(), 0, "another function begins anew");
-    assert_eq!(other.owed(), [publication(7, 3)], "and owes what the other one did");
-    let back = now(Store::open(flash, "a/f")).unwrap();
-    assert_eq!(back.state().entries().count(), 0);
+#[test]
+fn a_function_of_another_name_begins_anew_and_costs_the_former_one_nothing() {
+    let flash = Nor::new(8);
+    let open = |function| now(Store::open(flash.clone(), function)).unwrap();
+    let mut store = open("a/f");
+    work(&mut store, event(7, 9)).unwrap();
+    let kept = entries(store.state());
+    let mut other = open("a/g");
+    assert_eq!(other.state().entries().count(), 0);
+    assert_eq!(other.owed(), [publication(7, 3)], "it owes what the other one did");
+    // So much that the journal begins anew a few times.
+    for n in 0..200 {
+        work(&mut other, event(n, 9)).unwrap();
+        now(other.handed_over()).unwrap();
+    }
+    let others = entries(other.state());
+    // Taken back, and offered again.
+    for _ in 0..2 {
+        assert_eq!(entries(open("a/f").state()), kept);
+        assert_eq!(entries(open("a/g").state()), others);
+    }
+    // Two names, and not three.
+    assert_eq!(open("a/h").state().entries().count(), 0);
+    assert_eq!(entries(open("a/g").state()), others);
+    assert_eq!(open("a/f").state().entries().count(), 0);
+}
+
+#[test]
+fn wherever_power_is_cut_while_the_name_changes_both_states_are_there() {
+    for cut in 0.. {
+        let flash = Nor::new(8);
+        let open = |function| now(Store::open(flash.clone(), function));
+        let mut store = open("a/f").unwrap();
+        work(&mut store, event(7, 9)).unwrap();
+        let kept = entries(store.state());
+        flash.power(cut);
+        let is_open = open("a/g").is_ok();
+        flash.power(usize::MAX);
+        assert_eq!(entries(open("a/f").unwrap().state()), kept, "cut {cut}");
+        if is_open {
+            break;
+        }
+    }
+}
+
+#[test]
+fn the_former_state_goes_where_both_have_no_room() {
+    // Half of this region is a page of 512 bytes.
+    let flash = Nor::new(2);
+    let open = |function| now(Store::open(flash.clone(), function)).unwrap();
+    work(&mut open("a/f"), event(1, 300)).unwrap();
+    work(&mut open("a/g"), event(2, 300)).unwrap();
+    let others = entries(open("a/g").state());
+    assert_eq!(others.len(), 2);
+    assert_eq!(open("a/f").state().entries().count(), 0);
 }
 
 #[test]

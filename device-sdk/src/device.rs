@@ -79,8 +79,8 @@ pub struct Device<'a> {
     notes: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Notes<'a>>>,
     #[cfg(feature = "update")]
     exchange: blocking_mutex::Mutex<CriticalSectionRawMutex, RefCell<Exchange<'a>>>,
-    #[cfg(feature = "host")]
-    clock_error: crate::host::ClockError,
+    #[cfg(feature = "wrong-clock")]
+    clock_error: crate::ClockError,
     pub(crate) bell: Bell,
 }
 
@@ -150,7 +150,7 @@ impl<'a> Device<'a> {
             notes: blocking_mutex::Mutex::new(RefCell::new(Notes::new(notes))),
             #[cfg(feature = "update")]
             exchange: blocking_mutex::Mutex::new(RefCell::new(exchange)),
-            #[cfg(feature = "host")]
+            #[cfg(feature = "wrong-clock")]
             clock_error: config.clock_error,
             bell: Bell::new(),
         };
@@ -209,18 +209,18 @@ impl<'a> Device<'a> {
         let stamp = self.facts(|facts| facts.clock.stamp(uptime_ms));
         #[cfg(not(feature = "time"))]
         let stamp = Timestamp::uptime(uptime_ms);
-        #[cfg(feature = "host")]
+        #[cfg(feature = "wrong-clock")]
         return self.clock_error.stamp(stamp);
-        #[cfg(not(feature = "host"))]
+        #[cfg(not(feature = "wrong-clock"))]
         stamp
     }
 
     /// Since its start, in milliseconds, by its own clock.
     pub(crate) fn uptime_ms(&self) -> u64 {
         let uptime_ms = Instant::now().as_millis();
-        #[cfg(feature = "host")]
+        #[cfg(feature = "wrong-clock")]
         return self.clock_error.uptime_ms(uptime_ms);
-        #[cfg(not(feature = "host"))]
+        #[cfg(not(feature = "wrong-clock"))]
         uptime_ms
     }
 

@@ -23,8 +23,8 @@ pub(super) fn shared(gateway: &str, devices: u32) -> Arc<Shared> {
     let profile = Profile::parse("period = \"20 ms\"\njoin = \"1 ms\"", &|_| Err(String::new()));
     let profile = profile.unwrap();
     let names: Vec<String> = (1..=devices).map(name_of).collect();
-    let credentials = Credentials::fresh(&names).unwrap();
-    let handles = plan::of(&profile, &names, 1).into_iter().map(|plan| Handle::new(plan).0);
+    let credentials = Credentials::fresh(&names, None).unwrap();
+    let handles = plan::of(&profile, &names, 1, 0).into_iter().map(|plan| Handle::new(plan).0);
     let handles = handles.collect();
     let ledger = Ledger::new(names.into_iter().map(|name| (name, Role::Virtual)));
     Arc::new(Shared::new(profile, 1, gateway.to_owned(), credentials, handles, ledger))

@@ -8,22 +8,23 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::time::Duration;
 
-use device_sdk::host::ClockError;
 use device_sdk::protocol::{DeviceName, Message, Schema, SchemaId, message};
-use device_sdk::{App, BackoffConfig, Config, Device, Dial, Login, Memory, State};
-use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use device_sdk::{App, BackoffConfig, ClockError, Config, Device, Login, Memory, State};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::credentials;
-use super::link::{LinkState, Valve};
+use super::link::LinkState;
 use super::plan::{Event, Faults};
 use super::profile::{FaultKind, MessageKind, TEMPERATURE};
 use super::queue::VirtualQueue;
 use super::random::Random;
 use super::shared::{Handle, Phase, Set, Shared, Standing};
 use super::waveform::Sensor;
+
+mod dial;
+
+use dial::{LinkDial, Trouble};
 
 /// A dead connection is found within this time and half of it.
 const KEEP_ALIVE_S: u16 = 10;
@@ -102,11 +103,16 @@ impl Life<'_> {
         config.clock_error = ClockError { drift_ppm: clock.drift_ppm, offset_ms: clock.offset_ms };
         let mut memory = Memory::<RECORD_BYTES, 1024, 2048, 256>::new();
         let (client, link) = Device::new(config, self.boot, &mut memory);
-        let mut dial = LinkDial {
-            gateway: &self.shared.gateway,
-            valve: Valve::new(self.handle.link.subscribe()),
+        let (now, trouble) = (|| client.now().unix_ms().map(|ms| ms / 1_000), Trouble::default());
+        let dial = LinkDial::new(self.shared, self.device, &now, &trouble);
+        let mut dial = match dial {
+            Ok(dial) => dial,
+            Err(failure) => {
+                self.shared.ledger().account(self.device).failures.push(failure.to_string());
+                return None;
+            }
         };
-        let mut told = Told(self.handle);
+        let mut told = Told { handle: self.handle, was_online: false };
         self.shared.ledger().account(self.device).starts += 1;
         let cut = tokio::select! {
             ended = client.run(link, queue, &mut dial, &mut told) => {
@@ -117,8 +123,12 @@ impl Life<'_> {
             () = self.measure(&client, sensors, sets) => None,
             cut = self.suffer(faults) => cut,
         };
-        let refused = u64::from(client.figures().refused);
-        self.shared.ledger().account(self.device).refused += refused;
+        let mut ledger = self.shared.ledger();
+        let account = ledger.account(self.device);
+        account.refused += u64::from(client.figures().refused);
+        if let Some(error) = trouble.last().filter(|_| !told.was_online) {
+            account.failures.push(format!("no TLS: {error}"));
+        }
         cut
     }
 
@@ -254,81 +264,21 @@ impl<'s> Sensors<'s> {
 }
 
 /// Follows the state of the connection.
-struct Told<'s>(&'s Handle);
+struct Told<'s> {
+    handle: &'s Handle,
+    was_online: bool,
+}
 
 impl App for Told<'_> {
     fn state(&mut self, state: State) {
-        let mut view = self.0.view();
+        let mut view = self.handle.view();
         if matches!(state, State::Online { .. }) {
+            self.was_online = true;
             view.connects += 1;
             view.standing = Standing::Online;
         } else {
             view.standing = Standing::Offline;
         }
-    }
-}
-
-/// Connects through the device's link.
-struct LinkDial<'s> {
-    gateway: &'s str,
-    valve: Valve,
-}
-
-/// A connection as its link carries it.
-#[derive(Debug)]
-struct Linked {
-    stream: TcpStream,
-    valve: Valve,
-}
-
-/// The link broke.
-#[derive(Debug)]
-struct Broken;
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the link broke")
-    }
-}
-
-impl std::error::Error for Broken {}
-
-impl embedded_io_async::Error for Broken {
-    fn kind(&self) -> ErrorKind {
-        ErrorKind::ConnectionReset
-    }
-}
-
-impl Dial for LinkDial<'_> {
-    type Transport<'t>
-        = Linked
-    where
-        Self: 't;
-    type Error = ();
-
-    async fn dial(&mut self) -> Result<Linked, ()> {
-        let stream = self.valve.connect(self.gateway).await.map_err(drop)?;
-        Ok(Linked { stream, valve: self.valve.clone() })
-    }
-}
-
-impl ErrorType for Linked {
-    type Error = Broken;
-}
-
-impl Read for Linked {
-    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
-        self.valve.read(&mut self.stream, buffer).await.map_err(|_| Broken)
-    }
-}
-
-impl Write for Linked {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
-        self.valve.write(&mut self.stream, bytes).await.map_err(|_| Broken)
-    }
-
-    async fn flush(&mut self) -> Result<(), Broken> {
-        Ok(())
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use device_protocol::{CONTENT_TYPE, Envelope};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, SubscribeReasonCode};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
 use serde_json::Value;
 use sync_protocol::filter::matches;
 use tokio::time::{sleep, timeout};
 
+use super::client;
 use super::credentials::WATCHER;
 use super::ledger::{Id, Sight};
 use super::shared::Shared;
@@ -27,10 +28,9 @@ const SESSION_S: u32 = 600;
 /// # Errors
 /// The gateway cannot be reached or does not allow it.
 pub(super) async fn start(shared: &Arc<Shared>) -> Done {
-    let (host, port) = shared.gateway.rsplit_once(':').unwrap_or((&shared.gateway, "1883"));
-    let host = host.trim_matches(['[', ']']);
     let id = format!("holm-simulate-{}", crate::mqtt::random_hex()?);
-    let mut options = MqttOptions::new(id, host, port.parse().unwrap_or(1883));
+    let options = client::options(&shared.credentials, &shared.gateway, id, None);
+    let mut options = options.map_err(Failure::input)?;
     options.set_keep_alive(Duration::from_secs(20)).set_clean_start(false);
     options.set_session_expiry_interval(Some(SESSION_S));
     options.set_max_packet_size(Some(PACKET_BYTES_MAX));

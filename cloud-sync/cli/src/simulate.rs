@@ -48,7 +48,7 @@ use judge::{Expected, Rules, Verdict, judge};
 use ledger::{Ledger, Role};
 use own::Own;
 use plan::DevicePlan;
-use profile::Profile;
+use profile::{MessageKind, Profile};
 use shared::{Handle, Phase, Shared};
 use table::Moment;
 
@@ -116,7 +116,7 @@ fn simulate(args: &SimulateRun, global: &Global, out: &Out) -> Done {
     std::fs::create_dir_all(&args.run).map_err(|error| Failure::file("make", &args.run, &error))?;
     let bench = bench(args, &plans)?;
     let is_emulated = bench.is_some();
-    raise_open_files(names.len())?;
+    raise_open_files(names.len(), profile.message)?;
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -156,9 +156,11 @@ fn bench(args: &SimulateRun, plans: &[DevicePlan]) -> Done<Option<qemu::Bench>> 
     qemu::Bench::new(elf, &args.run.join("emulated"), emulated).map(Some)
 }
 
-/// A device is a file, with --with-gateway another one of the gateway, and an emulated one two of its proxy.
-fn raise_open_files(devices: usize) -> Done {
-    let wanted = devices * 3;
+/// A device is a file, with --with-gateway another one of the gateway, and an emulated one two of its proxy; one without
+/// the SDK has both ends of its link in this process.
+fn raise_open_files(devices: usize, message: MessageKind) -> Done {
+    let each = if message == MessageKind::Plain { 5 } else { 3 };
+    let wanted = devices * each;
     if edge_agent::open_files::raise(wanted) < wanted {
         let problem =
             format!("{devices} devices need {wanted} open files, and the system allows fewer");

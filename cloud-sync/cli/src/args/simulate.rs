@@ -28,7 +28,7 @@ Examples:
 
   holm simulate prepare --devices 200 --agent-toml /etc/holm/agent.toml     # a gateway of your own
   holm simulate --devices 200                                               # once the agent was started again
-  holm simulate --devices 10 --firmware qemu-mps2-an385                     # built with --features full")]
+  holm simulate --devices 10 --firmware qemu-mps2-an385                     # built with --features full,wrong-clock")]
 pub struct Simulate {
     /// What else to do.
     #[command(subcommand)]

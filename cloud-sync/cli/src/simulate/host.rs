@@ -1,4 +1,4 @@
-//! Virtual devices: the client that runs on microcontrollers, as tasks of this process.
+//! Virtual devices as tasks of this process: the client that runs on microcontrollers, or one that knows nothing of Holm.
 //!
 //! # Invariants
 //! - A power cut drops the client where it stands; what its queue held is there after it, if the profile says so.
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::credentials;
-use super::link::LinkState;
+use super::link::{LinkState, proxy};
 use super::plan::{Event, Faults};
 use super::profile::{FaultKind, MessageKind, TEMPERATURE};
 use super::queue::VirtualQueue;
@@ -23,13 +23,17 @@ use super::shared::{Handle, Phase, Set, Shared, Standing};
 use super::waveform::Sensor;
 
 mod dial;
+mod plain;
 
 use dial::{LinkDial, Trouble};
+use plain::Plain;
 
 /// A dead connection is found within this time and half of it.
 const KEEP_ALIVE_S: u16 = 10;
 /// Longest time for an answer; a link of a few bytes a second needs it.
 const ANSWER_MS_MAX: u32 = 8_000;
+/// Shortest wait between two attempts to connect.
+const BACKOFF_MS_MIN: u32 = 500;
 /// Readings up to about this fit, with their topic.
 const RECORD_BYTES: usize = 1_024;
 
@@ -47,6 +51,16 @@ pub(super) async fn run(shared: &Shared, device: usize, mut sets: mpsc::Receiver
     if !shared.until(handle.plan.joins_ms, Phase::Settling).await {
         return;
     }
+    let link = match shared.profile.message {
+        MessageKind::Plain => match proxy(shared.gateway.clone(), handle.link.subscribe()).await {
+            Ok(address) => Some(address.to_string()),
+            Err(error) => {
+                shared.ledger().account(device).failures.push(format!("no port: {error}"));
+                return;
+            }
+        },
+        MessageKind::Reading | MessageKind::Json => None,
+    };
     let mut queue = VirtualQueue::new(shared, device);
     let mut faults = handle.plan.faults();
     let mut sensors = Sensors::new(shared, device);
@@ -54,9 +68,12 @@ pub(super) async fn run(shared: &Shared, device: usize, mut sets: mpsc::Receiver
     loop {
         let life = Life { shared, handle, device, boot: random.bits() };
         queue.start(life.boot);
-        let Some(cut) = life.run(&mut queue, &mut faults, &mut sensors, &mut sets).await else {
-            return;
+        let (queue_now, sets) = (&mut queue, &mut sets);
+        let cut = match &link {
+            None => life.run(queue_now, &mut faults, &mut sensors, sets).await,
+            Some(link) => life.run_plain(link, queue_now, &mut faults, &mut sensors, sets).await,
         };
+        let Some(cut) = cut else { return };
         if !shared.profile.queue_survives {
             queue.lose();
         }
@@ -82,6 +99,31 @@ struct Life<'s> {
 
 impl Life<'_> {
     /// The power cut that ended it; none: everything ended.
+    async fn run_plain(
+        &self,
+        link: &str,
+        queue: &mut VirtualQueue<'_>,
+        faults: &mut Faults,
+        sensors: &mut Sensors<'_>,
+        sets: &mut mpsc::Receiver<Set>,
+    ) -> Option<Event> {
+        let client = Plain::new(self.shared, self.device, link, queue);
+        let mut random = Random::of(self.boot, "backoff", 0);
+        self.shared.ledger().account(self.device).starts += 1;
+        let cut = tokio::select! {
+            ended = client.run(&mut random) => {
+                let words = format!("the client cannot be configured: {ended:?}");
+                self.shared.ledger().account(self.device).failures.push(words);
+                None
+            }
+            () = self.measure(&client, sensors, sets) => None,
+            cut = self.suffer(faults) => cut,
+        };
+        self.shared.ledger().account(self.device).refused += client.refused();
+        cut
+    }
+
+    /// As [`Self::run_plain`], with the client of the SDK.
     async fn run(
         &self,
         queue: &mut VirtualQueue<'_>,
@@ -98,7 +140,7 @@ impl Life<'_> {
         config.keep_alive_s = KEEP_ALIVE_S;
         config.answer_timeout_ms = ANSWER_MS_MAX;
         let max_ms = self.shared.profile.backoff_max_ms;
-        config.backoff = BackoffConfig { min_ms: max_ms.min(500), max_ms };
+        config.backoff = BackoffConfig { min_ms: max_ms.min(BACKOFF_MS_MIN), max_ms };
         let clock = self.handle.plan.clock;
         config.clock_error = ClockError { drift_ppm: clock.drift_ppm, offset_ms: clock.offset_ms };
         let mut memory = Memory::<RECORD_BYTES, 1024, 2048, 256>::new();
@@ -135,7 +177,7 @@ impl Life<'_> {
     /// Publishes readings as long as the storm lasts, and then waits.
     async fn measure(
         &self,
-        client: &Device<'_>,
+        client: &impl Publish,
         sensors: &mut Sensors<'_>,
         sets: &mut mpsc::Receiver<Set>,
     ) {
@@ -163,13 +205,13 @@ impl Life<'_> {
         }
     }
 
-    async fn publish(&self, client: &Device<'_>, sensors: &mut Sensors<'_>) {
+    async fn publish(&self, client: &impl Publish, sensors: &mut Sensors<'_>) {
         let values = sensors.read(self.shared.now_ms());
         let topic = self.shared.profile.topic_of(&self.handle.plan.name);
-        let (schema, body) = encoded(self.shared.profile.message, &values);
+        let kept = client.publish(&topic, self.shared.profile.message, &values).await;
         self.handle.view().values = values;
-        if let Err(error) = client.publish_bytes(&topic, schema, &body).await {
-            let words = format!("a reading was not taken: {error:?}");
+        if let Err(error) = kept {
+            let words = format!("a reading was not taken: {error}");
             self.shared.ledger().account(self.device).failures.push(words);
             pending::<()>().await;
         }
@@ -198,8 +240,30 @@ impl Life<'_> {
     }
 }
 
+/// A client that keeps a reading for the gateway.
+trait Publish {
+    async fn publish(&self, topic: &str, kind: MessageKind, values: &Values) -> Result<(), String>;
+}
+
+impl Publish for Device<'_> {
+    async fn publish(&self, topic: &str, kind: MessageKind, values: &Values) -> Result<(), String> {
+        let (schema, body) = encoded(kind, values);
+        let kept = self.publish_bytes(topic, schema, &body).await;
+        kept.map(drop).map_err(|error| format!("{error:?}"))
+    }
+}
+
+impl Publish for Plain<'_, '_> {
+    async fn publish(&self, _: &str, kind: MessageKind, values: &Values) -> Result<(), String> {
+        self.keep(&encoded(kind, values).1).map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// What sensors measure, by their names.
+type Values = BTreeMap<String, f64>;
+
 /// A reading as bytes.
-fn encoded(kind: MessageKind, values: &BTreeMap<String, f64>) -> (SchemaId, Vec<u8>) {
+fn encoded(kind: MessageKind, values: &Values) -> (SchemaId, Vec<u8>) {
     match kind {
         MessageKind::Reading => {
             let celsius = values.get(TEMPERATURE).copied().unwrap_or_default();
@@ -210,7 +274,7 @@ fn encoded(kind: MessageKind, values: &BTreeMap<String, f64>) -> (SchemaId, Vec<
             body.truncate(length);
             (Reading::ID, body)
         }
-        MessageKind::Json => {
+        MessageKind::Json | MessageKind::Plain => {
             let rounded = |value: &f64| (value * 1_000.0).round() / 1_000.0;
             let object: BTreeMap<_, _> =
                 values.iter().map(|(name, value)| (name, rounded(value))).collect();
@@ -234,7 +298,7 @@ impl<'s> Sensors<'s> {
         Self { sensors: sensors.collect(), set: BTreeMap::new() }
     }
 
-    fn read(&mut self, at_ms: u64) -> BTreeMap<String, f64> {
+    fn read(&mut self, at_ms: u64) -> Values {
         let set = &self.set;
         let read = |(name, sensor): &mut (&str, Sensor)| {
             let value = sensor.read(at_ms);
@@ -291,10 +355,10 @@ mod tests {
         let values = BTreeMap::from([(TEMPERATURE.to_owned(), 21.53), ("x".to_owned(), -1.00049)]);
         let (schema, body) = encoded(MessageKind::Reading, &values);
         assert_eq!(Reading::decode(schema, &body).unwrap().milli_celsius, 21_530);
-        let (schema, body) = encoded(MessageKind::Json, &values);
-        assert_eq!(
-            (schema, body.as_slice()),
-            (SchemaId::RAW, br#"{"temperature":21.53,"x":-1.0}"#.as_slice())
-        );
+        for kind in [MessageKind::Json, MessageKind::Plain] {
+            let (schema, body) = encoded(kind, &values);
+            let expected = br#"{"temperature":21.53,"x":-1.0}"#.as_slice();
+            assert_eq!((schema, body.as_slice()), (SchemaId::RAW, expected));
+        }
     }
 }

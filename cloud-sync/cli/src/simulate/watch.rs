@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use device_protocol::{CONTENT_TYPE, Envelope};
+use edge_core::message::{PROPERTY_BOOT_ID, PROPERTY_SEQUENCE};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
@@ -117,11 +118,12 @@ fn unreachable(error: &ConnectionError) -> Failure {
 fn see(shared: &Shared, message: &Publish) {
     let topic = String::from_utf8_lossy(&message.topic);
     if matches(&shared.profile.readings_filter(), &topic) {
-        let content = message.properties.as_ref().and_then(|it| it.content_type.as_deref());
-        if content == Some(CONTENT_TYPE)
-            && let Ok(Envelope { device, boot, sequence, .. }) = Envelope::decode(&message.payload)
-        {
-            let id = Id { boot, sequence };
+        let reading = match message.properties.as_ref() {
+            Some(it) if it.content_type.as_deref() == Some(CONTENT_TYPE) => enveloped(message),
+            Some(it) => shared.profile.device_of(&topic).zip(numbered(&it.user_properties)),
+            None => None,
+        };
+        if let Some((device, id)) = reading {
             shared.ledger().saw(device, id, Sight::Subscriber, message.dup);
         }
         return;
@@ -135,6 +137,20 @@ fn see(shared: &Shared, message: &Publish) {
             topic.split('/').for_each(|level| ledger.heard(level));
         }
     }
+}
+
+/// The reading in an envelope.
+fn enveloped(message: &Publish) -> Option<(&str, Id)> {
+    let Envelope { device, boot, sequence, .. } = Envelope::decode(&message.payload).ok()?;
+    Some((device, Id { boot, sequence }))
+}
+
+/// The number of a reading without an envelope.
+fn numbered(properties: &[(String, String)]) -> Option<Id> {
+    let find = |name: &str| properties.iter().find(|(known, _)| known == name);
+    let (_, boot) = find(PROPERTY_BOOT_ID)?;
+    let (_, sequence) = find(PROPERTY_SEQUENCE)?;
+    Some(Id { boot: u64::from_str_radix(boot, 16).ok()?, sequence: sequence.parse().ok()? })
 }
 
 /// Which reading a document is about: `device`, `boot` (16 hexadecimal digits) and `sequence`.

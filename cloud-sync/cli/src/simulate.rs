@@ -172,11 +172,7 @@ fn raise_open_files(devices: usize, message: MessageKind) -> Done {
 }
 
 /// HOST:PORT.
-fn gateway(
-    args: &SimulateRun,
-    tls: Option<&own::Tls>,
-    credentials: &Credentials,
-) -> Done<String> {
+fn gateway(args: &SimulateRun, tls: Option<&own::Tls>, credentials: &Credentials) -> Done<String> {
     if args.with_gateway {
         return Ok(tls.map_or_else(|| format!("127.0.0.1:{}", args.port), own::Tls::address));
     }

@@ -182,7 +182,8 @@ fn two_thousand_devices_come_once() -> Result<()> {
     fs::write(dir.path().join("breaks.toml"), profile)?;
     let port = free_port()?;
     let words = ["simulate", "--with-gateway", "--port", &port, "--devices", "2000"];
-    let more = ["--profile", "breaks.toml", "--for", "25", "--seed", "5", "--settle", "150", "--json"];
+    let more =
+        ["--profile", "breaks.toml", "--for", "25", "--seed", "5", "--settle", "150", "--json"];
     let summary = holds(&holm(dir.path(), &[&words[..], &more].concat())?.output()?)?;
     let at = &summary["at"];
     ensure!(at["acked"].as_u64() > Some(5_000) && at["connects"].as_u64() > Some(3_000), "{at}");
@@ -231,7 +232,8 @@ fn devices_of_another_authority_say_why_they_stay_away() -> Result<()> {
     let address = gateway.address().to_string();
     let other = ["--ca", "others", "--tls", "--server-name", "barn.local"];
     done(dir.path(), &["device", "ca", "--ca", "others"])?;
-    let words = ["simulate", "prepare", "-n", "2", "--gateway", &address, "--credentials", "strangers"];
+    let words =
+        ["simulate", "prepare", "-n", "2", "--gateway", &address, "--credentials", "strangers"];
     done(dir.path(), &[&words[..], &other].concat())?;
     let words = ["simulate", "-n", "2", "--credentials", "strangers", "--for", "1"];
     let output = holm(dir.path(), &words)?.output()?;
@@ -258,7 +260,8 @@ fn emulated_devices_speak_tls_and_have_wrong_clocks() -> Result<()> {
     let firmware = qemu::firmware(FOLDER, &["full", "tls", "wrong-clock"])?;
     let dir = tempfile::tempdir()?;
     fs::create_dir(dir.path().join("author"))?;
-    let profile = "period = \"300 ms\"\n[clock]\nin_1970 = 1\n[watch]\nfunctions = \"simulated/+\"\n";
+    let profile =
+        "period = \"300 ms\"\n[clock]\nin_1970 = 1\n[watch]\nfunctions = \"simulated/+\"\n";
     fs::write(dir.path().join("old.toml"), profile)?;
     let (port, tls_port) = (free_port()?, free_port()?);
     let elf = firmware.path.to_str().context("UTF-8")?;

@@ -65,7 +65,8 @@ fn config(
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(trust.gateway_ca.clone()))?;
     let roots = Arc::new(roots);
-    let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+    let inner =
+        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
     let name = ServerName::try_from(trust.server_name.clone())?;
     let verifier = Arc::new(Pinned { inner, name, provider: Arc::clone(&provider) });
     let builder = ClientConfig::builder_with_provider(provider)

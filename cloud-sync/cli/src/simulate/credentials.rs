@@ -186,10 +186,9 @@ fn read_issued(path: &Path, name: &str, image: &[u8]) -> Done<(Issued, Option<Tr
         return Err(Failure::input(problem)
             .next("simulated devices need credentials of `holm simulate prepare`"));
     }
-    let trust = secret.gateway_ca().map(|ca| Trust {
-        gateway_ca: ca.to_vec(),
-        server_name: provision.server_name.to_owned(),
-    });
+    let trust = secret
+        .gateway_ca()
+        .map(|ca| Trust { gateway_ca: ca.to_vec(), server_name: provision.server_name.to_owned() });
     let at = provision.gateways.first().map(crate::device::address);
     let issued = Issued {
         secret,
@@ -205,7 +204,8 @@ fn another(name: &str, first: &str) -> Failure {
         "`{name}` and `{first}` were made for different gateways: one has TLS and the other has not, or the \
          authority or the name of the gateway is another"
     );
-    Failure::input(problem).next("put devices of one gateway into a folder of their own: --credentials DIR")
+    Failure::input(problem)
+        .next("put devices of one gateway into a folder of their own: --credentials DIR")
 }
 
 /// Seconds since 1970.

@@ -134,7 +134,9 @@ impl Foe<'_> {
         let own = self.shared.profile.topic_of(self.name());
         let token = self.shared.credentials.token(self.name()).unwrap_or_default();
         match attack {
-            Attack::Stranger => self.login("stranger", self.forged_options("stranger", "0000", None)).await,
+            Attack::Stranger => {
+                self.login("stranger", self.forged_options("stranger", "0000", None)).await
+            }
             Attack::WrongSecret => {
                 let pair = self.forged_pair();
                 let forged = self.forged_options(self.name(), &format!("{token}0"), pair);

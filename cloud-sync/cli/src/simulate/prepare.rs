@@ -148,7 +148,9 @@ mod tests {
             Settings::parse(&format!("name = \"x\"\n{accounts}[limits]\n{limits}")).unwrap()
         };
         assert_eq!(narrow(9_000, None), [""; 0]);
-        assert!(narrow(10_000, None)[0].contains("`connections` in [limits] of agent.toml is 10000"));
+        assert!(
+            narrow(10_000, None)[0].contains("`connections` in [limits] of agent.toml is 10000")
+        );
         assert_eq!(narrow(50, Some(&settings(""))), [""; 0]);
         let notes = narrow(50, Some(&settings("devices = 49\nconnections = 50\n")));
         assert!(notes[0].contains("is 50") && notes[1].contains("which is 49 for 50"), "{notes:?}");

@@ -21,7 +21,7 @@ mod cloud;
 mod control;
 mod credentials;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod fleet;
 mod host;
 mod hostile;

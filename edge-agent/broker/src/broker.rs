@@ -201,6 +201,12 @@ impl Broker {
         self.waiting.last().map(|(batch, _)| *batch)
     }
 
+    /// How many sessions wait for batches, each for each of them.
+    #[must_use]
+    pub fn sessions_waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
     /// Tells every client that the server goes, and closes every connection. Sessions and wills
     /// stay stored; wills fire after the restart unless their client is back by then.
     pub fn shutdown(&mut self, turn: &mut Turn<'_>) {

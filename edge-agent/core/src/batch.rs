@@ -12,6 +12,10 @@
 //! once, but at most `unfinished_ms_max` later while a job that this batch admitted is in work
 //! (its outcome would spare the admission's write), at most `thrifty_ms_max` later if all that
 //! wait can spare it, and at most `lazy_ms_max` later if nobody waits.
+//!
+//! In a crowd (`crowd_min` waiting) one with something to write is closed `crowd_ms_max` after the
+//! one before at the earliest. A disk that is done in no time would else be asked again for every
+//! few messages, and all that a sync costs beside the disk (wake-ups, flash) would be paid by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,6 +107,10 @@ pub struct BatchLimits {
     pub thrifty_ms_max: Millis,
     /// If nobody waits.
     pub lazy_ms_max: Millis,
+    /// After the batch before, in a crowd.
+    pub crowd_ms_max: Millis,
+    /// So many are a crowd.
+    pub crowd_min: u64,
 }
 
 impl Default for BatchLimits {
@@ -111,6 +119,8 @@ impl Default for BatchLimits {
             unfinished_ms_max: Millis(2),
             thrifty_ms_max: Millis(100),
             lazy_ms_max: Millis::from_secs(5),
+            crowd_ms_max: Millis(1),
+            crowd_min: 16,
         }
     }
 }
@@ -149,6 +159,8 @@ pub struct OpenBatch<O> {
     prompt_since: Option<Millis>,
     thrifty_since: Option<Millis>,
     lazy_since: Option<Millis>,
+    /// When the batch before this one was closed.
+    sealed_at: Option<Millis>,
 }
 
 impl<O: BatchOp> OpenBatch<O> {
@@ -165,6 +177,7 @@ impl<O: BatchOp> OpenBatch<O> {
             prompt_since: None,
             thrifty_since: None,
             lazy_since: None,
+            sealed_at: None,
         }
     }
 
@@ -233,14 +246,22 @@ impl<O: BatchOp> OpenBatch<O> {
     }
 
     /// Whether to close it (see the module's head). The thread that owns the batch asks at the
-    /// end of each turn and when a time it was told comes.
+    /// end of each turn and when a time it was told comes. `waiting` counts the jobs and the
+    /// sessions that wait for any batch.
     #[must_use]
-    pub fn seal_now(&self, store_idle: bool, now: Millis) -> Seal {
+    pub fn seal_now(&self, store_idle: bool, waiting: u64, now: Millis) -> Seal {
         if !store_idle || self.is_empty() {
             return Seal::No;
         }
+        let is_crowd = waiting >= self.limits.crowd_min && self.len() > 0;
+        let spaced = self.sealed_at.filter(|_| is_crowd).map(|at| at + self.limits.crowd_ms_max);
         let prompt = self.prompt_since.map(|since| {
-            if self.unfinished.is_empty() { since } else { since + self.limits.unfinished_ms_max }
+            let with_outcomes = if self.unfinished.is_empty() {
+                since
+            } else {
+                since + self.limits.unfinished_ms_max
+            };
+            with_outcomes.max(spaced.unwrap_or_default())
         });
         let thrifty = self.thrifty_since.map(|since| since + self.limits.thrifty_ms_max);
         let lazy = self.lazy_since.map(|since| since + self.limits.lazy_ms_max);
@@ -252,8 +273,9 @@ impl<O: BatchOp> OpenBatch<O> {
     }
 
     /// Closes the batch and opens the next one.
-    pub fn seal(&mut self) -> Sealed<O> {
-        let closed = std::mem::replace(self, Self::new(self.limits));
+    pub fn seal(&mut self, now: Millis) -> Sealed<O> {
+        let next = Self { sealed_at: Some(now), ..Self::new(self.limits) };
+        let closed = std::mem::replace(self, next);
         Sealed { awaited: closed.is_awaited(), ops: closed.ops.into_iter().flatten().collect() }
     }
 

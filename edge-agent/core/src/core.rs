@@ -246,6 +246,12 @@ impl Core {
         !self.routes.route(message).targets.is_empty()
     }
 
+    /// Jobs that wait or are in work.
+    #[must_use]
+    pub fn jobs(&self) -> u64 {
+        u64::from(self.queue.total().0)
+    }
+
     /// A snapshot.
     #[must_use]
     pub fn status(&self, now: Now) -> Status {

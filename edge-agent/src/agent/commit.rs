@@ -130,10 +130,10 @@ impl Commit {
         self.batch.stopped(job);
     }
 
-    /// Closes the open batch where that is due. A ticket comes back if that batch had nothing to
-    /// write: it is durable already.
-    pub(super) fn seal_if_due(&mut self, now: Millis) -> Option<BatchSeq> {
-        let mut seal = self.batch.seal_now(self.at_store.is_none(), now);
+    /// Closes the open batch where that is due; so many wait (see [`OpenBatch::seal_now`]). A
+    /// ticket comes back if that batch had nothing to write: it is durable already.
+    pub(super) fn seal_if_due(&mut self, waiting: u64, now: Millis) -> Option<BatchSeq> {
+        let mut seal = self.batch.seal_now(self.at_store.is_none(), waiting, now);
         if matches!(seal, Seal::At(_)) && !self.has_room() {
             // Whoever could make it longer waits for it.
             seal = Seal::Now;
@@ -157,7 +157,7 @@ impl Commit {
 
     fn seal(&mut self, now: Millis) -> Option<BatchSeq> {
         assert!(self.at_store.is_none(), "one batch is at the store at a time");
-        let sealed = self.batch.seal();
+        let sealed = self.batch.seal(now);
         let ticket = self.open;
         self.open = ticket.next();
         self.open_bytes = 0;
@@ -267,7 +267,7 @@ mod tests {
         let mut commit = Commit::new(BatchSeq(0), opened.overlay, committer, plant);
         let finish = |job| Op::Core(CoreOp::FinishJob { job: JobId(job) });
         commit.push(finish(1), Pace::Thrifty, Millis(0));
-        assert_eq!(commit.seal_if_due(Millis(0)), None);
+        assert_eq!(commit.seal_if_due(1, Millis(0)), None);
         assert_eq!(commit.deadline(), Some(Millis(100)));
         assert_eq!(commit.seal_for_stop(Millis(5)), None, "it is at the store");
         commit.push(finish(2), Pace::Thrifty, Millis(6));

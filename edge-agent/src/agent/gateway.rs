@@ -307,7 +307,8 @@ impl Gateway {
             let sealed = if self.is_ending() {
                 self.commit.seal_for_stop(self.now.at)
             } else {
-                self.commit.seal_if_due(self.now.at)
+                let waiting = self.core.jobs() + self.broker.sessions_waiting();
+                self.commit.seal_if_due(waiting, self.now.at)
             };
             let Some(ticket) = sealed else { break };
             self.durable(ticket);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
@@ -24,6 +24,8 @@ const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 const AHEAD_MAX: usize = 64;
 /// Refusals that are told one by one.
 const REFUSED_SHOWN_MAX: usize = 5;
+/// From look to look at what standard input has brought.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A message to send.
 #[derive(Debug, PartialEq, Eq)]
@@ -200,23 +202,27 @@ async fn send(dial: &Dial, template: Template, items: Items) -> Done<Counts> {
     let (client, mut events) = AsyncClient::new(dial.options.clone(), AHEAD_MAX);
     connect(dial, &mut events).await?;
     let at_most_once = template.qos == QoS::AtMostOnce;
-    let all_read = Arc::new(AtomicBool::new(false));
-    let feeder = tokio::spawn(feed(client.clone(), template, items, Arc::clone(&all_read)));
+    let fed = Arc::new(Fed::default());
+    tokio::spawn(feed(client.clone(), template, items, Arc::clone(&fed)));
     let mut flight = Flight::default();
     loop {
-        let fed = all_read.load(Ordering::Acquire);
-        if fed && feeder.is_finished() && flight.is_settled(at_most_once) {
-            break;
+        // In this order: what is queued after the last line was read is all there is.
+        let is_all = fed.is_all.load(Ordering::Acquire);
+        let queued = fed.queued.load(Ordering::Acquire);
+        if flight.is_settled(queued, at_most_once) {
+            if is_all {
+                break;
+            }
+            // While standard input is silent there is nothing to wait for.
+            flight.moved = None;
         }
-        // While standard input is silent there is nothing to wait for.
-        let limit = if flight.is_settled(at_most_once) { Duration::MAX } else { dial.timeout };
-        let event = match timeout(limit.min(Duration::from_millis(100)), events.poll()).await {
+        let event = match timeout(LOOK, events.poll()).await {
             Ok(event) => event,
-            Err(_) if flight.waited(limit) => {
+            Err(_) if flight.waited(dial.timeout) => {
+                let count = queued.max(flight.counts.sent);
                 let problem = format!(
-                    "{} of {} messages were not acknowledged within {} s",
-                    flight.open.len(),
-                    flight.counts.sent,
+                    "{} of {count} messages were not acknowledged within {} s",
+                    flight.open.len() as u64 + count - flight.counts.sent,
                     dial.timeout.as_secs()
                 );
                 return Err(Failure::new(Exit::Timeout, problem)
@@ -269,7 +275,16 @@ pub(super) async fn leave(client: &AsyncClient, events: &mut EventLoop) {
     let _ = timeout(Duration::from_secs(1), goodbye).await;
 }
 
-async fn feed(client: AsyncClient, template: Template, mut items: Items, done: Arc<AtomicBool>) {
+/// How far the input has been read.
+#[derive(Debug, Default)]
+struct Fed {
+    /// Messages handed to the event loop, which may hold them back for a full gateway.
+    queued: AtomicU64,
+    /// Nothing follows these.
+    is_all: AtomicBool,
+}
+
+async fn feed(client: AsyncClient, template: Template, mut items: Items, fed: Arc<Fed>) {
     let mut n = 0;
     while let Some(item) = items.recv().await {
         n += 1;
@@ -279,10 +294,11 @@ async fn feed(client: AsyncClient, template: Template, mut items: Items, done: A
             .publish_with_properties(topic, template.qos, template.retain, payload, properties)
             .await;
         if queued.is_err() {
-            break; // The event loop is gone and has said why.
+            return; // The event loop is gone and has said why.
         }
+        fed.queued.store(n, Ordering::Release);
     }
-    done.store(true, Ordering::Release);
+    fed.is_all.store(true, Ordering::Release);
 }
 
 /// Messages on their way, by packet id.
@@ -290,18 +306,19 @@ async fn feed(client: AsyncClient, template: Template, mut items: Items, done: A
 struct Flight {
     counts: Counts,
     open: BTreeMap<u16, u64>,
-    /// When the last one moved.
-    moved: Option<std::time::Instant>,
+    /// When the last one moved, or was first waited for; none while there is none to wait for.
+    moved: Option<Instant>,
 }
 
 impl Flight {
-    fn is_settled(&self, at_most_once: bool) -> bool {
-        at_most_once || self.open.is_empty()
+    /// Whether all of these have been sent, and acknowledged where that is asked for.
+    fn is_settled(&self, queued: u64, at_most_once: bool) -> bool {
+        self.counts.sent >= queued && (at_most_once || self.open.is_empty())
     }
 
     /// Whether nothing has moved for that long.
-    fn waited(&self, limit: Duration) -> bool {
-        self.moved.is_some_and(|moved| moved.elapsed() >= limit)
+    fn waited(&mut self, limit: Duration) -> bool {
+        self.moved.get_or_insert_with(Instant::now).elapsed() >= limit
     }
 
     fn note(&mut self, event: &Event) {
@@ -335,7 +352,7 @@ impl Flight {
             }
             Event::Incoming(_) | Event::Outgoing(_) => return,
         }
-        self.moved = Some(std::time::Instant::now());
+        self.moved = Some(Instant::now());
     }
 
     fn settle(&mut self, id: u16, good: bool, reason: &dyn std::fmt::Debug, words: Option<&str>) {
@@ -352,6 +369,38 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Broker;
+    use crate::simulate::fake::{self, Gateway};
+
+    /// A gateway that takes one message after the other: between two of them none is on its way, and that is not the end.
+    #[tokio::test]
+    async fn all_messages_are_sent_however_few_a_gateway_takes_at_once() {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let gateway = Gateway { receive_max: 1, ..Gateway::default() };
+            let dial = Dial::new(&Broker {
+                broker: format!("mqtt://{}", fake::start(gateway).await),
+                user: None,
+                password_file: None,
+                ca: None,
+                cert: None,
+                key: None,
+                client_id: None,
+                timeout: 60,
+            })
+            .unwrap();
+            let properties = PublishProperties::default();
+            let template = Template { qos, retain: false, properties, boot: None };
+            let (sender, items) = mpsc::channel(AHEAD_MAX);
+            for n in 0..50 {
+                let item = Item { topic: "lines/x".to_owned(), payload: vec![n] };
+                sender.try_send(item).unwrap();
+            }
+            drop(sender);
+            let counts = send(&dial, template, items).await.unwrap();
+            let acked = if qos == QoS::AtMostOnce { 0 } else { 50 };
+            assert_eq!((counts.sent, counts.acked), (50, acked), "{qos:?}");
+        }
+    }
 
     #[test]
     fn lines_are_payloads_or_topic_and_payload() {
@@ -371,9 +420,9 @@ mod tests {
         flight.note(&Event::Outgoing(Outgoing::Publish(1)));
         flight.note(&Event::Outgoing(Outgoing::Publish(2)));
         flight.settle(1, true, &"Success", None);
-        assert!(!flight.is_settled(false));
+        assert!(!flight.is_settled(2, false));
         flight.settle(2, false, &"NotAuthorized", None);
-        assert!(flight.is_settled(false));
+        assert!(flight.is_settled(2, false));
         assert_eq!((flight.counts.sent, flight.counts.acked), (2, 1));
         assert_eq!(flight.counts.refused.keys().copied().collect::<Vec<_>>(), [2]);
     }

@@ -11,11 +11,21 @@ use super::plan;
 use super::profile::Profile;
 use super::shared::{Handle, Shared};
 
-/// Reason codes of MQTT that it answers with; 0 is yes.
+/// What it answers.
 #[derive(Clone, Copy)]
-pub(super) struct Gateway {
-    pub(super) login: u8,
-    pub(super) publish: u8,
+pub(crate) struct Gateway {
+    /// Reason code of MQTT; 0 is yes.
+    pub(crate) login: u8,
+    /// As `login`.
+    pub(crate) publish: u8,
+    /// So many messages at once.
+    pub(crate) receive_max: u16,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self { login: 0, publish: 0, receive_max: u16::MAX }
+    }
 }
 
 /// So many virtual devices that all come at once.
@@ -37,7 +47,7 @@ pub(super) async fn nobody() -> String {
 }
 
 /// Starts it; it ends with the test.
-pub(super) async fn start(gateway: Gateway) -> String {
+pub(crate) async fn start(gateway: Gateway) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -58,7 +68,11 @@ async fn serve(mut stream: TcpStream, gateway: Gateway) -> std::io::Result<()> {
         }
         stream.read_exact(&mut body).await?;
         let answer = match head >> 4 {
-            1 => vec![0x20, 3, 0, gateway.login, 0],
+            1 => {
+                let [high, low] = gateway.receive_max.to_be_bytes();
+                vec![0x20, 6, 0, gateway.login, 3, 0x21, high, low]
+            }
+            3 if head & 6 == 0 => continue,
             3 => {
                 let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
                 vec![0x40, 3, body[2 + topic], body[3 + topic], gateway.publish]

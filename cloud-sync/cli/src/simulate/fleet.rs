@@ -198,7 +198,7 @@ mod tests {
         let io = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let io = io.unwrap();
         // Its form is wrong: that does not pass, so the client lets go of the reading.
-        let gateway = io.block_on(fake::start(Gateway { login: 0, publish: 0x99 }));
+        let gateway = io.block_on(fake::start(Gateway { publish: 0x99, ..Gateway::default() }));
         let shared = fake::shared(&gateway, 1);
         let (_sets, receiver) = tokio::sync::mpsc::channel(1);
         let fleet = Fleet::start(&shared, None, vec![receiver], &io).unwrap();

@@ -322,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_lets_nobody_in_has_seen_logins_and_noise_alone() {
-        let gateway = fake::start(Gateway { login: 0x86, publish: 0 }).await;
+        let gateway = fake::start(Gateway { login: 0x86, ..Gateway::default() }).await;
         for (attack, outcome) in outcomes(&gateway).await {
             let is_first = matches!(attack, Attack::Stranger | Attack::WrongSecret | Attack::Noise);
             let expected = if is_first { Outcome::Refused } else { Outcome::Lost };
@@ -332,8 +332,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_taken_and_what_is_refused_is_told_apart() {
-        let open = fake::start(Gateway { login: 0, publish: 0 }).await;
-        let strict = fake::start(Gateway { login: 0, publish: 0x87 }).await;
+        let open = fake::start(Gateway::default()).await;
+        let strict = fake::start(Gateway { publish: 0x87, ..Gateway::default() }).await;
         for ((attack, open), (_, strict)) in
             outcomes(&open).await.into_iter().zip(outcomes(&strict).await)
         {

@@ -136,11 +136,11 @@ proptest! {
                     apply(&mut all, &op);
                     batch.push(op, Pace::Prompt, Millis(0));
                 }
-                None => batch.seal().ops.iter().for_each(|op| apply(&mut left, op)),
+                None => batch.seal(Millis(0)).ops.iter().for_each(|op| apply(&mut left, op)),
             }
         }
         let count = batch.len();
-        let sealed = batch.seal();
+        let sealed = batch.seal(Millis(0));
         prop_assert_eq!(sealed.ops.len(), count);
         sealed.ops.iter().for_each(|op| apply(&mut left, op));
         prop_assert_eq!(all, left);
@@ -155,46 +155,61 @@ fn a_job_that_ends_before_the_seal_leaves_only_its_outcome() {
     batch.push(CoreOp::UpdateJob { job: JobId(1), progress }, Pace::Lazy, Millis(0));
     assert!(!batch.push(CoreOp::FinishJob { job: JobId(1) }, Pace::Prompt, Millis(1)));
     batch.push(CoreOp::PutState { key: key(1), value: Bytes::new() }, Pace::Prompt, Millis(1));
-    let sealed = batch.seal();
+    let sealed = batch.seal(Millis(0));
     assert!(matches!(sealed.ops[..], [CoreOp::PutState { .. }]) && sealed.awaited);
     assert!(batch.push(CoreOp::FinishJob { job: JobId(2) }, Pace::Lazy, Millis(2)));
-    assert_eq!(batch.seal().ops.len(), 1, "an earlier batch admitted this one");
+    assert_eq!(batch.seal(Millis(0)).ops.len(), 1, "an earlier batch admitted this one");
 }
 
 #[test]
 fn closes_when_idle_and_waits_a_little_for_outcomes() {
     let mut batch = batch();
-    assert_eq!(batch.seal_now(true, Millis(10)), Seal::No);
+    assert_eq!(batch.seal_now(true, 1, Millis(10)), Seal::No);
     batch.push(CoreOp::AdmitJob(job(1)), Pace::Prompt, Millis(10));
-    assert_eq!(batch.seal_now(false, Millis(99)), Seal::No, "the store is busy");
-    assert_eq!(batch.seal_now(true, Millis(10)), Seal::Now);
+    assert_eq!(batch.seal_now(false, 1, Millis(99)), Seal::No, "the store is busy");
+    assert_eq!(batch.seal_now(true, 1, Millis(10)), Seal::Now);
     batch.started(JobId(1));
-    assert_eq!(batch.seal_now(true, Millis(10)), Seal::At(Millis(12)));
-    assert_eq!(batch.seal_now(true, Millis(12)), Seal::Now);
+    assert_eq!(batch.seal_now(true, 1, Millis(10)), Seal::At(Millis(12)));
+    assert_eq!(batch.seal_now(true, 1, Millis(12)), Seal::Now);
     batch.push(CoreOp::FinishJob { job: JobId(1) }, Pace::Prompt, Millis(11));
-    assert_eq!(batch.seal_now(true, Millis(11)), Seal::Now, "empty, but its ack waits");
-    assert_eq!(batch.seal(), Sealed { ops: vec![], awaited: true });
+    assert_eq!(batch.seal_now(true, 1, Millis(11)), Seal::Now, "empty, but its ack waits");
+    assert_eq!(batch.seal(Millis(0)), Sealed { ops: vec![], awaited: true });
     batch.started(JobId(7));
     batch.awaited(Pace::Prompt, Millis(20));
-    assert_eq!(batch.seal_now(true, Millis(20)), Seal::Now, "a job of an earlier batch");
+    assert_eq!(batch.seal_now(true, 1, Millis(20)), Seal::Now, "a job of an earlier batch");
 }
 
 #[test]
 fn thrifty_and_lazy_wait_and_ride_along() {
     let mut batch = batch();
     batch.push(CoreOp::FinishJob { job: JobId(9) }, Pace::Lazy, Millis(1_000));
-    assert_eq!(batch.seal_now(true, Millis(1_000)), Seal::At(Millis(6_000)));
+    assert_eq!(batch.seal_now(true, 1, Millis(1_000)), Seal::At(Millis(6_000)));
     batch.push(CoreOp::AdmitJob(job(1)), Pace::Thrifty, Millis(2_000));
     batch.started(JobId(1));
-    assert_eq!(batch.seal_now(true, Millis(2_000)), Seal::At(Millis(2_100)));
+    assert_eq!(batch.seal_now(true, 1, Millis(2_000)), Seal::At(Millis(2_100)));
     batch.stopped(JobId(1));
     batch.awaited(Pace::Prompt, Millis(2_050));
-    assert_eq!(batch.seal_now(true, Millis(2_050)), Seal::Now);
-    let sealed = batch.seal();
+    assert_eq!(batch.seal_now(true, 1, Millis(2_050)), Seal::Now);
+    let sealed = batch.seal(Millis(0));
     assert_eq!((sealed.ops.len(), sealed.awaited), (2, true));
     batch.push(CoreOp::FinishJob { job: JobId(3) }, Pace::Lazy, Millis(3_000));
-    assert_eq!(batch.seal_now(true, Millis(8_000)), Seal::Now);
-    assert!(!batch.seal().awaited);
+    assert_eq!(batch.seal_now(true, 1, Millis(8_000)), Seal::Now);
+    assert!(!batch.seal(Millis(0)).awaited);
+}
+
+#[test]
+fn in_a_crowd_batches_keep_a_distance() {
+    let mut batch = batch();
+    let put = CoreOp::PutState { key: key(1), value: Bytes::new() };
+    batch.push(put.clone(), Pace::Prompt, Millis(10));
+    assert_eq!(batch.seal_now(true, 1_000, Millis(10)), Seal::Now, "none was closed before");
+    batch.seal(Millis(10));
+    batch.awaited(Pace::Prompt, Millis(10));
+    assert_eq!(batch.seal_now(true, 1_000, Millis(10)), Seal::Now, "nothing to write");
+    batch.push(put, Pace::Prompt, Millis(10));
+    assert_eq!(batch.seal_now(true, 16, Millis(10)), Seal::At(Millis(11)));
+    assert_eq!(batch.seal_now(true, 15, Millis(10)), Seal::Now, "no crowd");
+    assert_eq!(batch.seal_now(true, 16, Millis(11)), Seal::Now);
 }
 
 #[test]
@@ -205,7 +220,7 @@ fn what_rides_along_needs_a_batch_that_is_written_anyway() {
     assert!(!batch.will_write(), "nobody waits");
     batch.awaited(Pace::Thrifty, Millis(0));
     assert!(batch.will_write());
-    batch.seal();
+    batch.seal(Millis(0));
     batch.awaited(Pace::Prompt, Millis(0));
     assert!(!batch.will_write(), "an ack that waits for nothing new");
     batch.push(CoreOp::AdmitJob(job(1)), Pace::Prompt, Millis(0));

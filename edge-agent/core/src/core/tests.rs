@@ -142,7 +142,7 @@ impl World {
 
     /// The open batch becomes durable, and its acks go out.
     fn commit(&mut self) {
-        self.open.seal().ops.iter().for_each(|op| self.durable.apply(op));
+        self.open.seal(Millis(self.at)).ops.iter().for_each(|op| self.durable.apply(op));
         assert_eq!(self.durable, self.applied, "all that was applied is durable");
         self.acked.extend(self.answers.drain(..));
     }

@@ -72,7 +72,7 @@ impl Credentials {
     /// The system gives no random numbers, or there are no authorities.
     pub(super) fn fresh(names: &[String], authorities: Option<&Path>) -> Done<Self> {
         let issued_unix_s = unix_s();
-        let issue = |name: &String| {
+        let issue = |name: &String| -> Done<(String, Issued)> {
             let secret = match authorities {
                 Some(dir) => Secret::certificate(dir, name, DAYS)?,
                 None => Secret::plain()?,
@@ -155,8 +155,8 @@ impl Credentials {
 
     /// What the gateway knows of each device.
     pub(super) fn accounts(&self) -> impl Iterator<Item = (&str, Account)> {
-        let account = |(name, issued)| Some((name, issued.secret.account()?));
-        self.devices.iter().map(|(name, issued)| (name.as_str(), issued)).filter_map(account)
+        let devices = self.devices.iter();
+        devices.filter_map(|(name, issued)| Some((name.as_str(), issued.secret.account()?)))
     }
 
     /// Token of the watcher; none: it looks anonymously.

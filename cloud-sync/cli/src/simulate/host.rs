@@ -97,12 +97,12 @@ struct Life<'s> {
     boot: u64,
 }
 
-impl Life<'_> {
+impl<'s> Life<'s> {
     /// The power cut that ended it; none: everything ended.
     async fn run_plain(
         &self,
         link: &str,
-        queue: &mut VirtualQueue<'_>,
+        queue: &mut VirtualQueue<'s>,
         faults: &mut Faults,
         sensors: &mut Sensors<'_>,
         sets: &mut mpsc::Receiver<Set>,
@@ -126,7 +126,7 @@ impl Life<'_> {
     /// As [`Self::run_plain`], with the client of the SDK.
     async fn run(
         &self,
-        queue: &mut VirtualQueue<'_>,
+        queue: &mut VirtualQueue<'s>,
         faults: &mut Faults,
         sensors: &mut Sensors<'_>,
         sets: &mut mpsc::Receiver<Set>,

@@ -59,7 +59,7 @@ pub(super) fn run(args: &SimulatePrepare, global: &Global, out: &Out) -> Done {
         encode_image(&provision, 1, &mut image)
             .map_err(|error| Failure::usage(format!("this cannot be provisioned: {error}")))?;
         staged.push(Staged::new(&path(name), &image)?);
-        for account in secret.account() {
+        if let Some(account) = secret.account() {
             lines.push_str(&agent_toml::device(name, &account, &publish, &[SUBSCRIBE.to_owned()]));
             lines.push('\n');
         }

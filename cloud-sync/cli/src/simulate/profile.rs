@@ -106,8 +106,8 @@ impl Profile {
 
     /// Whose readings are on a topic.
     pub(super) fn device_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
-        let levels = self.topic.split('/').zip(topic.split('/'));
-        levels.into_iter().find_map(|(mine, its)| (mine == "{device}").then_some(its))
+        let mut levels = self.topic.split('/').zip(topic.split('/'));
+        levels.find_map(|(mine, its)| (mine == "{device}").then_some(its))
     }
 
     /// Filter that covers the readings of all devices.

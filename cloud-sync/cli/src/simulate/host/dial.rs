@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use device_protocol::provision::{Gateway, Provision};
+use device_protocol::provision::Provision;
 use device_sdk::{Dial, tls};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use tokio::net::TcpStream;
@@ -61,7 +61,8 @@ impl<'s> LinkDial<'s> {
     ) -> Done<Self> {
         let handle = &shared.handles[device];
         let (valve, gateway) = (Valve::new(handle.link.subscribe()), shared.gateway.as_str());
-        let known = shared.credentials.provision(&handle.plan.name, at(gateway)?);
+        let at = crate::device::gateway(gateway)?;
+        let known = shared.credentials.provision(&handle.plan.name, at);
         let tls = match known.filter(|_| shared.credentials.trust().is_some()) {
             None => None,
             Some(provision) => Some(Tls {
@@ -74,11 +75,6 @@ impl<'s> LinkDial<'s> {
         };
         Ok(Self { gateway, valve, tls })
     }
-}
-
-/// The gateway's address as devices have it.
-fn at(gateway: &str) -> Done<Gateway<'_>> {
-    crate::device::gateway(gateway)
 }
 
 impl Dial for LinkDial<'_> {
@@ -94,7 +90,7 @@ impl Dial for LinkDial<'_> {
         let Some(Tls { memory, provision, random, now, trouble }) = &mut self.tls else {
             return Ok(Line::Plain(linked));
         };
-        match tls::connect(linked, memory, provision, now(), random).await {
+        match tls::connect(linked, &mut **memory, provision, (*now)(), random).await {
             Ok(stream) => Ok(Line::Tls(stream, trouble)),
             Err(error) => {
                 trouble.note(error);

@@ -161,3 +161,62 @@ impl<'q, 's> Plain<'q, 's> {
         is_taken || is_for_good
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::fake::{self, Gateway};
+
+    /// What a device has kept, has had acknowledged and refused after so long with a gateway that answers with this code.
+    async fn after(publish: u8, enough: impl Fn(&Plain<'_, '_>) -> bool) -> (u64, u64, u64) {
+        let gateway = fake::start(Gateway { publish, ..Gateway::default() }).await;
+        let lines = "queue = \"1 KiB\"\nbackoff_max = \"500 ms\"";
+        let shared = fake::shared_with(lines, &gateway, 1);
+        let mut queue = VirtualQueue::new(&shared, 0);
+        queue.start(7);
+        let client = Plain::new(&shared, 0, &gateway, &mut queue);
+        for _ in 0..5 {
+            client.keep(b"{\"temperature\":1}").unwrap();
+        }
+        let mut random = Random::of(1, "test", 0);
+        let done = async {
+            while !enough(&client) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            ended = client.run(&mut random) => panic!("{ended:?}"),
+            () = done => {}
+        }
+        let totals = shared.ledger().totals();
+        (totals.kept, totals.acked, client.refused())
+    }
+
+    #[tokio::test]
+    async fn what_is_acknowledged_or_refused_for_good_leaves_the_queue_and_all_else_stays() {
+        let is_empty = |client: &Plain<'_, '_>| client.queue.borrow().first().is_none();
+        assert_eq!(after(0, is_empty).await, (5, 5, 0));
+        assert_eq!(after(0x99, is_empty).await, (5, 5, 5), "its form is wrong");
+        let again = |client: &Plain<'_, '_>| client.shared.handles[0].view().connects >= 2;
+        assert_eq!(after(0x87, again).await, (5, 0, 0), "it may be allowed later");
+    }
+
+    #[test]
+    fn what_the_full_queue_dropped_on_its_way_is_not_taken_for_another() {
+        let shared = fake::shared_with("queue = \"1 KiB\"", "127.0.0.1:1", 1);
+        let mut queue = VirtualQueue::new(&shared, 0);
+        queue.start(7);
+        let client = Plain::new(&shared, 0, "127.0.0.1:1", &mut queue);
+        client.keep(&[1; 400]).unwrap();
+        let (handle, _events) = client.connection().unwrap();
+        client.client.replace(Some(handle));
+        client.send();
+        assert_eq!(client.sent.get(), Some(Id { boot: 7, sequence: 0 }));
+        client.keep(&[2; 400]).unwrap();
+        client.keep(&[3; 400]).unwrap();
+        assert!(client.answered(PubAckReason::Success));
+        let totals = shared.ledger().totals();
+        assert_eq!((totals.acked, totals.dropped), (0, 1));
+        assert_eq!(client.queue.borrow().first().unwrap().0.sequence, 1);
+    }
+}

@@ -243,7 +243,7 @@ impl Life {
 
     /// A1: an ack is heard only here, after the batch.
     fn commit(&mut self) {
-        self.reference.becomes_durable(&self.world.open.clone().seal(Millis(0)).ops);
+        self.reference.becomes_durable(&self.world.open.clone().seal(Millis(self.world.at)).ops);
         self.world.commit();
         self.reference.hear(&self.world.acked);
     }

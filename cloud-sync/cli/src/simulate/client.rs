@@ -14,7 +14,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use super::credentials::{Credentials, Trust};
 
 /// A certificate and its key, as a client shows them.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Pair {
     pub(super) certificate: CertificateDer<'static>,
     pub(super) key: PrivatePkcs8KeyDer<'static>,

@@ -103,6 +103,11 @@ fn not_allowed(filters: &[String]) -> Failure {
 fn unreachable(error: &ConnectionError) -> Failure {
     let (exit, why, next) = crate::mqtt::explain(error);
     let next = match exit {
+        _ if matches!(error, ConnectionError::Tls(_)) => {
+            "were the credentials made for this gateway? the authority that signed its listener must be the one of \
+             `holm simulate prepare --tls`, and --server-name a name in its certificate"
+                .to_owned()
+        }
         Exit::Denied => format!(
             "it lets nobody in without a name, or does not know `{WATCHER}`: `holm simulate prepare` makes \
              the accounts; start the agent again after it"

@@ -29,7 +29,7 @@ pub(super) struct Plain<'q, 's> {
     shared: &'s Shared,
     device: usize,
     /// Where its link begins.
-    link: &'s str,
+    link: &'q str,
     queue: RefCell<&'q mut VirtualQueue<'s>>,
     /// The connection that stands.
     client: RefCell<Option<AsyncClient>>,
@@ -43,7 +43,7 @@ impl<'q, 's> Plain<'q, 's> {
     pub(super) fn new(
         shared: &'s Shared,
         device: usize,
-        link: &'s str,
+        link: &'q str,
         queue: &'q mut VirtualQueue<'s>,
     ) -> Self {
         Self {

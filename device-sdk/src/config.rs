@@ -58,8 +58,8 @@ pub struct Config<'a> {
     #[cfg(feature = "logs")]
     pub metrics_period_ms: u32,
     /// How wrong its clock is, for simulations.
-    #[cfg(feature = "host")]
-    pub clock_error: crate::host::ClockError,
+    #[cfg(feature = "wrong-clock")]
+    pub clock_error: crate::ClockError,
 }
 
 impl Config<'_> {
@@ -78,8 +78,8 @@ impl Config<'_> {
             clock: ClockConfig::default(),
             #[cfg(feature = "logs")]
             metrics_period_ms: 60_000,
-            #[cfg(feature = "host")]
-            clock_error: crate::host::ClockError::default(),
+            #[cfg(feature = "wrong-clock")]
+            clock_error: crate::ClockError::default(),
         }
     }
 }

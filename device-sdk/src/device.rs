@@ -85,8 +85,8 @@ pub struct Device<'a> {
     /// Of the tasks that update firmware and function: one at a time speaks with the gateway.
     #[cfg(feature = "update")]
     pub(crate) update_turn: mutex::Mutex<CriticalSectionRawMutex, ()>,
-    #[cfg(feature = "host")]
-    clock_error: crate::host::ClockError,
+    #[cfg(feature = "wrong-clock")]
+    clock_error: crate::ClockError,
     pub(crate) bell: Bell,
 }
 
@@ -161,7 +161,7 @@ impl<'a> Device<'a> {
             exchange: blocking_mutex::Mutex::new(RefCell::new(exchange)),
             #[cfg(feature = "update")]
             update_turn: mutex::Mutex::new(()),
-            #[cfg(feature = "host")]
+            #[cfg(feature = "wrong-clock")]
             clock_error: config.clock_error,
             bell: Bell::new(),
         };
@@ -220,18 +220,18 @@ impl<'a> Device<'a> {
         let stamp = self.facts(|facts| facts.clock.stamp(uptime_ms));
         #[cfg(not(feature = "time"))]
         let stamp = Timestamp::uptime(uptime_ms);
-        #[cfg(feature = "host")]
+        #[cfg(feature = "wrong-clock")]
         return self.clock_error.stamp(stamp);
-        #[cfg(not(feature = "host"))]
+        #[cfg(not(feature = "wrong-clock"))]
         stamp
     }
 
     /// Since its start, in milliseconds, by its own clock.
     pub(crate) fn uptime_ms(&self) -> u64 {
         let uptime_ms = Instant::now().as_millis();
-        #[cfg(feature = "host")]
+        #[cfg(feature = "wrong-clock")]
         return self.clock_error.uptime_ms(uptime_ms);
-        #[cfg(not(feature = "host"))]
+        #[cfg(not(feature = "wrong-clock"))]
         uptime_ms
     }
 

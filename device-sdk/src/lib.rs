@@ -34,6 +34,8 @@ mod state;
 pub mod tls;
 #[cfg(feature = "update")]
 pub mod update;
+#[cfg(feature = "wrong-clock")]
+mod wrong_clock;
 
 pub use app::{App, Reply, Settled};
 pub use backoff::BackoffConfig;
@@ -44,3 +46,5 @@ pub use dial::Dial;
 pub use queue::{Overflow, Queue, RamQueue};
 pub use run::{ConfigFault, Link};
 pub use state::{Figures, State, Trouble};
+#[cfg(feature = "wrong-clock")]
+pub use wrong_clock::ClockError;

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - What stands on `$holm/v1/up/DEVICE/KIND` is a message of that kind, or nobody gets it.
-//! - At most [`DEVICES_MAX`] devices are remembered, the one heard longest ago is forgotten first; of
+//! - At most so many devices are remembered as the desk was made for, the one heard longest ago is forgotten first; of
 //!   each [`METRICS_MAX`] figures, of all [`LINES_MAX`] lines of their logs.
 //! - A device gets [`LINES_BURST`] lines through at once and [`LINES_PER_S`] a second after that. What is
 //!   dropped is counted and told with the next line.
@@ -15,7 +15,7 @@
 //!   [`REPORT_EVERY`] after that; of a device that changes its mind faster the last stage is told when its time has come.
 //! - It begins empty with each process: it shows, and decides nothing that must last.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,10 +35,8 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use entry::{Entry, Figure};
+use entry::{Entry, Figure, Rank};
 
-/// Devices remembered.
-pub const DEVICES_MAX: usize = 1_000;
 /// Figures of one device.
 pub const METRICS_MAX: usize = 64;
 /// Lines of logs kept, of all devices.
@@ -138,9 +136,12 @@ pub struct Counters {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Desk {
+    devices_max: usize,
     devices: BTreeMap<DeviceId, Entry>,
+    /// The same devices, by which one is forgotten first.
+    by_rank: BTreeSet<(Rank, DeviceId)>,
     lines: VecDeque<Line>,
     counters: Counters,
     /// Devices whose last stage came too fast to be reported, and when its time comes; each is remembered above.
@@ -148,16 +149,28 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// An empty one, for so many devices.
+    #[must_use]
+    pub fn new(devices_max: u32) -> Self {
+        Self {
+            devices_max: devices_max.max(1) as usize,
+            devices: BTreeMap::new(),
+            by_rank: BTreeSet::new(),
+            lines: VecDeque::new(),
+            counters: Counters::default(),
+            late: BTreeMap::new(),
+        }
+    }
+
     /// A client is connected.
     pub fn connected(&mut self, device: &DeviceId, now: Now) {
-        self.entry(device, now).connections += 1;
+        self.entry(device, now);
+        self.rank_anew(device, |entry| entry.connections += 1);
     }
 
     /// A client is gone.
     pub fn disconnected(&mut self, device: &DeviceId) {
-        if let Some(entry) = self.devices.get_mut(device) {
-            entry.connections = entry.connections.saturating_sub(1);
-        }
+        self.rank_anew(device, |entry| entry.connections = entry.connections.saturating_sub(1));
     }
 
     /// Whether a message to the gateway can be read; every other message passes.
@@ -308,17 +321,36 @@ impl Desk {
 
     /// The entry of a device that is heard now.
     fn entry(&mut self, device: &DeviceId, now: Now) -> &mut Entry {
-        if self.devices.len() >= DEVICES_MAX && !self.devices.contains_key(device) {
-            let longest = self.devices.iter().min_by_key(|(_, entry)| entry.rank());
-            if let Some(longest) = longest.map(|(device, _)| device.clone()) {
-                self.devices.remove(&longest);
-                self.late.remove(&longest);
-                self.counters.forgotten += 1;
+        if !self.devices.contains_key(device) {
+            if self.devices.len() >= self.devices_max {
+                self.forget_first();
             }
+            let entry = Entry::new(now);
+            self.by_rank.insert((entry.rank(), device.clone()));
+            self.devices.insert(device.clone(), entry);
         }
-        let entry = self.devices.entry(device.clone()).or_insert_with(|| Entry::new(now));
-        entry.seen_at = now.at;
-        entry
+        self.rank_anew(device, |entry| entry.seen_at = now.at);
+        self.devices.get_mut(device).expect("invariant: inserted above")
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, first)) = self.by_rank.pop_first() {
+            self.devices.remove(&first);
+            self.late.remove(&first);
+            self.counters.forgotten += 1;
+        }
+    }
+
+    /// Changes what the rank of a known device is made of.
+    fn rank_anew(&mut self, device: &DeviceId, change: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.devices.get_mut(device) else { return };
+        let before = entry.rank();
+        change(entry);
+        let after = entry.rank();
+        if before != after {
+            self.by_rank.remove(&(before, device.clone()));
+            self.by_rank.insert((after, device.clone()));
+        }
     }
 }
 

@@ -137,6 +137,8 @@ pub struct Limits {
     pub will_after_restart_ms_min: u64,
     /// Sessions that outlive their connection.
     pub sessions_max: usize,
+    /// Devices that are remembered: their message ids, and what `edge-agent devices` shows of them.
+    pub devices_max: u32,
     /// How fast records may leave for the control plane; `None`: as fast as they can.
     pub drain: Option<Rate>,
 }
@@ -158,6 +160,7 @@ impl Default for Limits {
             receive_max: 32,
             will_after_restart_ms_min: 60_000,
             sessions_max: 2_000,
+            devices_max: DEVICES_MIN,
             drain: None,
         }
     }
@@ -212,8 +215,11 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
             problems.add(&key.span, "an author key is what `holm keys show` prints, `ed25519:...`");
         }
     }
-    let limits =
-        root.section("limits", problems).map_or_else(Limits::default, |s| read_limits(s, problems));
+    let default = Limits { devices_max: remembered(devices.len()), ..Limits::default() };
+    let limits = match root.section("limits", problems) {
+        Some(section) => read_limits(section, &default, problems),
+        None => default,
+    };
     let safe_mode_after = root.number("safe_mode_after", 0..=1_000, problems);
     root.finish(problems);
     Settings {
@@ -393,8 +399,21 @@ fn size(value: Option<u64>, default: usize) -> usize {
     value.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
-fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
-    let default = Limits::default();
+/// Devices that are remembered without a word about it, at least.
+const DEVICES_MIN: u32 = 1_000;
+/// Devices that are remembered at most, whoever wants it.
+const DEVICES_MAX: u32 = 100_000;
+
+/// So many are remembered where nothing is said: all that have an account, and those that have none as one.
+fn remembered(accounts: usize) -> u32 {
+    u32::try_from(accounts + 1).unwrap_or(DEVICES_MAX).clamp(DEVICES_MIN, DEVICES_MAX)
+}
+
+fn read_limits(
+    mut section: Section<'_, '_>,
+    default: &Limits,
+    problems: &mut Problems<'_>,
+) -> Limits {
     let limits = Limits {
         message_bytes_max: size(
             section.bytes_within("message", KIB..=MIB, problems),
@@ -440,6 +459,10 @@ fn read_limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Lim
             .duration_ms_within("will_after_restart", 0..=WILL_AFTER_RESTART_MS_MAX, problems)
             .unwrap_or(default.will_after_restart_ms_min),
         sessions_max: size(section.number("sessions", 1..=100_000, problems), default.sessions_max),
+        devices_max: section
+            .number("devices", 1..=u64::from(DEVICES_MAX), problems)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(default.devices_max),
         drain: read_drain(&mut section, problems),
     };
     section.finish(problems);

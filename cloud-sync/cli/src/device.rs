@@ -6,7 +6,8 @@
 //! - What is there is not written over, unless `--replace` says so.
 
 pub(crate) mod agent_toml;
-mod authority;
+pub(crate) mod authority;
+mod secret;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -30,9 +31,11 @@ use crate::mqtt;
 use crate::out::Out;
 use crate::secret_file::Staged;
 
-use agent_toml::Account;
 use authority::{Of, PEM_BYTES_MAX};
+pub(crate) use secret::Secret;
 
+/// Where devices with TLS connect.
+const LISTENER: &str = "0.0.0.0:8883";
 const PROVISIONED_ONCE: &str = "a device is provisioned once; choose another --out, or remove it";
 
 /// `holm device`
@@ -51,7 +54,8 @@ pub fn run(args: &crate::args::Device, global: &Global, out: &Out) -> Done {
     }
 }
 
-fn folder(args: &DeviceFolder, global: &Global) -> Done<PathBuf> {
+/// The folder of the authorities.
+pub(crate) fn folder(args: &DeviceFolder, global: &Global) -> Done<PathBuf> {
     match &args.ca {
         Some(dir) => Ok(dir.clone()),
         None => Ok(context::config_dir(global)?.join("devices")),
@@ -97,7 +101,7 @@ fn listener(args: &DeviceListener, global: &Global, out: &Out) -> Done {
         Staged::new(&ca, &device_ca)?.owned_by_folder()?.public()?,
     ];
     staged.into_iter().try_for_each(Staged::keep)?;
-    let lines = agent_toml::listener(&certificate, &key, &ca);
+    let lines = agent_toml::listener(LISTENER, &certificate, &key, &ca);
     let value = json!({
         "certificate": certificate, "key": key, "client_ca": ca, "hosts": args.host,
         "expires_unix_s": issued.expires_unix_s, "agent_toml": lines,
@@ -122,7 +126,12 @@ fn add(args: &DeviceAdd, global: &Global, out: &Out) -> Done {
     }
     let author_key =
         KeyStore::open(global)?.chosen(args.key.as_deref())?.map(|(_, key)| key.public());
-    let secret = Secret::make(args, global)?;
+    let secret = match args {
+        DeviceAdd { psk: true, .. } => Secret::psk(&args.name)?,
+        DeviceAdd { plain: true, .. } => Secret::plain()?,
+        DeviceAdd { token: true, .. } => Secret::token(&folder(&args.folder, global)?)?,
+        _ => Secret::certificate(&folder(&args.folder, global)?, &args.name, args.days)?,
+    };
     let lines = secret
         .account()
         .map(|account| agent_toml::device(&args.name, &account, &args.publish, &args.subscribe));
@@ -225,10 +234,6 @@ fn shown(found: &Found<'_>) -> Value {
 
 /// What is no secret.
 fn described(provision: &Provision<'_>, expires_unix_s: Option<u64>) -> Value {
-    let address = |at: &Gateway<'_>| match at.host {
-        host if host.contains(':') => format!("[{host}]:{}", at.port),
-        host => format!("{host}:{}", at.port),
-    };
     let gateways: Vec<_> = provision.gateways.iter().map(address).collect();
     let ca = match provision.credential {
         Credential::Certificate { gateway_ca, .. } | Credential::Token { gateway_ca, .. } => {
@@ -251,71 +256,6 @@ fn described(provision: &Provision<'_>, expires_unix_s: Option<u64>) -> Value {
 fn not_after_unix_s(der: &[u8]) -> Option<u64> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     u64::try_from(certificate.validity().not_after.timestamp()).ok()
-}
-
-/// How the new device proves itself.
-enum Secret {
-    Certificate { gateway_ca: Vec<u8>, certificate: Vec<u8>, key: [u8; 32], expires_unix_s: u64 },
-    Token { gateway_ca: Vec<u8>, token: String },
-    Psk { identity: String, key: [u8; 32] },
-    Plain { token: String },
-}
-
-impl Secret {
-    fn make(args: &DeviceAdd, global: &Global) -> Done<Self> {
-        if args.psk {
-            return Ok(Self::Psk { identity: args.name.clone(), key: random()? });
-        }
-        if args.plain {
-            return Ok(Self::Plain { token: hex(&random()?) });
-        }
-        let dir = folder(&args.folder, global)?;
-        let gateway_ca = authority::certificate(&dir, Of::Gateways)?.to_vec();
-        if args.token {
-            return Ok(Self::Token { gateway_ca, token: hex(&random()?) });
-        }
-        let issued = authority::device(&dir, &args.name, args.days, OffsetDateTime::now_utc())?;
-        let key = authority::scalar(&issued.key)?;
-        let (certificate, expires_unix_s) = (issued.certificate, issued.expires_unix_s);
-        Ok(Self::Certificate { gateway_ca, certificate, key, expires_unix_s })
-    }
-
-    fn credential(&self) -> Credential<'_> {
-        match self {
-            Self::Certificate { gateway_ca, certificate, key, .. } => {
-                Credential::Certificate { gateway_ca, certificate, key: *key }
-            }
-            Self::Token { gateway_ca, token } => Credential::Token { gateway_ca, token },
-            Self::Psk { identity, key } => Credential::Psk { identity: identity.as_bytes(), key },
-            Self::Plain { token } => Credential::Plain { token },
-        }
-    }
-
-    fn account(&self) -> Option<Account> {
-        match self {
-            Self::Certificate { .. } => Some(Account::Certificate),
-            // Without a name of its own a gateway takes no envelope of a device.
-            Self::Token { token, .. } | Self::Plain { token } => {
-                Some(Account::TokenSha256(sha256(token)))
-            }
-            Self::Psk { .. } => None,
-        }
-    }
-
-    fn expires_unix_s(&self) -> Option<u64> {
-        match self {
-            Self::Certificate { expires_unix_s, .. } => Some(*expires_unix_s),
-            Self::Token { .. } | Self::Psk { .. } | Self::Plain { .. } => None,
-        }
-    }
-
-    /// What a broker with pre-shared keys has in its file of them.
-    fn psk_line(&self, name: &str) -> Option<String> {
-        match self {
-            Self::Psk { key, .. } => Some(format!("{name}:{}\n", hex(key))),
-            Self::Certificate { .. } | Self::Token { .. } | Self::Plain { .. } => None,
-        }
-    }
 }
 
 pub(crate) fn sha256(token: &str) -> String {
@@ -353,6 +293,14 @@ pub(crate) fn gateway(text: &str) -> Done<Gateway<'_>> {
         return Err(none());
     }
     Ok(Gateway { host, port })
+}
+
+/// HOST:PORT again.
+pub(crate) fn address(at: &Gateway<'_>) -> String {
+    match at.host {
+        host if host.contains(':') => format!("[{host}]:{}", at.port),
+        host => format!("{host}:{}", at.port),
+    }
 }
 
 /// The same file name with one more ending.

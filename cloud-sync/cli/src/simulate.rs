@@ -16,6 +16,7 @@ use crate::failure::{Done, Exit, Failure, read_file};
 use crate::out::{Out, Paint};
 
 mod chart;
+mod client;
 mod cloud;
 mod control;
 mod credentials;
@@ -47,7 +48,7 @@ use judge::{Expected, Rules, Verdict, judge};
 use ledger::{Ledger, Role};
 use own::Own;
 use plan::DevicePlan;
-use profile::Profile;
+use profile::{MessageKind, Profile};
 use shared::{Handle, Phase, Shared};
 use table::Moment;
 
@@ -62,6 +63,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Between two judgements while devices send what they kept.
 const JUDGED_EVERY: Duration = Duration::from_millis(500);
 const ADDRESS: &str = "127.0.0.1:1883";
+/// Gateways remember so many devices without having been told of more.
+const REMEMBERED_MIN: u32 = 1_000;
 
 /// `holm simulate`
 ///
@@ -70,7 +73,7 @@ const ADDRESS: &str = "127.0.0.1:1883";
 pub fn run(args: &Simulate, global: &Global, out: &Out) -> Done {
     match &args.command {
         Some(SimulateCommand::Set(args)) => control::ask(args, out),
-        Some(SimulateCommand::Prepare(args)) => prepare::run(args, out),
+        Some(SimulateCommand::Prepare(args)) => prepare::run(args, global, out),
         Some(SimulateCommand::Profile) => out.raw(profile::WORKSHOP.as_bytes()),
         None => simulate(&args.run, global, out),
     }
@@ -102,32 +105,32 @@ fn simulate(args: &SimulateRun, global: &Global, out: &Out) -> Done {
         profile.functions = Some(own::OUTPUTS.to_owned());
     }
     let names: Vec<String> = (1..=args.devices).map(credentials::name_of).collect();
+    let tls = args.tls.then(|| own::Tls::new(&args.run, args.tls_port)).transpose()?;
     let credentials = if args.with_gateway {
-        Credentials::fresh(&names)?
+        Credentials::fresh(&names, tls.as_ref().map(|tls| tls.authorities.as_path()))?
     } else {
         Credentials::load(&args.credentials, &names)?
     };
     let seed = args.seed.unwrap_or_else(|| credentials::fresh_seed() >> 32);
-    let plans = plan::of(&profile, &names, seed);
+    let plans = plan::of(&profile, &names, seed, credentials::unix_s() * 1_000);
     std::fs::create_dir_all(&args.run).map_err(|error| Failure::file("make", &args.run, &error))?;
     let bench = bench(args, &plans)?;
     let is_emulated = bench.is_some();
-    has_tokens(&plans, &credentials)?;
-    raise_open_files(names.len())?;
+    raise_open_files(names.len(), profile.message)?;
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let own = if args.with_gateway {
-        let (profile, credentials) = (&profile, &credentials);
-        let app = args.app.as_deref();
-        let setup = own::Setup { dir: &args.run, port: args.port, profile, credentials, app };
+        let (dir, port, tls) = (args.run.as_path(), args.port, tls.as_ref());
+        let (profile, credentials, app) = (&profile, &credentials, args.app.as_deref());
+        let setup = own::Setup { dir, port, tls, profile, credentials, app };
         Some(Own::start(&setup, global, &io, out)?)
     } else {
         None
     };
-    let gateway = gateway(args, &credentials)?;
+    let gateway = gateway(args, tls.as_ref(), &credentials)?;
     let role = |is_hostile| match (is_hostile, is_emulated) {
         (true, _) => Role::Hostile,
         (false, true) => Role::Emulated,
@@ -153,21 +156,11 @@ fn bench(args: &SimulateRun, plans: &[DevicePlan]) -> Done<Option<qemu::Bench>> 
     qemu::Bench::new(elf, &args.run.join("emulated"), emulated).map(Some)
 }
 
-/// All speak without TLS.
-fn has_tokens(plans: &[DevicePlan], credentials: &Credentials) -> Done {
-    match plans.iter().find(|plan| credentials.token(&plan.name).is_none()) {
-        None => Ok(()),
-        Some(plan) => {
-            let problem = format!("the credentials of `{}` are for TLS", plan.name);
-            Err(Failure::input(problem)
-                .next("simulated devices need those of `holm simulate prepare`"))
-        }
-    }
-}
-
-/// A device is a file, with --with-gateway another one of the gateway, and an emulated one two of its proxy.
-fn raise_open_files(devices: usize) -> Done {
-    let wanted = devices * 3;
+/// A device is a file, with --with-gateway another one of the gateway, and an emulated one two of its proxy; one without
+/// the SDK has both ends of its link in this process.
+fn raise_open_files(devices: usize, message: MessageKind) -> Done {
+    let each = if message == MessageKind::Plain { 5 } else { 3 };
+    let wanted = devices * each;
     if edge_agent::open_files::raise(wanted) < wanted {
         let problem =
             format!("{devices} devices need {wanted} open files, and the system allows fewer");
@@ -179,9 +172,9 @@ fn raise_open_files(devices: usize) -> Done {
 }
 
 /// HOST:PORT.
-fn gateway(args: &SimulateRun, credentials: &Credentials) -> Done<String> {
+fn gateway(args: &SimulateRun, tls: Option<&own::Tls>, credentials: &Credentials) -> Done<String> {
     if args.with_gateway {
-        return Ok(format!("127.0.0.1:{}", args.port));
+        return Ok(tls.map_or_else(|| format!("127.0.0.1:{}", args.port), own::Tls::address));
     }
     match &args.gateway {
         Some(given) => crate::device::gateway(given).map(|_| given.clone()),
@@ -240,19 +233,28 @@ impl Day<'_> {
         if let Some(telemetry) = telemetry {
             telemetry.follow(Arc::clone(shared));
         }
+        let wants_clock = bench.as_ref().is_some_and(|bench| !bench.has_wrong_clock);
         let fleet = Fleet::start(shared, bench, sets, io)?;
-        let known = edge_core::limits::Limits::default().devices_max;
-        if args.devices > known {
+        if own.is_none() && args.devices > REMEMBERED_MIN {
             self.out.note(&format!(
-                "a gateway knows repeats of the {known} devices that it heard last: with more of them a reading \
-                 that is sent again can come twice"
+                "if agent.toml of the gateway says `devices` in [limits], it must be {} at least: a gateway forgets \
+                 repeats of more devices than that, and a reading that is sent again then comes twice",
+                args.devices
             ));
+        }
+        if wants_clock && shared.profile.clock.is_some() {
+            self.out.note(
+                "[clock] of the profile is passed over: this firmware was built without the feature `wrong-clock`",
+            );
         }
         self.out.progress(
             "Simulating",
             &format!(
-                "{} devices at {} with seed {}; Ctrl-C ends it",
-                args.devices, shared.gateway, shared.seed
+                "{} devices at {} {} with seed {}; Ctrl-C ends it",
+                args.devices,
+                shared.gateway,
+                shared.credentials.trust().map_or("without TLS", |_| "over TLS"),
+                shared.seed
             ),
         );
         Ok(Begun { fleet, rules, _socket: socket })

@@ -267,6 +267,7 @@ impl Core {
             outbox: self.outbox.status(),
             dead_letters: count(self.letters.len()),
             devices: count(self.dedupe.devices()),
+            devices_max: self.settings.limits.devices_max,
             counters: self.counters,
             safe_mode: self.settings.safe_mode,
             triggers: self.filtered.status(&self.routes),

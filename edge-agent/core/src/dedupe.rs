@@ -5,7 +5,8 @@
 //!   exactly. A number further below is answered with [`Seen::BelowWindow`]: it runs, flagged
 //!   and counted, because losing a message is worse than working on it twice.
 //! - Of a device the last [`BOOTS_MAX`] boots are known, of the gateway the last `devices_max`
-//!   devices heard. What is forgotten goes out of the store lazily.
+//!   devices heard. What is forgotten goes out of the store lazily. Where the store has more, because
+//!   the bound was higher before, each message forgets at most [`FORGOTTEN_MAX`] of them.
 //! - One message changes one row of 64 numbers; a row below the window is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,9 @@ use crate::turn::Turn;
 pub const WINDOW: u64 = 1_024;
 /// Boots known of one device.
 pub const BOOTS_MAX: usize = 8;
+
+/// Devices that one message makes the gateway forget: 17 rows for each boot leave the store with each of them.
+const FORGOTTEN_MAX: usize = 4;
 
 const BLOCK_BITS: u64 = 64;
 
@@ -133,14 +137,15 @@ impl Dedupe {
         assert!(boot.blocks.len() as u64 <= WINDOW / BLOCK_BITS + 1, "a window is bounded");
     }
 
-    /// Moves a device to the end of the line, and forgets the first one if it is too many.
+    /// Moves a device to the end of the line, and forgets the first ones if they are too many.
     fn hear(&mut self, device: &DeviceId, turn: &mut Turn<'_>) {
         self.heard += 1;
         let entry = self.devices.entry(device.clone()).or_default();
         self.by_heard.remove(&(entry.heard, device.clone()));
         entry.heard = self.heard;
         self.by_heard.insert((self.heard, device.clone()));
-        while self.devices.len() > self.devices_max {
+        let surplus = self.devices.len().saturating_sub(self.devices_max);
+        for _ in 0..surplus.min(FORGOTTEN_MAX) {
             let (_, oldest) = self.by_heard.pop_first().expect("invariant: one for each device");
             let forgotten = self.devices.remove(&oldest).expect("invariant: by_heard is an index");
             for (number, boot) in &forgotten.boots {

@@ -59,7 +59,8 @@ pub struct Limits {
     pub crashes_max: u8,
     /// Dead letters kept.
     pub dead_letters_max: u32,
-    /// Devices whose message ids are remembered.
+    /// Devices whose message ids are remembered. Lowered over a restart, the surplus goes with the messages
+    /// that come, those first that were not heard since.
     pub devices_max: u32,
     /// Live bytes of the outbox over all streams ([`crate::op::OutboxRecord::cost_bytes`]).
     pub outbox_bytes_max: u64,

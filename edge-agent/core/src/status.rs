@@ -29,6 +29,8 @@ pub struct Status {
     pub dead_letters: u32,
     /// Devices whose message ids are remembered.
     pub devices: u32,
+    /// Most of them.
+    pub devices_max: u32,
     /// What was counted since the start of the process.
     pub counters: Counters,
     /// Outbox records dropped since the start of the process, by reason and label.
@@ -132,6 +134,8 @@ pub struct Counters {
     pub repeats: u64,
     /// Message ids below the window.
     pub below_window: u64,
+    /// Devices whose message ids were forgotten for those of others.
+    pub devices_forgotten: u64,
     /// Messages no trigger wanted.
     pub unrouted: u64,
     /// Deliveries that waited for room.

@@ -51,6 +51,7 @@ impl Counters {
         match event {
             CoreEvent::Repeat { .. } => self.repeats += 1,
             CoreEvent::BelowWindow { .. } => self.below_window += 1,
+            CoreEvent::DeviceForgotten { .. } => self.devices_forgotten += 1,
             CoreEvent::Keyless { .. } => self.keyless += 1,
             CoreEvent::Unrouted { .. } => self.unrouted += 1,
             CoreEvent::Filtered { not_json: false, .. } => self.filtered += 1,

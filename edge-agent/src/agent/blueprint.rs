@@ -40,6 +40,7 @@ use super::telemetry::Telemetry;
 use super::timeline::Timeline;
 use super::wear::Wear;
 use crate::auth::Accounts;
+use crate::desk::Desk;
 use crate::runtime::Crashed;
 use crate::settings::Settings;
 use crate::store::{self, Reader};
@@ -120,7 +121,7 @@ impl Blueprint {
             time_floor: Arc::clone(&self.time_floor),
             timeline,
             telemetry: Telemetry::new(world.watch()),
-            desk: Default::default(),
+            desk: Desk::new(self.settings.limits.devices_max),
             firmware,
             wear,
             work: effects.into_iter().map(Work::Broker).collect(),
@@ -181,6 +182,7 @@ impl Blueprint {
                     queue_jobs_max: narrow(limits.queue_jobs_max),
                     queue_bytes_max: limits.queue_bytes_max as u64,
                     outbox_bytes_max,
+                    devices_max: limits.devices_max,
                     ..CoreLimits::default()
                 },
                 epoch,

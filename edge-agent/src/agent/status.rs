@@ -35,6 +35,8 @@ impl Gateway {
                 "connected": broker.connected,
                 "sessions": broker.sessions,
                 "remembered": core.devices,
+                "remembered_max": core.devices_max,
+                "ids_forgotten": core.counters.devices_forgotten,
                 "known": self.desk.known(),
                 "forgotten": desk.forgotten,
                 "false_claims": core.counters.false_claims,

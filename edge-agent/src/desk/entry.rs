@@ -16,6 +16,9 @@ pub(super) struct Figure {
     pub(super) came_at: Millis,
 }
 
+/// Whether it is connected, and when it was heard last.
+pub(super) type Rank = (bool, Millis);
+
 /// One device.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -69,7 +72,7 @@ impl Entry {
     }
 
     /// Which one is forgotten first: those away before those connected, then by when they were heard.
-    pub(super) fn rank(&self) -> (bool, Millis) {
+    pub(super) fn rank(&self) -> Rank {
         (self.connections > 0, self.seen_at)
     }
 

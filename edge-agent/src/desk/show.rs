@@ -1,5 +1,7 @@
 //! What `edge-agent devices` and `edge-agent device-logs` show.
 
+use std::ops::Bound;
+
 use device_protocol::system::Level;
 use device_protocol::update::Stage;
 use device_protocol::{Quality, Timestamp};
@@ -17,11 +19,9 @@ impl Desk {
         after: Option<&'a str>,
         now: Millis,
     ) -> impl Iterator<Item = (&'a DeviceId, Value)> {
-        let behind = move |device: &DeviceId| after.is_none_or(|after| device.as_str() > after);
-        self.devices
-            .iter()
-            .filter(move |(device, _)| behind(device))
-            .map(move |(device, entry)| (device, row(device, entry, now)))
+        let after = after.map(DeviceId::new).map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.devices.range((after, Bound::Unbounded));
+        behind.map(move |(device, entry)| (device, row(device, entry, now)))
     }
 
     /// The last lines, of one device or of all, oldest first.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::*;
 
 const DEVICE: &str = "press-7";
+const DEVICES_MAX: u32 = 100;
 
 fn now(ms: u64) -> Now {
     let wall = WallTime { unix_ms: 1_000_000 + ms, quality: ClockQuality::Synced };
@@ -48,7 +49,7 @@ fn row(desk: &Desk, device: &str, at: u64) -> Value {
 
 #[test]
 fn who_asks_for_the_time_is_told_it_with_its_quality() {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(DEVICES_MAX);
     let asked = up(Up::TimeRequest(TimeRequest { uptime_ms: 7 }));
     for (quality, expected) in [
         (ClockQuality::Synced, Quality::Synced),
@@ -67,7 +68,7 @@ fn who_asks_for_the_time_is_told_it_with_its_quality() {
 
 #[test]
 fn what_cannot_be_read_is_counted_and_told_once_a_minute() {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(DEVICES_MAX);
     let garbage = message("$holm/v1/up/press-7/log", b"hello");
     let other = up(Up::TimeRequest(TimeRequest { uptime_ms: 7 }));
     let wrong_kind = Message { topic: garbage.topic.clone(), ..other };
@@ -91,7 +92,7 @@ fn what_cannot_be_read_is_counted_and_told_once_a_minute() {
 
 #[test]
 fn lines_have_a_rate_and_the_next_one_tells_what_was_dropped() {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(DEVICES_MAX);
     let burst = u64::from(LINES_BURST);
     let passed = |desk: &mut Desk, at: u64| {
         (0..100).filter(|n| desk.hear(&line(&format!("{at} {n}")), now(at)).is_some()).count()
@@ -111,7 +112,7 @@ fn lines_have_a_rate_and_the_next_one_tells_what_was_dropped() {
 
 #[test]
 fn a_device_has_so_many_figures_and_the_latest_value_of_each() {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(DEVICES_MAX);
     let mut tell = |name: &str, value: i64, at: u64| {
         let metric = Metric { name, time: Timestamp::uptime(at), value };
         assert_eq!(desk.hear(&up(Up::Metric(metric)), now(at)), None);
@@ -129,7 +130,7 @@ fn a_device_has_so_many_figures_and_the_latest_value_of_each() {
 
 #[test]
 fn presence_shows_connections_numbers_repeats_and_refusals() {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(DEVICES_MAX);
     let device = DeviceId::new(DEVICE);
     desk.connected(&device, now(10));
     let mut numbered = message("t", b"");
@@ -164,22 +165,22 @@ fn presence_shows_connections_numbers_repeats_and_refusals() {
 
 #[test]
 fn the_device_heard_longest_ago_is_forgotten_and_those_connected_last() {
-    let mut desk = Desk::default();
-    let name = |n: usize| DeviceId::new(&format!("d{n}"));
+    let mut desk = Desk::new(DEVICES_MAX);
+    let name = |n: u32| DeviceId::new(&format!("d{n}"));
     desk.connected(&name(0), now(0));
     for n in 1..DEVICES_MAX {
-        desk.connected(&name(n), now(n as u64));
+        desk.connected(&name(n), now(n.into()));
         desk.disconnected(&name(n));
     }
     desk.connected(&name(DEVICES_MAX), now(10_000));
-    assert_eq!((desk.known(), desk.counters().forgotten), (DEVICES_MAX, 1));
+    assert_eq!((desk.known(), desk.counters().forgotten), (DEVICES_MAX as usize, 1));
     let names: Vec<_> = desk.rows(None, Millis(0)).map(|(device, _)| device.clone()).collect();
     assert!(names.contains(&name(0)) && !names.contains(&name(1)));
 }
 
 #[test]
 fn what_others_subscribe_to_is_theirs() {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(DEVICES_MAX);
     let response = Response { id: 1, status: Status::Done, schema: SchemaId::RAW, body: b"ok" };
     let message = up(Up::Response(response));
     assert_eq!((desk.check(&message, now(0)), desk.hear(&message, now(0))), (Ok(()), None));
@@ -194,7 +195,7 @@ proptest! {
             0..80,
         ),
     ) {
-        let mut desk = Desk::default();
+        let mut desk = Desk::new(8);
         let mut at = 0;
         for (rest, payload, later) in messages {
             at += later;
@@ -205,7 +206,9 @@ proptest! {
                 desk.hear(&it, now(at));
             }
         }
-        prop_assert!(desk.known() <= DEVICES_MAX);
+        prop_assert!(desk.known() <= 8);
+        let ranks = desk.devices.iter().map(|(device, entry)| (entry.rank(), device.clone()));
+        prop_assert_eq!(&ranks.collect::<BTreeSet<_>>(), &desk.by_rank);
         prop_assert!(desk.lines.len() <= LINES_MAX);
     }
 }
@@ -225,7 +228,7 @@ fn tell(desk: &mut Desk, message: &Message, version: Option<u32>, at: u64) -> bo
 
 #[test]
 fn a_change_of_stage_is_reported_once() {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(DEVICES_MAX);
     assert!(!tell(&mut desk, &progress(Stage::Fetching, ""), None, 0), "of an image nobody offers");
     assert_eq!(row(&desk, DEVICE, 0)["firmware"]["version"], Value::Null);
     assert!(tell(&mut desk, &progress(Stage::Fetching, ""), Some(3), 0));
@@ -241,7 +244,7 @@ fn a_change_of_stage_is_reported_once() {
 
 #[test]
 fn a_device_that_flaps_fills_no_outbox_and_its_last_word_is_told() {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(DEVICES_MAX);
     let stages = [Stage::Fetching, Stage::Verified];
     let mut reported = 0;
     for n in 0..1_000_u64 {

@@ -178,6 +178,7 @@ fn the_reference_names_the_defaults() {
         ("compile_memory", mib(default.compile_memory_bytes_max)),
         ("compile_time", format!("| {} s |", default.compile_time_ms_max / 1_000)),
         ("connections", format!("| {} |", default.connections_max)),
+        ("devices", format!("| {} ", default.devices_max)),
     ] {
         assert!(row(key).contains(&wanted), "{}: {wanted}", row(key));
     }
@@ -197,4 +198,24 @@ fn a_drain_has_a_burst_and_a_burst_needs_a_drain() {
     let problems = drain("drain_burst = \"4 KiB\"").expect_err("half a setting");
     assert!(problems[0].message.contains("goes with `drain`"), "{problems:?}");
     assert!(drain("drain = \"1 B\"").is_err());
+}
+
+/// All that have an account are remembered, unless somebody says otherwise.
+#[test]
+fn a_gateway_remembers_the_devices_that_it_knows() {
+    let devices_max = |accounts: usize, lines: &str| {
+        let account = |n| format!("[[devices]]\nname = \"d{n}\"\ncertificate = true\n");
+        let accounts: String = (0..accounts).map(account).collect();
+        Settings::parse(&format!("name = \"a\"\n{accounts}{lines}"))
+            .map(|settings| settings.limits.devices_max)
+    };
+    assert_eq!(devices_max(3, ""), Ok(1_000));
+    assert_eq!(devices_max(2_000, ""), Ok(2_001), "anonymous clients are one more");
+    assert_eq!(devices_max(2_000, "[limits]\nsessions = 5\n"), Ok(2_001));
+    assert_eq!(devices_max(2_000, "[limits]\ndevices = 10\n"), Ok(10));
+    assert_eq!(devices_max(1, "[limits]\ndevices = 100000\n"), Ok(100_000));
+    for wrong in ["0", "100001"] {
+        let problems = devices_max(1, &format!("[limits]\ndevices = {wrong}\n")).expect_err(wrong);
+        assert!(problems[0].message.contains("between 1 and 100000"), "{problems:?}");
+    }
 }

@@ -13,9 +13,7 @@ pub(crate) fn text(status: &Value) -> String {
     let mut lines = Lines(String::new());
     head(status, &mut lines);
     lines.add("uplink", &uplink(&status["uplink"]));
-    let devices = &status["devices"];
-    let (connected, sessions) = (count(&devices["connected"]), count(&devices["sessions"]));
-    lines.add("devices", &format!("{connected} connected, {sessions} sessions"));
+    lines.add("devices", &devices(&status["devices"]));
     buses(&status["buses"], &mut lines);
     queues(status, &mut lines);
     lines.add("drops", &drops(&status["drops"]));
@@ -72,6 +70,20 @@ fn uplink(uplink: &Value) -> String {
     );
     let state = if uplink["up"] == Value::Bool(true) { "up" } else { "down" };
     format!("{state}, {contact}")
+}
+
+/// How many are remembered is news where it may be too few.
+fn devices(devices: &Value) -> String {
+    let number = |key: &str| count(&devices[key]);
+    let mut text = format!("{} connected, {} sessions", number("connected"), number("sessions"));
+    if devices["ids_forgotten"].as_u64() > Some(0) {
+        let (forgotten, most) = (number("ids_forgotten"), number("remembered_max"));
+        let _ = write!(
+            text,
+            "; {forgotten} forgotten of which repeats were known, for want of room: `devices` in [limits] is {most}"
+        );
+    }
+    text
 }
 
 fn buses(buses: &Value, lines: &mut Lines) {
@@ -211,7 +223,9 @@ mod tests {
             "degraded": ["no control plane: connection refused", "a/f is paused"],
             "clock": { "synced": false },
             "uplink": { "enrolled": true, "up": false, "last_contact_age_ms": 90_000 },
-            "devices": { "connected": 3, "sessions": 12 },
+            "devices": {
+                "connected": 3, "sessions": 12, "remembered_max": 1_000, "ids_forgotten": 1_234,
+            },
             "buses": [
                 { "bus": "hall", "port": "/dev/ttyUSB0", "open": true, "broken_frames": 1_200, "devices": [
                     { "address": 1, "up": true, "retransmitted": 4 },
@@ -254,7 +268,7 @@ degraded      no control plane: connection refused
               a/f is paused
 clock         not synced: cron schedules wait
 uplink        down, last contact 1 min 30 s ago
-devices       3 connected, 12 sessions
+devices       3 connected, 12 sessions; 1,234 forgotten of which repeats were known, for want of room: `devices` in [limits] is 1,000
 buses         hall  /dev/ttyUSB0 open; 1 devices, 1,200 broken frames, 9 sent again
               yard  /dev/ttyUSB1 not open: no such file; 0 devices, 0 broken frames, 0 sent again
 queue         1,200 events (2.0 KiB), the oldest for 350 ms; 2 running, 0 held

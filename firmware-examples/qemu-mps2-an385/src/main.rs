@@ -76,6 +76,10 @@ async fn app(spawner: Spawner, board: Board) {
     let max_ms = settings.backoff_ms_max;
     config.backoff = BackoffConfig { min_ms: BACKOFF_MS_MIN.min(max_ms), max_ms };
     config.answer_timeout_ms = ANSWER_MS_MAX;
+    #[cfg(feature = "wrong-clock")]
+    {
+        config.clock_error = settings.clock_error;
+    }
     let (device, link) = Device::new(config, boot, MEMORY.init(Memory::new()));
     let device: &'static Device<'static> = DEVICE.init(device);
     log!("device {} boot {boot:016x}", device.name());

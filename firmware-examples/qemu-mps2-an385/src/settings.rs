@@ -26,6 +26,9 @@ pub(crate) struct Settings<'a> {
     /// How long a new image has to reach the gateway; `confirm_ms_max=`, default five minutes.
     #[cfg(feature = "update")]
     pub(crate) confirm_ms_max: u32,
+    /// How wrong its clock is; `drift_ppm=` and `offset_ms=`.
+    #[cfg(feature = "wrong-clock")]
+    pub(crate) clock_error: device_sdk::ClockError,
 }
 
 /// A word that is not understood.
@@ -36,7 +39,13 @@ impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wanted = "name=NAME host=IPV4 port=1..65535 period_ms=1.. backoff_ms_max=1.. burst=0..";
         write!(f, "`{}` on the command line: wanted {wanted}", self.0)?;
-        if cfg!(feature = "update") { f.write_str(" confirm_ms_max=1..") } else { Ok(()) }
+        if cfg!(feature = "update") {
+            f.write_str(" confirm_ms_max=1..")?;
+        }
+        if cfg!(feature = "wrong-clock") {
+            f.write_str(" drift_ppm=INTEGER offset_ms=INTEGER")?;
+        }
+        Ok(())
     }
 }
 
@@ -62,6 +71,8 @@ impl<'a> Settings<'a> {
             burst: 0,
             #[cfg(feature = "update")]
             confirm_ms_max: 300_000,
+            #[cfg(feature = "wrong-clock")]
+            clock_error: Default::default(),
         };
         for word in line.split_ascii_whitespace().skip(1) {
             settings.set(word).ok_or(BadWord(word))?;
@@ -84,6 +95,10 @@ impl<'a> Settings<'a> {
             "confirm_ms_max" => {
                 self.confirm_ms_max = value.parse().ok().filter(|ms| *ms > 0)?;
             }
+            #[cfg(feature = "wrong-clock")]
+            "drift_ppm" => self.clock_error.drift_ppm = value.parse().ok()?,
+            #[cfg(feature = "wrong-clock")]
+            "offset_ms" => self.clock_error.offset_ms = value.parse().ok()?,
             _ => return None,
         }
         Some(())

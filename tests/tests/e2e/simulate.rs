@@ -78,18 +78,42 @@ fn holds(output: &Output) -> Result<Value> {
     Ok(summary)
 }
 
+/// How the devices of a site reach their gateway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tls,
+}
+
+/// `holm WORDS`, which succeeds; what it says to standard error.
+fn done(dir: &Path, words: &[&str]) -> Result<String> {
+    let output = holm(dir, words)?.output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{words:?}: {said}");
+    Ok(said)
+}
+
 /// A gateway of a control plane that knows so many simulated devices, with an app that records every reading.
-fn site(dir: &Path, devices: &str) -> Result<(Cloud, Gateway)> {
+fn site(dir: &Path, devices: &str, way: Way) -> Result<(Cloud, Gateway)> {
     let author = Author::new(&dir.join("author"))?;
     let cloud = Cloud::start(&dir.join("cloud"), &author)?;
-    let mut gateway =
-        Gateway::new(&dir.join("gateway"), &Setup { name: "barn".to_owned(), ..Setup::default() })?;
+    let mut setup = Setup { name: "barn".to_owned(), ..Setup::default() };
+    if way == Way::Tls {
+        done(dir, &["device", "ca"])?;
+        done(dir, &["device", "listener", "barn", "--host", "barn.local"])?;
+        setup.tls = Some((dir.join("barn.pem"), dir.join("barn.key")));
+        setup.client_ca = Some(dir.join("device-ca.pem"));
+    }
+    let mut gateway = Gateway::new(&dir.join("gateway"), &setup)?;
     let agent_toml = gateway.config();
     let agent_toml = agent_toml.to_str().context("UTF-8")?;
     let address = gateway.address().to_string();
     let words = ["simulate", "prepare", "--devices", devices, "--gateway", &address];
-    let output = holm(dir, &[&words[..], &["--agent-toml", agent_toml]].concat())?.output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let words = [&words[..], &["--agent-toml", agent_toml]].concat();
+    match way {
+        Way::Plain => done(dir, &words)?,
+        Way::Tls => done(dir, &[&words[..], &["--tls", "--server-name", "barn.local"]].concat())?,
+    };
     gateway.enroll(author.holm(&["gateway", "add", "barn"])?.trim())?;
     gateway.start()?;
     author.holm(&["deploy", fixture("apps/fleet").to_str().context("UTF-8")?, "--all"])?;
@@ -100,7 +124,7 @@ fn site(dir: &Path, devices: &str) -> Result<(Cloud, Gateway)> {
 #[test]
 fn two_hundred_devices_lose_nothing_on_a_bad_day_with_a_gateway_that_dies() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let (_cloud, mut gateway) = site(dir.path(), "200")?;
+    let (_cloud, mut gateway) = site(dir.path(), "200", Way::Plain)?;
     fs::write(dir.path().join("storm.toml"), STORM)?;
     let words = ["simulate", "--devices", "200", "--cloud", "barn", "--profile", "storm.toml"];
     let more = ["--for", "20", "--seed", "11", "--settle", "120", "--json", "--html", "day.html"];
@@ -144,6 +168,128 @@ fn one_command_shows_devices_functions_and_control_plane() -> Result<()> {
     };
     ensure!(is_judged("reached a function") && is_judged("reached the control plane"), "{summary}");
     ensure!(summary["at"]["functions"].as_u64() > Some(20), "{summary}");
+    Ok(())
+}
+
+/// More devices than a gateway remembers without having been told of them, with links that break: what is sent again is known.
+#[test]
+fn two_thousand_devices_come_once() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    fs::create_dir(dir.path().join("author"))?;
+    let profile = "period = \"4 s\"\njoin = \"4 s\"\nbackoff_max = \"2 s\"\n\
+                   [faults.half_open]\ndevices = 0.5\nevery = \"8 s\"\nlasts = \"1 s\"\n\
+                   [faults.cut]\ndevices = 0.5\nevery = \"8 s\"\nlasts = \"1 s\"\n";
+    fs::write(dir.path().join("breaks.toml"), profile)?;
+    let port = free_port()?;
+    let words = ["simulate", "--with-gateway", "--port", &port, "--devices", "2000"];
+    let more =
+        ["--profile", "breaks.toml", "--for", "25", "--seed", "5", "--settle", "150", "--json"];
+    let summary = holds(&holm(dir.path(), &[&words[..], &more].concat())?.output()?)?;
+    let at = &summary["at"];
+    ensure!(at["acked"].as_u64() > Some(5_000) && at["connects"].as_u64() > Some(3_000), "{at}");
+    Ok(())
+}
+
+#[test]
+fn devices_with_certificates_lose_nothing_on_a_bad_day() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    fs::create_dir(dir.path().join("author"))?;
+    fs::write(dir.path().join("storm.toml"), STORM)?;
+    let (port, tls_port) = (free_port()?, free_port()?);
+    let words = ["simulate", "--with-gateway", "--port", &port, "--tls", "--tls-port", &tls_port];
+    let more = ["--profile", "storm.toml", "--devices", "40", "--for", "20", "--seed", "8"];
+    let words = [&words[..], &more, &["--settle", "120", "--json"]].concat();
+    let summary = holds(&holm(dir.path(), &words)?.output()?)?;
+    let at = &summary["at"];
+    ensure!(at["acked"].as_u64() > Some(300) && at["functions"].as_u64() > Some(300), "{at}");
+    ensure!(at["power_cuts"].as_u64() > Some(5) && at["attacks"].as_u64() > Some(20), "{at}");
+    Ok(())
+}
+
+/// Without an envelope, with and without TLS, at a gateway that is given.
+#[test]
+fn devices_that_were_not_made_for_holm_lose_nothing_either() -> Result<()> {
+    for way in [Way::Plain, Way::Tls] {
+        let dir = tempfile::tempdir()?;
+        let (_cloud, mut gateway) = site(dir.path(), "40", way)?;
+        fs::write(dir.path().join("storm.toml"), format!("message = \"plain\"\n{STORM}"))?;
+        let words = ["simulate", "--devices", "40", "--profile", "storm.toml", "--for", "15"];
+        let more = ["--seed", "9", "--settle", "120", "--json"];
+        let summary = holds(&holm(dir.path(), &[&words[..], &more].concat())?.output()?)?;
+        let at = &summary["at"];
+        ensure!(at["acked"].as_u64() > Some(200) && at["seen"] == at["acked"], "{at}");
+        ensure!(at["attacks"].as_u64() > Some(10) && at["power_cuts"].as_u64() > Some(3), "{at}");
+        gateway.stop()?;
+    }
+    Ok(())
+}
+
+/// Devices of another authority than the gateway's are told so.
+#[test]
+fn devices_of_another_authority_say_why_they_stay_away() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (_cloud, mut gateway) = site(dir.path(), "2", Way::Tls)?;
+    let address = gateway.address().to_string();
+    let other = ["--ca", "others", "--tls", "--server-name", "barn.local"];
+    done(dir.path(), &["device", "ca", "--ca", "others"])?;
+    let words =
+        ["simulate", "prepare", "-n", "2", "--gateway", &address, "--credentials", "strangers"];
+    done(dir.path(), &[&words[..], &other].concat())?;
+    let words = ["simulate", "-n", "2", "--credentials", "strangers", "--for", "1"];
+    let output = holm(dir.path(), &words)?.output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains("no trusted TLS connection"), "{said}");
+    // One of each in a folder.
+    fs::copy(
+        dir.path().join("strangers/sim-0002.provision"),
+        dir.path().join(".holm/simulate/devices/sim-0002.provision"),
+    )?;
+    let output = holm(dir.path(), &["simulate", "-n", "2", "--for", "1"])?.output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(said.contains("`sim-0002` and `sim-0001` were made for different gateways"), "{said}");
+    gateway.stop()
+}
+
+/// Firmware with certificates from its flash, and with clocks that begin in 1970.
+#[test]
+fn emulated_devices_speak_tls_and_have_wrong_clocks() -> Result<()> {
+    if !qemu::is_here() {
+        eprintln!("skipped: {} is missing (`cargo xtask test --install`)", qemu::PROGRAM);
+        return Ok(());
+    }
+    let firmware = qemu::firmware(FOLDER, &["full", "tls", "wrong-clock"])?;
+    let dir = tempfile::tempdir()?;
+    fs::create_dir(dir.path().join("author"))?;
+    let profile =
+        "period = \"300 ms\"\n[clock]\nin_1970 = 1\n[watch]\nfunctions = \"simulated/+\"\n";
+    fs::write(dir.path().join("old.toml"), profile)?;
+    let (port, tls_port) = (free_port()?, free_port()?);
+    let elf = firmware.path.to_str().context("UTF-8")?;
+    let words = ["simulate", "--with-gateway", "--port", &port, "--tls", "--tls-port", &tls_port];
+    let more = ["--devices", "2", "--firmware", elf, "--profile", "old.toml", "--for", "30"];
+    let log = dir.path().join("simulate.log");
+    let words = [&words[..], &more, &["--settle", "120", "--json"]].concat();
+    let mut running = Process::start("holm simulate", holm(dir.path(), &words)?, &log)?;
+    let broker = format!("mqtt://127.0.0.1:{port}");
+    let listening = format!("127.0.0.1:{port}");
+    wait_for(LONG, "the gateway", || {
+        ensure!(running.is_running(), "{}", running.output());
+        Ok(std::net::TcpStream::connect(&listening).ok().map(drop))
+    })?;
+    let follows = ["sub", "simulated/+", "-b", &broker, "-n", "30", "--for", "60", "--json"];
+    let output = holm(dir.path(), &follows)?.output()?;
+    let heard = String::from_utf8_lossy(&output.stdout).into_owned();
+    running.wait(LONG).with_context(|| running.output())?;
+    let summary = summary(&running.output())?;
+    eprintln!("{summary}");
+    assert_eq!(summary["holds"], true, "{summary}");
+    ensure!(summary["at"]["acked"].as_u64() >= Some(40), "{summary}");
+    let measured = heard.lines().filter_map(|line| {
+        serde_json::from_str::<Value>(line).ok()?["payload"]["measured_ms"].as_u64()
+    });
+    // Before the gateway has told them the time they have none; afterwards it is the first day of 1970.
+    let measured: Vec<u64> = measured.collect();
+    ensure!(measured.len() > 5 && measured.iter().all(|ms| *ms < 86_400_000), "{heard}");
     Ok(())
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::device::DeviceFolder;
+
 /// `holm simulate`
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -19,13 +21,14 @@ comes twice, nothing hostile is taken. Exit code 0 only if that holds.
 Examples:
   holm simulate --with-gateway                        # 20 devices; all parts in this process
   holm simulate --with-gateway --devices 1000 --for 60 --html day.html
+  holm simulate --with-gateway --tls                  # mutual TLS, as with devices on a network
   holm simulate set sim-0001 temperature 42.5         # in another terminal; `auto` gives it back
   holm simulate profile > day.toml                    # to be changed
   holm simulate --with-gateway --profile day.toml --seed 7
 
   holm simulate prepare --devices 200 --agent-toml /etc/holm/agent.toml     # a gateway of your own
   holm simulate --devices 200                                               # once the agent was started again
-  holm simulate --devices 10 --firmware qemu-mps2-an385                     # built with --features full")]
+  holm simulate --devices 10 --firmware qemu-mps2-an385                     # built with --features full,wrong-clock")]
 pub struct Simulate {
     /// What else to do.
     #[command(subcommand)]
@@ -77,13 +80,19 @@ pub struct SimulateRun {
     /// Port of that gateway on 127.0.0.1
     #[arg(long, value_name = "PORT", default_value_t = 1883, requires = "with_gateway")]
     pub port: u16,
+    /// On that gateway devices use TLS, and prove themselves by certificates
+    #[arg(long, requires = "with_gateway")]
+    pub tls: bool,
+    /// Port for devices with TLS on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = 8883, requires = "tls")]
+    pub tls_port: u16,
     /// App that runs on that gateway [default: one that tells of every reading]
     #[arg(long, value_name = "DIR", requires = "with_gateway")]
     pub app: Option<PathBuf>,
-    /// Gateway without TLS [default: that of the credentials]
+    /// Where devices connect [default: where the credentials say]
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "with_gateway")]
     pub gateway: Option<String>,
-    /// Folder of `holm simulate prepare`
+    /// Folder with an image NAME.provision of each device: of `holm simulate prepare`, or `holm device add`
     #[arg(long, value_name = "DIR", default_value = ".holm/simulate/devices")]
     pub credentials: PathBuf,
     /// Name of the gateway on the control plane of --context, to see what arrives there
@@ -122,21 +131,29 @@ pub struct SimulateSet {
 /// `holm simulate prepare`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes an image as `holm device add --plain` does for each device that has none yet, and the token of the
-account `sim-watch`, which may subscribe to everything. Links without TLS are for loopback and for networks
-that nobody else can reach.
+Writes an image for each device that has none yet, and the token of the account `sim-watch`, which may
+subscribe to everything. Images are those of `holm device add --plain`, or with --tls of `holm device add`: then
+`holm device ca` comes first, and `holm device listener` for the gateway. Links without TLS are for loopback and
+for networks that nobody else can reach.
 
 Examples:
   holm simulate prepare --devices 200 --agent-toml /etc/holm/agent.toml
-  holm simulate prepare --devices 50 --gateway 10.0.0.5:1883 --credentials devices")]
+  holm simulate prepare --devices 50 --gateway 10.0.0.5:1883 --credentials devices
+  holm simulate prepare --devices 50 --tls --gateway barn-3.local:8883 --agent-toml agent.toml")]
 pub struct SimulatePrepare {
     /// How many devices
     #[arg(long, short = 'n', value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub devices: u32,
-    /// Where they connect, without TLS
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
-    pub gateway: String,
+    /// Where they connect [default: 127.0.0.1:1883, with --tls 127.0.0.1:8883]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub gateway: Option<String>,
+    /// TLS: each gets a certificate
+    #[arg(long)]
+    pub tls: bool,
+    /// Name in the gateway's certificate [default: the host of --gateway]
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    pub server_name: Option<String>,
     /// Filter that a device may publish to; may be given several times [default: sensors/{device}/#]
     #[arg(long, value_name = "FILTER")]
     pub publish: Vec<String>,
@@ -146,4 +163,7 @@ pub struct SimulatePrepare {
     /// Append the gateway's lines to this file in place of printing them
     #[arg(long, value_name = "FILE")]
     pub agent_toml: Option<PathBuf>,
+    /// Folder.
+    #[command(flatten)]
+    pub folder: DeviceFolder,
 }

@@ -36,13 +36,13 @@ pub(crate) fn device(
 }
 
 /// The lines of a listener.
-pub(crate) fn listener(certificate: &Path, key: &Path, client_ca: &Path) -> String {
+pub(crate) fn listener(bind: &str, certificate: &Path, key: &Path, client_ca: &Path) -> String {
     let path = |path: &Path| {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         quoted(&path.display().to_string())
     };
     format!(
-        "[[listeners]]\nbind = \"0.0.0.0:8883\"\ncertificate = {}\nkey = {}\nclient_ca = {}\n",
+        "[[listeners]]\nbind = \"{bind}\"\ncertificate = {}\nkey = {}\nclient_ca = {}\n",
         path(certificate),
         path(key),
         path(client_ca),

@@ -27,7 +27,7 @@ const AUTHORITY_DAYS: u32 = 20 * 365;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Of {
+pub(crate) enum Of {
     /// Signs listeners of gateways; devices trust it.
     Gateways,
     /// Signs devices; listeners trust it.
@@ -35,7 +35,7 @@ pub(super) enum Of {
 }
 
 impl Of {
-    pub(super) fn certificate(self, dir: &Path) -> PathBuf {
+    pub(crate) fn certificate(self, dir: &Path) -> PathBuf {
         dir.join(format!("{}.pem", self.stem()))
     }
 
@@ -52,15 +52,15 @@ impl Of {
 }
 
 /// What was issued.
-pub(super) struct Issued {
-    pub(super) certificate: Vec<u8>,
-    pub(super) certificate_pem: String,
-    pub(super) key: KeyPair,
-    pub(super) expires_unix_s: u64,
+pub(crate) struct Issued {
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) certificate_pem: String,
+    pub(crate) key: KeyPair,
+    pub(crate) expires_unix_s: u64,
 }
 
 /// Makes both authorities in `dir`; none of the files may be there.
-pub(super) fn create(dir: &Path, now: OffsetDateTime) -> Done {
+pub(crate) fn create(dir: &Path, now: OffsetDateTime) -> Done {
     let all = [Of::Gateways, Of::Devices];
     for path in all.iter().flat_map(|of| [of.certificate(dir), of.key(dir)]) {
         if path.exists() {
@@ -85,7 +85,7 @@ pub(super) fn create(dir: &Path, now: OffsetDateTime) -> Done {
 }
 
 /// The certificate of an authority, DER.
-pub(super) fn certificate(dir: &Path, of: Of) -> Done<CertificateDer<'static>> {
+pub(crate) fn certificate(dir: &Path, of: Of) -> Done<CertificateDer<'static>> {
     let path = of.certificate(dir);
     let pem = read_file(&path, PEM_BYTES_MAX).map_err(|failure| missing(failure, dir))?;
     CertificateDer::from_pem_slice(&pem)
@@ -103,7 +103,7 @@ fn missing(failure: Failure, dir: &Path) -> Failure {
 }
 
 /// A certificate for a listener under these hosts.
-pub(super) fn listener(
+pub(crate) fn listener(
     dir: &Path,
     gateway: &str,
     hosts: &[String],
@@ -126,7 +126,7 @@ pub(super) fn listener(
 }
 
 /// A certificate for a device.
-pub(super) fn device(dir: &Path, name: &str, days: u32, now: OffsetDateTime) -> Done<Issued> {
+pub(crate) fn device(dir: &Path, name: &str, days: u32, now: OffsetDateTime) -> Done<Issued> {
     let mut params = params(name, now, days);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     issue(dir, Of::Devices, params)
@@ -162,10 +162,42 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 }
 
 /// The private scalar of a P-256 key: in its PKCS#8 stands an ECPrivateKey (RFC 5915), version 1, then 32 bytes.
-pub(super) fn scalar(key: &KeyPair) -> Done<[u8; 32]> {
+pub(crate) fn scalar(key: &KeyPair) -> Done<[u8; 32]> {
     const BEFORE: [u8; 5] = [0x02, 1, 1, 0x04, 32];
     let pkcs8 = key.serialize_der();
     let found = pkcs8.windows(BEFORE.len() + 32).find(|window| window.starts_with(&BEFORE));
     let scalar = found.and_then(|window| window[BEFORE.len()..].try_into().ok());
     scalar.ok_or_else(|| Failure::failed("the new key is not one on P-256"))
+}
+
+/// The private key of a certificate on P-256 as a PKCS#8 document (RFC 5958), from its scalar.
+pub(crate) fn pkcs8(certificate: &[u8], scalar: &[u8; 32]) -> Option<Vec<u8>> {
+    // Version, id-ecPublicKey and prime256v1, then an ECPrivateKey (RFC 5915) with the scalar and the public point.
+    const BEFORE: [u8; 36] = [
+        0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d,
+        0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x04, 0x6d, 0x30,
+        0x6b, 0x02, 0x01, 0x01, 0x04, 0x20,
+    ];
+    const BETWEEN: [u8; 5] = [0xa1, 0x44, 0x03, 0x42, 0x00];
+    const POINT_BYTES: usize = 65;
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let point = &certificate.public_key().subject_public_key.data;
+    (point.len() == POINT_BYTES).then(|| [&BEFORE, &scalar[..], &BETWEEN, point].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_same_after_its_way_through_a_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        create(dir.path(), now).unwrap();
+        let issued = device(dir.path(), "press-7", 1, now).unwrap();
+        let scalar = scalar(&issued.key).unwrap();
+        let again = pkcs8(&issued.certificate, &scalar).unwrap();
+        assert_eq!(again, issued.key.serialize_der());
+        assert_eq!(pkcs8(&[1, 2, 3], &scalar), None);
+    }
 }

@@ -30,11 +30,16 @@ impl Default for Gateway {
 
 /// So many virtual devices that all come at once.
 pub(super) fn shared(gateway: &str, devices: u32) -> Arc<Shared> {
-    let profile = Profile::parse("period = \"20 ms\"\njoin = \"1 ms\"", &|_| Err(String::new()));
-    let profile = profile.unwrap();
+    shared_with("", gateway, devices)
+}
+
+/// The same, with more lines of the profile.
+pub(super) fn shared_with(lines: &str, gateway: &str, devices: u32) -> Arc<Shared> {
+    let text = format!("period = \"20 ms\"\njoin = \"1 ms\"\n{lines}");
+    let profile = Profile::parse(&text, &|_| Err(String::new())).unwrap();
     let names: Vec<String> = (1..=devices).map(name_of).collect();
-    let credentials = Credentials::fresh(&names).unwrap();
-    let handles = plan::of(&profile, &names, 1).into_iter().map(|plan| Handle::new(plan).0);
+    let credentials = Credentials::fresh(&names, None).unwrap();
+    let handles = plan::of(&profile, &names, 1, 0).into_iter().map(|plan| Handle::new(plan).0);
     let handles = handles.collect();
     let ledger = Ledger::new(names.into_iter().map(|name| (name, Role::Virtual)));
     Arc::new(Shared::new(profile, 1, gateway.to_owned(), credentials, handles, ledger))

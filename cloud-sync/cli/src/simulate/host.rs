@@ -1,4 +1,4 @@
-//! Virtual devices: the client that runs on microcontrollers, as tasks of this process.
+//! Virtual devices as tasks of this process: the client that runs on microcontrollers, or one that knows nothing of Holm.
 //!
 //! # Invariants
 //! - A power cut drops the client where it stands; what its queue held is there after it, if the profile says so.
@@ -8,16 +8,13 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::time::Duration;
 
-use device_sdk::host::ClockError;
 use device_sdk::protocol::{DeviceName, Message, Schema, SchemaId, message};
-use device_sdk::{App, BackoffConfig, Config, Device, Dial, Login, Memory, State};
-use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use device_sdk::{App, BackoffConfig, ClockError, Config, Device, Login, Memory, State};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::credentials;
-use super::link::{LinkState, Valve};
+use super::link::{LinkState, proxy};
 use super::plan::{Event, Faults};
 use super::profile::{FaultKind, MessageKind, TEMPERATURE};
 use super::queue::VirtualQueue;
@@ -25,10 +22,18 @@ use super::random::Random;
 use super::shared::{Handle, Phase, Set, Shared, Standing};
 use super::waveform::Sensor;
 
+mod dial;
+mod plain;
+
+use dial::{LinkDial, Trouble};
+use plain::Plain;
+
 /// A dead connection is found within this time and half of it.
 const KEEP_ALIVE_S: u16 = 10;
 /// Longest time for an answer; a link of a few bytes a second needs it.
 const ANSWER_MS_MAX: u32 = 8_000;
+/// Shortest wait between two attempts to connect.
+const BACKOFF_MS_MIN: u32 = 500;
 /// Readings up to about this fit, with their topic.
 const RECORD_BYTES: usize = 1_024;
 
@@ -46,6 +51,16 @@ pub(super) async fn run(shared: &Shared, device: usize, mut sets: mpsc::Receiver
     if !shared.until(handle.plan.joins_ms, Phase::Settling).await {
         return;
     }
+    let link = match shared.profile.message {
+        MessageKind::Plain => match proxy(shared.gateway.clone(), handle.link.subscribe()).await {
+            Ok(address) => Some(address.to_string()),
+            Err(error) => {
+                shared.ledger().account(device).failures.push(format!("no port: {error}"));
+                return;
+            }
+        },
+        MessageKind::Reading | MessageKind::Json => None,
+    };
     let mut queue = VirtualQueue::new(shared, device);
     let mut faults = handle.plan.faults();
     let mut sensors = Sensors::new(shared, device);
@@ -53,9 +68,12 @@ pub(super) async fn run(shared: &Shared, device: usize, mut sets: mpsc::Receiver
     loop {
         let life = Life { shared, handle, device, boot: random.bits() };
         queue.start(life.boot);
-        let Some(cut) = life.run(&mut queue, &mut faults, &mut sensors, &mut sets).await else {
-            return;
+        let (queue_now, sets) = (&mut queue, &mut sets);
+        let cut = match &link {
+            None => life.run(queue_now, &mut faults, &mut sensors, sets).await,
+            Some(link) => life.run_plain(link, queue_now, &mut faults, &mut sensors, sets).await,
         };
+        let Some(cut) = cut else { return };
         if !shared.profile.queue_survives {
             queue.lose();
         }
@@ -79,11 +97,36 @@ struct Life<'s> {
     boot: u64,
 }
 
-impl Life<'_> {
+impl<'s> Life<'s> {
     /// The power cut that ended it; none: everything ended.
+    async fn run_plain(
+        &self,
+        link: &str,
+        queue: &mut VirtualQueue<'s>,
+        faults: &mut Faults,
+        sensors: &mut Sensors<'_>,
+        sets: &mut mpsc::Receiver<Set>,
+    ) -> Option<Event> {
+        let client = Plain::new(self.shared, self.device, link, queue);
+        let mut random = Random::of(self.boot, "backoff", 0);
+        self.shared.ledger().account(self.device).starts += 1;
+        let cut = tokio::select! {
+            ended = client.run(&mut random) => {
+                let words = format!("the client cannot be configured: {ended:?}");
+                self.shared.ledger().account(self.device).failures.push(words);
+                None
+            }
+            () = self.measure(&client, sensors, sets) => None,
+            cut = self.suffer(faults) => cut,
+        };
+        self.shared.ledger().account(self.device).refused += client.refused();
+        cut
+    }
+
+    /// As [`Self::run_plain`], with the client of the SDK.
     async fn run(
         &self,
-        queue: &mut VirtualQueue<'_>,
+        queue: &mut VirtualQueue<'s>,
         faults: &mut Faults,
         sensors: &mut Sensors<'_>,
         sets: &mut mpsc::Receiver<Set>,
@@ -97,16 +140,21 @@ impl Life<'_> {
         config.keep_alive_s = KEEP_ALIVE_S;
         config.answer_timeout_ms = ANSWER_MS_MAX;
         let max_ms = self.shared.profile.backoff_max_ms;
-        config.backoff = BackoffConfig { min_ms: max_ms.min(500), max_ms };
+        config.backoff = BackoffConfig { min_ms: max_ms.min(BACKOFF_MS_MIN), max_ms };
         let clock = self.handle.plan.clock;
         config.clock_error = ClockError { drift_ppm: clock.drift_ppm, offset_ms: clock.offset_ms };
         let mut memory = Memory::<RECORD_BYTES, 1024, 2048, 256>::new();
         let (client, link) = Device::new(config, self.boot, &mut memory);
-        let mut dial = LinkDial {
-            gateway: &self.shared.gateway,
-            valve: Valve::new(self.handle.link.subscribe()),
+        let (now, trouble) = (|| client.now().unix_ms().map(|ms| ms / 1_000), Trouble::default());
+        let dial = LinkDial::new(self.shared, self.device, &now, &trouble);
+        let mut dial = match dial {
+            Ok(dial) => dial,
+            Err(failure) => {
+                self.shared.ledger().account(self.device).failures.push(failure.to_string());
+                return None;
+            }
         };
-        let mut told = Told(self.handle);
+        let mut told = Told { handle: self.handle, was_online: false };
         self.shared.ledger().account(self.device).starts += 1;
         let cut = tokio::select! {
             ended = client.run(link, queue, &mut dial, &mut told) => {
@@ -117,15 +165,19 @@ impl Life<'_> {
             () = self.measure(&client, sensors, sets) => None,
             cut = self.suffer(faults) => cut,
         };
-        let refused = u64::from(client.figures().refused);
-        self.shared.ledger().account(self.device).refused += refused;
+        let mut ledger = self.shared.ledger();
+        let account = ledger.account(self.device);
+        account.refused += u64::from(client.figures().refused);
+        if let Some(error) = trouble.last().filter(|_| !told.was_online) {
+            account.failures.push(format!("no TLS: {error}"));
+        }
         cut
     }
 
     /// Publishes readings as long as the storm lasts, and then waits.
     async fn measure(
         &self,
-        client: &Device<'_>,
+        client: &impl Publish,
         sensors: &mut Sensors<'_>,
         sets: &mut mpsc::Receiver<Set>,
     ) {
@@ -153,13 +205,13 @@ impl Life<'_> {
         }
     }
 
-    async fn publish(&self, client: &Device<'_>, sensors: &mut Sensors<'_>) {
+    async fn publish(&self, client: &impl Publish, sensors: &mut Sensors<'_>) {
         let values = sensors.read(self.shared.now_ms());
         let topic = self.shared.profile.topic_of(&self.handle.plan.name);
-        let (schema, body) = encoded(self.shared.profile.message, &values);
+        let kept = client.publish(&topic, self.shared.profile.message, &values).await;
         self.handle.view().values = values;
-        if let Err(error) = client.publish_bytes(&topic, schema, &body).await {
-            let words = format!("a reading was not taken: {error:?}");
+        if let Err(error) = kept {
+            let words = format!("a reading was not taken: {error}");
             self.shared.ledger().account(self.device).failures.push(words);
             pending::<()>().await;
         }
@@ -188,8 +240,30 @@ impl Life<'_> {
     }
 }
 
+/// A client that keeps a reading for the gateway.
+trait Publish {
+    async fn publish(&self, topic: &str, kind: MessageKind, values: &Values) -> Result<(), String>;
+}
+
+impl Publish for Device<'_> {
+    async fn publish(&self, topic: &str, kind: MessageKind, values: &Values) -> Result<(), String> {
+        let (schema, body) = encoded(kind, values);
+        let kept = self.publish_bytes(topic, schema, &body).await;
+        kept.map(drop).map_err(|error| format!("{error:?}"))
+    }
+}
+
+impl Publish for Plain<'_, '_> {
+    async fn publish(&self, _: &str, kind: MessageKind, values: &Values) -> Result<(), String> {
+        self.keep(&encoded(kind, values).1).map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// What sensors measure, by their names.
+type Values = BTreeMap<String, f64>;
+
 /// A reading as bytes.
-fn encoded(kind: MessageKind, values: &BTreeMap<String, f64>) -> (SchemaId, Vec<u8>) {
+fn encoded(kind: MessageKind, values: &Values) -> (SchemaId, Vec<u8>) {
     match kind {
         MessageKind::Reading => {
             let celsius = values.get(TEMPERATURE).copied().unwrap_or_default();
@@ -200,7 +274,7 @@ fn encoded(kind: MessageKind, values: &BTreeMap<String, f64>) -> (SchemaId, Vec<
             body.truncate(length);
             (Reading::ID, body)
         }
-        MessageKind::Json => {
+        MessageKind::Json | MessageKind::Plain => {
             let rounded = |value: &f64| (value * 1_000.0).round() / 1_000.0;
             let object: BTreeMap<_, _> =
                 values.iter().map(|(name, value)| (name, rounded(value))).collect();
@@ -224,7 +298,7 @@ impl<'s> Sensors<'s> {
         Self { sensors: sensors.collect(), set: BTreeMap::new() }
     }
 
-    fn read(&mut self, at_ms: u64) -> BTreeMap<String, f64> {
+    fn read(&mut self, at_ms: u64) -> Values {
         let set = &self.set;
         let read = |(name, sensor): &mut (&str, Sensor)| {
             let value = sensor.read(at_ms);
@@ -254,81 +328,21 @@ impl<'s> Sensors<'s> {
 }
 
 /// Follows the state of the connection.
-struct Told<'s>(&'s Handle);
+struct Told<'s> {
+    handle: &'s Handle,
+    was_online: bool,
+}
 
 impl App for Told<'_> {
     fn state(&mut self, state: State) {
-        let mut view = self.0.view();
+        let mut view = self.handle.view();
         if matches!(state, State::Online { .. }) {
+            self.was_online = true;
             view.connects += 1;
             view.standing = Standing::Online;
         } else {
             view.standing = Standing::Offline;
         }
-    }
-}
-
-/// Connects through the device's link.
-struct LinkDial<'s> {
-    gateway: &'s str,
-    valve: Valve,
-}
-
-/// A connection as its link carries it.
-#[derive(Debug)]
-struct Linked {
-    stream: TcpStream,
-    valve: Valve,
-}
-
-/// The link broke.
-#[derive(Debug)]
-struct Broken;
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the link broke")
-    }
-}
-
-impl std::error::Error for Broken {}
-
-impl embedded_io_async::Error for Broken {
-    fn kind(&self) -> ErrorKind {
-        ErrorKind::ConnectionReset
-    }
-}
-
-impl Dial for LinkDial<'_> {
-    type Transport<'t>
-        = Linked
-    where
-        Self: 't;
-    type Error = ();
-
-    async fn dial(&mut self) -> Result<Linked, ()> {
-        let stream = self.valve.connect(self.gateway).await.map_err(drop)?;
-        Ok(Linked { stream, valve: self.valve.clone() })
-    }
-}
-
-impl ErrorType for Linked {
-    type Error = Broken;
-}
-
-impl Read for Linked {
-    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
-        self.valve.read(&mut self.stream, buffer).await.map_err(|_| Broken)
-    }
-}
-
-impl Write for Linked {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
-        self.valve.write(&mut self.stream, bytes).await.map_err(|_| Broken)
-    }
-
-    async fn flush(&mut self) -> Result<(), Broken> {
-        Ok(())
     }
 }
 
@@ -341,10 +355,10 @@ mod tests {
         let values = BTreeMap::from([(TEMPERATURE.to_owned(), 21.53), ("x".to_owned(), -1.00049)]);
         let (schema, body) = encoded(MessageKind::Reading, &values);
         assert_eq!(Reading::decode(schema, &body).unwrap().milli_celsius, 21_530);
-        let (schema, body) = encoded(MessageKind::Json, &values);
-        assert_eq!(
-            (schema, body.as_slice()),
-            (SchemaId::RAW, br#"{"temperature":21.53,"x":-1.0}"#.as_slice())
-        );
+        for kind in [MessageKind::Json, MessageKind::Plain] {
+            let (schema, body) = encoded(kind, &values);
+            let expected = br#"{"temperature":21.53,"x":-1.0}"#.as_slice();
+            assert_eq!((schema, body.as_slice()), (SchemaId::RAW, expected));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Devices that attack: each knows one good account, its own, and tries everything else. What the gateway does not refuse
+//! Devices that attack: each knows one good secret, its own, and tries everything else. What the gateway does not refuse
 //! is in the ledger; a message that anybody sees is found by the number of its boot.
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::client::{self, Pair};
 use super::credentials;
 use super::judge::Expected;
 use super::ledger::Account;
@@ -27,8 +28,8 @@ const NOISE_BYTES: usize = 200;
 enum Attack {
     /// An unknown name.
     Stranger,
-    /// Its own name, another token.
-    WrongToken,
+    /// Its own name, another token or certificate.
+    WrongSecret,
     /// An envelope in the name of another device, on its own topic.
     StolenName,
     /// An envelope of its own on the topic of another device.
@@ -43,7 +44,7 @@ enum Attack {
 
 const ATTACKS: [Attack; 7] = [
     Attack::Stranger,
-    Attack::WrongToken,
+    Attack::WrongSecret,
     Attack::StolenName,
     Attack::ForgedTopic,
     Attack::ForgedTime,
@@ -133,8 +134,14 @@ impl Foe<'_> {
         let own = self.shared.profile.topic_of(self.name());
         let token = self.shared.credentials.token(self.name()).unwrap_or_default();
         match attack {
-            Attack::Stranger => self.login("stranger", "0000").await,
-            Attack::WrongToken => self.login(self.name(), &format!("{token}0")).await,
+            Attack::Stranger => {
+                self.login("stranger", self.forged_options("stranger", "0000", None)).await
+            }
+            Attack::WrongSecret => {
+                let pair = self.forged_pair();
+                let forged = self.forged_options(self.name(), &format!("{token}0"), pair);
+                self.login(self.name(), forged).await
+            }
             Attack::StolenName => self.publish(&own, self.envelope(&victim)).await,
             Attack::ForgedTopic => {
                 let topic = self.shared.profile.topic_of(&victim);
@@ -164,20 +171,45 @@ impl Foe<'_> {
         bytes
     }
 
-    fn options(&self, user: &str, token: &str) -> MqttOptions {
-        let gateway = &self.shared.gateway;
-        let (host, port) = gateway.rsplit_once(':').unwrap_or((gateway, "1883"));
-        let host = host.trim_matches(['[', ']']);
-        // Not the name of the device: that one may not lose its connection to it.
-        let id = format!("{}-foe-{:08x}", self.name(), self.boot >> 32);
-        let mut options = MqttOptions::new(id, host, port.parse().unwrap_or(1883));
-        options.set_credentials(user, token).set_keep_alive(ANSWER_MAX);
-        options
+    /// Not the id of the device: that one may not lose its connection to it.
+    fn id(&self) -> String {
+        format!("{}-foe-{:08x}", self.name(), self.boot >> 32)
+    }
+
+    /// As itself.
+    fn own_options(&self) -> Result<MqttOptions, String> {
+        let Shared { credentials, gateway, .. } = self.shared;
+        client::as_device(credentials, gateway, self.id(), self.name())
+    }
+
+    /// Under a name that is not its own, or with a secret that is none.
+    fn forged_options(
+        &self,
+        user: &str,
+        token: &str,
+        pair: Option<Pair>,
+    ) -> Result<MqttOptions, String> {
+        let Shared { credentials, gateway, .. } = self.shared;
+        let mut options = client::options(credentials, gateway, self.id(), pair)?;
+        options.set_credentials(user, token);
+        Ok(options)
+    }
+
+    /// A certificate in its name that it has made itself, where it has another one.
+    fn forged_pair(&self) -> Option<Pair> {
+        self.shared.credentials.pair(self.name())?;
+        let key = rcgen::KeyPair::generate().ok()?;
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, self.name());
+        let certificate = params.self_signed(&key).ok()?;
+        Some(Pair { certificate: certificate.der().clone(), key: key.serialize_der().into() })
     }
 
     /// Tries to be let in.
-    async fn login(&self, user: &str, token: &str) -> Outcome {
-        let (_client, mut events) = AsyncClient::new(self.options(user, token), 4);
+    async fn login(&self, user: &str, options: Result<MqttOptions, String>) -> Outcome {
+        let Ok(mut options) = options else { return Outcome::Lost };
+        options.set_keep_alive(ANSWER_MAX);
+        let (_client, mut events) = AsyncClient::new(options, 4);
         match timeout(ANSWER_MAX, events.poll()).await {
             Ok(Ok(_)) => Outcome::Taken(format!("`{user}` was let in")),
             // It was connected, said who it is, and was answered or cut off.
@@ -186,14 +218,19 @@ impl Foe<'_> {
                 | ConnectionError::NotConnAck(_)
                 | ConnectionError::MqttState(_),
             )) => Outcome::Refused,
+            // In TLS 1.3 the refusal of a certificate stands in place of the first answer.
+            Ok(Err(error)) if error.to_string().contains("received fatal alert") => {
+                Outcome::Refused
+            }
             Ok(Err(_)) | Err(_) => Outcome::Lost,
         }
     }
 
-    /// Connects with its own token, and publishes what it should not.
+    /// Connects as itself, and publishes what it should not.
     async fn publish(&self, topic: &str, payload: Vec<u8>) -> Outcome {
-        let token = self.shared.credentials.token(self.name()).unwrap_or_default();
-        let (client, mut events) = AsyncClient::new(self.options(self.name(), token), 4);
+        let Ok(mut options) = self.own_options() else { return Outcome::Lost };
+        options.set_keep_alive(ANSWER_MAX);
+        let (client, mut events) = AsyncClient::new(options, 4);
         let properties = PublishProperties {
             content_type: Some(CONTENT_TYPE.to_owned()),
             ..PublishProperties::default()
@@ -287,7 +324,7 @@ mod tests {
     async fn one_that_lets_nobody_in_has_seen_logins_and_noise_alone() {
         let gateway = fake::start(Gateway { login: 0x86, ..Gateway::default() }).await;
         for (attack, outcome) in outcomes(&gateway).await {
-            let is_first = matches!(attack, Attack::Stranger | Attack::WrongToken | Attack::Noise);
+            let is_first = matches!(attack, Attack::Stranger | Attack::WrongSecret | Attack::Noise);
             let expected = if is_first { Outcome::Refused } else { Outcome::Lost };
             assert_eq!(outcome, expected, "{attack:?}");
         }
@@ -300,7 +337,7 @@ mod tests {
         for ((attack, open), (_, strict)) in
             outcomes(&open).await.into_iter().zip(outcomes(&strict).await)
         {
-            let is_login = matches!(attack, Attack::Stranger | Attack::WrongToken);
+            let is_login = matches!(attack, Attack::Stranger | Attack::WrongSecret);
             let is_taken = |outcome: &Outcome| matches!(outcome, Outcome::Taken(_));
             assert_eq!(is_taken(&open), attack != Attack::Noise, "{attack:?}: {open:?}");
             assert_eq!(is_taken(&strict), is_login, "{attack:?}: {strict:?}");

@@ -1,20 +1,20 @@
 //! `--with-gateway`: a control plane and a gateway in this process, as `holm dev` has them, that know the devices. All of it
 //! is in the folder of the simulation and begins anew with each one; what is kept is the build of the app.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::credentials::{Credentials, WATCHER};
+use super::credentials::{Credentials, DAYS, OWN_HOST, WATCHER};
 use super::profile::Profile;
 use crate::app::Project;
 use crate::args::Global;
 use crate::build::Built;
 use crate::dev::{GATEWAY, cloud::Plane, gateway::Running};
-use crate::device::sha256;
+use crate::device::agent_toml::{self, Account};
+use crate::device::{authority, sha256};
 use crate::failure::{Done, Exit, Failure};
 use crate::http::{Api, Method};
 use crate::keys::{DEFAULT, KeyStore};
@@ -46,10 +46,62 @@ pub(super) struct Own {
 pub(super) struct Setup<'a> {
     pub(super) dir: &'a Path,
     pub(super) port: u16,
+    /// Where devices connect with TLS, if they do.
+    pub(super) tls: Option<&'a Tls>,
     pub(super) profile: &'a Profile,
     pub(super) credentials: &'a Credentials,
     /// The app to deploy; none: the one that tells of every reading.
     pub(super) app: Option<&'a Path>,
+}
+
+/// The listener for devices with TLS.
+pub(super) struct Tls {
+    port: u16,
+    /// The folder of its authorities.
+    pub(super) authorities: PathBuf,
+}
+
+impl Tls {
+    /// Makes authorities, and a certificate for the gateway, in place of those of an earlier simulation.
+    ///
+    /// # Errors
+    /// The port is in use, or files cannot be written.
+    pub(super) fn new(dir: &Path, port: u16) -> Done<Self> {
+        crate::dev::gateway::check_port(port)?;
+        let authorities = dir.join("authorities");
+        if authorities.exists() {
+            std::fs::remove_dir_all(&authorities)
+                .map_err(|error| Failure::file("empty", &authorities, &error))?;
+        }
+        let now = time::OffsetDateTime::now_utc();
+        authority::create(&authorities, now)?;
+        let hosts = [OWN_HOST.to_owned(), "127.0.0.1".to_owned()];
+        let issued = authority::listener(&authorities, GATEWAY, &hosts, DAYS, now)?;
+        let tls = Self { port, authorities };
+        crate::secret_file::write(&tls.key(), issued.key.serialize_pem().as_bytes())?;
+        crate::secret_file::write(&tls.certificate(), issued.certificate_pem.as_bytes())?;
+        Ok(tls)
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.authorities.join("listener.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.authorities.join("listener.key")
+    }
+
+    /// Where devices connect.
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The lines of the gateway's configuration.
+    fn lines(&self) -> String {
+        let client_ca = authority::Of::Devices.certificate(&self.authorities);
+        let bind = self.address();
+        agent_toml::listener(&bind, &self.certificate(), &self.key(), &client_ca)
+    }
 }
 
 impl Own {
@@ -76,7 +128,8 @@ impl Own {
         // the build: an app with mistakes starts none.
         let prepared = bundle(&project, &here, out).and_then(|bundle| {
             let api = Api::new(plane.context())?;
-            let accounts = accounts(setup.profile, setup.credentials);
+            let mut accounts = accounts(setup.profile, setup.credentials);
+            accounts.extend(setup.tls.map(Tls::lines));
             let gateway = Running::start(&folder, &api, setup.port, &accounts, io, out)?;
             Ok((bundle, api, gateway))
         });
@@ -140,23 +193,15 @@ fn bundle(project: &Project, here: &Global, out: &Out) -> Done<Vec<u8>> {
 
 /// What the gateway's configuration says of the devices; anonymous clients may look.
 fn accounts(profile: &Profile, credentials: &Credentials) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = String::from("[anonymous]\nsubscribe = [\"#\"]\n[limits]\n");
     text.push_str("connections = 100000\nsessions = 100000\n");
-    let mut account = |name: &str, token: &str, may: &str| {
-        let hash = sha256(token);
-        let _ = writeln!(
-            text,
-            "[[devices]]\nname = {}\ntoken_sha256 = \"{hash}\"\n{may}",
-            quoted(name)
-        );
-    };
-    let may = format!("publish = [{}]", quoted(&profile.topic));
-    for (name, token) in credentials.tokens() {
-        account(name, token, &may);
+    let publish = [profile.topic.clone()];
+    for (name, account) in credentials.accounts() {
+        text.push_str(&agent_toml::device(name, &account, &publish, &[]));
     }
     if let Some(token) = credentials.watcher() {
-        account(WATCHER, token, "subscribe = [\"#\"]");
+        let account = Account::TokenSha256(sha256(token));
+        text.push_str(&agent_toml::device(WATCHER, &account, &[], &["#".to_owned()]));
     }
     text
 }
@@ -184,6 +229,7 @@ fn write_app(setup: &Setup<'_>) -> Done<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulate::credentials::name_of;
 
     #[test]
     fn the_app_and_the_accounts_are_sound() {
@@ -193,13 +239,22 @@ mod tests {
             None
         );
         let profile = Profile::parse("", &|_| Err(String::new())).unwrap();
-        let credentials = Credentials::fresh(&["sim-0001".to_owned()]).unwrap();
-        let text = format!(
-            "name = \"x\"\n[[listeners]]\nbind = \"127.0.0.1:1\"\n{}",
-            accounts(&profile, &credentials)
-        );
-        let settings = edge_agent::settings::Settings::parse(&text);
-        assert!(settings.is_ok(), "{:?}", settings.err());
+        let dir = tempfile::tempdir().unwrap();
+        let tls = Tls::new(dir.path(), 0).unwrap();
+        let names: Vec<_> = (1..=2_000).map(name_of).collect();
+        for tls in [None, Some(&tls)] {
+            let authorities = tls.map(|tls| tls.authorities.as_path());
+            let credentials = Credentials::fresh(&names, authorities).unwrap();
+            let text = format!(
+                "name = \"x\"\n[[listeners]]\nbind = \"127.0.0.1:1\"\n{}{}",
+                accounts(&profile, &credentials),
+                tls.map(Tls::lines).unwrap_or_default()
+            );
+            let settings = edge_agent::settings::Settings::parse(&text);
+            let settings = settings.unwrap_or_else(|problems| panic!("{problems:?}"));
+            assert_eq!(settings.listeners.len(), 1 + usize::from(tls.is_some()));
+            assert!(settings.limits.devices_max > 2_000, "no repeat of a device is forgotten");
+        }
     }
 
     /// Functions of devices are signed as they are built: without the key of the plane nothing is built.

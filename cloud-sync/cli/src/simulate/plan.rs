@@ -49,8 +49,8 @@ pub(super) struct Event {
     pub(super) kind: FaultKind,
 }
 
-/// The days of all devices.
-pub(super) fn of(profile: &Profile, names: &[String], seed: u64) -> Vec<DevicePlan> {
+/// The days of all devices. The day begins `unix_ms` milliseconds after 1970.
+pub(super) fn of(profile: &Profile, names: &[String], seed: u64, unix_ms: u64) -> Vec<DevicePlan> {
     let all = names.len();
     let mut plans: Vec<DevicePlan> = names
         .iter()
@@ -82,6 +82,10 @@ pub(super) fn of(profile: &Profile, names: &[String], seed: u64) -> Vec<DevicePl
                 offset_ms: within(clock.offset_ms as f64) as i64,
             };
             plans[n].clock = error;
+        }
+        let since_1970_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+        for n in chosen(seed, "in 1970", all, clock.share_in_1970) {
+            plans[n].clock.offset_ms = -since_1970_ms;
         }
     }
     plans
@@ -149,10 +153,12 @@ mod tests {
     use crate::simulate::profile::WORKSHOP;
     use proptest::prelude::*;
 
+    const BEGUN_MS: u64 = 1_795_000_000_000;
+
     fn day(devices: usize, seed: u64) -> Vec<DevicePlan> {
         let profile = Profile::parse(WORKSHOP, &|_| Err("none".to_owned())).unwrap();
         let names: Vec<_> = (1..=devices).map(|n| format!("sim-{n:04}")).collect();
-        of(&profile, &names, seed)
+        of(&profile, &names, seed, BEGUN_MS)
     }
 
     proptest! {
@@ -189,6 +195,19 @@ mod tests {
             day(200, seed).iter().filter(|it| it.is_hostile).map(|it| it.index).collect()
         };
         assert_ne!(hostile(1), hostile(2));
+    }
+
+    #[test]
+    fn some_clocks_begin_in_1970_and_the_others_are_a_little_off() {
+        let text = "[clock]\ndevices = 0.5\noffset = \"2 s\"\ndrift_ppm = 100\nin_1970 = 0.25\n";
+        let profile = Profile::parse(text, &|_| Err("none".to_owned())).unwrap();
+        let names: Vec<_> = (1..=40).map(|n| format!("sim-{n:04}")).collect();
+        let plans = of(&profile, &names, 4, BEGUN_MS);
+        let in_1970 = |plan: &&DevicePlan| plan.clock.offset_ms == -1_795_000_000_000;
+        assert_eq!(plans.iter().filter(in_1970).count(), 10);
+        let others: Vec<_> = plans.iter().filter(|plan| !in_1970(plan)).collect();
+        assert!(others.iter().all(|plan| plan.clock.offset_ms.abs() <= 2_000));
+        assert!(others.iter().any(|plan| plan.clock != ClockError::default()));
     }
 
     #[test]

@@ -30,14 +30,16 @@ pub(super) const TEMPERATURE: &str = "temperature";
 const MS_PER_DAY: u64 = 86_400_000;
 const SENSORS_MAX: usize = 16;
 
-/// How readings go over the wire; both in an envelope of the device protocol.
+/// How readings go over the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum MessageKind {
-    /// The typed message `reading` of the examples: the temperature alone.
+    /// In an envelope of the device protocol, the typed message `reading` of the examples: the temperature alone.
     #[default]
     Reading,
-    /// All sensors as a JSON object, without a schema.
+    /// In an envelope, all sensors as a JSON object, without a schema.
     Json,
+    /// All sensors as a JSON object, and nothing around it; numbered in user properties.
+    Plain,
 }
 
 /// The content of a profile.
@@ -102,6 +104,12 @@ impl Profile {
         self.topic.replace("{device}", device)
     }
 
+    /// Whose readings are on a topic.
+    pub(super) fn device_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        let mut levels = self.topic.split('/').zip(topic.split('/'));
+        levels.find_map(|(mine, its)| (mine == "{device}").then_some(its))
+    }
+
     /// Filter that covers the readings of all devices.
     pub(super) fn readings_filter(&self) -> String {
         let levels = self.topic.split('/');
@@ -126,7 +134,7 @@ fn read(root: &mut Section<'_, '_>, csv: ReadCsv<'_>, problems: &mut Problems<'_
     }
     if message == MessageKind::Reading && !sensors.contains_key(TEMPERATURE) {
         let why = "`message = \"reading\"` carries the temperature: name a sensor [sensors.temperature], \
-                   or write `message = \"json\"`";
+                   or write `message = \"json\"` or `\"plain\"`";
         problems.add(&span, why);
     }
     let faults = faults::read(root, problems);
@@ -170,8 +178,9 @@ fn read_message(root: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Mess
     match value.as_str() {
         "reading" => MessageKind::Reading,
         "json" => MessageKind::Json,
+        "plain" => MessageKind::Plain,
         _ => {
-            problems.add(&span, "`message` must be one of \"reading\", \"json\"");
+            problems.add(&span, "`message` must be one of \"reading\", \"json\", \"plain\"");
             MessageKind::default()
         }
     }

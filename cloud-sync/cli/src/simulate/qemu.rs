@@ -27,6 +27,8 @@ mod qmp;
 use console::Console;
 use machine::Machine;
 
+/// A word on the command line of firmware whose clock can be made wrong.
+const CLOCK_WORD: &str = "drift_ppm";
 /// The program that emulates the devices.
 const PROGRAM: &str = "qemu-system-arm";
 /// Memory of one of them, and of what it shares with none.
@@ -47,6 +49,8 @@ pub(super) struct Bench {
     pub(super) firmware: PathBuf,
     /// Flash files, consoles and sockets.
     pub(super) dir: PathBuf,
+    /// The firmware takes words that make its clock wrong.
+    pub(super) has_wrong_clock: bool,
     starts: Mutex<()>,
 }
 
@@ -92,7 +96,9 @@ impl Bench {
             return Err(Failure::failed(problem).next("choose a shorter one: --run DIR"));
         }
         std::fs::create_dir_all(&dir).map_err(|error| Failure::file("make", &dir, &error))?;
-        Ok(Self { firmware: firmware.to_owned(), dir, starts: Mutex::new(()) })
+        let has_wrong_clock = names(&head, CLOCK_WORD);
+        let firmware = firmware.to_owned();
+        Ok(Self { firmware, dir, has_wrong_clock, starts: Mutex::new(()) })
     }
 
     /// Takes away what a device of an earlier simulation has left: its readings are not those of this one.
@@ -118,6 +124,11 @@ impl Bench {
         std::thread::sleep(START_APART);
         Machine::start(self, shared, device, port)
     }
+}
+
+/// Whether a program names a word: one that knows it can say that it does.
+fn names(program: &[u8], word: &str) -> bool {
+    program.windows(word.len()).any(|window| window == word.as_bytes())
 }
 
 /// Mebibytes that programs can have.

@@ -46,19 +46,16 @@ impl<'s> VirtualQueue<'s> {
         Some(id)
     }
 
-    fn drop_oldest(&mut self) -> bool {
-        let Some(id) = self.take() else { return false };
-        self.shared.ledger().dropped(self.device, id);
-        true
-    }
-}
-
-impl Queue for VirtualQueue<'_> {
-    async fn open(&mut self) -> Result<u32, QueueError> {
-        Ok(self.len())
+    /// The oldest record.
+    pub(super) fn first(&self) -> Option<(Id, &[u8])> {
+        self.records.front().map(|(id, record)| (*id, &**record))
     }
 
-    async fn push(&mut self, record: &[u8]) -> Result<u32, QueueError> {
+    /// Takes a record; returns how many others made room for it.
+    ///
+    /// # Errors
+    /// It is longer than the queue.
+    pub(super) fn keep(&mut self, record: &[u8]) -> Result<u32, QueueError> {
         let id = self.next;
         self.next.sequence += 1;
         let bytes = record.len() + OVERHEAD;
@@ -75,6 +72,29 @@ impl Queue for VirtualQueue<'_> {
         Ok(dropped)
     }
 
+    /// The oldest is done with: acknowledged, or refused for good, which is told apart by the client's figures.
+    pub(super) fn settle(&mut self) {
+        if let Some(id) = self.take() {
+            self.shared.ledger().acked(self.device, id);
+        }
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(id) = self.take() else { return false };
+        self.shared.ledger().dropped(self.device, id);
+        true
+    }
+}
+
+impl Queue for VirtualQueue<'_> {
+    async fn open(&mut self) -> Result<u32, QueueError> {
+        Ok(self.len())
+    }
+
+    async fn push(&mut self, record: &[u8]) -> Result<u32, QueueError> {
+        self.keep(record)
+    }
+
     async fn peek(&mut self, nth: u32, out: &mut [u8]) -> Result<Option<usize>, QueueError> {
         let nth = usize::try_from(nth).unwrap_or(usize::MAX);
         let Some((_, record)) = self.records.get(nth) else { return Ok(None) };
@@ -83,12 +103,8 @@ impl Queue for VirtualQueue<'_> {
         Ok(Some(record.len()))
     }
 
-    /// The client removes what was acknowledged; what the gateway refuses for good goes this way too, and is told apart
-    /// by the client's figures.
     async fn pop(&mut self) -> Result<(), QueueError> {
-        if let Some(id) = self.take() {
-            self.shared.ledger().acked(self.device, id);
-        }
+        self.settle();
         Ok(())
     }
 

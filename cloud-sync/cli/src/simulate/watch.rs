@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use device_protocol::{CONTENT_TYPE, Envelope};
+use edge_core::message::{PROPERTY_BOOT_ID, PROPERTY_SEQUENCE};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Filter, Packet, Publish, SubscribeReasonCode};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
 use serde_json::Value;
 use sync_protocol::filter::matches;
 use tokio::time::{sleep, timeout};
 
+use super::client;
 use super::credentials::WATCHER;
 use super::ledger::{Id, Sight};
 use super::shared::Shared;
@@ -27,10 +29,9 @@ const SESSION_S: u32 = 600;
 /// # Errors
 /// The gateway cannot be reached or does not allow it.
 pub(super) async fn start(shared: &Arc<Shared>) -> Done {
-    let (host, port) = shared.gateway.rsplit_once(':').unwrap_or((&shared.gateway, "1883"));
-    let host = host.trim_matches(['[', ']']);
     let id = format!("holm-simulate-{}", crate::mqtt::random_hex()?);
-    let mut options = MqttOptions::new(id, host, port.parse().unwrap_or(1883));
+    let options = client::options(&shared.credentials, &shared.gateway, id, None);
+    let mut options = options.map_err(Failure::input)?;
     options.set_keep_alive(Duration::from_secs(20)).set_clean_start(false);
     options.set_session_expiry_interval(Some(SESSION_S));
     options.set_max_packet_size(Some(PACKET_BYTES_MAX));
@@ -102,6 +103,11 @@ fn not_allowed(filters: &[String]) -> Failure {
 fn unreachable(error: &ConnectionError) -> Failure {
     let (exit, why, next) = crate::mqtt::explain(error);
     let next = match exit {
+        _ if matches!(error, ConnectionError::Tls(_)) => {
+            "were the credentials made for this gateway? the authority that signed its listener must be the one of \
+             `holm simulate prepare --tls`, and --server-name a name in its certificate"
+                .to_owned()
+        }
         Exit::Denied => format!(
             "it lets nobody in without a name, or does not know `{WATCHER}`: `holm simulate prepare` makes \
              the accounts; start the agent again after it"
@@ -117,11 +123,12 @@ fn unreachable(error: &ConnectionError) -> Failure {
 fn see(shared: &Shared, message: &Publish) {
     let topic = String::from_utf8_lossy(&message.topic);
     if matches(&shared.profile.readings_filter(), &topic) {
-        let content = message.properties.as_ref().and_then(|it| it.content_type.as_deref());
-        if content == Some(CONTENT_TYPE)
-            && let Ok(Envelope { device, boot, sequence, .. }) = Envelope::decode(&message.payload)
-        {
-            let id = Id { boot, sequence };
+        let reading = match message.properties.as_ref() {
+            Some(it) if it.content_type.as_deref() == Some(CONTENT_TYPE) => enveloped(message),
+            Some(it) => shared.profile.device_of(&topic).zip(numbered(&it.user_properties)),
+            None => None,
+        };
+        if let Some((device, id)) = reading {
             shared.ledger().saw(device, id, Sight::Subscriber, message.dup);
         }
         return;
@@ -135,6 +142,20 @@ fn see(shared: &Shared, message: &Publish) {
             topic.split('/').for_each(|level| ledger.heard(level));
         }
     }
+}
+
+/// The reading in an envelope.
+fn enveloped(message: &Publish) -> Option<(&str, Id)> {
+    let Envelope { device, boot, sequence, .. } = Envelope::decode(&message.payload).ok()?;
+    Some((device, Id { boot, sequence }))
+}
+
+/// The number of a reading without an envelope.
+fn numbered(properties: &[(String, String)]) -> Option<Id> {
+    let find = |name: &str| properties.iter().find(|(known, _)| known == name);
+    let (_, boot) = find(PROPERTY_BOOT_ID)?;
+    let (_, sequence) = find(PROPERTY_SEQUENCE)?;
+    Some(Id { boot: u64::from_str_radix(boot, 16).ok()?, sequence: sequence.parse().ok()? })
 }
 
 /// Which reading a document is about: `device`, `boot` (16 hexadecimal digits) and `sequence`.

@@ -98,6 +98,52 @@ fn the_device_not_heard_for_longest_is_forgotten() {
     assert_eq!(dedupe.devices(), 2);
 }
 
+/// The setting was lowered: each message makes a few go, never all at once.
+#[test]
+fn a_surplus_of_the_store_goes_a_few_at_a_time() {
+    let (mut dedupe, mut store) = (Dedupe::new(100), Store::new());
+    for n in 0..40 {
+        note(&mut dedupe, &id(&format!("d{n:02}"), 1, 1), &mut store);
+    }
+    let mut dedupe = restored(&store, 5);
+    for (step, left) in [36, 32, 28, 24, 20, 16, 12, 8, 5, 5].into_iter().enumerate() {
+        note(&mut dedupe, &id("d39", 1, step as u64 + 2), &mut store);
+        assert_eq!(dedupe.devices(), left);
+    }
+    assert_eq!(dedupe.look(&id("d39", 1, 2)), Seen::Before, "who is heard stays");
+    assert_eq!(dedupe.look(&id("d00", 1, 1)), Seen::New);
+    let devices: std::collections::BTreeSet<_> = store.keys().map(|(device, ..)| device).collect();
+    assert_eq!(devices.len(), 5, "what is forgotten leaves the store");
+}
+
+/// `cargo test -p edge-core what_a_device_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "it only prints figures"]
+fn what_a_device_costs() {
+    const DEVICES: usize = 2_000;
+    let resident = || -> usize {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    for (boots, messages) in [(1, 1), (1, 1_100), (8, 1_100)] {
+        let before = resident();
+        let mut dedupe = Dedupe::new(u32::MAX);
+        let mut out = Vec::new();
+        for n in 0..DEVICES {
+            let device = format!("device-{n:06}");
+            for boot in 0..boots {
+                for seq in 0..messages {
+                    let mut turn = Turn::new(Now::default(), Counters::default(), &mut out);
+                    dedupe.note(&id(&device, boot, seq), Pace::Lazy, &mut turn);
+                    out.clear();
+                }
+            }
+        }
+        let each = (resident() - before) / dedupe.devices();
+        println!("{boots} boots of {messages} messages: {each} bytes a device");
+    }
+}
+
 proptest! {
     #[test]
     fn agrees_with_the_list_of_all_ids(

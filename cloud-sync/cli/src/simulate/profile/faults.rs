@@ -52,7 +52,7 @@ pub(crate) struct Fault {
     pub(crate) lasts_ms: u64,
 }
 
-/// Clocks of virtual devices that are wrong.
+/// Clocks that are wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Clock {
     /// Which share of the devices has one.
@@ -61,6 +61,8 @@ pub(crate) struct Clock {
     pub(crate) drift_ppm: u32,
     /// How far off it is at most, before or behind.
     pub(crate) offset_ms: u64,
+    /// Which share of the devices takes the beginning of the day for that of 1970.
+    pub(crate) share_in_1970: f64,
 }
 
 /// Devices that attack.
@@ -107,6 +109,7 @@ pub(super) fn clock(root: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> 
         share: share(&mut section, "devices", problems),
         drift_ppm: u32::try_from(drift).unwrap_or(0),
         offset_ms: offset.unwrap_or(0),
+        share_in_1970: share(&mut section, "in_1970", problems),
     };
     section.finish(problems);
     Some(clock)

@@ -15,6 +15,7 @@ fn an_empty_profile_is_a_quiet_fleet() {
     assert_eq!((profile.period_ms, profile.faults.len()), (1_000, 0));
     assert_eq!(profile.topic_of("sim-0001"), "sensors/sim-0001");
     assert_eq!(profile.readings_filter(), "sensors/+");
+    assert_eq!(profile.device_of("sensors/sim-0001"), Some("sim-0001"));
     assert!(profile.sensors.contains_key(TEMPERATURE) && profile.hostile.is_none());
 }
 

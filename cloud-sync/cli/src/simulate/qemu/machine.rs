@@ -7,13 +7,13 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use device_protocol::provision::{Gateway, IMAGE_BYTES, Provision, encode_image};
+use device_protocol::provision::{Gateway, IMAGE_BYTES, encode_image};
 use serde_json::{Value, json};
 
 use super::console::{Console, LINE_BYTES_MAX};
 use super::qmp::Qmp;
 use super::{Bench, PROGRAM};
-use crate::simulate::credentials::read_image;
+use crate::simulate::plan::ClockError;
 use crate::simulate::shared::Shared;
 
 /// Bytes of flash of an MPS2 machine.
@@ -171,13 +171,22 @@ fn command(
     command.args(["-nic", &format!("user,id=net0,mac={mac}")]);
     command.args(["-device", "tmp105,id=sensor,address=0x48"]);
     let period = format!("period_ms={}", shared.profile.period_ms);
-    let words = std::iter::once(&period).chain(&qemu.arguments);
+    let clock = clock(bench, &shared.handles[device].plan.clock);
+    let words = std::iter::once(&period).chain(&clock).chain(&qemu.arguments);
     let words: String = words.map(|word| format!(",arg={word}")).collect();
     let semihosting = format!("enable=on,target=native,arg=firmware{words}");
     command.args(["-semihosting-config", &semihosting]);
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", plain(socket)?)]);
     command.arg("-kernel").arg(&bench.firmware);
     Ok(command)
+}
+
+/// Words that make the clock of the firmware wrong, where it has one that can be.
+fn clock(bench: &Bench, error: &ClockError) -> Vec<String> {
+    if !bench.has_wrong_clock || *error == ClockError::default() {
+        return Vec::new();
+    }
+    vec![format!("drift_ppm={}", error.drift_ppm), format!("offset_ms={}", error.offset_ms)]
 }
 
 /// A path inside of an option of QEMU, where a comma ends it.
@@ -190,23 +199,8 @@ fn plain(path: &Path) -> Result<&str, String> {
 
 /// A fresh flash: who the device is, and that its gateway is the proxy at `port`.
 fn make_flash(path: &Path, shared: &Shared, name: &str, port: u16) -> Result<(), String> {
-    let fresh;
-    let given = shared.credentials.image(name);
-    let mut provision = match given {
-        Some(image) => read_image(image).ok_or("its provisioning image is none")?,
-        None => {
-            fresh = shared.credentials.token(name).ok_or("it has no credentials")?;
-            Provision {
-                device: name,
-                issued_unix_s: 0,
-                gateways: Default::default(),
-                server_name: HOST,
-                credential: device_protocol::provision::Credential::Plain { token: fresh },
-                author_key: None,
-            }
-        }
-    };
-    provision.gateways = std::iter::once(Gateway { host: HOST, port }).collect();
+    let provision = shared.credentials.provision(name, Gateway { host: HOST, port });
+    let provision = provision.ok_or("it has no credentials")?;
     let mut image = [0; IMAGE_BYTES];
     encode_image(&provision, 1, &mut image).map_err(|error| format!("no provisioning: {error}"))?;
     let write = || {

@@ -253,7 +253,7 @@ impl<O: BatchOp> OpenBatch<O> {
         if !store_idle || self.is_empty() {
             return Seal::No;
         }
-        let is_crowd = waiting >= self.limits.crowd_min && self.len() > 0;
+        let is_crowd = waiting >= self.limits.crowd_min && self.ops.len() > self.holes;
         let spaced = self.sealed_at.filter(|_| is_crowd).map(|at| at + self.limits.crowd_ms_max);
         let prompt = self.prompt_since.map(|since| {
             let with_outcomes = if self.unfinished.is_empty() {

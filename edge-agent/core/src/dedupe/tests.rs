@@ -119,6 +119,11 @@ fn a_surplus_of_the_store_goes_a_few_at_a_time() {
 /// `cargo test -p edge-core what_a_device_costs -- --ignored --nocapture`
 #[test]
 #[ignore = "it only prints figures"]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a measurement asks the system and prints"
+)]
 fn what_a_device_costs() {
     const DEVICES: usize = 2_000;
     let resident = || -> usize {

@@ -91,7 +91,7 @@ impl Dial for LinkDial<'_> {
             return Ok(Line::Plain(linked));
         };
         match tls::connect(linked, &mut **memory, provision, (*now)(), random).await {
-            Ok(stream) => Ok(Line::Tls(stream, trouble)),
+            Ok(stream) => Ok(Line::Tls(Box::new(stream), trouble)),
             Err(error) => {
                 trouble.note(error);
                 Err(())
@@ -104,7 +104,7 @@ impl Dial for LinkDial<'_> {
 #[derive(Debug)]
 pub(super) enum Line<'t> {
     Plain(Linked),
-    Tls(tls::Stream<'t, Linked>, &'t Trouble),
+    Tls(Box<tls::Stream<'t, Linked>>, &'t Trouble),
 }
 
 /// It is over.

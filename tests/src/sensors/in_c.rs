@@ -13,6 +13,8 @@ use crate::qemu::{Device, Firmware};
 /// Its folder.
 pub const FOLDER: &str = "qemu-mps2-an385-c";
 const NAME: &str = "press-c";
+/// So many readings wait at least when its gateway is back.
+const BACKLOG: usize = 20;
 
 /// What a console has told of readings in one life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,22 +77,21 @@ pub fn end(device: &mut Device, code: i32) -> Result<u64> {
     measure::number(&line, "water")
 }
 
-/// One life in which more is measured than the line carries, a SIGKILL of its gateway, and an end by command.
+/// One life with a SIGKILL of its gateway, the drain of the queue that has filled meanwhile, and an end by command.
 pub(super) fn measure(firmware: &Firmware, dir: &Path) -> Result<Run> {
     let mut site = Site::wire(dir, NAME)?;
-    // The queue is never empty, and drops its oldest.
-    let mut device = site.boot(firmware, NAME, &["period_ms=1"])?;
+    let mut device = site.boot(firmware, NAME, &["period_ms=250"])?;
     let first = device.console_line("] acked ", PATIENCE)?;
-    let rate_per_s = measure::rate(|| Ok(Told::read(&device.console())?.acked.len() as u64))?;
-    site.command(NAME, "rate", &["--u32", "200"])?;
     let (gone, back) = ("] disconnected", "] connected");
     let reconnect_ms = measure::reconnect(&mut site.gateway, &mut device, gone, back)?;
+    let rate_per_s = wait_for(PATIENCE, "the queue to be sent", || drain_rate(&device.console()))?;
     site.command(NAME, "rate", &["--u32", "3600000"])?;
     all_acked(&device)?;
     site.command(NAME, "exit", &["--hex", "00"])?;
     let stack_bytes = end(&mut device, 0)?;
     let told = Told::read(&device.console())?;
-    ensure!(told.bad.is_empty() && told.acked.values().all(|times| *times == 1), "{told:?}");
+    let is_good = told.bad.is_empty() && told.acked.values().all(|times| *times == 1);
+    ensure!(is_good && told.dropped == 0, "dropped {}, {:?}", told.dropped, told.bad);
     site.gateway.stop()?;
     Ok(Run {
         stack_bytes,
@@ -101,9 +102,35 @@ pub(super) fn measure(firmware: &Firmware, dir: &Path) -> Result<Run> {
     })
 }
 
+/// Readings acknowledged a second, by the device's clock, while it sends what has waited for its last connection: its first
+/// [`BACKLOG`]. Nothing while there are not so many.
+fn drain_rate(console: &str) -> Result<Option<f64>> {
+    let Some((_, since)) = console.rsplit_once("] connected") else { return Ok(None) };
+    let acked = since.lines().filter(|line| line.contains("] acked ")).take(BACKLOG);
+    let stamps = acked.map(measure::stamp).collect::<Result<Vec<_>>>()?;
+    Ok(match stamps.as_slice() {
+        [first, .., last] if stamps.len() == BACKLOG && last > first => {
+            Some(f64::from(u32::try_from(BACKLOG - 1)?) * 1e3 / (last - first))
+        }
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_drain_is_timed_from_ack_to_ack_behind_the_last_connection() {
+        let mut console =
+            "[5] connected\n[9] acked 0\n[900] disconnected: trouble 1\n[950] connected\n"
+                .to_owned();
+        for n in 0..BACKLOG {
+            assert_eq!(drain_rate(&console).unwrap(), None);
+            console.push_str(&format!("[{}] acked {n}\n", 1_000 + 10 * n));
+        }
+        assert_eq!(drain_rate(&console).unwrap(), Some(100.0));
+    }
 
     #[test]
     fn a_console_is_read_up_to_its_last_whole_line() {

@@ -162,8 +162,10 @@ fn the_example_of_the_reference_is_valid() {
 #[test]
 fn the_reference_names_the_defaults() {
     let page = include_str!("../../../docs/agent-toml.md");
+    // Keys of other tables have the same names.
+    let (_, limits) = page.split_once("## `[limits]`").expect("a table of limits");
     let row = |key: &str| {
-        let line = page.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+        let line = limits.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
         line.unwrap_or_else(|| panic!("no row for {key}")).to_owned()
     };
     let default = Limits::default();
@@ -178,7 +180,7 @@ fn the_reference_names_the_defaults() {
         ("compile_memory", mib(default.compile_memory_bytes_max)),
         ("compile_time", format!("| {} s |", default.compile_time_ms_max / 1_000)),
         ("connections", format!("| {} |", default.connections_max)),
-        ("devices", format!("| {} ", default.devices_max)),
+        ("devices", format!("| {}, or as many ", default.devices_max)),
     ] {
         assert!(row(key).contains(&wanted), "{}: {wanted}", row(key));
     }

@@ -107,9 +107,11 @@ async fn with_device(
         }
     };
     tokio::select! {
+        // The scenario begins before the device has looked at its flash.
+        biased;
+        () = scenario(&device, &heard) => {}
         ended = device.run(link, &mut queue, &mut dial, &mut app) => panic!("{ended:?}"),
         () = gateway => unreachable!("it listens for ever"),
-        () = scenario(&device, &heard) => {}
         () = tokio::time::sleep(Duration::from_secs(30)) => panic!("{:?} {heard:?}", device.figures()),
     }
     device.figures()

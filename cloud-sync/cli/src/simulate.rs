@@ -116,7 +116,7 @@ fn simulate(args: &SimulateRun, global: &Global, out: &Out) -> Done {
     std::fs::create_dir_all(&args.run).map_err(|error| Failure::file("make", &args.run, &error))?;
     let bench = bench(args, &plans)?;
     let is_emulated = bench.is_some();
-    raise_open_files(names.len(), profile.message)?;
+    raise_open_files(names.len(), if profile.message == MessageKind::Plain { 5 } else { 3 })?;
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -158,8 +158,7 @@ fn bench(args: &SimulateRun, plans: &[DevicePlan]) -> Done<Option<qemu::Bench>> 
 
 /// A device is a file, with --with-gateway another one of the gateway, and an emulated one two of its proxy; one without
 /// the SDK has both ends of its link in this process.
-fn raise_open_files(devices: usize, message: MessageKind) -> Done {
-    let each = if message == MessageKind::Plain { 5 } else { 3 };
+fn raise_open_files(devices: usize, each: usize) -> Done {
     let wanted = devices * each;
     if edge_agent::open_files::raise(wanted) < wanted {
         let problem =

@@ -47,7 +47,7 @@ impl Told {
                 }
                 ["acked", sequence] => *told.acked.entry(sequence.parse()?).or_default() += 1,
                 ["dropped", _] => told.dropped += 1,
-                ["refused" | "panic:" | "hard", ..] => told.bad.push(line.to_owned()),
+                ["refused" | "panic:" | "hard", ..] => told.bad.push(line.trim_end().to_owned()),
                 _ => {}
             }
         }

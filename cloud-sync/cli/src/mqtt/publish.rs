@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason, PubRecReason, PublishProperties};
-use rumqttc::v5::{AsyncClient, Event, EventLoop};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -204,32 +204,8 @@ async fn send(dial: &Dial, template: Template, items: Items) -> Done<Counts> {
     let at_most_once = template.qos == QoS::AtMostOnce;
     let fed = Arc::new(Fed::default());
     tokio::spawn(feed(client.clone(), template, items, Arc::clone(&fed)));
-    let mut flight = Flight::default();
-    loop {
-        // In this order: what is queued after the last line was read is all there is.
-        let is_all = fed.is_all.load(Ordering::Acquire);
-        let queued = fed.queued.load(Ordering::Acquire);
-        if flight.is_settled(queued, at_most_once) {
-            if is_all {
-                break;
-            }
-            // While standard input is silent there is nothing to wait for.
-            flight.moved = None;
-        }
-        let event = match timeout(LOOK, events.poll()).await {
-            Ok(event) => event,
-            Err(_) if flight.waited(dial.timeout) => {
-                let count = queued.max(flight.counts.sent);
-                let problem = format!(
-                    "{} of {count} messages were not acknowledged within {} s",
-                    flight.open.len() as u64 + count - flight.counts.sent,
-                    dial.timeout.as_secs()
-                );
-                return Err(Failure::new(Exit::Timeout, problem)
-                    .next("a full gateway holds acknowledgements: `holm status` shows its queue"));
-            }
-            Err(_) => continue,
-        };
+    let mut flight = Flight { at_most_once, ..Flight::default() };
+    while let Some(event) = next(dial, &mut events, &fed, &mut flight).await? {
         match event {
             Ok(event) => flight.note(&event),
             Err(error) => {
@@ -246,6 +222,42 @@ async fn send(dial: &Dial, template: Template, items: Items) -> Done<Counts> {
         counts.acked = 0;
     }
     Ok(counts)
+}
+
+/// The next event; none when all is sent, and acknowledged where that is asked for. One poll is waited for to its end:
+/// dropped, it would drop what it is writing.
+async fn next(
+    dial: &Dial,
+    events: &mut EventLoop,
+    fed: &Fed,
+    flight: &mut Flight,
+) -> Done<Option<Result<Event, ConnectionError>>> {
+    let mut poll = std::pin::pin!(events.poll());
+    loop {
+        // In this order: what is queued after the last line was read is all there is.
+        let is_all = fed.is_all.load(Ordering::Acquire);
+        let queued = fed.queued.load(Ordering::Acquire);
+        if flight.is_settled(queued) {
+            if is_all {
+                return Ok(None);
+            }
+            // While standard input is silent there is nothing to wait for.
+            flight.moved = None;
+        }
+        if let Ok(event) = timeout(LOOK, &mut poll).await {
+            return Ok(Some(event));
+        }
+        if flight.waited(dial.timeout) {
+            let count = queued.max(flight.counts.sent);
+            let problem = format!(
+                "{} of {count} messages were not acknowledged within {} s",
+                flight.open.len() as u64 + count - flight.counts.sent,
+                dial.timeout.as_secs()
+            );
+            return Err(Failure::new(Exit::Timeout, problem)
+                .next("a full gateway holds acknowledgements: `holm status` shows its queue"));
+        }
+    }
 }
 
 /// Waits for the CONNACK.
@@ -305,6 +317,7 @@ async fn feed(client: AsyncClient, template: Template, mut items: Items, fed: Ar
 #[derive(Debug, Default)]
 struct Flight {
     counts: Counts,
+    at_most_once: bool,
     open: BTreeMap<u16, u64>,
     /// When the last one moved, or was first waited for; none while there is none to wait for.
     moved: Option<Instant>,
@@ -312,8 +325,8 @@ struct Flight {
 
 impl Flight {
     /// Whether all of these have been sent, and acknowledged where that is asked for.
-    fn is_settled(&self, queued: u64, at_most_once: bool) -> bool {
-        self.counts.sent >= queued && (at_most_once || self.open.is_empty())
+    fn is_settled(&self, queued: u64) -> bool {
+        self.counts.sent >= queued && (self.at_most_once || self.open.is_empty())
     }
 
     /// Whether nothing has moved for that long.
@@ -420,9 +433,9 @@ mod tests {
         flight.note(&Event::Outgoing(Outgoing::Publish(1)));
         flight.note(&Event::Outgoing(Outgoing::Publish(2)));
         flight.settle(1, true, &"Success", None);
-        assert!(!flight.is_settled(2, false));
+        assert!(!flight.is_settled(2));
         flight.settle(2, false, &"NotAuthorized", None);
-        assert!(flight.is_settled(2, false));
+        assert!(flight.is_settled(2));
         assert_eq!((flight.counts.sent, flight.counts.acked), (2, 1));
         assert_eq!(flight.counts.refused.keys().copied().collect::<Vec<_>>(), [2]);
     }

@@ -36,6 +36,8 @@ pub(super) fn run(args: &SimulatePrepare, global: &Global, out: &Out) -> Done {
     let names: Vec<String> = (1..=args.devices).map(name_of).collect();
     let path = |name: &str| dir.join(format!("{name}.{IMAGE}"));
     let missing: Vec<&String> = names.iter().filter(|name| !path(name).exists()).collect();
+    // All of them are kept at once or none.
+    super::raise_open_files(missing.len(), 2)?;
     let mut staged = Vec::new();
     let mut lines = String::new();
     let publish = match args.publish.as_slice() {

@@ -1,7 +1,8 @@
 //! One run of QEMU.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -204,7 +205,8 @@ fn make_flash(path: &Path, shared: &Shared, name: &str, port: u16) -> Result<(),
     let mut image = [0; IMAGE_BYTES];
     encode_image(&provision, 1, &mut image).map_err(|error| format!("no provisioning: {error}"))?;
     let write = || {
-        let mut file = File::create_new(path)?;
+        // With TLS it holds the device's private key.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.set_len(FLASH_BYTES)?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&image)

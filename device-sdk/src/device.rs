@@ -243,7 +243,8 @@ impl<'a> Device<'a> {
 
     /// Has the queue erase its memory and take it, if that belongs to another firmware or layout
     /// ([`Figures::is_queue_foreign`]). Messages of that firmware which no gateway has yet are lost by it: to save them, run
-    /// that firmware until its queue is empty. `false`: the memory is the queue's own, and nothing is erased.
+    /// that firmware until its queue is empty. `false`: it is not known to be foreign
+    /// (before the first look, and while it is being erased, too), and nothing more is erased.
     pub fn format_queue(&self) -> bool {
         self.change(|facts| {
             facts.is_memory_given = facts.figures.is_queue_foreign;

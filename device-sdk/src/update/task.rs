@@ -7,7 +7,8 @@
 //! - An image confirms itself only after this start has reached the gateway, and only if it is of the version that was
 //!   offered.
 //! - Where one task updates the firmware and another one a function, one of them at a time has the *turn*: to settle what the
-//!   start is, or to work on an offer. Only it asks the gateway for bytes, tells it anything, or has the device restarted.
+//!   start is, or to work on an offer. Only it asks the gateway for bytes, tells it anything, or asks
+//!   for a restart; whoever is asked restarts before he does anything else.
 
 use core::future::Future;
 

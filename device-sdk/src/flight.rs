@@ -14,8 +14,10 @@ use crate::limits::IN_FLIGHT_MAX;
 pub(crate) enum Load {
     /// A record of the queue.
     Record,
-    /// A record that the queue has dropped since.
+    /// A record that the full queue has dropped since.
     Dropped,
+    /// A record that may be out of the queue: the memory failed. What is in the queue is sent again.
+    Doubtful,
     /// The response to a command.
     Response(u64),
     /// `Busy` for a command.
@@ -32,6 +34,13 @@ pub(crate) enum Load {
     /// A question or a message of the update.
     #[cfg(feature = "update")]
     Update,
+}
+
+impl Load {
+    /// Whether it is, or was, a record of the queue.
+    pub(crate) const fn is_record(self) -> bool {
+        matches!(self, Self::Record | Self::Dropped | Self::Doubtful)
+    }
 }
 
 /// `O`: how the MQTT client names a message.
@@ -95,6 +104,13 @@ impl<O> Flight<O> {
         }
     }
 
+    /// Which records the queue still holds is not known any more.
+    pub(crate) fn doubted(&mut self) {
+        for (_, load) in self.entries.iter_mut().filter(|(_, load)| *load == Load::Record) {
+            *load = Load::Doubtful;
+        }
+    }
+
     /// Takes the oldest entry if it is acknowledged.
     pub(crate) fn settle(&mut self, is_acked: impl Fn(&O) -> bool) -> Option<Load> {
         self.entries.pop_front_if(|(message, _)| is_acked(message)).map(|(_, load)| load)
@@ -137,6 +153,19 @@ mod tests {
         assert_eq!(flight.records(), 1);
         let ends = core::array::from_fn(|_| flight.settle(|_| true));
         assert_eq!(ends, [Some(Load::Dropped), Some(Load::Dropped), Some(Load::Record)]);
+    }
+
+    #[test]
+    fn after_a_failure_of_the_queue_no_ack_pops_anything_and_drops_are_still_drops() {
+        let mut flight = Flight::new();
+        for (message, load) in [Load::Record, Load::Record, Load::Busy].into_iter().enumerate() {
+            flight.sent(message, load);
+        }
+        flight.dropped(1);
+        flight.doubted();
+        assert_eq!(flight.records(), 0);
+        let ends = core::array::from_fn(|_| flight.settle(|_| true));
+        assert_eq!(ends, [Some(Load::Dropped), Some(Load::Doubtful), Some(Load::Busy)]);
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub struct Figures {
     pub published: u32,
     /// Records that the gateway has acknowledged.
     pub acked: u32,
-    /// Messages that the full queue dropped or refused.
+    /// Messages that the full queue dropped or refused. One that was on its way when the queue dropped it counts here until its
+    /// acknowledgement comes: this figure may fall.
     pub overflowed: u32,
     /// Messages that the gateway refused, or that no connection could carry.
     pub refused: u32,
@@ -92,4 +93,12 @@ pub struct Figures {
     pub connects: u32,
     /// Messages of the gateway that made no sense to this device.
     pub ignored: u32,
+}
+
+impl Figures {
+    /// So many records were acknowledged, and so many ended that the queue had dropped while they were on their way.
+    pub(crate) const fn acknowledged(&mut self, acked: u32, after_all: u32) {
+        self.acked += acked;
+        self.overflowed = self.overflowed.saturating_sub(after_all);
+    }
 }

@@ -178,6 +178,7 @@ async fn start(
         version: place.version(),
         floor: 0,
         author: &author,
+        digest: None,
     };
     let (of_firmware, of_function) = (running(firmware), running(function));
     let offers = [firmware.offer(), function.offer()];

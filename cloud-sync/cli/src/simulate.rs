@@ -4,6 +4,7 @@
 //! [`host`] and [`qemu`] run devices, [`link`] is their network, [`hostile`] attacks, [`watch`] and [`cloud`] look,
 //! [`own`] is a gateway for a first try, [`control`] takes commands while it runs, [`table`] shows.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,6 +106,7 @@ fn simulate(args: &SimulateRun, global: &Global, out: &Out) -> Done {
         profile.functions = Some(own::OUTPUTS.to_owned());
     }
     let names: Vec<String> = (1..=args.devices).map(credentials::name_of).collect();
+    let _alone = alone(&args.run)?;
     let tls = args.tls.then(|| own::Tls::new(&args.run, args.tls_port)).transpose()?;
     let credentials = if args.with_gateway {
         Credentials::fresh(&names, tls.as_ref().map(|tls| tls.authorities.as_path()))?
@@ -113,7 +115,6 @@ fn simulate(args: &SimulateRun, global: &Global, out: &Out) -> Done {
     };
     let seed = args.seed.unwrap_or_else(|| credentials::fresh_seed() >> 32);
     let plans = plan::of(&profile, &names, seed, credentials::unix_s() * 1_000);
-    std::fs::create_dir_all(&args.run).map_err(|error| Failure::file("make", &args.run, &error))?;
     let bench = bench(args, &plans)?;
     let is_emulated = bench.is_some();
     raise_open_files(names.len(), if profile.message == MessageKind::Plain { 5 } else { 3 })?;
@@ -147,6 +148,21 @@ fn simulate(args: &SimulateRun, global: &Global, out: &Out) -> Done {
     }
     day.io.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// The folder is this simulation's as long as what is returned lives: what is in it is begun anew.
+fn alone(run: &Path) -> Done<File> {
+    std::fs::create_dir_all(run).map_err(|error| Failure::file("make", run, &error))?;
+    let path = run.join("lock");
+    let lock = File::create(&path).map_err(|error| Failure::file("make", &path, &error))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            let problem = format!("another simulation runs in {}", run.display());
+            Failure::failed(problem).next("`--run DIR` gives this one a folder of its own")
+        }
+        TryLockError::Error(error) => Failure::file("lock", &path, &error),
+    })?;
+    Ok(lock)
 }
 
 /// What emulated devices need, if there are any.

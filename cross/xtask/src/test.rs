@@ -29,8 +29,13 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let without: Vec<_> = skipped.iter().map(|part| part.suite).collect();
     tests.env("HOLM_WITHOUT", without.join(","));
     run_command(tests)?;
-    // The library for firmware in C has a lock and a profile of its own.
-    run_command(cargo(&["test", "--locked", "--manifest-path", "device-sdk/c/Cargo.toml"]))?;
+    // These have locks and profiles of their own, as firmware has: its library in C, and what keeps a function's state in flash.
+    for words in [
+        ["--manifest-path", "device-sdk/c/Cargo.toml"].as_slice(),
+        &["--manifest-path", "firmware-examples/device-function/Cargo.toml", "--features", "store"],
+    ] {
+        run_command(cargo(&[&["test", "--locked"], words].concat()))?;
+    }
     // With planted bugs: the check of syncs must find an early ack, the simulator each of them.
     run_command(cargo(&[
         "test",

@@ -263,7 +263,7 @@ typedef struct {
     uint32_t queued;     /* messages in the queue now */
     uint32_t published;  /* messages put into it */
     uint32_t acked;      /* messages that the gateway has */
-    uint32_t overflowed; /* messages that the full queue dropped or refused */
+    uint32_t overflowed; /* messages that the full queue dropped or refused; may fall: one that was on its way counts until its ack comes */
     uint32_t refused;    /* messages that no gateway can take */
     uint32_t connects;   /* connections that came to stand */
     uint32_t ignored;    /* messages of the gateway that made no sense */

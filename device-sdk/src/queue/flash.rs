@@ -158,6 +158,7 @@ impl<'a, F: MultiwriteNorFlash> FlashQueue<'a, F> {
         match looked {
             Ok(records) => {
                 self.records = records;
+                self.is_given = false;
                 return Ok(());
             }
             Err(Failure::Foreign) if !self.is_given => return Err(QueueError::Foreign),

@@ -155,14 +155,15 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             return;
         }
         let mut shelf = self.network.shelf.lock().await;
-        self.network.flight.dropped(core::mem::take(&mut shelf.dropped));
-        let (mut acked, mut is_settled) = (0, false);
+        shelf.tell(&mut self.network.flight);
+        let (mut acked, mut after_all, mut is_settled) = (0, 0, false);
         while let Some(load) = self.network.flight.settle(|op| self.connection.is_complete(op)) {
             self.is_proven = true;
             let settled = self.refused.pop_front().map_or(Settled::Acked, Settled::Refused);
-            if settled == Settled::Acked && matches!(load, Load::Record | Load::Dropped) {
+            if settled == Settled::Acked && load.is_record() {
                 acked += 1;
             }
+            after_all += u32::from(load == Load::Dropped);
             is_settled = true;
             if load != Load::Record {
                 self.network.duties.settled(self.network.device, load);
@@ -172,7 +173,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             if shelf.queue.pop().await.is_err() {
                 // Whether it is out of the queue is not known. What is in flight pops nothing any more; it is sent again
                 // from the front, under its numbers.
-                self.network.flight.dropped(u32::MAX);
+                self.network.flight.doubted();
                 self.network.device.facts(|facts| facts.figures.queue_failures += 1);
             }
         }
@@ -180,7 +181,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         drop(shelf);
         if is_settled {
             self.network.device.change(|facts| {
-                facts.figures.acked += acked;
+                facts.figures.acknowledged(acked, after_all);
                 facts.figures.queued = queued;
             });
         }
@@ -207,7 +208,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             return Found::System(message);
         }
         let mut shelf = network.shelf.lock().await;
-        network.flight.dropped(core::mem::take(&mut shelf.dropped));
+        shelf.tell(&mut network.flight);
         let found = shelf.peek(network.flight.records(), out).await;
         drop(shelf);
         match found {
@@ -301,7 +302,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
                 return Ok(Sent::Blocked);
             }
             let mut shelf = self.network.shelf.lock().await;
-            if shelf.dropped > 0 {
+            if shelf.has_moved() {
                 // It may be the one that the full queue has dropped meanwhile.
                 return Ok(Sent::One);
             }

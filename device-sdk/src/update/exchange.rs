@@ -58,6 +58,8 @@ pub(crate) struct Exchange<'a> {
     buffer: &'a mut [u8],
     /// By [`Kind`].
     offers: [Option<KeptOffer>; 2],
+    /// By [`Kind`]: whether a task takes such offers.
+    is_attended: [bool; 2],
     /// The question whose answer is waited for.
     fetch: Option<Fetch>,
     /// Length of the chunk in the buffer.
@@ -81,7 +83,8 @@ impl Kind {
 impl<'a> Exchange<'a> {
     pub(crate) const fn new(buffer: &'a mut [u8]) -> Self {
         let (fetch, chunk, say, said) = (None, None, None, None);
-        Self { buffer, offers: [None, None], fetch, chunk, say, said, on_the_way: 0 }
+        let is_attended = [false; 2];
+        Self { buffer, offers: [None, None], is_attended, fetch, chunk, say, said, on_the_way: 0 }
     }
 
     /// An offer was heard; whether it can be kept.
@@ -154,6 +157,16 @@ impl<'a> Exchange<'a> {
         self.offers[kind as usize].is_some()
     }
 
+    /// A task takes offers of this kind from now on.
+    pub(super) const fn attend(&mut self, kind: Kind) {
+        self.is_attended[kind as usize] = true;
+    }
+
+    /// Whether an offer of this kind waits, and a task for its turn to take it.
+    pub(super) const fn is_awaited(&self, kind: Kind) -> bool {
+        self.is_attended[kind as usize] && self.has_offer(kind)
+    }
+
     /// Waits for the answer to the open question of `fetch`, or for nothing.
     pub(super) fn expect(&mut self, fetch: Option<&Fetch>) {
         self.fetch = fetch.copied();
@@ -199,7 +212,7 @@ mod tests {
         let bytes = [7; 64];
         let answer = Chunk { image: [3; 8], offset: 0, bytes: &bytes };
         assert!(!exchange.arrived(&answer), "nobody asked");
-        let mut fetch = Fetch::new(&plan, 0, 64, 4_096);
+        let mut fetch = Fetch::new(&plan, 0, 64, 4_096, 3_000);
         assert!(fetch.want(0).is_some());
         exchange.expect(Some(&fetch));
         assert!(!exchange.arrived(&Chunk { image: [4; 8], ..answer }));
@@ -229,6 +242,24 @@ mod tests {
         let mut image = |kind| exchange.take_offer(kind).map(|kept| kept.offer().image());
         assert_eq!(image(Kind::Function), Some([3; 8]), "the newer one");
         assert_eq!((image(Kind::Function), image(Kind::Firmware)), (None, Some([1; 8])));
+    }
+
+    #[test]
+    fn nobody_gives_way_to_an_offer_that_no_task_takes() {
+        let mut buffer = [0; 64];
+        let mut exchange = Exchange::new(&mut buffer);
+        let offer = Offer {
+            digest: [1; 32],
+            length: 1,
+            board: "b",
+            version: 1,
+            floor: 0,
+            signature: &[0; 64],
+        };
+        assert!(exchange.offered(Kind::Function, &offer));
+        assert!(!exchange.is_awaited(Kind::Function));
+        exchange.attend(Kind::Function);
+        assert!(exchange.is_awaited(Kind::Function) && !exchange.is_awaited(Kind::Firmware));
     }
 
     #[test]

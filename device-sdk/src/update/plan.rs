@@ -4,7 +4,7 @@ use device_protocol::limits::IMAGE_MAX;
 use device_protocol::update::{Digest, Offer};
 use ed25519_dalek::{Signature, VerifyingKey};
 
-/// The firmware that runs now.
+/// The firmware, or the function, that runs now.
 #[derive(Clone, Copy, Debug)]
 pub struct Running<'a> {
     /// Board that it was built for: only images for the same one are taken.
@@ -15,6 +15,16 @@ pub struct Running<'a> {
     pub floor: u32,
     /// Ed25519 key of the author whose images are taken.
     pub author: &'a [u8; 32],
+    /// SHA-256 of the image that runs, where it is known. With it the image tells what runs, without it the version: while it is
+    /// written, a function comes again and again under one version.
+    pub digest: Option<Digest>,
+}
+
+impl Running<'_> {
+    /// Whether the image with this digest and version is the one that runs.
+    pub(super) fn is(&self, digest: &Digest, version: u32) -> bool {
+        self.digest.map_or(version == self.version, |own| own == *digest)
+    }
 }
 
 /// An offer that the device has taken.
@@ -38,7 +48,7 @@ pub enum Decline {
     Board,
     /// The signature is not the author's.
     Signature,
-    /// Below the floor of the firmware that runs.
+    /// Below the floor of the image that runs or, for firmware, of one that was confirmed before.
     Floor,
     /// Longer than the place for it.
     Length,
@@ -53,7 +63,7 @@ impl Decline {
         match self {
             Self::Board => "built for another board",
             Self::Signature => "the signature is not that of the author this device trusts",
-            Self::Floor => "older than the firmware here allows",
+            Self::Floor => "older than what runs here allows",
             Self::Length => "longer than the place for an image",
             Self::TakenBack => "it was started before and did not confirm itself",
         }
@@ -63,7 +73,7 @@ impl Decline {
 /// What to do about an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// This version runs.
+    /// This image runs.
     Runs,
     /// Not taken.
     Decline(Decline),
@@ -86,7 +96,7 @@ pub fn decide(
     if !is_signed(offer, running.author) {
         return Decision::Decline(Decline::Signature);
     }
-    if offer.version == running.version {
+    if running.is(&offer.digest, offer.version) {
         return Decision::Runs;
     }
     if offer.version < running.floor {
@@ -138,7 +148,12 @@ mod tests {
         SigningKey::from_bytes(&[7; 32])
     }
 
-    fn decision(change: impl FnOnce(&mut Offer<'_>), taken_back: Option<&Digest>) -> Decision {
+    /// Beside an image of this digest, if it is known.
+    fn decision_beside(
+        digest: Option<Digest>,
+        change: impl FnOnce(&mut Offer<'_>),
+        taken_back: Option<&Digest>,
+    ) -> Decision {
         let mut offer = Offer {
             digest: [1; 32],
             length: 100,
@@ -151,8 +166,12 @@ mod tests {
         offer.signature = &signature;
         change(&mut offer);
         let author = key().verifying_key().to_bytes();
-        let running = Running { board: BOARD, version: 4, floor: 3, author: &author };
+        let running = Running { board: BOARD, version: 4, floor: 3, author: &author, digest };
         decide(&offer, &running, 1_000, taken_back)
+    }
+
+    fn decision(change: impl FnOnce(&mut Offer<'_>), taken_back: Option<&Digest>) -> Decision {
+        decision_beside(None, change, taken_back)
     }
 
     fn signed_anew(offer: &mut Offer<'_>) {
@@ -202,5 +221,18 @@ mod tests {
             signed_anew(offer);
         };
         assert_eq!(decision(same, None), Decision::Runs);
+    }
+
+    #[test]
+    fn where_the_digest_of_what_runs_is_known_it_tells_and_not_the_version() {
+        let same_version = |offer: &mut Offer<'_>| {
+            offer.version = 4;
+            signed_anew(offer);
+        };
+        let plan = Plan { digest: [1; 32], length: 100, version: 4, floor: 4 };
+        assert_eq!(decision_beside(Some([1; 32]), |_| (), None), Decision::Runs);
+        assert_eq!(decision_beside(Some([2; 32]), same_version, None), Decision::Take(plan));
+        let declined = Decision::Decline(Decline::TakenBack);
+        assert_eq!(decision_beside(Some([2; 32]), same_version, Some(&[1; 32])), declined);
     }
 }

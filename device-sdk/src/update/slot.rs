@@ -8,8 +8,7 @@
 //! - Everything else is erased before it is written. What a power cut tore is erased and written again.
 //! - A header that is torn is no header: fetching begins anew.
 //! - The floor of a confirmed image holds on while others are fetched, tried and taken back, as it is in each header after it. Only
-//!   a power cut between the notes' erasure and their next header, or between the boot loader's confirmation and its note,
-//!   forgets it.
+//!   a power cut between the notes' erasure and their next header forgets it.
 
 use core::ops::Range;
 

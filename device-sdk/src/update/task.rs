@@ -19,8 +19,8 @@ use device_protocol::limits::CHUNK_MAX;
 use device_protocol::update::Stage as Told;
 
 use super::exchange::{KeptOffer, Kind, Say};
-use super::fetch::Fetch;
-use super::plan::{Decision, Decline, Plan, Running, decide};
+use super::fetch::{ANSWER_MS, Fetch};
+use super::plan::{Decision, Plan, Running, decide};
 use super::slot::{Slot, SlotError, Stage};
 use crate::device::Device;
 use crate::state::State;
@@ -106,6 +106,17 @@ impl Damaged {
     }
 }
 
+/// What a start of the device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    /// What runs stays.
+    Runs,
+    /// The device has to restart.
+    Restart(Ended),
+    /// This image was taken back; the gateway is to be told.
+    TakenBack(Plan),
+}
+
 /// How one offer ended.
 enum Outcome {
     /// There may be another one.
@@ -126,7 +137,7 @@ impl Device<'_> {
         slot: &mut Slot<F>,
         boot: &mut B,
     ) -> Ended {
-        let mut task = Task { device: self, kind: Kind::Firmware, config, running, slot, boot };
+        let mut task = Task::new(self, Kind::Firmware, config, running, slot, boot);
         match task.run().await {
             Ok(ended) | Err(ended) => ended,
         }
@@ -134,7 +145,7 @@ impl Device<'_> {
 
     /// Updates a function that the firmware runs, as [`Device::update`] updates the firmware: in its place or, with another
     /// slot, beside it. Beside it, call that one first: firmware on trial is then confirmed before a function on trial, or a
-    /// new one, can restart the device. One of them fetches at a time; the other one's offer waits. The `board` of `running` is what functions have to be compiled for; of `boot`, [`Boot::trial`] may wait until the
+    /// new one, can restart the device. One of them fetches at a time; the other one's offer waits. The `board` of `running` is what functions have to be compiled for, and its `digest` tells which one runs; of `boot`, [`Boot::trial`] may wait until the
     /// function that runs has proved itself.
     pub async fn update_function<F: NorFlash, B: Boot>(
         &self,
@@ -143,7 +154,7 @@ impl Device<'_> {
         slot: &mut Slot<F>,
         boot: &mut B,
     ) -> Ended {
-        let mut task = Task { device: self, kind: Kind::Function, config, running, slot, boot };
+        let mut task = Task::new(self, Kind::Function, config, running, slot, boot);
         match task.run().await {
             Ok(ended) | Err(ended) => ended,
         }
@@ -157,19 +168,37 @@ struct Task<'t, 'a, F, B> {
     running: &'t Running<'t>,
     slot: &'t mut Slot<F>,
     boot: &'t mut B,
+    /// How long an answer is waited for: as the last ones have shown, also after the other one's turn.
+    wait_ms: u64,
 }
 
-impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
+impl<'t, 'a, F: NorFlash, B: Boot> Task<'t, 'a, F, B> {
+    const fn new(
+        device: &'t Device<'a>,
+        kind: Kind,
+        config: UpdateConfig,
+        running: &'t Running<'t>,
+        slot: &'t mut Slot<F>,
+        boot: &'t mut B,
+    ) -> Self {
+        Self { device, kind, config, running, slot, boot, wait_ms: ANSWER_MS }
+    }
+
     async fn run(&mut self) -> Result<Ended, Ended> {
         let (device, kind) = (self.device, self.kind);
+        device.exchange(|exchange| exchange.attend(kind));
         let turn = device.update_turn.lock().await;
-        if let Some(ended) = self.settle_trial().await? {
-            return Ok(ended);
+        let settled = self.settle_trial().await?;
+        if let Settled::Restart(ended) = settled {
+            return Ok(keeping(turn, ended));
         }
         if self.rearm().await? {
-            return Ok(Ended::Restart);
+            return Ok(keeping(turn, Ended::Restart));
         }
         drop(turn);
+        if let Settled::TakenBack(plan) = settled {
+            self.tell_taken_back(&plan).await?;
+        }
         let mut damaged = Damaged { image: [0; 8], times: 0 };
         loop {
             device.offered(kind).await;
@@ -184,33 +213,36 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                     drop(turn);
                     Timer::after(GIVE_WAY).await;
                 }
-                Outcome::Restart => return Ok(Ended::Restart),
+                Outcome::Restart => return Ok(keeping(turn, Ended::Restart)),
             }
         }
     }
 
-    /// Confirms a new image once it has reached the gateway, or tells that one was taken back.
-    async fn settle_trial(&mut self) -> Result<Option<Ended>, Ended> {
+    /// Confirms a new image once it has reached the gateway, or notes that one was taken back.
+    async fn settle_trial(&mut self) -> Result<Settled, Ended> {
         let trial = self.boot.trial().await.map_err(|_| Ended::Boot)?;
         let contents = self.slot.contents().copied();
         match trial {
+            // Power was cut between the loader's word and the note: without it, the floor of the image would not hold.
+            Trial::None if self.is_of_slot(contents.as_ref()) => {
+                if let Some((plan, Stage::Armed)) = contents {
+                    self.keep(Some(plan)).await?;
+                }
+            }
             Trial::None => {}
             // It would be offered again as soon as it has confirmed itself, and be fetched without end.
             Trial::Running if contents.is_some() && !self.is_of_slot(contents.as_ref()) => {
-                return Ok(Some(Ended::TakeBack));
+                return Ok(Settled::Restart(Ended::TakeBack));
             }
             Trial::Running => {
                 let deadline = Duration::from_millis(self.config.confirm_ms_max);
                 if with_timeout(deadline, self.device.online()).await.is_err() {
-                    return Ok(Some(Ended::TakeBack));
+                    return Ok(Settled::Restart(Ended::TakeBack));
                 }
                 self.keep(contents.map(|(plan, _)| plan)).await?;
             }
-            // Power was cut while the boot loader was told that the image stays: it speaks of the one that runs. A function
-            // is confirmed at once or not at all, and may come again under the version that runs.
-            Trial::TakenBack
-                if self.kind == Kind::Firmware && self.is_of_slot(contents.as_ref()) =>
-            {
+            // Power was cut while the boot loader was told that the image stays: it speaks of the one that runs.
+            Trial::TakenBack if self.is_of_slot(contents.as_ref()) => {
                 self.keep(contents.map(|(plan, _)| plan)).await?;
             }
             Trial::TakenBack => {
@@ -218,22 +250,30 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
                     if stage != Stage::TakenBack {
                         self.slot.reached(Stage::TakenBack).await.map_err(flash)?;
                     }
-                    self.device.online().await;
-                    let why = self.boot.why();
-                    if !self.tell(plan.image(), Told::TakenBack, plan.length, why).await {
-                        // To be told at the next start.
-                        return Ok(None);
-                    }
+                    return Ok(Settled::TakenBack(plan));
                 }
                 self.boot.confirm().await.map_err(|_| Ended::Boot)?;
             }
         }
-        Ok(None)
+        Ok(Settled::Runs)
+    }
+
+    /// Tells that an image was taken back, before the boot loader forgets it. The other task may have its turn until the gateway
+    /// is reached.
+    async fn tell_taken_back(&mut self, plan: &Plan) -> Result<(), Ended> {
+        self.device.online().await;
+        let _turn = self.device.update_turn.lock().await;
+        let why = self.boot.why();
+        // Unheard, it is told at the next start.
+        if self.tell(plan.image(), Told::TakenBack, plan.length, why).await {
+            self.boot.confirm().await.map_err(|_| Ended::Boot)?;
+        }
+        Ok(())
     }
 
     /// Whether the image that runs is the one that the slot is about.
     fn is_of_slot(&self, contents: Option<&(Plan, Stage)>) -> bool {
-        contents.is_some_and(|(plan, _)| plan.version == self.running.version)
+        contents.is_some_and(|(plan, _)| self.running.is(&plan.digest, plan.version))
     }
 
     /// The image that runs stays.
@@ -265,10 +305,11 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         }
         let taken_back = self.slot.taken_back().copied();
         let capacity = self.slot.capacity();
-        let floor = self.running.floor.max(self.slot.floor());
+        // The slot does not know of which app the functions were that it gathered.
+        let kept_floor = if self.kind == Kind::Firmware { self.slot.floor() } else { 0 };
+        let floor = self.running.floor.max(kept_floor);
         let running = Running { floor, ..*self.running };
-        let decision = decide(&offer.offer(), &running, capacity, taken_back.as_ref());
-        let plan = match self.renewed(offer, decision) {
+        let plan = match decide(&offer.offer(), &running, capacity, taken_back.as_ref()) {
             Decision::Runs => {
                 self.tell(image, Told::Confirmed, 0, "").await;
                 return Ok(Outcome::Done);
@@ -304,28 +345,10 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
         Ok(Outcome::Restart)
     }
 
-    /// While a function is written, it comes again and again under one version: there the image tells, not the version.
-    fn renewed(&self, offer: &KeptOffer, decision: Decision) -> Decision {
-        if self.kind != Kind::Function || decision != Decision::Runs {
-            return decision;
-        }
-        let plan = Plan::of(&offer.offer());
-        let fits = plan.length <= self.slot.capacity();
-        match self.slot.contents() {
-            None => decision,
-            Some((kept, Stage::Confirmed)) if kept.digest == plan.digest => decision,
-            Some((kept, Stage::TakenBack)) if kept.digest == plan.digest => {
-                Decision::Decline(Decline::TakenBack)
-            }
-            Some(_) if fits => Decision::Take(plan),
-            Some(_) => decision,
-        }
-    }
-
     /// Fetches what is missing of an image; what it ends with where that is not all.
     async fn fetch(&mut self, plan: &Plan) -> Result<Option<Outcome>, Ended> {
         let kept = self.slot.begin(plan).await.map_err(flash)?;
-        let mut fetch = Fetch::new(plan, kept, self.chunk_bytes(), Slot::<F>::PAGE);
+        let mut fetch = Fetch::new(plan, kept, self.chunk_bytes(), Slot::<F>::PAGE, self.wait_ms);
         let mut buffer = [0; CHUNK_BYTES];
         // The first question would take its place.
         self.tell(plan.image(), Told::Fetching, kept, "").await;
@@ -340,20 +363,26 @@ impl<F: NorFlash, B: Boot> Task<'_, '_, F, B> {
             }
             let arrived = self.device.chunk_or_offer(self.kind, &mut buffer, fetch.due_ms()).await;
             match arrived {
+                // The question is lost with the connection.
+                Arrived::Nothing if !matches!(self.device.state(), State::Online { .. }) => {
+                    fetch.lost();
+                }
                 Arrived::Nothing => {
                     let other = self.kind.other();
                     let is_silent = fetch.due_ms() <= Instant::now().as_millis();
-                    if is_silent && self.device.exchange(|exchange| exchange.has_offer(other)) {
+                    if is_silent && self.device.exchange(|exchange| exchange.is_awaited(other)) {
+                        fetch.silent();
                         ended = Some(Outcome::GaveWay);
                     }
                 }
                 Arrived::Offer => ended = Some(Outcome::Done),
                 Arrived::Chunk(length) => {
                     self.slot.write(fetch.offset(), &buffer[..length]).await.map_err(flash)?;
-                    fetch.kept();
+                    fetch.kept(Instant::now().as_millis());
                 }
             }
         }
+        self.wait_ms = fetch.wait_ms();
         self.device.exchange(|exchange| exchange.expect(None));
         Ok(ended)
     }
@@ -385,6 +414,12 @@ enum Arrived {
     Chunk(usize),
     /// Another image is offered.
     Offer,
+}
+
+/// Whoever asks for a restart has the turn until that comes: the other task begins nothing any more.
+fn keeping<T>(turn: T, ended: Ended) -> Ended {
+    core::mem::forget(turn);
+    ended
 }
 
 const fn flash(error: SlotError) -> Ended {

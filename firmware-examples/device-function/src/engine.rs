@@ -57,6 +57,7 @@ pub struct Function {
     header: Arc<Header>,
     pre: InstancePre<Attempt>,
     may_send: MaySend,
+    spare_bytes: u64,
 }
 
 impl Function {
@@ -72,7 +73,9 @@ impl Function {
         }
         let growth = limits.memory.checked_sub(limits.memory_initial).ok_or(LoadError::Limits)?;
         let pre = prepare(image, limits, growth).map_err(|error| code(&error))?;
-        Ok(Self { header: Arc::new(image.header.clone()), pre, may_send: |_, _| Ok(()) })
+        let header = Arc::new(image.header.clone());
+        let spare_bytes = heap_bytes - needed_bytes;
+        Ok(Self { header, pre, may_send: |_, _| Ok(()), spare_bytes })
     }
 
     /// Refuses, while the function runs, what the device could not send: the attempt ends in a fault
@@ -80,6 +83,12 @@ impl Function {
     #[must_use]
     pub fn sending(self, may_send: MaySend) -> Self {
         Self { may_send, ..self }
+    }
+
+    /// Heap of what it was given that it does not take, in bytes.
+    #[must_use]
+    pub const fn spare_bytes(&self) -> u64 {
+        self.spare_bytes
     }
 
     /// What it is and what it may.

@@ -13,6 +13,7 @@ use core::fmt;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 /// Release of the interpreter. wasmtime itself compares the major number only.
 pub const WASMTIME_VERSION: &str = "48.0.8";
@@ -214,6 +215,8 @@ pub struct Image {
     /// Its header.
     pub header: Header,
     header_bytes: usize,
+    /// All of it, signature and all.
+    whole: &'static [u8],
     code: &'static [u8],
 }
 
@@ -229,7 +232,8 @@ impl Image {
         authors: &[[u8; 32]],
         component: Option<&[u8; 32]>,
     ) -> Result<Self, ImageError> {
-        let (signed, signature, header_bytes) = split(bytes)?;
+        let (whole, header_bytes) = split(bytes)?;
+        let (signed, signature) = whole.split_last_chunk().ok_or(ImageError::NotAnImage)?;
         if !authors.iter().any(|author| is_signed_by(author, signed, signature)) {
             return Err(ImageError::Signature);
         }
@@ -247,13 +251,19 @@ impl Image {
         if !bytes.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(ImageError::Alignment);
         }
-        Ok(Self { header, header_bytes, code })
+        Ok(Self { header, header_bytes, whole, code })
     }
 
     /// Bytes of the header as it stands in the image, at most 8 KiB.
     #[must_use]
     pub fn header_bytes(&self) -> usize {
         self.header_bytes
+    }
+
+    /// SHA-256 of the image, by which offers name it.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.whole).into()
     }
 
     /// Bytes of compiled code.
@@ -263,8 +273,8 @@ impl Image {
     }
 }
 
-/// What is signed, the signature, and the length of the header; all of it still foreign.
-fn split(bytes: &[u8]) -> Result<(&[u8], &[u8; SIGNATURE_BYTES], usize), ImageError> {
+/// The image without what follows it, and the length of its header; all of it still foreign.
+fn split(bytes: &[u8]) -> Result<(&[u8], usize), ImageError> {
     if !bytes.starts_with(MAGIC) {
         return Err(ImageError::NotAnImage);
     }
@@ -278,15 +288,14 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8; SIGNATURE_BYTES], usize), ImageEr
         return Err(ImageError::Format(format));
     }
     let image = bytes.get(..image_bytes).ok_or(short(image_bytes))?;
-    let (signed, signature) = image.split_last_chunk().ok_or(ImageError::NotAnImage)?;
     if header_bytes > HEADER_BYTES_MAX {
         return Err(ImageError::HeaderTooLarge(header_bytes));
     }
     // Else what is computed with it could pass the end.
-    if header_bytes > signed.len() {
+    if header_bytes + SIGNATURE_BYTES > image.len() {
         return Err(ImageError::NotAnImage);
     }
-    Ok((signed, signature, header_bytes))
+    Ok((image, header_bytes))
 }
 
 /// The strict rule: no weak keys, no second form of a signature.

@@ -48,7 +48,8 @@ impl State {
         self.entries.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
     }
 
-    fn bytes(&self) -> usize {
+    /// Heap that the entries take, in bytes: those of keys and values, and 64 for each.
+    pub(crate) fn bytes(&self) -> usize {
         self.entries().map(|(key, value)| entry_bytes(key, value)).sum()
     }
 }
@@ -160,7 +161,7 @@ impl Session {
     }
 }
 
-fn entry_bytes(key: &str, value: &[u8]) -> usize {
+pub(crate) fn entry_bytes(key: &str, value: &[u8]) -> usize {
     key.len() + value.len() + ENTRY_BYTES
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn update(device: &'static Device<'static>, parts: Parts) {
     let mut word = [0; board_mps2::flash::WORD_BYTES];
     let mut boot = EmbassyBoot::new(state, &mut word);
     let Label { version, floor, .. } = label;
-    let running = Running { board: BOARD, version, floor, author: &author };
+    let running = Running { board: BOARD, version, floor, author: &author, digest: None };
     let config = UpdateConfig { confirm_ms_max: confirm_ms_max.into() };
     match device.update(config, &running, &mut slot, &mut boot).await {
         Ended::Restart => log!("update: restarts into the new image"),

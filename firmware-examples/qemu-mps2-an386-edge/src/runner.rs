@@ -35,7 +35,7 @@ use crate::{RECORD_BYTES, heap};
 const ATTEMPTS_MAX: u32 = 3;
 /// From a failure of the flash to a new start of the device.
 const RESTART_S: u64 = 30;
-/// Wait before another attempt.
+/// Wait before another attempt, of the function or at a queue that takes nothing.
 const RETRY_MS: u64 = 1_000;
 
 /// What the function did since the start.
@@ -99,11 +99,11 @@ impl Runner {
     ) -> Self {
         let mut running = Version::default();
         let work = match load(slot, author) {
-            Ok(function) => {
+            Ok((function, version)) => {
                 let header = function.header();
-                running = Version::of(header);
+                running = version;
                 log!("function {} sequence {} loaded", header.function, header.sequence);
-                match Store::open(state, &header.function).await {
+                match Store::open(state, &header.function, function.spare_bytes()).await {
                     Ok(store) => Some(Work { function, keeper: Keeper::new(store) }),
                     Err(error) => {
                         log!("no function runs: {error}");
@@ -138,7 +138,10 @@ impl Runner {
         let mut events = Events::new(device, bus, burst);
         loop {
             let event = events.next().await;
-            if let Err(error) = work.event(device, event).await {
+            update::working(true);
+            let ended = work.event(device, event).await;
+            update::working(false);
+            if let Err(error) = ended {
                 // Flash and memory may differ now: only a start brings them together.
                 log!("the function stops, and the device starts anew: {error}");
                 device.log(Level::Error, format_args!("the function stops: {error}"));
@@ -200,10 +203,7 @@ async fn hand_over(device: &Device<'static>, publication: &Publication) -> Resul
                 log!(
                     "the function waits, command `format-queue` or run the former firmware: {error}"
                 );
-                let known = device.figures();
-                if known.is_queue_foreign {
-                    device.figures_after(&known).await;
-                }
+                Timer::after_millis(RETRY_MS).await;
                 continue;
             }
             Err(PublishError::Full | PublishError::Overflow | PublishError::Storage) => {
@@ -214,7 +214,7 @@ async fn hand_over(device: &Device<'static>, publication: &Publication) -> Resul
     }
 }
 
-fn load(slot: &'static [u8], author: [u8; 32]) -> Result<Function, String> {
+fn load(slot: &'static [u8], author: [u8; 32]) -> Result<(Function, Version), String> {
     let started = Instant::now();
     let image = Image::verify(slot, &[author], None).map_err(|error| error.to_string())?;
     let verified = Instant::now();
@@ -229,7 +229,7 @@ fn load(slot: &'static [u8], author: [u8; 32]) -> Result<Function, String> {
         image.code().len(),
         heap::used_bytes()
     );
-    Ok(function.sending(may_send))
+    Ok((function.sending(may_send), Version::of(&image)))
 }
 
 /// What the client takes: envelopes on topics of bounded length.

@@ -1,11 +1,13 @@
 //! Updates of the function: offered and fetched as firmware is, into the slot that does not run; tried at the next start.
 //!
 //! A new function has proved itself when an event has not ended in a fault, or when none came for some minutes; then the
-//! gateway has to be reached as well. Before it is begun, the image as it lies in flash is verified as at each start.
+//! gateway has to be reached as well. One whose event does not end in that time is taken back. Before it is begun, the image as it lies in flash is verified as at each start.
+
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use board_mps2::flash::Flash;
 use board_mps2::log;
-use device_function::{Header, PLATFORM, Slots, StoreError, Trial as Stand, Verdict, Why};
+use device_function::{Image, PLATFORM, Slots, StoreError, Trial as Stand, Verdict, Why};
 use device_sdk::Device;
 use device_sdk::update::{Boot, Layout, Running, Slot, Trial, UpdateConfig};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
@@ -29,21 +31,32 @@ pub(crate) enum Judgement {
 
 static JUDGEMENT: Signal<CriticalSectionRawMutex, Judgement> = Signal::new();
 
+/// Whether an event has begun and not ended.
+static IS_WORKING: AtomicBool = AtomicBool::new(false);
+
+/// Says that an event has begun, or ended.
+pub(crate) fn working(is_working: bool) {
+    IS_WORKING.store(is_working, Ordering::Relaxed);
+}
+
 /// Says how the function does.
 pub(crate) fn judge(judgement: Judgement) {
     JUDGEMENT.signal(judgement);
 }
 
-/// Version of a function, as offers have it; zero: there is none.
+/// Which function runs, as offers have it; zeros: there is none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Version {
     version: u32,
     floor: u32,
+    digest: [u8; 32],
 }
 
 impl Version {
-    pub(crate) fn of(header: &Header) -> Self {
-        Self { version: header.offer_version(), floor: header.offer_floor() }
+    pub(crate) fn of(image: &Image) -> Self {
+        let header = &image.header;
+        let (version, floor) = (header.offer_version(), header.offer_floor());
+        Self { version, floor, digest: image.digest() }
     }
 }
 
@@ -70,8 +83,8 @@ pub(crate) async fn run(
         Ok(slot) => slot,
         Err(error) => return log!("functions cannot be updated: {error:?}"),
     };
-    let Version { version, floor } = version;
-    let running = Running { board: PLATFORM, version, floor, author };
+    let Version { version, floor, digest } = version;
+    let running = Running { board: PLATFORM, version, floor, author, digest: Some(digest) };
     let mut boot = FunctionBoot { slots };
     let ended =
         device.update_function(UpdateConfig::default(), &running, &mut slot, &mut boot).await;
@@ -96,10 +109,12 @@ impl<F: NorFlash> Boot for FunctionBoot<F> {
             }
             Stand::Running => {
                 let judgement = with_timeout(QUIET_MAX, JUDGEMENT.wait()).await;
-                let why = match judgement.unwrap_or(Judgement::Of(Verdict::Proven)) {
-                    Judgement::Of(Verdict::Proven) => return Ok(Trial::Running),
-                    Judgement::Of(Verdict::Fails) => Why::Faults,
-                    Judgement::DoesNotLoad => Why::Load,
+                let why = match judgement {
+                    Ok(Judgement::Of(Verdict::Proven)) => return Ok(Trial::Running),
+                    Ok(Judgement::Of(Verdict::Fails)) => Why::Faults,
+                    Ok(Judgement::DoesNotLoad) => Why::Load,
+                    Err(_) if IS_WORKING.load(Ordering::Relaxed) => Why::Undelivered,
+                    Err(_) => return Ok(Trial::Running),
                 };
                 self.slots.take_back(why).await?;
                 log!("the new function is taken back: {}, the device restarts", why.reason());

@@ -1,7 +1,7 @@
 //! Builds firmware: packages of their own, with their own target and lock, or folders with a Makefile.
 //!
-//! cargo gives a program the same path whatever its features are. Tests build several sets of them at the same time, so
-//! each set gets a copy of its own, made before anybody else may build the package.
+//! cargo gives a program the same path whatever its features are, and make links it anew each time. Tests build at the same
+//! time, so each set of features gets a copy of its own, made before anybody else may build the package.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,10 @@ fn make(dir: &Path) -> Result<PathBuf> {
     let target = text.lines().find_map(|line| line.strip_prefix("TARGET := "));
     install_target(target.context("no TARGET in the Makefile")?)?;
     let mut command = Command::new("make");
-    command.arg("--silent").stdout(Stdio::null());
+    // As arguments: what the caller's environment says of these names is of another build.
+    let library = std::path::absolute(dir.join("../../device-sdk/c/target"))?;
+    command.args(["--silent", "BUILD=build", &format!("TARGET_DIR={}", library.display())]);
+    command.stdout(Stdio::null());
     let status = own_flags(&mut command, dir).status().context("make")?;
     ensure!(status.success(), "make failed: see above");
     let files = std::fs::read_dir(dir.join("build"))?.collect::<Result<Vec<_>, _>>()?;
@@ -79,7 +82,7 @@ fn make(dir: &Path) -> Result<PathBuf> {
         .iter()
         .map(std::fs::DirEntry::path)
         .filter(|path| path.extension().is_some_and(|extension| extension == "elf"));
-    elf.next().context("build/ holds no ELF file")
+    own_copy(&elf.next().context("build/ holds no ELF file")?, &dir.join("target"), &[])
 }
 
 /// A command in a folder, without the flags of the workspace's build: they would take the place of those that link the

@@ -196,7 +196,7 @@ fn what_must_not_run_does_not_and_the_reason_is_told() -> Result<()> {
     for (name, reason) in [
         ("other-key", "signature"),
         ("other-board", "built for another board"),
-        ("newer", "older than the firmware here allows"),
+        ("newer", "older than what runs here allows"),
     ] {
         site.wait_stage(name, "declined")?;
         let (near, far) = (site.told(name)?, site.told_cloud(name)?);

@@ -362,7 +362,14 @@ fn what_is_missing_is_told_with_what_to_do() -> Result<()> {
     let output =
         holm(dir.path(), &["simulate", "prepare", "-n", "2", "--gateway", &address])?.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(fails(&["prepare", "-n", "3", "--tls"])?.contains("was made without TLS"));
     ensure!(fails(&["-n", "2"])?.contains("is a gateway running there?"));
+    let run = dir.path().join("run");
+    fs::create_dir(&run)?;
+    let other = fs::File::create(run.join("lock"))?;
+    other.lock()?;
+    ensure!(fails(&["-n", "2", "--run", "run"])?.contains("another simulation runs in run"));
+    drop(other);
     ensure!(
         fails(&["-n", "2", "--firmware", "none.elf"])?
             .contains("cargo build --release --features full")

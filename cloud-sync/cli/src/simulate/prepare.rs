@@ -7,7 +7,7 @@ use edge_agent::settings::{Limits, Settings};
 use serde_json::json;
 
 use super::ADDRESS;
-use super::credentials::{DAYS, IMAGE, WATCHER, WATCHER_FILE, name_of, unix_s};
+use super::credentials::{Credentials, DAYS, IMAGE, WATCHER, WATCHER_FILE, name_of, unix_s};
 use crate::args::{Global, SimulatePrepare};
 use crate::device::agent_toml::{self, Account};
 use crate::device::{Secret, address, folder, gateway, hex, random, sha256};
@@ -31,11 +31,13 @@ pub(super) fn run(args: &SimulatePrepare, global: &Global, out: &Out) -> Done {
     }
     let default = if args.tls { TLS_ADDRESS } else { ADDRESS };
     let gateway = gateway(args.gateway.as_deref().unwrap_or(default))?;
-    let authorities = args.tls.then(|| folder(&args.folder, global)).transpose()?;
     let dir = &args.credentials;
     let names: Vec<String> = (1..=args.devices).map(name_of).collect();
     let path = |name: &str| dir.join(format!("{name}.{IMAGE}"));
-    let missing: Vec<&String> = names.iter().filter(|name| !path(name).exists()).collect();
+    let (present, missing): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|name| path(name).exists());
+    check_kind(dir, &present, args.tls)?;
+    let authorities = args.tls.then(|| folder(&args.folder, global)).transpose()?;
     // All of them are kept at once or none.
     super::raise_open_files(missing.len(), 2)?;
     let mut staged = Vec::new();
@@ -89,6 +91,20 @@ pub(super) fn run(args: &SimulatePrepare, global: &Global, out: &Out) -> Done {
     let settings = text.and_then(|(_, text)| Settings::parse(&text).ok());
     narrow(args.devices, settings.as_ref()).iter().for_each(|note| out.note(note));
     Ok(())
+}
+
+/// What is there already has to be of the kind that is asked for: the devices of a simulation trust the same gateway.
+fn check_kind(dir: &Path, present: &[String], is_tls_wanted: bool) -> Done {
+    let Some(first) = present.first() else { return Ok(()) };
+    let is_tls = Credentials::load(dir, present)?.trust().is_some();
+    if is_tls == is_tls_wanted {
+        return Ok(());
+    }
+    let kind = if is_tls { "with" } else { "without" };
+    let problem =
+        format!("{} was made {kind} TLS", dir.join(first).with_extension(IMAGE).display());
+    Err(Failure::input(problem)
+        .next("another folder (--credentials DIR), or the same as before: with --tls or without"))
 }
 
 /// What of the gateway's limits is too little for so many devices. Without its file: what its defaults are too little for.

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use device_protocol::Up;
-use device_protocol::update::{Chunk, Offer, Progress, Want};
+use device_protocol::update::{Chunk, Digest, Offer, Progress, Want};
 use ed25519_dalek::{Signer, SigningKey};
 use embassy_futures::block_on;
 use embassy_futures::select::{Either, select};
 use futures_util::FutureExt as _;
 
 use super::super::exchange::Exchange;
+use super::super::plan::Decline;
 use super::super::slot::tests::{Flash, fetch, image, layout, plan};
 use super::*;
 use crate::config::{Config, Memory};
@@ -51,6 +52,9 @@ fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
 
+/// Digest of the function that runs in these tests; that of firmware is not known.
+const OWN_DIGEST: Digest = [0xe0; 32];
+
 /// Runs `with` with a task of a device that runs this version, and that is online.
 fn with_task<T>(
     kind: Kind,
@@ -63,9 +67,11 @@ fn with_task<T>(
     let name = crate::protocol::DeviceName::new("press").unwrap();
     let (device, _link) = Device::new(Config::new(name), 1, &mut memory);
     let author = key().verifying_key().to_bytes();
-    let running = Running { board: BOARD, version: running_version, floor: 0, author: &author };
+    let digest = (kind == Kind::Function).then_some(OWN_DIGEST);
+    let running =
+        Running { board: BOARD, version: running_version, floor: 0, author: &author, digest };
     let config = UpdateConfig::default();
-    with(&mut Task { device: &device, kind, config, running: &running, slot, boot })
+    with(&mut Task::new(&device, kind, config, &running, slot, boot))
 }
 
 /// What a flash in memory does is done at once, and well.
@@ -77,18 +83,20 @@ fn open(flash: Flash) -> Slot<Flash> {
     now(Slot::open(flash, layout()))
 }
 
-/// A start in which the loader says this of an armed slot, and which never reaches the gateway: how it ends, stage of the
-/// slot, and how often the loader heard that the image stays.
-fn start(trial: Trial, running_version: u32) -> (Option<Ended>, Option<Stage>, u32) {
+/// What a start came to, nothing if it waits; the stage of the slot, and how often the loader heard that the image stays.
+type Start = (Option<Settled>, Option<Stage>, u32);
+
+/// A start in which the loader says this of an armed slot, and which never reaches the gateway.
+fn start(trial: Trial, running_version: u32) -> Start {
     start_of(Kind::Firmware, trial, running_version)
 }
 
-fn start_of(kind: Kind, trial: Trial, running_version: u32) -> (Option<Ended>, Option<Stage>, u32) {
+fn start_of(kind: Kind, trial: Trial, running_version: u32) -> Start {
     let mut slot = open(Flash::new());
     fetch(&mut slot).unwrap();
     let mut boot = Loader::new(trial);
     let ended = with_task(kind, running_version, &mut slot, &mut boot, |task| {
-        task.settle_trial().now_or_never().and_then(|ended| ended.expect("all works"))
+        task.settle_trial().now_or_never().map(|settled| settled.expect("all works"))
     });
     assert_eq!(boot.armed, 0, "nothing is to be started");
     (ended, slot.contents().map(|(_, stage)| *stage), boot.confirmed)
@@ -96,18 +104,48 @@ fn start_of(kind: Kind, trial: Trial, running_version: u32) -> (Option<Ended>, O
 
 #[test]
 fn an_image_that_was_taken_back_is_noted_and_told_before_the_loader_forgets_it() {
-    assert_eq!(start(Trial::TakenBack, plan().version - 1), (None, Some(Stage::TakenBack), 0));
+    let untold = (Some(Settled::TakenBack(plan())), Some(Stage::TakenBack), 0);
+    assert_eq!(start(Trial::TakenBack, plan().version - 1), untold);
+}
+
+#[test]
+fn while_nobody_hears_of_a_take_back_the_other_task_has_its_turn() {
+    let (mut slot, mut boot) = (open(Flash::new()), Loader::new(Trial::TakenBack));
+    fetch(&mut slot).unwrap();
+    with_task(Kind::Firmware, plan().version - 1, &mut slot, &mut boot, |task| {
+        let turn = &task.device.update_turn;
+        let mut run = core::pin::pin!(task.run());
+        assert!(run.as_mut().now_or_never().is_none(), "the gateway is not reached");
+        assert!(turn.try_lock().is_ok());
+    });
+    assert_eq!(boot.confirmed, 0, "it is to be told still");
+}
+
+#[test]
+fn whoever_asks_for_a_restart_keeps_the_turn() {
+    let (mut slot, mut boot) = (open(Flash::new()), Loader::new(Trial::Running));
+    fetch(&mut slot).unwrap();
+    with_task(Kind::Firmware, plan().version + 1, &mut slot, &mut boot, |task| {
+        let turn = &task.device.update_turn;
+        let ended = task.run().now_or_never();
+        assert_eq!(ended, Some(Ok(Ended::TakeBack)));
+        assert!(turn.try_lock().is_err());
+    });
 }
 
 #[test]
 fn a_power_cut_while_an_image_is_confirmed_does_not_make_it_one_that_was_taken_back() {
     assert_eq!(start(Trial::TakenBack, plan().version), (None, Some(Stage::Confirmed), 1));
+    // Between the loader's word and the note.
+    assert_eq!(start(Trial::None, plan().version), (None, Some(Stage::Confirmed), 1));
+    let other = (Some(Settled::Runs), Some(Stage::Armed), 0);
+    assert_eq!(start(Trial::None, plan().version - 1), other);
 }
 
 /// While it is written, a function comes again under the version that runs.
 #[test]
 fn a_function_that_was_taken_back_is_not_confirmed_because_the_former_one_has_its_version() {
-    let untold = (None, Some(Stage::TakenBack), 0);
+    let untold = (Some(Settled::TakenBack(plan())), Some(Stage::TakenBack), 0);
     assert_eq!(start_of(Kind::Function, Trial::TakenBack, plan().version), untold);
 }
 
@@ -118,7 +156,7 @@ fn an_image_on_trial_stays_on_trial_until_the_gateway_is_reached() {
 
 #[test]
 fn an_image_of_another_version_than_was_offered_is_taken_back() {
-    let ended = Some(Ended::TakeBack);
+    let ended = Some(Settled::Restart(Ended::TakeBack));
     assert_eq!(start(Trial::Running, plan().version + 1), (ended, Some(Stage::Armed), 0));
 }
 
@@ -254,7 +292,7 @@ fn a_take_back_that_could_not_be_told_says_nothing_of_the_image_that_is_fetched_
     let mut slot = open(slot.into_flash());
     with_task(Kind::Firmware, 1, &mut slot, &mut boot, |task| {
         let settled = task.settle_trial().now_or_never();
-        assert_eq!(settled, Some(Ok(None)), "the loader's word is of no image any more");
+        assert_eq!(settled, Some(Ok(Settled::Runs)), "the loader's word is of no image any more");
     });
     assert_eq!(slot.contents(), Some(&(plan(), Stage::Fetching(512))));
 }
@@ -277,42 +315,31 @@ fn an_offer_below_the_floor_of_a_confirmed_image_is_declined() {
     assert_eq!(told, [(Told::Declined, Decline::Floor.reason().to_owned())]);
 }
 
-#[test]
-fn of_functions_under_one_version_the_digest_tells() {
-    let same = plan();
-    let other = Plan { digest: [9; 32], ..same };
-    let long = Plan { digest: [9; 32], length: 1 << 16, ..same };
-    let runs = [
-        // What the slot is about, what is offered under the version that runs, what is done.
-        (None, same, Decision::Runs),
-        (Some(Stage::Confirmed), same, Decision::Runs),
-        (Some(Stage::Confirmed), other, Decision::Take(other)),
-        (Some(Stage::Confirmed), long, Decision::Runs),
-        (Some(Stage::TakenBack), same, Decision::Decline(Decline::TakenBack)),
-        (Some(Stage::TakenBack), other, Decision::Take(other)),
-        (Some(Stage::Armed), same, Decision::Take(same)),
-        (Some(Stage::Armed), other, Decision::Take(other)),
-    ];
-    for (stage, offered, wanted) in runs {
-        let (mut slot, mut boot) = (open(Flash::new()), Loader::new(Trial::None));
-        if let Some(stage) = stage {
-            fetch(&mut slot).unwrap();
-            if stage != Stage::Armed {
-                now(slot.reached(stage));
+/// Offers [`plan`] to a device with a function of this version in its slot, confirmed: what the gateway is told.
+fn told_beside(kind: Kind, version: u32, floor: u32) -> Vec<Told> {
+    let (mut slot, mut boot) = (open(Flash::new()), Loader::new(Trial::None));
+    now(slot.begin(&Plan { digest: OWN_DIGEST, version, floor, ..plan() }));
+    now(slot.reached(Stage::Confirmed));
+    let mut told = Vec::new();
+    with_task(kind, version, &mut slot, &mut boot, |task| {
+        handle(task, &mut { UNDAMAGED }, |up| match up {
+            Up::Want(want) => ControlFlow::Continue(Some(answer(want))),
+            Up::Progress(progress) => {
+                told.push(progress.stage);
+                ControlFlow::Continue(None)
             }
-        }
-        let mut decided = |kind, decision| {
-            with_task(kind, same.version, &mut slot, &mut boot, |task| {
-                task.renewed(&offer(&offered), decision)
-            })
-        };
-        assert_eq!(decided(Kind::Function, Decision::Runs), wanted, "{stage:?} {offered:?}");
-        assert_eq!(
-            decided(Kind::Firmware, Decision::Runs),
-            Decision::Runs,
-            "versions tell firmware"
-        );
-        let declined = Decision::Decline(Decline::Floor);
-        assert_eq!(decided(Kind::Function, declined), declined);
-    }
+            _ => panic!("{up:?}"),
+        })
+    });
+    told
+}
+
+#[test]
+fn a_function_is_fetched_under_the_version_that_runs_and_below_a_floor_of_another_app() {
+    let fetched = vec![Told::Fetching, Told::Verified];
+    assert_eq!(told_beside(Kind::Function, plan().version, 0), fetched);
+    assert_eq!(told_beside(Kind::Firmware, plan().version, 0), [Told::Confirmed]);
+    let above = plan().version + 1;
+    assert_eq!(told_beside(Kind::Function, above, above), fetched);
+    assert_eq!(told_beside(Kind::Firmware, above, above), [Told::Declined]);
 }

@@ -67,7 +67,7 @@ impl App for Obey {
             }
             "format-queue" if self.0.format_queue() => Status::Done,
             "format-queue" => {
-                reply.text("the flash is the queue's own: nothing is erased");
+                reply.text("the flash is the queue's own, or is being erased already: nothing more is erased");
                 Status::Failed
             }
             _ => Status::Unknown,

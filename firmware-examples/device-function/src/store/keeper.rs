@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - A [`Verdict`] is of what is kept: an event whose effects did not reach the flash, or whose publishes nobody took over, says
-//!   nothing. The device starts anew then, which takes a function on trial back.
+//!   nothing. Where that is an error the device starts anew, which takes a function on trial back; where it waits, whoever is about
+//!   to confirm the function has to see that an event is being worked on.
 
 use embedded_storage_async::nor_flash::NorFlash;
 
@@ -81,12 +82,12 @@ impl<F: NorFlash> Keeper<F> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Nor, event, now};
+    use super::super::tests::{HEAP, Nor, event, now};
     use super::*;
     use crate::effects::{Fault, FaultKind};
 
     fn open(flash: &Nor) -> Keeper<Nor> {
-        Keeper::new(now(Store::open(flash.clone(), "a/f")).unwrap())
+        Keeper::new(now(Store::open(flash.clone(), "a/f", HEAP)).unwrap())
     }
 
     fn work(keeper: &mut Keeper<Nor>, n: u8) -> Result<Option<Verdict>, StoreError> {
@@ -103,7 +104,7 @@ mod tests {
             flash.power(cut);
             let ended = work(&mut keeper, 1);
             flash.power(usize::MAX);
-            let found = now(Store::open(flash.clone(), "a/f")).unwrap();
+            let found = now(Store::open(flash.clone(), "a/f", HEAP)).unwrap();
             if ended.is_ok() {
                 assert_eq!(ended, Ok(Some(Verdict::Proven)));
                 assert_eq!((found.state().entries().count(), found.owed().len()), (2, 0));

@@ -5,7 +5,8 @@
 //! - What was published stays owed until [`Store::handed_over`] is noted. A power cut between taking over and
 //!   that note hands the publishes of this one event over a second time: none is lost, one may come twice.
 //! - One function owns the region, and the state of the one before it is kept beside: a function of another name that is taken
-//!   back costs nothing. Where both have no room, the former one's goes. What is owed stays owed, whoever owes it.
+//!   back costs nothing. Where both have no room, in flash or in the heap, the former one's goes. What is owed stays owed, whoever
+//!   owes it.
 
 mod journal;
 mod keeper;
@@ -25,7 +26,7 @@ pub use self::journal::StoreError;
 pub use self::keeper::{Keeper, Verdict};
 pub use self::slots::{Slots, Trial, Why};
 use crate::effects::{Effects, Publication, StateChange};
-use crate::state::State;
+use crate::state::{State, entry_bytes};
 
 /// Keys and values.
 type Entries = Vec<(String, Vec<u8>)>;
@@ -58,17 +59,19 @@ pub struct Store<F> {
     state: State,
     owed: Vec<Publication>,
     former: Option<Former>,
+    former_bytes_max: u64,
     /// Records that could not be read although they are whole: of another format.
     unreadable: u32,
 }
 
 impl<F: NorFlash> Store<F> {
     /// Opens what `function` (`app/function`) kept. Of the function that ran before, what is owed is kept, and the state for
-    /// the case that it comes back; of those before that one, nothing.
+    /// the case that it comes back; of those before that one, nothing. `former_bytes_max` is the heap that this may take:
+    /// [`Function::spare_bytes`](crate::Function::spare_bytes).
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open(flash: F, function: &str) -> Result<Self, StoreError> {
+    pub async fn open(flash: F, function: &str, former_bytes_max: u64) -> Result<Self, StoreError> {
         let (mut owner, mut former) = (None, None);
         let (mut state, mut owed, mut unreadable) = (State::default(), Vec::new(), 0);
         let journal = Journal::open(flash, |record| match postcard::from_bytes(record) {
@@ -86,10 +89,19 @@ impl<F: NorFlash> Store<F> {
             Err(_) => unreadable += 1,
         });
         let journal = journal.await?;
-        let mut store =
-            Self { journal, function: function.into(), state, owed, former, unreadable };
+        let mut store = Self {
+            journal,
+            function: function.into(),
+            state,
+            owed,
+            former,
+            former_bytes_max,
+            unreadable,
+        };
         if owner.as_deref() != Some(function) {
             store.change_owner(owner).await?;
+        } else if !store.has_room_for_former() {
+            store.begin().await?;
         }
         Ok(store)
     }
@@ -156,7 +168,17 @@ impl<F: NorFlash> Store<F> {
         if is_kept { Ok(()) } else { self.begin().await }
     }
 
+    /// Three times: it is held, copied into a record and encoded when the journal begins anew.
+    fn has_room_for_former(&self) -> bool {
+        let entries = self.former.iter().flat_map(|former| &former.state);
+        let bytes: usize = entries.map(|(key, value)| entry_bytes(key, value)).sum();
+        3 * bytes as u64 <= self.former_bytes_max
+    }
+
     async fn begin(&mut self) -> Result<(), StoreError> {
+        if !self.has_room_for_former() {
+            self.former = None;
+        }
         loop {
             let (function, state) = (self.function.clone(), entries(&self.state));
             let owed = self.owed.clone();

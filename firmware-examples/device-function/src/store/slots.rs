@@ -38,6 +38,8 @@ pub enum Why {
     Faults,
     /// The device started anew before the function had proved itself.
     Restart,
+    /// What an event left was not taken over in time.
+    Undelivered,
 }
 
 impl Why {
@@ -48,6 +50,7 @@ impl Why {
             Self::Load => "the function does not load here",
             Self::Faults => "the function failed several events in a row",
             Self::Restart => "the device restarted before the function had proved itself",
+            Self::Undelivered => "the device's queue did not take what the function published",
         }
     }
 }
@@ -86,6 +89,7 @@ impl Choice {
             Trial::TakenBack(Why::Load) => 3,
             Trial::TakenBack(Why::Faults) => 4,
             Trial::TakenBack(Why::Restart) => 5,
+            Trial::TakenBack(Why::Undelivered) => 6,
         };
         [self.active, trial]
     }
@@ -99,6 +103,7 @@ impl Choice {
             3 => Trial::TakenBack(Why::Load),
             4 => Trial::TakenBack(Why::Faults),
             5 => Trial::TakenBack(Why::Restart),
+            6 => Trial::TakenBack(Why::Undelivered),
             _ => return None,
         };
         Some(Self { active, trial })

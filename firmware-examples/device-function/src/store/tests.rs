@@ -15,6 +15,8 @@ use crate::effects::QoS;
 
 const PAGE: usize = 512;
 const WORD: usize = 4;
+/// For the state of a former function.
+pub(super) const HEAP: u64 = 64 << 10;
 
 /// NOR flash that loses power after so many words or pages, in the middle of what it does.
 #[derive(Clone, Debug)]
@@ -141,7 +143,7 @@ fn work(store: &mut Store<Nor>, effects: Effects) -> Result<(), StoreError> {
 #[test]
 fn state_and_what_is_owed_outlive_a_restart() {
     let flash = Nor::new(8);
-    let mut store = now(Store::open(flash.clone(), "a/f")).unwrap();
+    let mut store = now(Store::open(flash.clone(), "a/f", HEAP)).unwrap();
     assert_eq!((store.owed().len(), store.state().entries().count()), (0, 0));
     for n in 0..200 {
         work(&mut store, event(n, 9)).unwrap();
@@ -151,18 +153,18 @@ fn state_and_what_is_owed_outlive_a_restart() {
         }
     }
     let kept = entries(store.state());
-    let mut again = now(Store::open(flash.clone(), "a/f")).unwrap();
+    let mut again = now(Store::open(flash.clone(), "a/f", HEAP)).unwrap();
     assert_eq!((entries(again.state()), again.owed()), (kept, [publication(199, 3)].as_slice()));
     assert_eq!(again.unreadable(), 0);
     now(again.handed_over()).unwrap();
-    let again = now(Store::open(flash.clone(), "a/f")).unwrap();
+    let again = now(Store::open(flash.clone(), "a/f", HEAP)).unwrap();
     assert_eq!(again.owed(), []);
 }
 
 #[test]
 fn a_function_of_another_name_begins_anew_and_costs_the_former_one_nothing() {
     let flash = Nor::new(8);
-    let open = |function| now(Store::open(flash.clone(), function)).unwrap();
+    let open = |function| now(Store::open(flash.clone(), function, HEAP)).unwrap();
     let mut store = open("a/f");
     work(&mut store, event(7, 9)).unwrap();
     let kept = entries(store.state());
@@ -190,7 +192,7 @@ fn a_function_of_another_name_begins_anew_and_costs_the_former_one_nothing() {
 fn wherever_power_is_cut_while_the_name_changes_both_states_are_there() {
     for cut in 0.. {
         let flash = Nor::new(8);
-        let open = |function| now(Store::open(flash.clone(), function));
+        let open = |function| now(Store::open(flash.clone(), function, HEAP));
         let mut store = open("a/f").unwrap();
         work(&mut store, event(7, 9)).unwrap();
         let kept = entries(store.state());
@@ -208,7 +210,7 @@ fn wherever_power_is_cut_while_the_name_changes_both_states_are_there() {
 fn the_former_state_goes_where_both_have_no_room() {
     // Half of this region is a page of 512 bytes.
     let flash = Nor::new(2);
-    let open = |function| now(Store::open(flash.clone(), function)).unwrap();
+    let open = |function| now(Store::open(flash.clone(), function, HEAP)).unwrap();
     work(&mut open("a/f"), event(1, 300)).unwrap();
     work(&mut open("a/g"), event(2, 300)).unwrap();
     let others = entries(open("a/g").state());
@@ -217,11 +219,26 @@ fn the_former_state_goes_where_both_have_no_room() {
 }
 
 #[test]
+fn the_former_state_goes_where_the_heap_has_no_room_for_it() {
+    let flash = Nor::new(8);
+    let open = |function, heap| now(Store::open(flash.clone(), function, heap)).unwrap();
+    work(&mut open("a/f", HEAP), event(1, 9)).unwrap();
+    let kept = entries(open("a/f", HEAP).state());
+    let needed = 3 * kept.iter().map(|(key, value)| entry_bytes(key, value) as u64).sum::<u64>();
+    drop(open("a/g", needed));
+    assert_eq!(entries(open("a/f", HEAP).state()), kept);
+    drop(open("a/g", HEAP));
+    // A new version of the same function needs more of the heap.
+    drop(open("a/g", needed - 1));
+    assert_eq!(open("a/f", HEAP).state().entries().count(), 0);
+}
+
+#[test]
 fn what_does_not_fit_and_what_is_no_region_is_refused() {
-    let mut store = now(Store::open(Nor::new(2), "a/f")).unwrap();
+    let mut store = now(Store::open(Nor::new(2), "a/f", HEAP)).unwrap();
     assert_eq!(work(&mut store, event(1, PAGE)), Err(StoreError::TooLong));
     for pages in [0, 1, 3] {
-        assert_eq!(now(Store::open(Nor::new(pages), "a/f")).unwrap_err(), StoreError::Layout);
+        assert_eq!(now(Store::open(Nor::new(pages), "a/f", HEAP)).unwrap_err(), StoreError::Layout);
     }
 }
 
@@ -236,7 +253,7 @@ proptest! {
         len in 1_usize..120,
     ) {
         let flash = Nor::new(4);
-        drop(now(Store::open(flash.clone(), "a/f")).unwrap());
+        drop(now(Store::open(flash.clone(), "a/f", HEAP)).unwrap());
         // Last event that was committed, and whether its publishes are known to be handed over.
         let (mut done, mut is_handed) = (None::<u8>, true);
         let mut model = vec![State::default()];
@@ -245,7 +262,7 @@ proptest! {
             flash.power(cut);
             let mut begun = None;
             let mut is_handing = false;
-            if let Ok(mut store) = now(Store::open(flash.clone(), "a/f")) {
+            if let Ok(mut store) = now(Store::open(flash.clone(), "a/f", HEAP)) {
                 while next < 250 {
                     if now(store.handed_over()).is_err() {
                         is_handing = true;
@@ -264,7 +281,7 @@ proptest! {
                 }
             }
             flash.power(usize::MAX);
-            let store = now(Store::open(flash.clone(), "a/f")).unwrap();
+            let store = now(Store::open(flash.clone(), "a/f", HEAP)).unwrap();
             let found = entries(store.state());
             let is_whole = begun.is_some() && found == entries(model.last().unwrap());
             if is_whole {

@@ -306,6 +306,7 @@ async fn run(
         version: head.version,
         floor: head.floor,
         author: &setup.author,
+        digest: None,
     };
     let mut ring = vec![0; 4_096];
     let network = async {

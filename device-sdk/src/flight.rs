@@ -16,12 +16,11 @@ pub(crate) enum Load {
     Record,
     /// A record that the full queue has dropped since.
     Dropped,
-    /// A record that may be out of the queue: the memory failed. What is in the queue is sent again.
-    Doubtful,
     /// The response to a command.
     Response(u64),
-    /// `Busy` for a command.
-    Busy,
+    /// What needs nothing done when it has arrived: `Busy` for a command, or a record that is sent again since the memory of
+    /// the queue has failed.
+    Other,
     /// A report of the shadow.
     #[cfg(feature = "shadow")]
     Report,
@@ -36,12 +35,8 @@ pub(crate) enum Load {
     Update,
 }
 
-impl Load {
-    /// Whether it is, or was, a record of the queue.
-    pub(crate) const fn is_record(self) -> bool {
-        matches!(self, Self::Record | Self::Dropped | Self::Doubtful)
-    }
-}
+/// That so many records are dropped: all of them may be, as the memory of the queue has failed.
+pub(crate) const UNKNOWN: u32 = u32::MAX;
 
 /// `O`: how the MQTT client names a message.
 #[derive(Debug)]
@@ -95,19 +90,13 @@ impl<O> Flight<O> {
         self.entries.iter().find(|(other, _)| other == message).map(|(_, load)| *load)
     }
 
-    /// The queue has dropped its oldest `count` records.
+    /// The queue has dropped its oldest `count` records, or [`UNKNOWN`].
     pub(crate) fn dropped(&mut self, count: u32) {
+        let fate = if count == UNKNOWN { Load::Other } else { Load::Dropped };
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let records = self.entries.iter_mut().filter(|(_, load)| *load == Load::Record);
         for (_, load) in records.take(count) {
-            *load = Load::Dropped;
-        }
-    }
-
-    /// Which records the queue still holds is not known any more.
-    pub(crate) fn doubted(&mut self) {
-        for (_, load) in self.entries.iter_mut().filter(|(_, load)| *load == Load::Record) {
-            *load = Load::Doubtful;
+            *load = fate;
         }
     }
 
@@ -158,14 +147,14 @@ mod tests {
     #[test]
     fn after_a_failure_of_the_queue_no_ack_pops_anything_and_drops_are_still_drops() {
         let mut flight = Flight::new();
-        for (message, load) in [Load::Record, Load::Record, Load::Busy].into_iter().enumerate() {
+        for (message, load) in [Load::Record, Load::Record, Load::Other].into_iter().enumerate() {
             flight.sent(message, load);
         }
         flight.dropped(1);
-        flight.doubted();
+        flight.dropped(UNKNOWN);
         assert_eq!(flight.records(), 0);
         let ends = core::array::from_fn(|_| flight.settle(|_| true));
-        assert_eq!(ends, [Some(Load::Dropped), Some(Load::Doubtful), Some(Load::Busy)]);
+        assert_eq!(ends, [Some(Load::Dropped), Some(Load::Other), Some(Load::Other)]);
     }
 
     #[test]

@@ -94,11 +94,3 @@ pub struct Figures {
     /// Messages of the gateway that made no sense to this device.
     pub ignored: u32,
 }
-
-impl Figures {
-    /// So many records were acknowledged, and so many ended that the queue had dropped while they were on their way.
-    pub(crate) const fn acknowledged(&mut self, acked: u32, after_all: u32) {
-        self.acked += acked;
-        self.overflowed = self.overflowed.saturating_sub(after_all);
-    }
-}

@@ -196,13 +196,11 @@ impl Duties {
     }
 
     /// A message has reached the gateway, or was refused by it for good.
-    #[cfg_attr(
-        not(any(feature = "logs", feature = "update")),
-        expect(unused_variables, reason = "only notes and updates lie in the device")
-    )]
     pub(super) fn settled(&mut self, device: &Device<'_>, load: Load) {
         match load {
             Load::Response(id) => self.commands.acked(id),
+            // It did not need the queue any more. It was counted when that dropped it.
+            Load::Dropped => device.facts(|facts| facts.figures.overflowed -= 1),
             #[cfg(feature = "logs")]
             Load::Note => device.notes(Notes::pop),
             #[cfg(feature = "update")]
@@ -259,7 +257,7 @@ impl Duties {
 
 const fn load_of(response: &Response<'_>) -> Load {
     match response.status {
-        Status::Busy => Load::Busy,
+        Status::Busy => Load::Other,
         _ => Load::Response(response.id),
     }
 }

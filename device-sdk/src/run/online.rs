@@ -17,7 +17,7 @@ use heapless::Deque;
 use super::duties::Outgoing;
 use super::{Network, Subscription};
 use crate::app::Settled;
-use crate::flight::Load;
+use crate::flight::{Load, UNKNOWN};
 use crate::limits::IN_FLIGHT_MAX;
 use crate::queue::{Queue, QueueError};
 use crate::record;
@@ -155,15 +155,14 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             return;
         }
         let mut shelf = self.network.shelf.lock().await;
-        shelf.tell(&mut self.network.flight);
-        let (mut acked, mut after_all, mut is_settled) = (0, 0, false);
+        self.network.flight.dropped(core::mem::take(&mut shelf.dropped));
+        let (mut acked, mut is_settled) = (0, false);
         while let Some(load) = self.network.flight.settle(|op| self.connection.is_complete(op)) {
             self.is_proven = true;
             let settled = self.refused.pop_front().map_or(Settled::Acked, Settled::Refused);
-            if settled == Settled::Acked && load.is_record() {
+            if settled == Settled::Acked && matches!(load, Load::Record | Load::Dropped) {
                 acked += 1;
             }
-            after_all += u32::from(load == Load::Dropped);
             is_settled = true;
             if load != Load::Record {
                 self.network.duties.settled(self.network.device, load);
@@ -173,7 +172,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             if shelf.queue.pop().await.is_err() {
                 // Whether it is out of the queue is not known. What is in flight pops nothing any more; it is sent again
                 // from the front, under its numbers.
-                self.network.flight.doubted();
+                self.network.flight.dropped(UNKNOWN);
                 self.network.device.facts(|facts| facts.figures.queue_failures += 1);
             }
         }
@@ -181,7 +180,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
         drop(shelf);
         if is_settled {
             self.network.device.change(|facts| {
-                facts.figures.acknowledged(acked, after_all);
+                facts.figures.acked += acked;
                 facts.figures.queued = queued;
             });
         }
@@ -208,7 +207,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
             return Found::System(message);
         }
         let mut shelf = network.shelf.lock().await;
-        shelf.tell(&mut network.flight);
+        network.flight.dropped(core::mem::take(&mut shelf.dropped));
         let found = shelf.peek(network.flight.records(), out).await;
         drop(shelf);
         match found {
@@ -302,7 +301,7 @@ impl<'o, 'c, 'b, 'r, 'a, 's, 'q, Q: Queue, T: Read + Write>
                 return Ok(Sent::Blocked);
             }
             let mut shelf = self.network.shelf.lock().await;
-            if shelf.has_moved() {
+            if shelf.dropped > 0 {
                 // It may be the one that the full queue has dropped meanwhile.
                 return Ok(Sent::One);
             }

@@ -22,7 +22,7 @@ use crate::app::{App, Settled};
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::config::Config;
 use crate::device::Device;
-use crate::flight::{Flight, Load};
+use crate::flight::{Flight, Load, UNKNOWN};
 use crate::limits::IN_FLIGHT_MAX;
 use crate::queue::Queue;
 use crate::record;
@@ -237,8 +237,8 @@ impl<'r, 'a, 's, 'q, 'l, 'c, Q: Queue, const TX: usize, const RX: usize>
             return;
         }
         let mut shelf = self.shelf.lock().await;
-        shelf.tell(&mut self.flight);
-        let (mut acked, mut after_all, mut refused, mut is_settled) = (0, 0, 0, false);
+        self.flight.dropped(core::mem::take(&mut shelf.dropped));
+        let (mut acked, mut refused, mut is_settled) = (0, 0, false);
         loop {
             let place = core::cell::Cell::new(None);
             let answered = &self.answered;
@@ -252,10 +252,9 @@ impl<'r, 'a, 's, 'q, 'l, 'c, Q: Queue, const TX: usize, const RX: usize>
             is_settled = true;
             match settled {
                 Settled::Refused(_) => refused += 1,
-                Settled::Acked if load.is_record() => acked += 1,
+                Settled::Acked if matches!(load, Load::Record | Load::Dropped) => acked += 1,
                 Settled::Acked => {}
             }
-            after_all += u32::from(load == Load::Dropped);
             if load != Load::Record {
                 self.duties.settled(self.device, load);
                 continue;
@@ -263,7 +262,7 @@ impl<'r, 'a, 's, 'q, 'l, 'c, Q: Queue, const TX: usize, const RX: usize>
             self.app.settled(settled);
             if shelf.queue.pop().await.is_err() {
                 // Whether it is out of the queue is not known: what is in flight pops nothing any more.
-                self.flight.doubted();
+                self.flight.dropped(UNKNOWN);
                 self.device.facts(|facts| facts.figures.queue_failures += 1);
             }
         }
@@ -277,7 +276,7 @@ impl<'r, 'a, 's, 'q, 'l, 'c, Q: Queue, const TX: usize, const RX: usize>
         }
         if is_settled {
             self.device.change(|facts| {
-                facts.figures.acknowledged(acked, after_all);
+                facts.figures.acked += acked;
                 facts.figures.refused += refused;
                 facts.figures.queued = queued;
             });
@@ -345,7 +344,7 @@ impl<'r, 'a, 's, 'q, 'l, 'c, Q: Queue, const TX: usize, const RX: usize>
             return Some(Found::System(message));
         }
         let mut shelf = self.shelf.lock().await;
-        shelf.tell(&mut self.flight);
+        self.flight.dropped(core::mem::take(&mut shelf.dropped));
         match shelf.peek(self.flight.records(), out).await {
             Ok(Some(length)) => return Some(Found::Record(length)),
             Ok(None) => {}
@@ -373,7 +372,7 @@ impl<'r, 'a, 's, 'q, 'l, 'c, Q: Queue, const TX: usize, const RX: usize>
             }
             Found::Record(_) => {
                 let mut shelf = self.shelf.lock().await;
-                if shelf.has_moved() {
+                if shelf.dropped > 0 {
                     // It may be the one that the full queue has dropped meanwhile.
                     return;
                 }

@@ -5,7 +5,7 @@ use embassy_sync::mutex::Mutex;
 use embassy_time::Timer;
 
 use crate::device::{Device, PublishError};
-use crate::flight::Flight;
+use crate::flight::UNKNOWN;
 use crate::queue::{Queue, QueueError};
 
 /// Wait before the memory of a queue that could not be opened is looked at again, in milliseconds.
@@ -17,32 +17,12 @@ pub(super) struct Shelf<'q, Q> {
     /// Whether its memory was looked at and is the queue's: it has no records before.
     pub(super) is_open: bool,
     /// Records that it has dropped since the other half looked.
-    dropped: u32,
-    /// Whether its memory has failed since then: it may hold other records than it did.
-    has_failed: bool,
+    pub(super) dropped: u32,
 }
 
 impl<'q, Q: Queue> Shelf<'q, Q> {
     pub(super) const fn new(queue: &'q mut Q) -> Self {
-        Self { queue, is_open: false, dropped: 0, has_failed: false }
-    }
-
-    /// The full queue has dropped so many of its oldest records.
-    pub(super) const fn overflowed(&mut self, dropped: u32) {
-        self.dropped = self.dropped.saturating_add(dropped);
-    }
-
-    /// Whether the front of the queue may be another one than when the other half looked.
-    pub(super) const fn has_moved(&self) -> bool {
-        self.dropped > 0 || self.has_failed
-    }
-
-    /// Tells what became of the records that are in flight.
-    pub(super) fn tell<O>(&mut self, flight: &mut Flight<O>) {
-        flight.dropped(core::mem::take(&mut self.dropped));
-        if core::mem::take(&mut self.has_failed) {
-            flight.doubted();
-        }
+        Self { queue, is_open: false, dropped: 0 }
     }
 
     /// The `nth` oldest record, from 0, into `out`.
@@ -86,9 +66,9 @@ async fn keep<Q: Queue>(
         QueueError::Foreign => PublishError::Foreign,
     });
     let dropped = pushed.unwrap_or(0);
-    // After a failure what is in flight pops nothing any more, and goes again under its numbers.
-    shelf.has_failed |= has_failed;
-    shelf.overflowed(dropped);
+    // After a failure the queue may hold other records than it did: what is in flight pops nothing any more, and goes
+    // again under its numbers.
+    shelf.dropped = if has_failed { UNKNOWN } else { shelf.dropped.saturating_add(dropped) };
     let queued = shelf.queue.len();
     device.inbox().lock().await.ring.pop();
     device.change(|facts| {

@@ -54,6 +54,8 @@ pub enum Decline {
     Length,
     /// It was started once and did not confirm itself.
     TakenBack,
+    /// Its bytes were wrong several times since the start.
+    Damaged,
 }
 
 impl Decline {
@@ -66,6 +68,7 @@ impl Decline {
             Self::Floor => "older than what runs here allows",
             Self::Length => "longer than the place for an image",
             Self::TakenBack => "it was started before and did not confirm itself",
+            Self::Damaged => "its bytes were wrong several times",
         }
     }
 }
@@ -81,12 +84,13 @@ pub enum Decision {
     Take(Plan),
 }
 
-/// Looks at an offer; `capacity` is the longest image in bytes, `taken_back` the digest of the last image that did not
-/// confirm itself.
+/// Looks at an offer; `kept_floor` is that of images that were confirmed before, `capacity` the longest image in bytes,
+/// `taken_back` the digest of the last image that did not confirm itself.
 #[must_use]
 pub fn decide(
     offer: &Offer<'_>,
     running: &Running<'_>,
+    kept_floor: u32,
     capacity: u32,
     taken_back: Option<&Digest>,
 ) -> Decision {
@@ -99,7 +103,7 @@ pub fn decide(
     if running.is(&offer.digest, offer.version) {
         return Decision::Runs;
     }
-    if offer.version < running.floor {
+    if offer.version < running.floor.max(kept_floor) {
         return Decision::Decline(Decline::Floor);
     }
     if offer.length > capacity.min(IMAGE_MAX) {
@@ -167,7 +171,7 @@ mod tests {
         change(&mut offer);
         let author = key().verifying_key().to_bytes();
         let running = Running { board: BOARD, version: 4, floor: 3, author: &author, digest };
-        decide(&offer, &running, 1_000, taken_back)
+        decide(&offer, &running, 0, 1_000, taken_back)
     }
 
     fn decision(change: impl FnOnce(&mut Offer<'_>), taken_back: Option<&Digest>) -> Decision {

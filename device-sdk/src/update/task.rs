@@ -20,7 +20,7 @@ use device_protocol::update::Stage as Told;
 
 use super::exchange::{KeptOffer, Kind, Say};
 use super::fetch::{ANSWER_MS, Fetch};
-use super::plan::{Decision, Plan, Running, decide};
+use super::plan::{Decision, Decline, Plan, Running, decide};
 use super::slot::{Slot, SlotError, Stage};
 use crate::device::Device;
 use crate::state::State;
@@ -113,8 +113,8 @@ enum Settled {
     Runs,
     /// The device has to restart.
     Restart(Ended),
-    /// This image was taken back; the gateway is to be told.
-    TakenBack(Plan),
+    /// The image of the slot was taken back; the gateway is to be told.
+    TakenBack,
 }
 
 /// How one offer ended.
@@ -125,6 +125,16 @@ enum Outcome {
     GaveWay,
     /// Verified and armed.
     Restart,
+}
+
+/// How the fetching of an image ended.
+enum Taken {
+    /// Verified and armed.
+    Armed,
+    /// Its bytes were wrong too often.
+    Damaged,
+    /// Before it was whole.
+    Ended(Outcome),
 }
 
 impl Device<'_> {
@@ -196,8 +206,8 @@ impl<'t, 'a, F: NorFlash, B: Boot> Task<'t, 'a, F, B> {
             return Ok(keeping(turn, Ended::Restart));
         }
         drop(turn);
-        if let Settled::TakenBack(plan) = settled {
-            self.tell_taken_back(&plan).await?;
+        if settled == Settled::TakenBack {
+            self.tell_taken_back().await?;
         }
         let mut damaged = Damaged { image: [0; 8], times: 0 };
         loop {
@@ -221,70 +231,68 @@ impl<'t, 'a, F: NorFlash, B: Boot> Task<'t, 'a, F, B> {
     /// Confirms a new image once it has reached the gateway, or notes that one was taken back.
     async fn settle_trial(&mut self) -> Result<Settled, Ended> {
         let trial = self.boot.trial().await.map_err(|_| Ended::Boot)?;
-        let contents = self.slot.contents().copied();
-        match trial {
+        let stage = self.slot.contents().map(|(_, stage)| *stage);
+        let is_own = self.is_of_slot();
+        let is_kept = match trial {
             // Power was cut between the loader's word and the note: without it, the floor of the image would not hold.
-            Trial::None if self.is_of_slot(contents.as_ref()) => {
-                if let Some((plan, Stage::Armed)) = contents {
-                    self.keep(Some(plan)).await?;
-                }
-            }
-            Trial::None => {}
-            // It would be offered again as soon as it has confirmed itself, and be fetched without end.
-            Trial::Running if contents.is_some() && !self.is_of_slot(contents.as_ref()) => {
-                return Ok(Settled::Restart(Ended::TakeBack));
-            }
+            Trial::None => is_own && stage == Some(Stage::Armed),
             Trial::Running => {
+                // It would be offered again as soon as it has confirmed itself, and be fetched without end.
+                let is_another = stage.is_some() && !is_own;
                 let deadline = Duration::from_millis(self.config.confirm_ms_max);
-                if with_timeout(deadline, self.device.online()).await.is_err() {
+                if is_another || with_timeout(deadline, self.device.online()).await.is_err() {
                     return Ok(Settled::Restart(Ended::TakeBack));
                 }
-                self.keep(contents.map(|(plan, _)| plan)).await?;
+                true
             }
-            // Power was cut while the boot loader was told that the image stays: it speaks of the one that runs.
-            Trial::TakenBack if self.is_of_slot(contents.as_ref()) => {
-                self.keep(contents.map(|(plan, _)| plan)).await?;
+            // Power was cut while the loader was told that the image stays: it speaks of the one that runs. Or of none.
+            Trial::TakenBack => is_own || stage.is_none(),
+        };
+        if is_kept {
+            self.keep().await?;
+        } else if trial == Trial::TakenBack {
+            if stage != Some(Stage::TakenBack) {
+                self.slot.reached(Stage::TakenBack).await.map_err(flash)?;
             }
-            Trial::TakenBack => {
-                if let Some((plan, stage)) = contents {
-                    if stage != Stage::TakenBack {
-                        self.slot.reached(Stage::TakenBack).await.map_err(flash)?;
-                    }
-                    return Ok(Settled::TakenBack(plan));
-                }
-                self.boot.confirm().await.map_err(|_| Ended::Boot)?;
-            }
+            return Ok(Settled::TakenBack);
         }
         Ok(Settled::Runs)
     }
 
     /// Tells that an image was taken back, before the boot loader forgets it. The other task may have its turn until the gateway
     /// is reached.
-    async fn tell_taken_back(&mut self, plan: &Plan) -> Result<(), Ended> {
+    async fn tell_taken_back(&mut self) -> Result<(), Ended> {
+        let Some((image, length)) = self.image() else { return Ok(()) };
         self.device.online().await;
         let _turn = self.device.update_turn.lock().await;
         let why = self.boot.why();
         // Unheard, it is told at the next start.
-        if self.tell(plan.image(), Told::TakenBack, plan.length, why).await {
+        if self.tell(image, Told::TakenBack, length, why).await {
             self.boot.confirm().await.map_err(|_| Ended::Boot)?;
         }
         Ok(())
     }
 
     /// Whether the image that runs is the one that the slot is about.
-    fn is_of_slot(&self, contents: Option<&(Plan, Stage)>) -> bool {
+    fn is_of_slot(&self) -> bool {
+        let contents = self.slot.contents();
         contents.is_some_and(|(plan, _)| self.running.is(&plan.digest, plan.version))
     }
 
     /// The image that runs stays.
-    async fn keep(&mut self, plan: Option<Plan>) -> Result<(), Ended> {
+    async fn keep(&mut self) -> Result<(), Ended> {
         // The boot loader first: a note before it would be taken for that of an image that was taken back.
         self.boot.confirm().await.map_err(|_| Ended::Boot)?;
-        if let Some(plan) = plan {
+        if let Some((image, length)) = self.image() {
             self.slot.reached(Stage::Confirmed).await.map_err(flash)?;
-            self.tell(plan.image(), Told::Confirmed, plan.length, "").await;
+            self.tell(image, Told::Confirmed, length, "").await;
         }
         Ok(())
+    }
+
+    /// Name and length of the image that the slot is about.
+    fn image(&self) -> Option<([u8; 8], u32)> {
+        self.slot.contents().map(|(plan, _)| (plan.image(), plan.length))
     }
 
     /// Tells the boot loader again, where power was cut between the note and the telling.
@@ -299,50 +307,57 @@ impl<'t, 'a, F: NorFlash, B: Boot> Task<'t, 'a, F, B> {
 
     async fn handle(&mut self, offer: &KeptOffer, damaged: &mut Damaged) -> Result<Outcome, Ended> {
         let image = offer.offer().image();
-        if damaged.image == image && damaged.times >= DAMAGED_MAX {
-            self.tell(image, Told::Declined, 0, "its bytes were wrong several times").await;
-            return Ok(Outcome::Done);
+        let mut offset = 0;
+        let (outcome, stage, why) = match self.decide(offer, damaged) {
+            Decision::Runs => (Outcome::Done, Told::Confirmed, ""),
+            Decision::Decline(why) => (Outcome::Done, Told::Declined, why.reason()),
+            Decision::Take(plan) => match self.take(&plan, damaged).await? {
+                // Whether it is heard or not: the image is started.
+                Taken::Armed => {
+                    offset = plan.length;
+                    (Outcome::Restart, Told::Verified, "")
+                }
+                Taken::Damaged => {
+                    (Outcome::Done, Told::Declined, "its bytes are not those that were signed")
+                }
+                Taken::Ended(outcome) => return Ok(outcome),
+            },
+        };
+        self.tell(image, stage, offset, why).await;
+        Ok(outcome)
+    }
+
+    fn decide(&self, offer: &KeptOffer, damaged: &Damaged) -> Decision {
+        let offer = offer.offer();
+        if damaged.image == offer.image() && damaged.times >= DAMAGED_MAX {
+            return Decision::Decline(Decline::Damaged);
         }
-        let taken_back = self.slot.taken_back().copied();
-        let capacity = self.slot.capacity();
         // The slot does not know of which app the functions were that it gathered.
         let kept_floor = if self.kind == Kind::Firmware { self.slot.floor() } else { 0 };
-        let floor = self.running.floor.max(kept_floor);
-        let running = Running { floor, ..*self.running };
-        let plan = match decide(&offer.offer(), &running, capacity, taken_back.as_ref()) {
-            Decision::Runs => {
-                self.tell(image, Told::Confirmed, 0, "").await;
-                return Ok(Outcome::Done);
-            }
-            Decision::Decline(why) => {
-                self.tell(image, Told::Declined, 0, why.reason()).await;
-                return Ok(Outcome::Done);
-            }
-            Decision::Take(plan) => plan,
-        };
+        decide(&offer, self.running, kept_floor, self.slot.capacity(), self.slot.taken_back())
+    }
+
+    /// Fetches an image until it is the one that was signed, and arms it.
+    async fn take(&mut self, plan: &Plan, damaged: &mut Damaged) -> Result<Taken, Ended> {
         // A take-back that could not be told is over now: the loader's word must not be taken for one on this image.
         self.boot.confirm().await.map_err(|_| Ended::Boot)?;
         loop {
-            if let Some(ended) = self.fetch(&plan).await? {
-                return Ok(ended);
+            if let Some(ended) = self.fetch(plan).await? {
+                return Ok(Taken::Ended(ended));
             }
             if self.slot.verify().await.map_err(flash)? {
                 break;
             }
             // The offer does not come again by itself.
-            damaged.count(image);
-            self.slot.begin_anew(&plan).await.map_err(flash)?;
+            damaged.count(plan.image());
+            self.slot.begin_anew(plan).await.map_err(flash)?;
             if damaged.times >= DAMAGED_MAX {
-                let why = "its bytes are not those that were signed";
-                self.tell(image, Told::Declined, 0, why).await;
-                return Ok(Outcome::Done);
+                return Ok(Taken::Damaged);
             }
         }
         self.slot.reached(Stage::Armed).await.map_err(flash)?;
         self.boot.arm().await.map_err(|_| Ended::Boot)?;
-        // Whether it is heard or not: the image is started.
-        self.tell(image, Told::Verified, plan.length, "").await;
-        Ok(Outcome::Restart)
+        Ok(Taken::Armed)
     }
 
     /// Fetches what is missing of an image; what it ends with where that is not all.

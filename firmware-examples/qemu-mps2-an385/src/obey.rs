@@ -88,10 +88,7 @@ impl App for Obey {
             #[cfg(feature = "full")]
             ("format-queue", _) if self.0.format_queue() => Status::Done,
             #[cfg(feature = "full")]
-            ("format-queue", _) => {
-                reply.text("the flash is the queue's own, or is being erased already: nothing more is erased");
-                Status::Failed
-            }
+            ("format-queue", _) => Status::Failed,
             _ => Status::Unknown,
         }
     }

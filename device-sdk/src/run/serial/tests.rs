@@ -29,7 +29,7 @@ fn discard(dropped: u32) -> (std::vec::Vec<Settled>, u32, u32) {
         block_on(queue.push(&record)).unwrap();
     }
     let mut shelf = Shelf::new(&mut queue);
-    shelf.overflowed(dropped);
+    shelf.dropped = dropped;
     let shelf = Mutex::<NoopRawMutex, _>::new(shelf);
     let mut app = Ends::default();
     let mut line = Line::<256, 256>::new(DeviceConfig {

@@ -104,7 +104,7 @@ fn start_of(kind: Kind, trial: Trial, running_version: u32) -> Start {
 
 #[test]
 fn an_image_that_was_taken_back_is_noted_and_told_before_the_loader_forgets_it() {
-    let untold = (Some(Settled::TakenBack(plan())), Some(Stage::TakenBack), 0);
+    let untold = (Some(Settled::TakenBack), Some(Stage::TakenBack), 0);
     assert_eq!(start(Trial::TakenBack, plan().version - 1), untold);
 }
 
@@ -145,7 +145,7 @@ fn a_power_cut_while_an_image_is_confirmed_does_not_make_it_one_that_was_taken_b
 /// While it is written, a function comes again under the version that runs.
 #[test]
 fn a_function_that_was_taken_back_is_not_confirmed_because_the_former_one_has_its_version() {
-    let untold = (Some(Settled::TakenBack(plan())), Some(Stage::TakenBack), 0);
+    let untold = (Some(Settled::TakenBack), Some(Stage::TakenBack), 0);
     assert_eq!(start_of(Kind::Function, Trial::TakenBack, plan().version), untold);
 }
 

@@ -56,6 +56,7 @@ fn good() -> Manifest {
         .into(),
         records: BTreeMap::new(),
         firmware: BTreeMap::new(),
+        agent: None,
     }
 }
 

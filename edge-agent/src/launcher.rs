@@ -49,7 +49,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Launches until told to stop.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
-    crate::show::start_logging();
+    super::show::start_logging();
     let Arguments { slots, hang_after, start_within, stop_within, arguments } = arguments;
     let seed = std::env::current_exe().map_err(|error| error.to_string())?;
     launch(&Options { slots, seed, arguments, hang_after, start_within, stop_within })
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
 /// Prints what this program is, for the agent that is to be replaced by it.
 pub(crate) fn about() -> Result<(), String> {
     let text = serde_json::to_string(&About::own()).map_err(|error| error.to_string())?;
-    crate::print(&format!("{text}\n"));
+    super::print(&format!("{text}\n"));
     Ok(())
 }
 

@@ -104,10 +104,9 @@ impl Beats {
     /// # Errors
     /// The launcher is gone.
     pub fn beat(&mut self) -> io::Result<()> {
-        match self.0.write(&[b'.']) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
+        match self.0.write_all(b".") {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
         }
     }
 }

@@ -65,8 +65,7 @@ impl Slots {
     /// # Errors
     /// Another one is there, or the file cannot be made.
     pub fn lock(&self) -> io::Result<File> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600);
-        let file = file.clone().open(self.dir.join(LOCK))?;
+        let file = open(&self.dir.join(LOCK))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::Error(error)) => Err(error),
@@ -106,8 +105,7 @@ impl Slots {
         let written = record::encode(state, last);
         let path = self.copy(written.place);
         let is_new = !path.exists();
-        let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600);
-        let file = options.clone().open(path)?;
+        let file = open(&path)?;
         file.write_all_at(&written.bytes, 0)?;
         file.sync_all()?;
         if is_new { sync_dir(&self.dir) } else { Ok(()) }
@@ -162,6 +160,11 @@ impl Slots {
     fn copy(&self, n: usize) -> PathBuf {
         self.dir.join(format!("state-{n}"))
     }
+}
+
+/// Opens a file of the owner's to write over it, and makes it where it is not there.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
 }
 
 fn write_program(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -145,7 +145,7 @@ fn try_out(disk: &mut Disk, new: New) -> Result<(), Gone> {
     }
 }
 
-/// Plays an update to its end. Returns the writes that it took.
+/// Plays an update to its end.
 fn play(cuts: Vec<(usize, Cut)>, new: New) -> Disk {
     let told = cuts.clone();
     let mut disk = Disk::new(cuts);

@@ -207,9 +207,9 @@ impl Agent {
         let entered = self.io.enter();
         let listener = control::bind(&socket).map_err(io_error(what))?;
         drop(entered);
-        self.blueprint.plant.starts();
         // No other process answers there: this one is the next life of the data directory.
         self.blueprint.lives().begin();
+        self.blueprint.plant.starts();
         let outlet = self.blueprint.outlet.clone();
         let serving = self.io.spawn(control::serve(listener, move |asked| {
             outlet.tell(Inbound::Asked(asked));

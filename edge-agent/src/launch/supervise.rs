@@ -93,11 +93,14 @@ impl<'o> Launcher<'o> {
             let on_trial = state.on_trial() == Some(slot);
             tracing::info!(slot = slot.as_str(), on_trial, "starting the agent");
             let mut run = self.run_once(slot).await;
+            // It may have been confirmed meanwhile.
+            let on_trial = self.state().is_some_and(|state| state.on_trial() == Some(slot));
             if on_trial && run.end == End::Stopped && !run.was_told {
                 // Else an update that does nothing would stop the gateway for good.
                 run.end = End::Failed("it ended by itself".to_owned());
             }
-            let code = run.code();
+            // Told to stop while it was about to make room: both are a good end.
+            let code = if run.was_told && run.end == End::Switch { 0 } else { run.code() };
             self.note_end(slot, run.end.clone());
             if run.was_told || run.end == End::Stopped {
                 return Ok(code);
@@ -213,9 +216,12 @@ impl<'o> Launcher<'o> {
 
     /// Whether the next start is of another slot: an agent that asks for a switch to itself loops.
     fn leads_elsewhere(&self, slot: Slot) -> bool {
-        let stored = self.slots.load().ok().flatten();
-        let next = stored.map(|it| it.state.on_trial().unwrap_or(it.state.confirmed));
+        let next = self.state().map(|state| state.on_trial().unwrap_or(state.confirmed));
         next.is_some_and(|next| next != slot)
+    }
+
+    fn state(&self) -> Option<State> {
+        self.slots.load().ok().flatten().map(|stored| stored.state)
     }
 }
 

@@ -158,8 +158,8 @@ impl Sending {
 }
 
 fn phase(status: &Value) -> (String, String) {
-    let apps = status["deployments"]["apps"].as_array().into_iter().flatten();
-    let agent = apps.into_iter().find(|app| app["app"] == "agent").cloned().unwrap_or_default();
+    let mut apps = status["deployments"]["apps"].as_array().into_iter().flatten();
+    let agent = apps.find(|app| app["app"] == "agent").cloned().unwrap_or_default();
     let word = |key: &str| agent[key].as_str().unwrap_or_default().to_owned();
     (word("phase"), word("reason"))
 }

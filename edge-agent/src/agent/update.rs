@@ -40,6 +40,8 @@ pub(super) struct Update {
     /// App and revision whose program is being written.
     staging: Option<(String, Digest)>,
     switching: bool,
+    /// The revision that failed by its program in this life: it is told once, not at every turn.
+    failed: Option<Digest>,
     /// A revision that passed its probation while its program is on trial.
     held: Option<(String, Digest)>,
     /// The batch in which the control plane is told of failures.
@@ -221,16 +223,18 @@ impl Gateway {
             return self.switch_agent();
         }
         let running = self.update.running().map(|program| program.digest);
+        let failed = self.update.failed;
         let wanted = self.deployments.revisions_on_probation().find_map(|(app, revision)| {
             let offer = offer(revision.manifest())?.ok()?;
             let app = (app.to_owned(), Digest(revision.digest().0));
-            (Some(offer.program.digest) != running).then_some((app, offer))
+            let is_wanted = Some(offer.program.digest) != running && Some(app.1) != failed;
+            is_wanted.then_some((app, offer))
         });
         let Some(((app, revision), offer)) = wanted else { return };
         let refusal = || state.admit(&offer).err().map(|refusal| refusal.to_string());
         let tried = self.tried(&state, &app, revision, offer.program.digest);
         if let Some(reason) = tried.or_else(refusal) {
-            return self.probation_failed(&app, revision, reason);
+            return self.fail_update(&app, revision, reason);
         }
         tracing::info!(app, version = %offer.program.version, "an update of the agent is written");
         self.update.staging = Some((app, revision));
@@ -253,7 +257,7 @@ impl Gateway {
     pub(super) fn agent_staged(&mut self, result: Result<(), String>) {
         let Some((app, revision)) = self.update.staging.take() else { return };
         match result {
-            Err(reason) => self.probation_failed(&app, revision, reason),
+            Err(reason) => self.fail_update(&app, revision, reason),
             Ok(()) if self.is_on_probation(revision) => self.switch_agent(),
             Ok(()) => {
                 // Its revision went meanwhile; the program was never started.
@@ -263,6 +267,11 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    fn fail_update(&mut self, app: &str, revision: Digest, reason: String) {
+        self.update.failed = Some(revision);
+        self.probation_failed(app, revision, reason);
     }
 
     fn is_on_probation(&self, revision: Digest) -> bool {

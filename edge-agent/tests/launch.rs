@@ -79,7 +79,7 @@ impl Rig {
 fn launcher(slots: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
     command.args(["launch", "--slots"]).arg(slots);
-    command.args(["--hang-after", "500 ms", "--start-within", "500 ms", "--stop-within", "300 ms"]);
+    command.args(["--hang-after", "3 s", "--start-within", "2 s", "--stop-within", "500 ms"]);
     command.arg("--").args(arguments).stdin(Stdio::null()).process_group(0);
     command.stderr(Stdio::null());
     command
@@ -160,8 +160,8 @@ fn a_stop_reaches_the_agent_and_costs_an_update_no_try() {
         let rig = Rig::new("exit 3").with_update(&LIVES.replace("TERM", "TERM INT"), 3);
         let mut launcher = rig.command().spawn().unwrap();
         rig.wait_log(1);
-        // Longer than silence would be suffered.
-        std::thread::sleep(Duration::from_millis(900));
+        // Longer than an agent may be silent that never said a word.
+        std::thread::sleep(Duration::from_millis(2_500));
         tell(&launcher, signal);
         assert_eq!(launcher.wait().unwrap().code(), Some(0));
         assert_eq!(rig.log(), ["new b run --quick"]);

@@ -25,8 +25,8 @@ use crate::support::{PATIENCE, acked, author, deploy_counter, planted_agent, pub
 
 /// Three tries of an update that hangs, on a busy machine.
 const UPDATE: Duration = Duration::from_secs(180);
-/// Judged soon, and given up soon.
-const SOON: &str = "[update]\nsettle = \"1 s\"\ngrace = \"8 s\"\n";
+/// Judged soon, but after an agent that hangs has hung; and given up soon.
+const SOON: &str = "[update]\nsettle = \"3 s\"\ngrace = \"8 s\"\n";
 
 /// A gateway with slots, and the author of its agents.
 struct Site {

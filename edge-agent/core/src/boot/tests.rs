@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
-
 use super::health::{Facts, Patience, Verdict, judge};
 use super::restart::{Again, ENDS_MAX, Restarts, WELL_AFTER};
 use super::*;

@@ -130,11 +130,11 @@ struct Sending {
 }
 
 impl Sending {
-    fn start(dir: &Path, gateway: &Gateway) -> Self {
+    fn start(dir: &Path, gateway: &Gateway, device: &str) -> Self {
         let (stop, ledger) = (Arc::<AtomicBool>::default(), dir.join("sending.jsonl"));
         let plan = Plan {
-            login: Login::anonymous(gateway.address(), "press"),
-            topic: "sensors/press".to_owned(),
+            login: Login::anonymous(gateway.address(), device),
+            topic: format!("sensors/{device}"),
             window: 5,
             rate_per_s: Some(10.0),
             ids: true,
@@ -170,7 +170,7 @@ fn a_good_update_stays_and_no_message_is_lost() -> Result<()> {
     let mut site = Site::start(dir.path(), None)?;
     site.wait_agent("a first slot", |agent| agent["slot"] == "a" && agent["state"] == "confirmed")?;
     publish(&site.gateway, 1, 20)?;
-    let sending = Sending::start(dir.path(), &site.gateway);
+    let sending = Sending::start(dir.path(), &site.gateway, "press");
     site.deploy("1.0.0", &new_version(dir.path())?)?;
     let status = site.wait_agent("the update to be kept", |agent| {
         agent["slot"] == "b" && agent["state"] == "confirmed"
@@ -195,13 +195,13 @@ fn a_good_update_stays_and_no_message_is_lost() -> Result<()> {
 }
 
 /// An update that does not stay: the agent before it goes on, says why, and takes it no more.
-fn comes_back(plant: &str, reason: &str) -> Result<()> {
+fn comes_back(plant: &str, device: &str, reason: &str) -> Result<()> {
     let Some(planted) = planted_agent() else { return Ok(()) };
     let dir = tempfile::tempdir()?;
     let mut site = Site::start(dir.path(), Some(plant))?;
     publish(&site.gateway, 1, 20)?;
     let bad = stripped(dir.path(), &planted)?;
-    let sending = Sending::start(dir.path(), &site.gateway);
+    let sending = Sending::start(dir.path(), &site.gateway, device);
     site.deploy("1.0.0", &bad)?;
     let is_back = |agent: &Value| agent["slot"] == "a" && agent["taken_back"][0].is_object();
     let status = site.wait_agent("the agent before to be back", is_back)?;
@@ -224,17 +224,29 @@ fn comes_back(plant: &str, reason: &str) -> Result<()> {
     let sent = sending.stop()?;
     publish(&site.gateway, 2, 20)?;
     assert_eq!(site.counted()?, sent + 40);
+    assert_eq!(site.gateway.status()?["core"]["dead_letters"], 0, "no message is to blame");
     site.gateway.stop()
 }
 
 #[test]
 fn an_update_that_crashes_comes_back() -> Result<()> {
-    comes_back("agent:crash", "it was started 3 times; the last time it was ended by signal 6")
+    comes_back(
+        "agent:crash",
+        "press",
+        "it was started 3 times; the last time it was ended by signal 6",
+    )
+}
+
+/// Payloads name their device: the update dies of each of its messages, the agent before it of none.
+#[test]
+fn an_update_that_crashes_at_work_comes_back_and_no_message_is_blamed() -> Result<()> {
+    let reason = "it was started 3 times; the last time it was ended by signal 6";
+    comes_back(r#"abort:"poison""#, "poison", reason)
 }
 
 #[test]
 fn an_update_that_hangs_comes_back() -> Result<()> {
-    comes_back("agent:hang", "it was started 3 times; the last time it hung")
+    comes_back("agent:hang", "press", "it was started 3 times; the last time it hung")
 }
 
 #[test]
@@ -259,7 +271,7 @@ fn an_update_that_does_not_reach_the_control_plane_comes_back() -> Result<()> {
 
     let folder = dir.path().join("agent-app");
     agent_app(&folder, "1.0.0", &stripped(dir.path(), &planted)?)?;
-    let sending = Sending::start(dir.path(), &gateway);
+    let sending = Sending::start(dir.path(), &gateway, "press");
     deploy(&folder)?;
     wait_agent(&gateway, "the update on trial", |agent| agent["state"] == "trial")?;
     let is_back = |agent: &Value| agent["slot"] == "a" && agent["taken_back"][0].is_object();

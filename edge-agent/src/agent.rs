@@ -41,6 +41,7 @@ pub mod stepped;
 mod telemetry;
 mod timeline;
 mod turns;
+mod update;
 mod wear;
 
-pub use start::{Agent, RunError, Stopper};
+pub use start::{Agent, Pulse, RunError, Stopper};

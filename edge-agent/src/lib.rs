@@ -13,6 +13,7 @@ pub mod desk;
 pub mod enroll;
 pub mod firmware;
 pub mod identity;
+pub mod launch;
 pub mod letters;
 pub mod open_files;
 pub mod runtime;

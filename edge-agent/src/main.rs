@@ -15,6 +15,7 @@ use serde_json::Value;
 use sync_protocol::wire::{Request as Ask, StateAt};
 
 mod dead_letters;
+mod launcher;
 mod show;
 
 const DEFAULT_CONFIG: &str = "/etc/holm/agent.toml";
@@ -44,6 +45,7 @@ name another with --config FILE, or write it; the least is
 const EXAMPLES: &str = "Examples:
   edge-agent check agent.toml              report all problems of a configuration at once
   edge-agent run --config agent.toml       run the gateway
+  edge-agent launch --slots DIR -- run     run it so that it can update itself
   edge-agent status --config agent.toml    what it is doing
   edge-agent devices --config agent.toml   who is there, and what they told of themselves
   edge-agent enroll TOKEN --config agent.toml   join a control plane (`holm gateway add NAME`)
@@ -53,6 +55,11 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Run the gateway until SIGTERM or SIGINT.
     Run(Config),
+    /// Run a gateway that can update itself, and take an update back.
+    Launch(launcher::Arguments),
+    /// What this program is, for an agent that is to be replaced by it.
+    #[command(hide = true)]
+    About,
     /// Report all problems of a configuration file.
     Check {
         /// The file.
@@ -158,7 +165,7 @@ pub(crate) fn main() -> ExitCode {
         return edge_agent::runtime::compile_child_main(&rest);
     }
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("edge-agent: {error}");
             ExitCode::FAILURE
@@ -166,9 +173,18 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), String> {
+fn run(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Run(config) => run_agent(&config.config),
+        Command::Launch(arguments) => launcher::run(arguments),
+        command => answer(command).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn answer(command: Command) -> Result<(), String> {
+    match command {
+        Command::Run(_) | Command::Launch(_) => unreachable!("invariant: they have their own code"),
+        Command::About => launcher::about(),
         Command::Check { file } => {
             read_settings(&file)?;
             println!("{}: no problem", file.display());
@@ -281,7 +297,7 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn run_agent(config: &Path) -> Result<(), String> {
+fn run_agent(config: &Path) -> Result<ExitCode, String> {
     show::start_logging();
     let mut settings = read_settings(config)?;
     settings.limits.connections_max = open_files::raise(settings.limits.connections_max);
@@ -292,14 +308,17 @@ fn run_agent(config: &Path) -> Result<(), String> {
         .build()
         .map_err(|err| err.to_string())?;
     let exe = std::env::current_exe().map_err(|err| err.to_string())?;
-    let agent = Agent::new(settings, exe, io.handle().clone()).map_err(|err| err.to_string())?;
+    let mut agent =
+        Agent::new(settings, exe, io.handle().clone()).map_err(|err| err.to_string())?;
     let stopper = agent.stopper();
     io.spawn(async move {
         if show::stop_signal().await.is_ok() {
             stopper.stop();
         }
     });
-    agent.run().map_err(|err| err.to_string())
+    let launched = launcher::join(&mut agent, &io)?;
+    agent.run().map_err(|err| err.to_string())?;
+    Ok(launcher::code(launched.as_ref()))
 }
 
 /// Threads for sockets: half of the cores. The loop is a thread of its own, and on few cores every

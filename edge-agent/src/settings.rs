@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use edge_broker::transport::tls::RECORD_BYTES_DEFAULT;
+use edge_core::boot::health::Patience;
+use edge_core::time::Millis;
 use edge_core::topic::TopicFilter;
 use sync_protocol::revision::AuthorKey;
 
@@ -47,6 +49,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Ends of the process in a row, not asked for, after which no function runs; 0: never.
     pub safe_mode_after: u32,
+    /// How an update of the agent proves itself.
+    pub update: Patience,
 }
 
 /// One MQTT listener.
@@ -220,6 +224,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         Some(section) => read_limits(section, &default, problems),
         None => default,
     };
+    let update = root.section("update", problems).map(|section| read_update(section, problems));
     let safe_mode_after = root.number("safe_mode_after", 0..=1_000, problems);
     root.finish(problems);
     Settings {
@@ -235,7 +240,24 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         safe_mode_after: safe_mode_after
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(SAFE_MODE_AFTER_DEFAULT),
+        update: update.unwrap_or_default(),
     }
+}
+
+fn read_update(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Patience {
+    const HOUR_MS: u64 = 3_600_000;
+    let default = Patience::default();
+    let settle = section.duration_ms_within("settle", 1_000..=HOUR_MS, problems);
+    let settle = settle.unwrap_or(default.settle.0);
+    let grace_span = section.span_of("grace");
+    let grace = section.duration_ms_within("grace", 1_000..=24 * HOUR_MS, problems);
+    let grace = grace.unwrap_or(default.grace.0.max(settle));
+    if grace < settle {
+        problems
+            .add(&grace_span, "`grace` must not be below `settle`: nothing is judged before that");
+    }
+    section.finish(problems);
+    Patience { settle: Millis(settle), grace: Millis(grace) }
 }
 
 fn path(at: Option<At<String>>, default: &str) -> PathBuf {

@@ -59,6 +59,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge_core::boot::Formats;
 use edge_core::id::BatchSeq;
 use edge_core::time::Millis;
 
@@ -70,6 +71,13 @@ pub use reader::{Overlay, Reader};
 pub use rows::StateRow;
 pub use stats::Stats;
 pub use thread::{Completion, NotTaken, StoreThread};
+
+/// Number of the format of all that a store holds. It goes up by one with any of the formats in it; the
+/// agent of the number before must have read both (`docs/agent-updates.md`).
+pub const FORMAT: u32 = 1;
+
+/// Formats that this program can go on with.
+pub const FORMATS_KNOWN: Formats = Formats { reads: FORMAT, writes: FORMAT };
 
 /// What becomes durable together.
 #[derive(Clone, Debug, PartialEq)]

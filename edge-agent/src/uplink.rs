@@ -142,6 +142,8 @@ pub enum Heard {
 pub struct Setup {
     /// Gateway name.
     pub gateway: String,
+    /// Version of the agent, with its slot where it has one.
+    pub version: String,
     /// The process run.
     pub epoch: u64,
     /// Where to connect.

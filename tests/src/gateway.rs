@@ -41,6 +41,8 @@ pub struct Setup {
     pub pinned_to: Option<u32>,
     /// Ends of the process in a row that lead to safe mode; `None`: none do, because tests kill it.
     pub safe_mode_after: Option<u32>,
+    /// Started by the launcher, with slots in the gateway's folder.
+    pub launched: bool,
     /// Soft limit of open files that it is started with; `None`: that of this process.
     pub open_files: Option<u32>,
 }
@@ -69,6 +71,7 @@ pub struct Gateway {
     plant: Option<String>,
     pinned_to: Option<u32>,
     open_files: Option<u32>,
+    launched: bool,
     process: Option<Process>,
     address: SocketAddr,
 }
@@ -112,6 +115,7 @@ impl Gateway {
             plant: setup.plant.clone(),
             pinned_to: setup.pinned_to,
             open_files: setup.open_files,
+            launched: setup.launched,
             process: None,
             address,
         })
@@ -165,7 +169,7 @@ impl Gateway {
     /// # Errors
     /// The program is not built or cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
-        let mut command = self.agent(&["run"])?;
+        let mut command = if self.launched { self.launcher()? } else { self.agent(&["run"])? };
         if let Some(files) = self.open_files {
             command = with_open_files(files, &command);
         }
@@ -175,6 +179,21 @@ impl Gateway {
         }
         self.process = Some(Process::start(&self.name, command, &self.log())?);
         Ok(())
+    }
+
+    /// The launcher, with short times: the agents of tests are small.
+    fn launcher(&self) -> Result<Command> {
+        let mut command = Command::new(program(&self.agent)?);
+        command.args(["launch", "--slots"]).arg(self.slots());
+        command.args(["--hang-after", "4 s", "--start-within", "60 s", "--stop-within", "5 s"]);
+        command.args(["--", "run", "--config"]).arg(self.config());
+        Ok(command)
+    }
+
+    /// Folder of its slots, if it is started by the launcher.
+    #[must_use]
+    pub fn slots(&self) -> PathBuf {
+        self.dir.join("slots")
     }
 
     /// What it prints, over all its lives.

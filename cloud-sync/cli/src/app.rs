@@ -20,6 +20,7 @@ use sync_protocol::manifest::{
 
 use crate::failure::{Done, Exit, Failure, read_file};
 
+mod agent;
 mod batch;
 mod destinations;
 mod device_function;
@@ -59,6 +60,8 @@ pub struct App {
     pub firmware: BTreeMap<String, Firmware>,
     /// Functions that devices run, by name.
     pub device_functions: BTreeMap<String, DeviceFunction>,
+    /// Programs of the gateways themselves.
+    pub agent: Option<Agent>,
 }
 
 /// Where a function's code comes from.
@@ -119,6 +122,19 @@ pub struct Firmware {
     pub floor: u32,
     /// Patterns of device names.
     pub devices: Vec<String>,
+}
+
+/// A version of the gateways' own program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// What its programs call themselves.
+    pub version: Version,
+    /// Lower versions are refused by gateways that confirmed it.
+    pub floor: Option<Version>,
+    /// It is taken below a floor, and where it was taken back before.
+    pub force: bool,
+    /// Files by target triple, relative to the `holm.toml`.
+    pub programs: BTreeMap<String, PathBuf>,
 }
 
 /// A function and the devices that should run it themselves.
@@ -202,15 +218,16 @@ impl App {
     }
 
     /// The manifest of a revision whose functions were built into these components, with these
-    /// images for devices.
+    /// images for devices and these agent programs.
     ///
     /// # Errors
-    /// A function has no component here, or an image is missing, or the manifest has a problem that only shows when it is
+    /// A function has no component here, or an image or a program is missing, or the manifest has a problem that only shows when it is
     /// complete (a component that is too large).
     pub fn manifest(
         &self,
         components: &BTreeMap<String, Vec<u8>>,
         images: &BTreeMap<String, Vec<u8>>,
+        programs: &BTreeMap<String, Vec<u8>>,
     ) -> Done<Manifest> {
         let mut functions = BTreeMap::new();
         for (name, function) in &self.functions {
@@ -241,6 +258,7 @@ impl App {
             triggers: self.triggers.clone(),
             records: self.records.clone(),
             firmware: firmware::manifest(&self.firmware, images)?,
+            agent: self.agent.as_ref().map(|one| agent::manifest(one, programs)).transpose()?,
         };
         Self::checked(manifest)
     }

@@ -32,6 +32,8 @@ pub struct Built {
     pub components: BTreeMap<String, Vec<u8>>,
     /// Images for devices by name.
     pub images: BTreeMap<String, Vec<u8>>,
+    /// Agent programs by target.
+    pub programs: BTreeMap<String, Vec<u8>>,
 }
 
 impl Built {
@@ -50,8 +52,9 @@ impl Built {
             components.insert(name.clone(), bytes);
         }
         let images = images(project)?;
-        let manifest = project.app.manifest(&components, &images)?;
-        let mut built = Self { manifest, components, images };
+        let programs = programs(project)?;
+        let manifest = project.app.manifest(&components, &images, &programs)?;
+        let mut built = Self { manifest, components, images, programs };
         if !project.app.device_functions.is_empty() {
             let key = key.ok_or_else(device::nobody_signs)?;
             for (name, one) in &project.app.device_functions {
@@ -78,6 +81,7 @@ impl Built {
             },
         };
         let parts = self.components.values().chain(self.images.values());
+        let parts = parts.chain(self.programs.values());
         let artifacts = parts.map(|bytes| (Digest::of(bytes), bytes.clone())).collect();
         let file = Bundle::write(&signed, &artifacts)
             .map_err(|error| Failure::input(error.to_string()))?;
@@ -96,6 +100,21 @@ fn images(project: &Project) -> Done<BTreeMap<String, Vec<u8>>> {
         Ok((name.clone(), bytes))
     };
     project.app.firmware.iter().map(read).collect()
+}
+
+/// Reads the agent programs.
+fn programs(project: &Project) -> Done<BTreeMap<String, Vec<u8>>> {
+    let files = project.app.agent.iter().flat_map(|agent| &agent.programs);
+    let read = |(target, file): (&String, &PathBuf)| {
+        let path = inside(&project.dir, file);
+        let bytes = read_file(&path, sync_protocol::limits::ARTIFACT_BYTES_MAX);
+        let bytes = bytes.map_err(|failure| failure.next("an agent program may need `strip`"))?;
+        if bytes.is_empty() {
+            return Err(Failure::input(format!("agent for {target}: {} is empty", path.display())));
+        }
+        Ok((target.clone(), bytes))
+    };
+    files.map(read).collect()
 }
 
 /// Whether nobody has signed it yet.
@@ -199,6 +218,7 @@ pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
     let project = Project::open(&args.dir)?;
     if args.check {
         images(&project)?;
+        programs(&project)?;
         let value = json!({ "app": project.app.name, "version": project.app.version.to_string() });
         return out.answer(&value, |text, _| {
             text.push_str(&format!("{} is good\n", project.file.display()));
@@ -259,7 +279,7 @@ fn report(built: &Built, key: Option<&(String, SigningKey)>, bundle: &Written, o
     let value = json!({
         "app": app, "version": version, "revision": revision, "bundle": path,
         "bundle_bytes": bundle_bytes, "signed_by": key.map(|(name, _)| name),
-        "functions": functions, "firmware": firmware,
+        "functions": functions, "firmware": firmware, "agent": built.manifest.agent,
     });
     out.answer(&value, |text, out| {
         let mut rows = vec![["FUNCTION", "SIZE", "DIGEST"].map(str::to_owned).to_vec()];
@@ -278,6 +298,13 @@ fn report(built: &Built, key: Option<&(String, SigningKey)>, bundle: &Written, o
                 size(image.size),
                 short(&image.artifact.to_string())
             ));
+        }
+        let programs = built.manifest.agent.iter().flat_map(|agent| {
+            agent.programs.iter().map(move |(target, program)| (&agent.version, target, program))
+        });
+        for (version, target, program) in programs {
+            let (bytes, digest) = (size(program.size), program.artifact.to_string());
+            text.push_str(&format!("agent {version} for {target}, {bytes}, {}\n", short(&digest)));
         }
         text.push_str(&format!("\n{app} {version}, revision {}\n", short(revision)));
         let signed = match key {

@@ -91,7 +91,9 @@ fn signed(file: Vec<u8>, args: &Deploy, keys: &KeyStore) -> Done<Vec<u8>> {
     let components = functions.map(|(name, f)| (name.clone(), bytes(&f.artifact))).collect();
     let firmware = manifest.firmware.iter();
     let images = firmware.map(|(name, image)| (name.clone(), bytes(&image.artifact))).collect();
-    Ok(Built { manifest, components, images }.bundle(Some(&key))?.1)
+    let programs = manifest.agent.iter().flat_map(|agent| &agent.programs);
+    let programs = programs.map(|(target, one)| (target.clone(), bytes(&one.artifact))).collect();
+    Ok(Built { manifest, components, images, programs }.bundle(Some(&key))?.1)
 }
 
 fn bad_bundle(path: &Path, error: &dyn std::fmt::Display) -> Failure {

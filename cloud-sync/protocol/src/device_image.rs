@@ -336,6 +336,7 @@ mod tests {
             functions: [("f".to_owned(), function)].into(),
             triggers: [].into(),
             firmware: Default::default(),
+            agent: None,
             records: [].into(),
         };
         let header = |initial| Header::new(&manifest, "f", "1.2.3", Digest([2; 32]), initial);

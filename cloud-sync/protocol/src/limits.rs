@@ -34,12 +34,14 @@ pub const ARTIFACT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub const FUNCTIONS_MAX: usize = 32;
 /// Images for devices in one app.
 pub const FIRMWARE_MAX: usize = 16;
+/// Targets that one app brings agent programs for.
+pub const AGENT_TARGETS_MAX: usize = 8;
 /// Patterns of device names of one image.
 pub const FIRMWARE_PATTERNS_MAX: usize = 32;
 /// Name of a device.
 pub const DEVICE_NAME_BYTES_MAX: usize = device_protocol::limits::NAME_MAX;
 /// Artifacts in one bundle.
-pub const ARTIFACTS_MAX: usize = FUNCTIONS_MAX + FIRMWARE_MAX;
+pub const ARTIFACTS_MAX: usize = FUNCTIONS_MAX + FIRMWARE_MAX + AGENT_TARGETS_MAX;
 /// Triggers in one app.
 pub const TRIGGERS_MAX: usize = 64;
 /// Topic filters of one trigger or one grant.

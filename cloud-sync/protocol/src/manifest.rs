@@ -13,6 +13,7 @@
 //! means the same to who writes it and to who runs it. The order belongs to the function as well: a lane owns
 //! state, and two triggers of one function must not disagree about whose.
 
+pub mod agent;
 mod batch;
 mod firmware;
 mod validate;
@@ -29,6 +30,7 @@ pub use edge_core::order::{OrderError, Ordered};
 pub use edge_core::pattern::{EventFilter, PatternProblem};
 pub use edge_core::schedule::{Schedule, ScheduleError};
 
+pub use self::agent::Agent;
 pub use self::batch::{Batch, Woken, woken};
 pub use self::firmware::{DevicePattern, DevicePatternError, Firmware, ImageKind};
 use crate::id::Digest;
@@ -67,6 +69,9 @@ pub struct Manifest {
     /// Images for devices by name. Left out of the bytes where there are none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub firmware: BTreeMap<String, Firmware>,
+    /// A version of the gateways' own program. Left out of the bytes where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
 }
 
 /// What becomes of the records of a series while they wait for the control plane.
@@ -516,11 +521,29 @@ impl Manifest {
         validate::problems(self)
     }
 
-    /// The artifacts it needs, each once: digest and length.
+    /// The artifacts that it names, each once: digest and length.
     #[must_use]
     pub fn artifacts(&self) -> BTreeMap<Digest, u64> {
+        self.parts().chain(self.programs().map(|(_, program)| program)).collect()
+    }
+
+    /// Those of them that a gateway needs which is built for this target.
+    #[must_use]
+    pub fn artifacts_for(&self, target: &str) -> BTreeMap<Digest, u64> {
+        let own = self.programs().filter(|(of, _)| *of == target);
+        self.parts().chain(own.map(|(_, program)| program)).collect()
+    }
+
+    /// Functions and images.
+    fn parts(&self) -> impl Iterator<Item = (Digest, u64)> {
         let functions = self.functions.values().map(|function| (function.artifact, function.size));
         let images = self.firmware.values().map(|firmware| (firmware.artifact, firmware.size));
-        functions.chain(images).collect()
+        functions.chain(images)
+    }
+
+    /// Agent programs with their targets.
+    fn programs(&self) -> impl Iterator<Item = (&str, (Digest, u64))> {
+        let programs = self.agent.iter().flat_map(|agent| &agent.programs);
+        programs.map(|(target, program)| (target.as_str(), (program.artifact, program.size)))
     }
 }

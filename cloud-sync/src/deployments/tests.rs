@@ -50,6 +50,7 @@ impl Cloud {
             triggers: std::collections::BTreeMap::new(),
             records: std::collections::BTreeMap::new(),
             firmware: std::collections::BTreeMap::new(),
+            agent: None,
         };
         let signed = SignedManifest::sign(&manifest, &self.key).unwrap();
         let row = RevisionRow {

@@ -30,6 +30,7 @@ fn bundle(key: &SigningKey, sequence: u64) -> (Vec<u8>, Digest) {
         triggers: BTreeMap::new(),
         records: BTreeMap::new(),
         firmware: BTreeMap::new(),
+        agent: None,
     };
     let signed = SignedManifest::sign(&manifest, key).unwrap();
     let artifacts = [(Digest::of(&wasm), wasm)].into();

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod boot;
 pub mod claim;
 pub mod core;
 mod dead;

@@ -74,6 +74,7 @@ impl Gateway {
             Heard::Link { up, reason } => {
                 tracing::info!(up, reason, "uplink");
                 self.link.changed(up, reason, self.now.at);
+                self.update.reached |= up;
                 if up {
                     self.telemetry.greet();
                 }

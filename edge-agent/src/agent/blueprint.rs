@@ -38,9 +38,11 @@ use super::start::{RunError, io_error};
 use super::state::State;
 use super::telemetry::Telemetry;
 use super::timeline::Timeline;
+use super::update::Update;
 use super::wear::Wear;
 use crate::auth::Accounts;
 use crate::desk::Desk;
+use crate::launch::Launched;
 use crate::runtime::Crashed;
 use crate::settings::Settings;
 use crate::store::{self, Reader};
@@ -58,12 +60,20 @@ pub(super) struct Blueprint {
     pub(super) next_attempt: u64,
     pub(super) plant: Plant,
     pub(super) lives: Arc<Mutex<Lives>>,
+    /// Whether it runs from a slot.
+    pub(super) launched: Option<Launched>,
 }
 
 impl Blueprint {
     /// How often the process died of late.
     pub(super) fn lives(&self) -> MutexGuard<'_, Lives> {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this program is an update that has yet to prove itself.
+    pub(super) fn is_on_trial(&self) -> bool {
+        let Some(launched) = &self.launched else { return false };
+        launched.state().is_ok_and(|state| state.on_trial() == Some(launched.slot()))
     }
 
     /// Builds everything from the store.
@@ -98,6 +108,8 @@ impl Blueprint {
         let access = self.access(world)?;
         let last = opened.recovered.last;
         let firmware = super::firmware::begin(&self.settings.devices, &broker);
+        let update = Update::new(self.launched.clone(), self.settings.update, now.at);
+        let update = update.map_err(io_error("state of the slots"))?;
         let mut gateway = Gateway {
             name: self.settings.name.clone(),
             epoch,
@@ -123,6 +135,7 @@ impl Blueprint {
             telemetry: Telemetry::new(world.watch()),
             desk: Desk::new(self.settings.limits.devices_max),
             firmware,
+            update,
             wear,
             work: effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),
@@ -286,8 +299,12 @@ impl Blueprint {
         gateway: &Gateway,
         streams: Vec<(u8, u64, u64)>,
     ) -> Result<Option<Box<dyn Link>>, RunError> {
+        if self.plant.is_deaf() {
+            return Ok(None);
+        }
         let outlet = self.outlet.clone();
         let start = LinkStart {
+            version: gateway.update.label(),
             epoch: gateway.epoch.0,
             streams,
             state: report::state(&gateway.deployments.reconciler),
@@ -353,7 +370,10 @@ impl Gateway {
         }
         self.keep_offers();
         self.begin_life();
-        let crashed = self.crumbs.left();
+        let crashed = match self.update.excuses_crashes() {
+            true => Vec::new(),
+            false => self.crumbs.left(),
+        };
         let (alone, none) = (crashed.len() == 1, crashed.is_empty());
         for crash in crashed {
             let Crashed { job, event, run, function, likeness, batched, .. } = crash;

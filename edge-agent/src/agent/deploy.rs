@@ -25,6 +25,7 @@ use super::release::function_id;
 use super::report;
 use super::reserve;
 use crate::control::Answer;
+use crate::launch::TARGET;
 use crate::store::{LedgerOp, Op};
 use crate::uplink::Say;
 
@@ -94,6 +95,23 @@ impl Deployments {
             Some((name.clone(), Arc::clone(&prepared.revision)))
         });
         live.collect()
+    }
+
+    /// What runs and has yet to prove itself, by app.
+    pub(super) fn revisions_on_probation(
+        &self,
+    ) -> impl Iterator<Item = (&str, &Arc<VerifiedRevision>)> {
+        let apps = self.reconciler.ledger().apps.iter().filter(|(_, app)| app.on_probation);
+        apps.filter_map(|(name, app)| {
+            let prepared = self.apps.get(&app.live.as_ref()?.digest)?;
+            Some((name.as_str(), &prepared.revision))
+        })
+    }
+
+    /// Apps that should run and could not be made ready.
+    pub(super) fn not_ready(&self) -> usize {
+        let live = self.reconciler.ledger().apps.values().filter_map(|app| app.live.as_ref());
+        live.filter(|live| !self.apps.contains_key(&live.digest)).count()
     }
 
     /// Asks the preparer.
@@ -218,6 +236,7 @@ impl Gateway {
         self.commit.push(Op::Ledger(op), Pace::Prompt, self.now.at);
         self.forget_old_revisions();
         self.keep_offers();
+        self.update.look = true;
     }
 
     /// What is neither live nor good nor in work goes.
@@ -257,12 +276,14 @@ impl Gateway {
                     let others = self.deployments.apps.values().map(|app| &*app.release);
                     reserve::check(self.functions.workers(), &app.release, others)?;
                     self.check_firmware(app.revision.manifest())?;
+                    self.check_agent(app.revision.manifest())?;
                     self.deployments.apps.insert(revision, app);
                     Ok(())
                 });
                 self.reconcile(Input::Compiled { revision, result });
             }
             PrepareDone::Loaded { digest, result } => self.image_loaded(digest, result),
+            PrepareDone::Staged { result } => self.agent_staged(result),
             PrepareDone::Migrated { app, result } => match result {
                 Ok(entries) => {
                     for (key, value) in entries {
@@ -315,12 +336,16 @@ impl Gateway {
     }
 
     pub(super) fn probation_passed(&mut self, app: &str, revision: Digest) {
+        if self.holds_pass(app, revision) {
+            return;
+        }
         tracing::info!(app, %revision, "revision is kept");
         self.reconcile(Input::Passed { app: app.to_owned(), revision });
     }
 
     pub(super) fn probation_failed(&mut self, app: &str, revision: Digest, reason: String) {
         tracing::warn!(app, %revision, reason, "revision is taken back");
+        self.revision_failed(revision, &reason);
         self.reconcile(Input::Failed { app: app.to_owned(), revision, reason });
     }
 
@@ -396,6 +421,6 @@ fn facts(verified: &VerifiedRevision) -> Facts {
             floor: manifest.floor,
             state_versions: versions.map(|(name, f)| (name.clone(), f.state_version)).collect(),
         },
-        artifacts: manifest.artifacts().keys().copied().map(own).collect(),
+        artifacts: manifest.artifacts_for(TARGET).keys().copied().map(own).collect(),
     }
 }

@@ -39,6 +39,7 @@ use super::state::State;
 use super::telemetry::Telemetry;
 use super::timeline::Timeline;
 use super::turns::Turns;
+use super::update::Update;
 use super::wear::Wear;
 use crate::bridge::Board;
 use crate::desk::Desk;
@@ -117,6 +118,7 @@ pub(super) struct Gateway {
     pub(super) telemetry: Telemetry,
     pub(super) desk: Desk,
     pub(super) firmware: Firmware,
+    pub(super) update: Update,
     pub(super) wear: Wear,
     pub(super) work: VecDeque<Work>,
     /// Positions of the outbox that become readable with a ticket.
@@ -206,6 +208,7 @@ impl Gateway {
             self.firmware.next_deadline(),
             self.desk.next_deadline(),
             self.life().well_at(),
+            self.update.next_deadline().filter(|_| self.stop_by.is_none()),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);
         self.clock.until(at.min(self.now.at + LONGEST))
@@ -276,6 +279,7 @@ impl Gateway {
         self.tick_firmware();
         self.telemetry.tell_drops(self.now.at);
         self.look_at_life();
+        self.tick_update();
         self.report_health();
     }
 
@@ -326,7 +330,7 @@ impl Gateway {
         }
     }
 
-    fn inbound(&mut self, inbound: Inbound) {
+    pub(super) fn inbound(&mut self, inbound: Inbound) {
         match inbound {
             Inbound::Store(store::Completion::Committed(_)) => {
                 let ticket = self.commit.committed();
@@ -347,6 +351,11 @@ impl Gateway {
             Inbound::Uplink(heard) => self.heard(heard),
             Inbound::Asked(asked) => self.asked(asked),
             Inbound::Prepared(done) => self.app_prepared(*done),
+            Inbound::Beat(beat) => {
+                self.plant.beats();
+                // Whoever left wants to know nothing.
+                let _ = beat.send(());
+            }
             Inbound::Stop => {
                 tracing::info!("stopping: finishing what is in work");
                 self.stop_by.get_or_insert(self.now.at + STOP_ATTEMPTS_MAX);
@@ -376,6 +385,7 @@ impl Gateway {
             }
         }
         self.give_answers(ticket);
+        self.update_durable(ticket);
         self.carry_out();
     }
 

@@ -2,9 +2,9 @@
 //!
 //! The channel is unbounded in type but bounded by protocol: the store answers one batch, workers
 //! one attempt each, the auth thread its bounded queue, the preparer one app, control clients one
-//! request each; the uplink's positions and states are few, its log followers none.
+//! request each, whoever watches one question; the uplink's positions and states are few, its log followers none.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::prepare::PrepareDone;
 use crate::auth::Proof;
@@ -35,6 +35,8 @@ pub(super) enum Inbound {
     Asked(Asked),
     /// An app was verified and compiled, or could not be.
     Prepared(Box<PrepareDone>),
+    /// Whoever watches this process wants to know whether the loop turns.
+    Beat(oneshot::Sender<()>),
     /// Stop gracefully.
     Stop,
 }

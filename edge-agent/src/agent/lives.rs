@@ -79,6 +79,11 @@ impl Lives {
         Ok(Self { file: Some(file), row, boot, after, safe_mode: false, well_at: None })
     }
 
+    /// The ends so far were those of another program: nothing is counted yet.
+    pub(super) fn forgive(&mut self) {
+        self.row = Row::default();
+    }
+
     /// A life begins.
     pub(super) fn begin(&mut self) {
         let same_boot = !self.boot.is_empty() && self.row.boot == self.boot;
@@ -246,6 +251,16 @@ mod tests {
         assert!(lives.look(WELL_AFTER));
         assert!(!lives.look(WELL_AFTER + WELL_AFTER));
         assert!(!life(dir.path(), "boot").safe_mode(), "it was well with functions too");
+    }
+
+    #[test]
+    fn what_another_program_did_is_forgiven() {
+        let dir = tempfile::tempdir().unwrap();
+        (0..3).for_each(|_| drop(life(dir.path(), "boot")));
+        let mut lives = Lives::open_under(dir.path(), 3, "boot".to_owned()).unwrap();
+        lives.forgive();
+        lives.begin();
+        assert_eq!((lives.ends(), lives.safe_mode()), (0, false));
     }
 
     #[test]

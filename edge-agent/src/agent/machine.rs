@@ -240,6 +240,7 @@ impl World for Machine {
         let Some(credentials) = &self.credentials else { return Ok(None) };
         let setup = uplink::Setup {
             gateway: self.name.clone(),
+            version: start.version,
             epoch: start.epoch,
             endpoint: credentials.endpoint(Arc::clone(&self.time_floor))?,
             credentials: Some(Arc::clone(credentials)),

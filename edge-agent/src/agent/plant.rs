@@ -9,6 +9,8 @@
 //! - `kill:MOMENT:N`: the process gets a SIGKILL at its N-th passing of a [`Moment`], for example
 //!   `kill:before-sync:17` (`cargo xtask kill --points`).
 //! - `clock:FILE`: the system's clock shows what FILE says (`crate::system_clock`).
+//! - `agent:crash`, `agent:hang`, `agent:deaf`: an update of the agent that ends at its start, whose
+//!   loop stops turning, or that never calls the control plane (`docs/agent-updates.md`).
 //! - `abort:TEXT`: an attempt whose event holds TEXT aborts the process, as broken native code
 //!   would.
 
@@ -145,6 +147,29 @@ mod planted {
             }))
         }
 
+        /// An agent that cannot live ends here.
+        pub(in crate::agent) fn starts(&self) {
+            if self.bug == "agent:crash" {
+                std::process::abort();
+            }
+        }
+
+        /// A loop that stops turning stops here, at the second question whether it turns.
+        pub(in crate::agent) fn beats(&mut self) {
+            if self.bug == "agent:hang" {
+                self.count += 1;
+            }
+            while self.bug == "agent:hang" && self.count > 1 {
+                std::thread::park();
+            }
+        }
+
+        /// It never calls the control plane.
+        #[must_use]
+        pub(in crate::agent) fn is_deaf(&self) -> bool {
+            self.bug == "agent:deaf"
+        }
+
         /// For attempts that abort the process.
         #[must_use]
         pub(in crate::agent) fn attempt_hook(&self) -> Option<AttemptHook> {
@@ -272,6 +297,18 @@ impl Plant {
     #[must_use]
     pub(super) fn nothing() -> Self {
         Self
+    }
+
+    /// Goes on.
+    pub(super) fn starts(&self) {}
+
+    /// Goes on.
+    pub(super) fn beats(&mut self) {}
+
+    /// Never.
+    #[must_use]
+    pub(super) fn is_deaf(&self) -> bool {
+        false
     }
 
     /// Goes on.

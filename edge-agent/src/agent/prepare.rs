@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use edge_core::boot::{Before, Offer};
 use edge_core::id::DeviceId;
 use edge_core::op::StateKey;
 use edge_core::release::Release;
@@ -18,7 +19,10 @@ use super::library::Library;
 use super::release;
 use super::seams::Executor;
 use super::state::State;
+use crate::launch::Launched;
+use crate::launch::install::install;
 use crate::runtime::{Runnable, Toolchain};
+use crate::store;
 
 /// What is asked.
 pub(super) enum Prepare {
@@ -49,6 +53,8 @@ pub(super) enum Prepare {
         /// Which.
         digest: Digest,
     },
+    /// Write an update of the agent into its slot.
+    Stage(Box<Staging>),
     /// Carry a function's state over to its new version.
     Migrate {
         /// The app.
@@ -58,6 +64,16 @@ pub(super) enum Prepare {
         /// The version to start from.
         from: u32,
     },
+}
+
+/// An update of the agent.
+pub(super) struct Staging {
+    /// Where this agent runs from.
+    pub launched: Launched,
+    /// The update; its program is in the library.
+    pub offer: Offer,
+    /// How things are before it.
+    pub before: Before,
 }
 
 /// An app that can go live.
@@ -112,6 +128,11 @@ pub(super) enum PrepareDone {
         digest: Digest,
         /// Its bytes.
         result: Result<Bytes, String>,
+    },
+    /// The next start tries the update of the agent, or why not.
+    Staged {
+        /// Whether.
+        result: Result<(), String>,
     },
     /// The new copy of a function's state, or why there is none.
     Migrated {
@@ -211,6 +232,7 @@ impl Worker {
                 let result = read.map(Bytes::from).map_err(|err| err.to_string());
                 PrepareDone::Loaded { digest, result }
             }
+            Prepare::Stage(staging) => PrepareDone::Staged { result: self.stage(&staging) },
             Prepare::Migrate { app, prepared, from } => {
                 let result = self.migrate(&*prepared, from);
                 PrepareDone::Migrated { app, result }
@@ -285,6 +307,14 @@ impl Worker {
             checked.map_err(|err| format!("firmware.{name}: {err}"))?;
         }
         Ok(PreparedApp { release, functions, revision: Arc::clone(revision) })
+    }
+
+    fn stage(&self, staging: &Staging) -> Result<(), String> {
+        let Staging { launched, offer, before } = staging;
+        let digest = Digest(offer.program.digest.0);
+        let program = self.library.read(digest, |bytes| Some(Digest::of(bytes)));
+        let program = program.map_err(|err| err.to_string())?;
+        install(launched.slots(), offer, &program, *before, store::FORMAT)
     }
 
     fn migrate(

@@ -226,6 +226,7 @@ mod tests {
             functions: Default::default(),
             triggers: Default::default(),
             firmware: Default::default(),
+            agent: None,
             records: Default::default(),
         }
     }

@@ -138,6 +138,8 @@ pub trait Watch {
 
 /// What a link begins with.
 pub struct LinkStart {
+    /// Version of the agent, with its slot where it has one.
+    pub version: String,
     /// The process run.
     pub epoch: u64,
     /// Per stream: number, last position stored by the control plane, last durable position.

@@ -142,6 +142,10 @@ impl StandIn {
                     self.act(|broker, turn| broker.handle(input, turn));
                 }
             }
+            Inbound::Beat(beat) => {
+                // Whoever left wants to know nothing.
+                let _ = beat.send(());
+            }
             // They belong to the life before.
             Inbound::Store(_)
             | Inbound::Function(_)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use edge_broker::transport::tls;
 use sync_protocol::revision::{AuthorKey, AuthorKeys};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::blueprint::Blueprint;
 use super::gateway::Ended;
@@ -18,6 +18,7 @@ use super::machine::Machine;
 use super::plant::Plant;
 use crate::control;
 use crate::identity::Identity;
+use crate::launch::Launched;
 use crate::runtime::RuntimeError;
 use crate::settings::Settings;
 use crate::store::sync_check::SyncLog;
@@ -102,6 +103,19 @@ impl Stopper {
     }
 }
 
+/// Asks a running agent whether its loop turns.
+#[derive(Clone, Debug)]
+pub struct Pulse(Outlet);
+
+impl Pulse {
+    /// Waits until the loop has answered, however long; false where there is none any more.
+    pub async fn feel(&self) -> bool {
+        let (beat, felt) = oneshot::channel();
+        self.0.tell(Inbound::Beat(beat));
+        felt.await.is_ok()
+    }
+}
+
 impl Agent {
     /// Prepares everything that outlives a store failure. `io` runs sockets; the loop runs on the
     /// thread that calls [`Agent::run`].
@@ -146,6 +160,7 @@ impl Agent {
             next_attempt: 1,
             plant,
             lives,
+            launched: None,
         };
         Ok(Self { blueprint, machine, inbox, io })
     }
@@ -154,6 +169,26 @@ impl Agent {
     /// that returns without a sync fails.
     pub fn watch_syncs(&mut self, log: SyncLog) {
         self.machine.watch_syncs(log);
+    }
+
+    /// The agent runs from a slot, and may update itself. An end of an update on trial is held against
+    /// the update, not against the process that follows.
+    ///
+    /// # Errors
+    /// The state of the slots cannot be read.
+    pub fn launched_by(&mut self, launched: Launched) -> Result<(), RunError> {
+        let state = launched.state().map_err(io_error("state of the slots"))?;
+        if state.trial.is_some() || state.failures.iter().any(|failure| !failure.told) {
+            self.blueprint.lives().forgive();
+        }
+        self.blueprint.launched = Some(launched);
+        Ok(())
+    }
+
+    /// Feels whether the loop turns.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.blueprint.outlet.clone())
     }
 
     /// Stops the agent from another thread.
@@ -174,6 +209,7 @@ impl Agent {
         drop(entered);
         // No other process answers there: this one is the next life of the data directory.
         self.blueprint.lives().begin();
+        self.blueprint.plant.starts();
         let outlet = self.blueprint.outlet.clone();
         let serving = self.io.spawn(control::serve(listener, move |asked| {
             outlet.tell(Inbound::Asked(asked));
@@ -205,7 +241,7 @@ impl Agent {
             let built = opened.and_then(|opened| self.blueprint.build(&mut self.machine, opened));
             let gateway = match built {
                 Ok(gateway) => gateway,
-                Err(error) if failures == 0 => return Err(error),
+                Err(error) if failures == 0 || self.blueprint.is_on_trial() => return Err(error),
                 Err(error) => {
                     let wait = REOPEN_WAITS[failures.min(REOPEN_WAITS.len()) - 1];
                     tracing::error!(%error, ?wait, "cannot start again yet");
@@ -234,6 +270,11 @@ impl Agent {
                     tracing::error!(%error, "the store failed at the stop: what was acked is in it");
                     return Ok(());
                 }
+                Ended::StoreFailed { error, .. } if self.blueprint.is_on_trial() => {
+                    // Whether the disk or the update is to blame, the agent before it finds out.
+                    let what = "the store failed while this agent is on trial";
+                    return Err(io_error(what)(io::Error::other(error)));
+                }
                 Ended::StoreFailed { error, next_attempt, stopping: false } => {
                     tracing::error!(%error, "the store failed: everything is rebuilt from it");
                     self.blueprint.next_attempt = next_attempt;
@@ -255,6 +296,10 @@ impl Agent {
             loop {
                 match self.inbox.recv().await {
                     Some(Inbound::Stop) | None => return,
+                    Some(Inbound::Beat(beat)) => {
+                        // Whoever left wants to know nothing.
+                        let _ = beat.send(());
+                    }
                     Some(Inbound::Asked(asked)) => {
                         let answer =
                             format!("the gateway is down and tries again by itself: {why}");

@@ -21,6 +21,7 @@ impl Gateway {
         json!({
             "gateway": self.name,
             "version": env!("CARGO_PKG_VERSION"),
+            "agent": self.update.json(),
             "epoch": self.epoch.to_string(),
             "uptime_s": self.clock.uptime_s(),
             "listeners": self.listeners,

@@ -65,6 +65,7 @@ impl Process {
             next_attempt: 1,
             plant: Plant::nothing(),
             lives: Arc::new(Mutex::new(Lives::unkept())),
+            launched: None,
         };
         Self { blueprint, inbox, gateway: None }
     }

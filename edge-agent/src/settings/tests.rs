@@ -116,7 +116,8 @@ fn each_mistake_says_what_to_do() {
 /// Keys that the reader takes, by section, from what it says of one that it does not.
 fn known_keys() -> BTreeMap<String, BTreeSet<String>> {
     const UNKNOWN: &str = "xxxxxxxxxxxxxxxx";
-    let sections = ["[[listeners]]", "[[devices]]", "[[buses]]", "[anonymous]", "[limits]"];
+    let sections =
+        ["[[listeners]]", "[[devices]]", "[[buses]]", "[anonymous]", "[update]", "[limits]"];
     let text = sections.map(|section| format!("{section}\n{UNKNOWN} = 1\n")).concat();
     let found = problems(&format!("{UNKNOWN} = 1\n{text}"));
     let lines = found.lines().filter_map(|line| {

@@ -42,6 +42,7 @@ fn head(status: &Value, lines: &mut Lines) {
     let up = duration(status["uptime_s"].as_u64().unwrap_or_default() * 1_000);
     let version = word("version");
     lines.add("gateway", &format!("{} (version {version}), up for {up}", word("gateway")));
+    agent(&status["agent"], lines);
     let listeners = status["listeners"].as_array().into_iter().flatten();
     let listeners: Vec<_> = listeners.filter_map(Value::as_str).collect();
     let none = "nowhere: no [[listeners]]".to_owned();
@@ -56,6 +57,22 @@ fn head(status: &Value, lines: &mut Lines) {
     }
     if status["clock"]["synced"] == Value::Bool(false) {
         lines.add("clock", "not synced: cron schedules wait");
+    }
+}
+
+/// The slot, where there is one, and the last update that did not stay.
+fn agent(agent: &Value, lines: &mut Lines) {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let Some(slot) = agent["slot"].as_str() else { return };
+    let state = match agent["state"] == "trial" {
+        true => format!("on trial, {} tries left after this one", count(&agent["tries_left"])),
+        false => "confirmed".to_owned(),
+    };
+    lines.add("agent", &format!("{:.12} in slot {slot}, {state}", word(&agent["digest"])));
+    if let Some(failed) = agent["taken_back"].get(0) {
+        let (version, digest) = (word(&failed["version"]), word(&failed["digest"]));
+        let reason = word(&failed["reason"]);
+        lines.add("", &format!("taken back: {version} ({digest:.12}): {reason}"));
     }
 }
 
@@ -219,6 +236,13 @@ mod tests {
     fn a_status_is_laid_out_with_units() {
         let status = json!({
             "gateway": "barn", "version": "0.1.0", "uptime_s": 4_000,
+            "agent": {
+                "slot": "a", "state": "confirmed", "digest": "0123456789abcdef", "tries_left": null,
+                "taken_back": [
+                    { "version": "0.2.0", "digest": "fedcba9876543210", "reason": "it hung" },
+                    { "version": "0.1.1", "digest": "00", "reason": "earlier" },
+                ],
+            },
             "listeners": ["127.0.0.1:1883", "0.0.0.0:8883"],
             "degraded": ["no control plane: connection refused", "a/f is paused"],
             "clock": { "synced": false },
@@ -263,6 +287,8 @@ mod tests {
         });
         let expected = "\
 gateway       barn (version 0.1.0), up for 1 h 6 min
+agent         0123456789ab in slot a, confirmed
+              taken back: 0.2.0 (fedcba987654): it hung
 listening     127.0.0.1:1883, 0.0.0.0:8883
 degraded      no control plane: connection refused
               a/f is paused

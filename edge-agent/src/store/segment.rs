@@ -127,6 +127,14 @@ mod tests {
 
     const LIFE: Header = Header { store_id: 7, number: 3, first: 40 };
 
+    /// Who raises a format raises [`super::super::FORMAT`], adds a line here, and sees to it that the data of
+    /// the line before can be read.
+    #[test]
+    fn the_number_of_the_format_goes_up_with_any_of_them() {
+        let numbers = [(1, [2, 2, 2, 1])];
+        assert_eq!(numbers.last(), Some(&(super::super::FORMAT, FORMATS)));
+    }
+
     #[test]
     fn a_header_is_known_again() {
         let found = judge("x", &LIFE.encode(), 7).expect("ours");

@@ -26,6 +26,8 @@ use crate::credentials::Credentials;
 
 /// What a conversation is made with.
 pub struct Start {
+    /// Version of the agent, with its slot where it has one.
+    pub version: String,
     /// The process run.
     pub epoch: u64,
     /// Per stream: number, last position stored by the control plane, last durable position.
@@ -56,6 +58,7 @@ pub enum Out {
 /// The conversation of one life of the gateway, over any number of connections.
 pub struct Conversation {
     session: Session,
+    version: String,
     epoch: u64,
     state: StateReport,
     credentials: Option<Arc<Credentials>>,
@@ -77,6 +80,7 @@ impl Conversation {
         let numbers = start.streams.iter().map(|(stream, ..)| *stream);
         let mut conversation = Self {
             session: Session::new(numbers, start.rate),
+            version: start.version,
             epoch: start.epoch,
             state: start.state,
             credentials: start.credentials,
@@ -320,7 +324,7 @@ impl Conversation {
             last: durable.max(stored),
         });
         Up::Hello(Box::new(Hello {
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: self.version.clone(),
             platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
             epoch: self.epoch,
             streams: streams.collect(),

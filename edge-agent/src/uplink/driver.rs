@@ -35,6 +35,7 @@ pub(super) async fn run(
     let (sender, mut receiver, polling) = mqtt::connect(setup.endpoint, Backoff::new(setup.seed));
     let gateway = setup.gateway;
     let start = Start {
+        version: setup.version,
         epoch: setup.epoch,
         streams: setup.streams,
         state: setup.state,

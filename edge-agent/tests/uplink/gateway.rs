@@ -66,6 +66,7 @@ impl Gateway {
         let partial = tempfile::tempdir().expect("a folder");
         let setup = Setup {
             gateway: crate::peer::GATEWAY.to_owned(),
+            version: "0.1.0".to_owned(),
             epoch: EPOCH,
             endpoint: peer.endpoint(keep_alive),
             credentials: None,

@@ -167,6 +167,7 @@ impl World for NetWorld {
         };
         let (handle, running) = uplink::prepare(Setup {
             gateway: GATEWAY.to_owned(),
+            version: start.version,
             epoch: start.epoch,
             endpoint,
             streams: start.streams,

@@ -95,6 +95,7 @@ impl Apps {
             functions,
             records: self.records(),
             firmware: Default::default(),
+            agent: None,
             triggers: triggers(self.has_cron),
         };
         let signer = key(if kind == Kind::Forged { STRANGER } else { AUTHOR });

@@ -30,11 +30,20 @@ impl SimLink {
     /// A link that is not connected.
     #[must_use]
     pub fn new(start: LinkStart, partial: Box<dyn Partial>, now_us: u64) -> Self {
-        let LinkStart { epoch, streams, state, outbox, heard, .. } = start;
+        let LinkStart { version, epoch, streams, state, outbox, heard, .. } = start;
         // Certificates are not simulated.
         let credentials = None;
-        let start =
-            Start { epoch, streams, state, credentials, rate: None, outbox, partial, heard };
+        let start = Start {
+            version,
+            epoch,
+            streams,
+            state,
+            credentials,
+            rate: None,
+            outbox,
+            partial,
+            heard,
+        };
         Self { conversation: Conversation::new(start, Millis(0)), began_us: now_us }
     }
 

@@ -1,5 +1,6 @@
 //! Real processes on loopback: what users were promised, seen from outside.
 
+mod agent_updates;
 mod artifacts;
 mod batches;
 mod buses;

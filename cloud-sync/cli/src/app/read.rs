@@ -26,6 +26,8 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     let head = read_head(&mut root, &mut problems);
     let functions = read_functions(&mut root, &mut problems);
     let firmware = super::firmware::read(&mut root, &mut problems);
+    let has_agent = root.span_of("agent") != root.span();
+    let agent = super::agent::read(&mut root, &mut problems);
     let taken = |name: &str| firmware.contains_key(name);
     let device_functions =
         super::device_function::read(&mut root, &functions, taken, &mut problems);
@@ -33,7 +35,7 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     let on_devices = device_functions.values().map(|one| one.function.clone()).collect();
     let triggers = read_triggers(&mut root, &functions, on_devices, &mut problems);
     let records = super::series::read(&mut root, &functions, &mut problems);
-    if functions.is_empty() && firmware.is_empty() {
+    if functions.is_empty() && firmware.is_empty() && !has_agent {
         problems.add(&(0..0), "the app has no function: add [functions.NAME]");
     }
     root.finish(&mut problems);
@@ -49,6 +51,7 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
                 records,
                 firmware,
                 device_functions,
+                agent,
             })
         }
         Some(_) | None => Err(problems.into_sorted()),
@@ -79,7 +82,11 @@ fn read_head(root: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Option<
     Some((name?.value, version?, floor))
 }
 
-fn read_version(key: &str, at: &At<String>, problems: &mut Problems<'_>) -> Option<Version> {
+pub(super) fn read_version(
+    key: &str,
+    at: &At<String>,
+    problems: &mut Problems<'_>,
+) -> Option<Version> {
     let version = at.value.parse().ok().filter(|version: &Version| version.sequence() > 0);
     if version.is_none() {
         let wanted = "three numbers below 65536 such as \"1.0.0\", above 0.0.0";

@@ -287,6 +287,42 @@ pub const FIRMWARE: Table = Table {
     ],
 };
 
+/// `[agent]`
+pub const AGENT: Table = Table {
+    title: "[agent]",
+    about: "A version of the gateways' own program. A gateway whose agent was started by `edge-agent launch` takes \
+            the program for its target, tries it, and keeps it or comes back to the one before; another one declines \
+            the app. An app may have an agent and no function. See `docs/agent-updates.md`.",
+    keys: &[
+        key(
+            "version",
+            "\"0.2.0\"",
+            "",
+            "Version that the programs call themselves (`edge-agent --version`). A gateway declines one that calls itself \
+             otherwise.",
+        ),
+        key(
+            "floor",
+            "\"0.1.0\"",
+            "none",
+            "Once a gateway has kept this agent it declines agents below the floor.",
+        ),
+        key(
+            "force",
+            "true or false",
+            "false",
+            "Take it even below a floor, or where this very program was taken back before. Data in a format that it \
+             cannot read is not forced on it.",
+        ),
+        key(
+            "programs",
+            "table",
+            "",
+            "Files by target triple, relative to `holm.toml`; {program} each, for at most {agent_targets} targets.",
+        ),
+    ],
+};
+
 /// `[device-function.NAME]`
 pub const DEVICE_FUNCTION: Table = Table {
     title: "[device-function.NAME]",
@@ -454,13 +490,15 @@ fn with_limits(text: &str) -> String {
         ("{batch_bytes}", sizes(limits::BATCH_BYTES_MIN.into(), limits::BATCH_BYTES_MAX.into())),
         ("{image}", upto(IMAGE_MAX.into())),
         ("{device_patterns}", limits::FIRMWARE_PATTERNS_MAX.to_string()),
+        ("{program}", upto(limits::ARTIFACT_BYTES_MAX)),
+        ("{agent_targets}", limits::AGENT_TARGETS_MAX.to_string()),
         ("{ttl}", times(limits::TTL_MS_MIN, limits::TTL_MS_MAX)),
     ];
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
 /// All tables, in the order of the page.
-pub const TABLES: [Table; 6] = [APP, FUNCTION, RECORDS, TRIGGER, FIRMWARE, DEVICE_FUNCTION];
+pub const TABLES: [Table; 7] = [APP, FUNCTION, RECORDS, TRIGGER, FIRMWARE, DEVICE_FUNCTION, AGENT];
 
 /// The grammar of event filters.
 const FILTERS: &str = include_str!("filters.md");

@@ -25,6 +25,7 @@ fn fixture() -> Fixture {
         triggers: BTreeMap::new(),
         records: BTreeMap::new(),
         firmware: BTreeMap::new(),
+        agent: None,
     };
     let key = SigningKey::generate().unwrap();
     let signed = SignedManifest::sign(&manifest, &key).unwrap();

@@ -56,6 +56,7 @@ fn good() -> Manifest {
         .into(),
         records: BTreeMap::new(),
         firmware: BTreeMap::new(),
+        agent: None,
     }
 }
 
@@ -471,5 +472,59 @@ proptest! {
         if let Ok(manifest) = Manifest::from_bytes(&bytes) {
             prop_assert_eq!(manifest.to_bytes(), bytes);
         }
+    }
+}
+
+fn agent(targets: &[&str]) -> Agent {
+    let program = |target: &&str| {
+        let program = agent::Program { artifact: Digest::of(target.as_bytes()), size: 9 };
+        ((*target).to_owned(), program)
+    };
+    let programs = targets.iter().map(program).collect();
+    Agent { version: "0.2.0".to_owned(), floor: None, force: false, programs }
+}
+
+#[test]
+fn an_app_may_be_an_agent_alone_and_others_do_not_mention_it() {
+    assert!(!String::from_utf8(good().to_bytes()).unwrap().contains("agent"));
+    let mut manifest = good();
+    manifest.functions.clear();
+    manifest.triggers.clear();
+    manifest.agent = Some(agent(&["aarch64-unknown-linux-musl"]));
+    assert_eq!(manifest.problems(), []);
+    let text = String::from_utf8(manifest.to_bytes()).unwrap();
+    assert!(text.contains(r#""agent":{"version":"0.2.0","programs":{"aarch64-"#), "{text}");
+    assert_eq!(Manifest::from_bytes(text.as_bytes()), Ok(manifest));
+}
+
+#[test]
+fn a_gateway_needs_the_program_of_its_own_target_only() {
+    let mut manifest = good();
+    let before = manifest.artifacts();
+    manifest.agent = Some(agent(&["a-b", "c-d"]));
+    assert_eq!(manifest.artifacts().len(), before.len() + 2);
+    let own = manifest.artifacts_for("c-d");
+    assert!(own.contains_key(&Digest::of(b"c-d")) && !own.contains_key(&Digest::of(b"a-b")));
+    assert_eq!(manifest.artifacts_for("e-f"), before);
+}
+
+#[test]
+fn problems_of_an_agent_have_their_paths() {
+    let mut manifest = good();
+    let mut with = |agent: Agent| {
+        manifest.agent = Some(agent);
+        paths(&manifest)
+    };
+    let good = || agent(&["x86_64-unknown-linux-gnu"]);
+    let floor = |text: &str| Agent { floor: Some(text.to_owned()), ..good() };
+    assert_eq!(with(Agent { force: true, ..floor("0.2.0") }), [""; 0]);
+    assert_eq!(with(floor("0.2.1")), ["agent.floor"]);
+    assert_eq!(with(floor("0.1")), ["agent.floor"]);
+    for version in ["", "1", "0.2.0-rc.1", "00.2.0"] {
+        assert_eq!(with(Agent { version: version.to_owned(), ..good() }), ["agent.version"]);
+    }
+    assert_eq!(with(agent(&[])), ["agent.programs"]);
+    for target in ["linux", "x86 64-linux", "../x-y", "a-b-c-d-e-f"] {
+        assert_eq!(with(agent(&[target])), [format!("agent.programs.{target}")]);
     }
 }

@@ -1,5 +1,6 @@
 //! Finds every problem of a manifest in one pass.
 
+mod agent;
 mod firmware;
 
 use std::fmt::Display;
@@ -76,6 +77,9 @@ pub(super) fn problems(manifest: &Manifest) -> Vec<Problem> {
         policy(&format!("records.{name}"), name, series, manifest, &mut found);
     }
     firmware::all(manifest, &mut found);
+    if let Some(agent) = &manifest.agent {
+        agent::all(agent, &mut found);
+    }
     for (name, trigger) in &manifest.triggers {
         self::trigger(&format!("triggers.{name}"), name, trigger, manifest, &mut found);
     }
@@ -99,8 +103,9 @@ fn head(manifest: &Manifest, found: &mut Findings) {
         let text = format!("{} is above the sequence {}", manifest.floor, manifest.sequence);
         found.add("floor", text + ": the revision would refuse itself");
     }
-    if manifest.functions.is_empty() && manifest.firmware.is_empty() {
-        found.add("functions", "an app needs at least one function or firmware");
+    let is_empty = manifest.functions.is_empty() && manifest.firmware.is_empty();
+    if is_empty && manifest.agent.is_none() {
+        found.add("functions", "an app needs at least one function, firmware or agent");
     }
     found.range("functions", manifest.functions.len(), 0..=FUNCTIONS_MAX);
     found.range("triggers", manifest.triggers.len(), 0..=TRIGGERS_MAX);

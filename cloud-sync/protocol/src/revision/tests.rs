@@ -25,6 +25,7 @@ pub(crate) fn manifest(artifact: &[u8]) -> Manifest {
         triggers: std::collections::BTreeMap::new(),
         records: std::collections::BTreeMap::new(),
         firmware: std::collections::BTreeMap::new(),
+        agent: None,
     }
 }
 

@@ -55,6 +55,7 @@ fn rig() -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let told = Arc::clone(&heard);
     let start = Start {
+        version: "0.1.0".to_owned(),
         epoch: EPOCH,
         streams: vec![(STREAM, 0, 0)],
         state: StateReport::default(),

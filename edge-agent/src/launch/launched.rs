@@ -1,0 +1,112 @@
+//! The agent's side: which slot it runs from, and that it lives.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use edge_core::boot::{Slot, State};
+
+use super::slots::Slots;
+use super::{BEAT_VARIABLE, SLOT_VARIABLE, SLOTS_VARIABLE};
+
+/// What an agent that a launcher started knows of that. Clones are of one agent.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    slots: Slots,
+    slot: Slot,
+    beat: Duration,
+    switch: Arc<AtomicBool>,
+}
+
+impl Launched {
+    /// What the launcher said; `None` where none did.
+    ///
+    /// # Errors
+    /// What it said makes no sense: two programs of different opinion.
+    pub fn from_environment() -> Result<Option<Self>, String> {
+        let read = |name: &str| std::env::var(name).ok();
+        let Some(dir) = read(SLOTS_VARIABLE) else { return Ok(None) };
+        let slot = read(SLOT_VARIABLE).and_then(|name| Slot::named(&name));
+        let slot =
+            slot.ok_or_else(|| format!("{SLOT_VARIABLE} names no slot: use `edge-agent launch`"))?;
+        let beat_ms = read(BEAT_VARIABLE).and_then(|text| text.parse().ok());
+        let beat_ms: u64 = beat_ms.ok_or_else(|| format!("{BEAT_VARIABLE} is no number"))?;
+        let slots = Slots::open(Path::new(&dir)).map_err(|error| format!("{dir}: {error}"))?;
+        Ok(Some(Self::new(slots, slot, Duration::from_millis(beat_ms.max(10)))))
+    }
+
+    /// An agent in a slot.
+    #[must_use]
+    pub fn new(slots: Slots, slot: Slot, beat: Duration) -> Self {
+        Self { slots, slot, beat, switch: Arc::default() }
+    }
+
+    /// The folder of the slots.
+    #[must_use]
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// The agent's own slot.
+    #[must_use]
+    pub const fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The state as it stands on the disk.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn state(&self) -> io::Result<State> {
+        let stored = self.slots.load()?;
+        stored.map(|stored| stored.state).ok_or_else(|| io::Error::other("no copy of it is valid"))
+    }
+
+    /// How often the launcher wants to hear that the agent lives.
+    #[must_use]
+    pub const fn beat(&self) -> Duration {
+        self.beat
+    }
+
+    /// The connection that beats go over: standard input, which an agent has no other use for.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn line(&self) -> io::Result<Beats> {
+        let line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        line.set_nonblocking(true)?;
+        Ok(Beats(line))
+    }
+
+    /// The process is to end so that the launcher looks at the state anew.
+    pub fn ask_for_switch(&self) {
+        self.switch.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was asked for.
+    #[must_use]
+    pub fn wants_switch(&self) -> bool {
+        self.switch.load(Ordering::Relaxed)
+    }
+}
+
+/// Where an agent says that it lives.
+#[derive(Debug)]
+pub struct Beats(UnixStream);
+
+impl Beats {
+    /// Says so. A launcher that does not read at the moment is told the next time.
+    ///
+    /// # Errors
+    /// The launcher is gone.
+    pub fn beat(&mut self) -> io::Result<()> {
+        match self.0.write_all(b".") {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

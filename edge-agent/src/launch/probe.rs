@@ -1,0 +1,101 @@
+//! What a program says of itself, before anything depends on it. One that does not start here (another
+//! processor, a missing library) says nothing, and costs no downtime.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use edge_core::boot::Formats;
+use serde::{Deserialize, Serialize};
+
+/// First and only argument of a program that is to say what it is.
+pub const SUBCOMMAND: &str = "about";
+/// How long it may take.
+const TIME_MAX: Duration = Duration::from_secs(20);
+/// How often is looked whether it is done.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Bytes of its answer.
+const ANSWER_BYTES_MAX: u64 = 4 << 10;
+/// Tries to start a file that somebody has just written: a child that another thread made at that
+/// moment may hold it open until it is a program of its own.
+const BUSY_TRIES: u32 = 50;
+
+/// What a program says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Its version.
+    pub version: String,
+    /// Target triple that it is built for.
+    pub target: String,
+    /// Formats of data that it knows.
+    pub formats: Formats,
+}
+
+impl About {
+    /// This program.
+    #[must_use]
+    pub fn own() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            target: super::TARGET.to_owned(),
+            formats: crate::store::FORMATS_KNOWN,
+        }
+    }
+}
+
+/// Asks the program at `path`.
+///
+/// # Errors
+/// It does not start, does not end in time, or does not answer as an agent does.
+pub fn ask(path: &Path) -> Result<About, String> {
+    let mut command = Command::new(path);
+    command.arg(SUBCOMMAND).env_clear();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let started = spawn(&mut command);
+    let mut child =
+        started.map_err(|error| format!("it does not start on this machine: {error}"))?;
+    let answer = answer_of(&mut child);
+    if answer.is_err() {
+        // It may have ended meanwhile.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    answer
+}
+
+/// Starts a program that was written a moment ago.
+///
+/// # Errors
+/// As [`Command::spawn`].
+pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY_TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            done => return done,
+        }
+    }
+    command.spawn()
+}
+
+fn answer_of(child: &mut Child) -> Result<About, String> {
+    let until = Instant::now() + TIME_MAX;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < until => std::thread::sleep(LOOK_EVERY),
+            Ok(None) => return Err(format!("it says nothing of itself within {TIME_MAX:?}")),
+            Err(error) => return Err(error.to_string()),
+        }
+    };
+    if !status.success() {
+        return Err(format!("asked what it is, it ends with {status}: is it an agent of Holm?"));
+    }
+    let mut answer = Vec::new();
+    let pipe = child.stdout.take().ok_or("it has no standard output")?;
+    pipe.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&answer)
+        .map_err(|error| format!("what it says of itself cannot be read: {error}"))
+}

@@ -1,0 +1,136 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use edge_core::boot::{Before, Formats, Offer, Program, Slot, State, Version};
+use edge_core::id::Digest;
+
+use super::install::install;
+use super::probe::{self, About};
+use super::slots::{Slots, digest_of};
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest(sync_protocol::id::Digest::of(bytes).0)
+}
+
+/// A program that says of itself what it is told to say.
+fn script(about: &About, more: &str) -> Vec<u8> {
+    let text = serde_json::to_string(about).unwrap();
+    format!("#!/bin/sh\n{more}\necho '{text}'\n").into_bytes()
+}
+
+fn about(version: &str) -> About {
+    About { version: version.to_owned(), ..About::own() }
+}
+
+fn offer(bytes: &[u8], version: Version) -> Offer {
+    let program = Program { digest: sha256(bytes), version };
+    Offer { program, floor: Version::default(), force: false }
+}
+
+/// Slots whose slot a holds a confirmed program.
+fn slots(dir: &Path) -> Slots {
+    let slots = Slots::open(dir).unwrap();
+    slots.install(Slot::A, b"old", sha256(b"old")).unwrap();
+    let program = Program { digest: sha256(b"old"), version: Version(0, 1, 0) };
+    slots.save(&State::new(Slot::A, program)).unwrap();
+    slots
+}
+
+#[test]
+fn the_state_goes_over_its_older_copy_and_damage_leaves_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let first = slots.load().unwrap().unwrap();
+    let next = first.state.told().confirm(7);
+    slots.save(&next).unwrap();
+    assert_eq!(slots.load().unwrap().unwrap().state, next);
+    let newest = dir.path().join("state-0");
+    let mut bytes = fs::read(&newest).unwrap();
+    bytes[30] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    assert_eq!(slots.load().unwrap().unwrap(), first);
+    fs::write(dir.path().join("state-1"), "damaged").unwrap();
+    assert_eq!(slots.load().unwrap(), None);
+    slots.save(&next).unwrap();
+    assert_eq!(slots.load().unwrap().unwrap().state, next);
+}
+
+#[test]
+fn a_program_is_named_when_it_is_whole_and_may_be_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let refused = slots.install(Slot::A, b"new", sha256(b"other")).unwrap_err();
+    assert!(refused.to_string().contains("read back"), "{refused}");
+    assert_eq!(digest_of(&slots.program(Slot::A)).unwrap(), sha256(b"old"));
+    assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1, "nothing is left over");
+    let mode = fs::metadata(slots.program(Slot::A)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    let found = slots.found();
+    assert_eq!((found.programs, found.linked), ([Some(sha256(b"old")), None], None));
+    for slot in [Slot::B, Slot::A] {
+        slots.link(slot).unwrap();
+        assert_eq!(slots.found().linked, Some(slot));
+    }
+}
+
+#[test]
+fn one_launcher_has_the_slots() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let held = slots.lock().unwrap();
+    let refused = slots.lock().unwrap_err().to_string();
+    assert!(refused.contains("stop it first"), "{refused}");
+    drop(held);
+    slots.lock().unwrap();
+}
+
+#[test]
+fn an_update_that_fits_has_its_trial() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let new = script(&about("0.2.0-rc.1"), "");
+    let offer = offer(&new, Version(0, 2, 0));
+    install(&slots, &offer, &new, Before::default(), 1).unwrap();
+    let state = slots.load().unwrap().unwrap().state;
+    assert_eq!((state.on_trial(), state.confirmed), (Some(Slot::B), Slot::A));
+    assert_eq!(slots.found().programs, [Some(sha256(b"old")), Some(offer.program.digest)]);
+    let again = install(&slots, &offer, &new, Before::default(), 1).unwrap_err();
+    assert!(again.contains("itself on trial"), "{again}");
+}
+
+#[test]
+fn what_does_not_fit_is_declined_before_anything_depends_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let newer = About { formats: Formats { reads: 2, writes: 2 }, ..about("0.2.0") };
+    let foreign = About { target: "pdp11-dec-unix".to_owned(), ..about("0.2.0") };
+    for (bytes, why) in [
+        (script(&about("0.3.0"), ""), "it calls itself 0.3.0, its deployment 0.2.0"),
+        (script(&newer, ""), "it reads data of the formats 2 to 2"),
+        (script(&foreign, ""), "it is built for pdp11-dec-unix"),
+        (script(&about("0.2.0"), "exit 3"), "is it an agent of Holm?"),
+        (b"#!/bin/sh\necho hello\n".to_vec(), "cannot be read"),
+        (b"\x7fELF of another processor".to_vec(), "it does not start on this machine"),
+    ] {
+        let offer = offer(&bytes, Version(0, 2, 0));
+        let declined = install(&slots, &offer, &bytes, Before::default(), 1).unwrap_err();
+        assert!(declined.contains(why), "{declined}");
+        let state = slots.load().unwrap().unwrap().state;
+        assert_eq!((state.on_trial(), state.confirmed), (None, Slot::A));
+        assert_eq!(slots.found().programs[0], Some(sha256(b"old")));
+    }
+    let other = offer(b"other", Version(0, 2, 0));
+    let declined = install(&slots, &other, b"new", Before::default(), 1).unwrap_err();
+    assert!(declined.contains("read back"), "{declined}");
+}
+
+#[test]
+fn this_program_knows_the_format_that_it_writes() {
+    let own = About::own();
+    assert!(own.formats.reads(crate::store::FORMAT) && own.target.contains("linux"));
+    let text = serde_json::to_string(&own).unwrap();
+    assert_eq!(serde_json::from_str::<About>(&text).unwrap(), own);
+    let missing = probe::ask(Path::new("/no/such/program")).unwrap_err();
+    assert!(missing.contains("does not start"), "{missing}");
+}

@@ -19,8 +19,10 @@ use crate::toml_reader::{At, Problem, Problems, Section};
 use crate::uplink::rate::Rate;
 
 mod buses;
+mod disk;
 
 pub use buses::{Bus, BusPort};
+pub use disk::Disk;
 
 /// Ends of the process in a row after which no function runs.
 const SAFE_MODE_AFTER_DEFAULT: u32 = 5;
@@ -47,6 +49,8 @@ pub struct Settings {
     pub author_keys: Vec<String>,
     /// Bounds.
     pub limits: Limits,
+    /// How flash is spared.
+    pub disk: Disk,
     /// Ends of the process in a row, not asked for, after which no function runs; 0: never.
     pub safe_mode_after: u32,
     /// How an update of the agent proves itself.
@@ -225,6 +229,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         None => default,
     };
     let update = root.section("update", problems).map(|section| read_update(section, problems));
+    let disk = disk::read(&mut root, problems);
     let safe_mode_after = root.number("safe_mode_after", 0..=1_000, problems);
     root.finish(problems);
     Settings {
@@ -237,6 +242,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         anonymous,
         author_keys: author_keys.into_iter().map(|at| at.value).collect(),
         limits,
+        disk,
         safe_mode_after: safe_mode_after
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(SAFE_MODE_AFTER_DEFAULT),

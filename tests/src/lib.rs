@@ -36,3 +36,4 @@ pub mod story;
 pub mod swarm;
 pub mod verify;
 pub mod watchers;
+pub mod wear;

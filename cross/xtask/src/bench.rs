@@ -3,6 +3,7 @@
 mod connections;
 mod pipeline;
 mod reopen;
+mod wear;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -17,6 +18,8 @@ pub(crate) enum Bench {
     Connections(connections::ConnectionsArgs),
     /// The first ack after a SIGKILL with a large outbox, on one core.
     Reopen(reopen::ReopenArgs),
+    /// Bytes written to the disk for a message and in an idle hour, by how often batches are written.
+    Wear(wear::WearArgs),
 }
 
 /// Runs a benchmark.
@@ -25,5 +28,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Pipeline(args) => pipeline::run(args),
         Bench::Connections(args) => connections::run(args),
         Bench::Reopen(args) => reopen::run(args),
+        Bench::Wear(args) => wear::run(args),
     }
 }

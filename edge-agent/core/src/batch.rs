@@ -16,6 +16,8 @@
 //! In a crowd (`crowd_min` waiting) one with something to write is closed `crowd_ms_max` after the
 //! one before at the earliest. A disk that is done in no time would else be asked again for every
 //! few messages, and all that a sync costs beside the disk (wake-ups, flash) would be paid by them.
+//! Where flash is to be spared (`interval_ms_min`), that holds for every batch, and for so long. One
+//! with nothing to write costs no flash: it waits for nothing, and nothing waits longer for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -111,6 +113,8 @@ pub struct BatchLimits {
     pub crowd_ms_max: Millis,
     /// So many are a crowd.
     pub crowd_min: u64,
+    /// After the batch before, always.
+    pub interval_ms_min: Millis,
 }
 
 impl Default for BatchLimits {
@@ -121,6 +125,7 @@ impl Default for BatchLimits {
             lazy_ms_max: Millis::from_secs(5),
             crowd_ms_max: Millis(1),
             crowd_min: 16,
+            interval_ms_min: Millis(0),
         }
     }
 }
@@ -159,7 +164,7 @@ pub struct OpenBatch<O> {
     prompt_since: Option<Millis>,
     thrifty_since: Option<Millis>,
     lazy_since: Option<Millis>,
-    /// When the batch before this one was closed.
+    /// When the last batch that had something to write was closed.
     sealed_at: Option<Millis>,
 }
 
@@ -253,18 +258,24 @@ impl<O: BatchOp> OpenBatch<O> {
         if !store_idle || self.is_empty() {
             return Seal::No;
         }
-        let is_crowd = waiting >= self.limits.crowd_min && self.ops.len() > self.holes;
-        let spaced = self.sealed_at.filter(|_| is_crowd).map(|at| at + self.limits.crowd_ms_max);
+        let is_crowd = waiting >= self.limits.crowd_min;
+        let crowd = if is_crowd { self.limits.crowd_ms_max } else { Millis(0) };
+        let distance = self.limits.interval_ms_min;
+        // A crowd is for those who wait at once; the interval is for the disk, whoever waits.
+        let writes_after = self.sealed_at.filter(|_| self.len() > 0);
+        let spaced = writes_after.map(|at| at + distance.max(crowd)).unwrap_or_default();
+        let rested = writes_after.map(|at| at + distance).unwrap_or_default();
         let prompt = self.prompt_since.map(|since| {
             let with_outcomes = if self.unfinished.is_empty() {
                 since
             } else {
                 since + self.limits.unfinished_ms_max
             };
-            with_outcomes.max(spaced.unwrap_or_default())
+            with_outcomes.max(spaced)
         });
-        let thrifty = self.thrifty_since.map(|since| since + self.limits.thrifty_ms_max);
-        let lazy = self.lazy_since.map(|since| since + self.limits.lazy_ms_max);
+        let thrifty =
+            self.thrifty_since.map(|since| (since + self.limits.thrifty_ms_max).max(rested));
+        let lazy = self.lazy_since.map(|since| (since + self.limits.lazy_ms_max).max(rested));
         match [prompt, thrifty, lazy].into_iter().flatten().min() {
             Some(at) if at > now => Seal::At(at),
             Some(_) => Seal::Now,
@@ -274,7 +285,8 @@ impl<O: BatchOp> OpenBatch<O> {
 
     /// Closes the batch and opens the next one.
     pub fn seal(&mut self, now: Millis) -> Sealed<O> {
-        let next = Self { sealed_at: Some(now), ..Self::new(self.limits) };
+        let sealed_at = if self.len() > 0 { Some(now) } else { self.sealed_at };
+        let next = Self { sealed_at, ..Self::new(self.limits) };
         let closed = std::mem::replace(self, next);
         Sealed { awaited: closed.is_awaited(), ops: closed.ops.into_iter().flatten().collect() }
     }

@@ -99,7 +99,8 @@ impl Blueprint {
         let limits = self.broker_limits();
         let network = world.network(transport_limits(&limits));
         let (broker, effects) = broker(limits, draw(world)?, reader.broker_rows()?, now);
-        let wear = Wear::load(&reader, now.at)?;
+        let disk = &self.settings.disk;
+        let wear = Wear::load(&reader, now.at, disk.endurance_bytes.or(endurance(&*world)))?;
         let timeline = Timeline::load(&reader, self.enrolment)?;
         self.time_floor.vouch(timeline.vouched_unix_s());
         let state = Arc::new(State::new(reader.clone()));
@@ -121,7 +122,13 @@ impl Blueprint {
             broker,
             core,
             network,
-            commit: Commit::new(last, opened.overlay, committer, self.plant.clone()),
+            commit: Commit::new(
+                last,
+                opened.overlay,
+                committer,
+                self.settings.disk.commit_interval_ms_min,
+                self.plant.clone(),
+            ),
             reader,
             state,
             deliveries: Default::default(),
@@ -430,6 +437,11 @@ impl Outbox for StoreOutbox {
         records.retain(|record| record.seq.0 <= to);
         Ok(records)
     }
+}
+
+/// What a cheap card takes: each of its bytes 300 times.
+fn endurance(world: &dyn World) -> Option<u64> {
+    world.disk_bytes().map(|bytes| bytes.saturating_mul(300))
 }
 
 /// 1 GiB or a tenth of the disk, whichever is less.

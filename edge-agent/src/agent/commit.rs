@@ -63,16 +63,17 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    /// Goes on after the store's last durable batch.
+    /// Goes on after the store's last durable batch. Batches keep `interval_ms_min` from one to the next.
     #[must_use]
     pub(super) fn new(
         last: BatchSeq,
         overlay: Overlay,
         committer: Box<dyn Committer>,
+        interval_ms_min: Millis,
         plant: Plant,
     ) -> Self {
         Self {
-            batch: OpenBatch::new(BatchLimits::default()),
+            batch: OpenBatch::new(BatchLimits { interval_ms_min, ..BatchLimits::default() }),
             open_bytes: 0,
             open: BatchSeq(1),
             at_store: None,
@@ -264,7 +265,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let opened = store::open(dir.path(), store::Settings::default()).expect("a store");
         let (committer, plant) = (Box::new(Slow), Plant::nothing());
-        let mut commit = Commit::new(BatchSeq(0), opened.overlay, committer, plant);
+        let mut commit = Commit::new(BatchSeq(0), opened.overlay, committer, Millis(0), plant);
         let finish = |job| Op::Core(CoreOp::FinishJob { job: JobId(job) });
         commit.push(finish(1), Pace::Thrifty, Millis(0));
         assert_eq!(commit.seal_if_due(1, Millis(0)), None);

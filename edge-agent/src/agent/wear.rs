@@ -24,6 +24,9 @@ struct Row {
     since: Millis,
 }
 
+/// Less running time tells nothing of years.
+const YEARS_AFTER: Millis = Millis(3_600_000);
+
 /// The count.
 #[derive(Debug)]
 pub(super) struct Wear {
@@ -32,6 +35,8 @@ pub(super) struct Wear {
     /// When the store was opened: its own count began.
     opened: Millis,
     saved: Millis,
+    /// Bytes that the disk may take over its life, where that is known.
+    endurance_bytes: Option<u64>,
 }
 
 impl Wear {
@@ -39,15 +44,19 @@ impl Wear {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) fn load(reader: &Reader, now: Millis) -> Result<Self, ReadError> {
+    pub(super) fn load(
+        reader: &Reader,
+        now: Millis,
+        endurance_bytes: Option<u64>,
+    ) -> Result<Self, ReadError> {
         let row = reader.ledger_get(ROW)?;
         // A row of another version is a statistic lost, nothing more.
         let before = row.and_then(|row| postcard::from_bytes(&row).ok());
-        Ok(Self::new(before.unwrap_or(Row { bytes: 0, since: now }), now))
+        Ok(Self::new(before.unwrap_or(Row { bytes: 0, since: now }), now, endurance_bytes))
     }
 
-    fn new(before: Row, now: Millis) -> Self {
-        Self { before, opened: now, saved: now }
+    fn new(before: Row, now: Millis, endurance_bytes: Option<u64>) -> Self {
+        Self { before, opened: now, saved: now, endurance_bytes }
     }
 
     /// Whether the row is to be written with the next batch that somebody waits for.
@@ -87,8 +96,28 @@ impl Wear {
             "life_written_bytes": total,
             "life_written_bytes_per_day": per_day(total, life),
             "life_ms": life,
+            "endurance_bytes": self.endurance_bytes,
+            "life_used_percent": self.endurance_bytes.map(|most| percent(total, most)),
+            "years_left": self.years_left(total, life),
         })
     }
+
+    /// Until the disk has taken what it may, at the rate of this store's life; in tenths of a year.
+    fn years_left(&self, total: u64, life: Millis) -> Option<f64> {
+        let left = self.endurance_bytes?.saturating_sub(total);
+        let per_year = u128::from(per_day(total, life)) * 365;
+        if life < YEARS_AFTER || per_year == 0 {
+            return None;
+        }
+        let tenths = u128::from(left) * 10 / per_year;
+        Some(f64::from(u32::try_from(tenths).unwrap_or(u32::MAX)) / 10.0)
+    }
+}
+
+/// In hundredths, at most 100.
+fn percent(part: u64, of: u64) -> f64 {
+    let hundredths = u128::from(part) * 10_000 / u128::from(of.max(1));
+    f64::from(u32::try_from(hundredths).unwrap_or(u32::MAX).min(10_000)) / 100.0
 }
 
 fn per_day(bytes: u64, over: Millis) -> u64 {
@@ -107,7 +136,7 @@ mod tests {
     #[test]
     fn rates_and_sums_go_on_over_restarts() {
         let hour = Millis::from_secs(3_600);
-        let mut wear = Wear::new(Row { bytes: 0, since: Millis(0) }, Millis(0));
+        let mut wear = Wear::new(Row { bytes: 0, since: Millis(0) }, Millis(0), None);
         assert!(!wear.is_due(Millis(59_999)));
         assert!(wear.is_due(Millis(60_000)));
         let op = wear.save(&stats(1_000), hour);
@@ -116,7 +145,7 @@ mod tests {
         assert_eq!(name, ROW);
         let row: Row = postcard::from_bytes(&value).expect("as written");
         assert_eq!(row, Row { bytes: 1_000, since: Millis(0) });
-        let wear = Wear::new(row, hour);
+        let wear = Wear::new(row, hour, None);
         let now = hour + hour;
         let json = wear.json(&stats(500), now);
         assert_eq!(json["written_bytes"], 500);
@@ -129,5 +158,21 @@ mod tests {
     #[test]
     fn no_time_is_no_division_by_zero() {
         assert_eq!(per_day(u64::MAX, Millis(0)), u64::MAX);
+    }
+
+    #[test]
+    fn the_life_of_the_card_is_told_after_an_hour() {
+        let day = Millis(86_400_000);
+        let wear = Wear::new(Row { bytes: 0, since: Millis(0) }, Millis(0), Some(366_000));
+        let json = wear.json(&stats(1_000), day);
+        assert_eq!((&json["life_used_percent"], &json["years_left"]), (&json!(0.27), &json!(1.0)));
+        let early = wear.json(&stats(1_000), Millis(3_599_999));
+        assert_eq!(early["years_left"], Value::Null);
+        let idle = wear.json(&stats(0), day);
+        assert_eq!((&idle["life_used_percent"], &idle["years_left"]), (&json!(0.0), &Value::Null));
+        let worn = wear.json(&stats(1_000_000), day);
+        assert_eq!((&worn["life_used_percent"], &worn["years_left"]), (&json!(100.0), &json!(0.0)));
+        let unknown = Wear::new(Row { bytes: 0, since: Millis(0) }, Millis(0), None);
+        assert_eq!(unknown.json(&stats(1), day)["endurance_bytes"], Value::Null);
     }
 }

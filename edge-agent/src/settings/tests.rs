@@ -203,6 +203,20 @@ fn a_drain_has_a_burst_and_a_burst_needs_a_drain() {
     assert!(drain("drain = \"1 B\"").is_err());
 }
 
+#[test]
+fn flash_is_spared_as_told() {
+    let disk = |lines: &str| {
+        Settings::parse(&format!("name = \"a\"\n{lines}\n")).map(|settings| settings.disk)
+    };
+    assert_eq!(disk(""), Ok(Disk::default()));
+    let told = Disk { commit_interval_ms_min: Millis(500), endurance_bytes: Some(30 << 30) };
+    let lines = "[disk]\ncommit_interval = \"500 ms\"\nendurance = \"30 GiB\"";
+    assert_eq!(disk(lines), Ok(told));
+    for wrong in ["commit_interval = \"6 s\"", "endurance = \"1 MiB\"", "enduranc = \"1 GiB\""] {
+        assert!(disk(&format!("[disk]\n{wrong}")).is_err(), "{wrong}");
+    }
+}
+
 /// All that have an account are remembered, unless somebody says otherwise.
 #[test]
 fn a_gateway_remembers_the_devices_that_it_knows() {

@@ -213,6 +213,28 @@ fn in_a_crowd_batches_keep_a_distance() {
 }
 
 #[test]
+fn flash_rests_between_two_batches_that_write_whoever_waits() {
+    let limits = BatchLimits { interval_ms_min: Millis(500), ..BatchLimits::default() };
+    let mut batch = OpenBatch::new(limits);
+    let put = CoreOp::PutState { key: key(1), value: Bytes::new() };
+    batch.push(put.clone(), Pace::Prompt, Millis(10));
+    assert_eq!(batch.seal_now(true, 1, Millis(10)), Seal::Now, "none was closed before");
+    batch.seal(Millis(10));
+    for pace in [Pace::Prompt, Pace::Thrifty] {
+        let mut batch = batch.clone();
+        batch.push(put.clone(), pace, Millis(11));
+        assert_eq!(batch.seal_now(true, 1_000, Millis(400)), Seal::At(Millis(510)), "{pace:?}");
+        assert_eq!(batch.seal_now(true, 1, Millis(510)), Seal::Now);
+    }
+    // Those with nothing to write are closed at once, and nobody waits longer for them.
+    batch.awaited(Pace::Prompt, Millis(300));
+    assert_eq!(batch.seal_now(true, 1, Millis(300)), Seal::Now);
+    batch.seal(Millis(300));
+    batch.push(put, Pace::Prompt, Millis(301));
+    assert_eq!(batch.seal_now(true, 1, Millis(301)), Seal::At(Millis(510)));
+}
+
+#[test]
 fn what_rides_along_needs_a_batch_that_is_written_anyway() {
     let mut batch = batch();
     assert!(!batch.will_write());

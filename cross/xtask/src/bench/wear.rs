@@ -1,0 +1,74 @@
+//! `cargo xtask bench wear`: what a gateway writes to its flash.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use system_tests::wear::{self, Plan};
+
+use crate::setup::{self, Agent};
+
+/// Bytes for a message, at most: each alone, and written together once a second.
+const ALONE_BYTES_MAX: u64 = 16 << 10;
+const TOGETHER_BYTES_MAX: u64 = 4 << 10;
+/// Bytes in an idle hour, at most.
+const IDLE_BYTES_MAX: u64 = 1 << 20;
+const MESSAGES_PER_S: u32 = 20;
+
+/// Options of `cargo xtask bench wear`.
+#[derive(Args)]
+#[command(after_help = "\
+20 messages a second, each of which has a function record 100 bytes, to a gateway that writes at once
+and to others that wait (`commit_interval` of `[disk]`); then nothing happens for a while. `store` is
+what the store says it wrote, in whole blocks of 4 KiB, `process` what the system says.
+
+Examples:
+  cargo xtask bench wear
+  cargo xtask bench wear --seconds 300 --idle 600")]
+pub(crate) struct WearArgs {
+    /// How long messages come, for each interval, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(5..=3_000))]
+    seconds: u16,
+    /// How long nothing happens after them, in seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(10..=7_200))]
+    idle: u16,
+}
+
+/// Measures, prints, and fails over a budget.
+pub(crate) fn run(args: &WearArgs) -> Result<()> {
+    setup::programs(Agent::Shipped)?;
+    let dir = setup::empty_dir(Path::new(".holm/wear"))?;
+    let messages = u16::try_from(MESSAGES_PER_S)? * args.seconds;
+    let idle = Duration::from_secs(args.idle.into());
+    println!("  interval  store B/message  process B/message  syncs  median ack  idle B/hour");
+    let mut worst_idle = 0;
+    let mut per_message = Vec::new();
+    for interval_ms in [0, 100, 1_000] {
+        let plan = Plan { interval_ms, messages, rate: MESSAGES_PER_S, idle };
+        let figures = wear::measure(&dir.join(format!("{interval_ms}-ms")), plan)?;
+        println!(
+            "  {interval_ms:>5} ms  {:>15}  {:>17}  {:>5}  {:>7} ms  {:>11}",
+            figures.stored_per_message,
+            figures.written_per_message,
+            figures.syncs,
+            figures.ack_median.as_millis(),
+            figures.written_per_idle_hour,
+        );
+        worst_idle = worst_idle.max(figures.written_per_idle_hour);
+        per_message.push(figures.written_per_message);
+    }
+    std::fs::remove_dir_all(&dir)?;
+    let (alone, together) = (per_message[0], per_message[2]);
+    ensure!(alone <= ALONE_BYTES_MAX, "{alone} B for a message alone, over {ALONE_BYTES_MAX} B");
+    ensure!(
+        together <= TOGETHER_BYTES_MAX,
+        "{together} B for one of many, over {TOGETHER_BYTES_MAX} B"
+    );
+    ensure!(
+        worst_idle <= IDLE_BYTES_MAX,
+        "{worst_idle} B in an idle hour, over {IDLE_BYTES_MAX} B"
+    );
+    println!("OK: within {ALONE_BYTES_MAX}, {TOGETHER_BYTES_MAX} and {IDLE_BYTES_MAX} bytes");
+    Ok(())
+}

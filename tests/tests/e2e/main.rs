@@ -33,3 +33,4 @@ mod simulate;
 mod status;
 mod stop;
 mod support;
+mod wear;

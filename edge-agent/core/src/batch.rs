@@ -231,7 +231,11 @@ impl<O: BatchOp> OpenBatch<O> {
     /// commit of its own.
     #[must_use]
     pub fn will_write(&self) -> bool {
-        self.is_awaited() && self.ops.len() > self.holes
+        self.is_awaited() && self.has_ops()
+    }
+
+    const fn has_ops(&self) -> bool {
+        self.ops.len() > self.holes
     }
 
     fn is_awaited(&self) -> bool {
@@ -262,7 +266,7 @@ impl<O: BatchOp> OpenBatch<O> {
         let crowd = if is_crowd { self.limits.crowd_ms_max } else { Millis(0) };
         let distance = self.limits.interval_ms_min;
         // A crowd is for those who wait at once; the interval is for the disk, whoever waits.
-        let writes_after = self.sealed_at.filter(|_| self.len() > 0);
+        let writes_after = self.sealed_at.filter(|_| self.has_ops());
         let spaced = writes_after.map(|at| at + distance.max(crowd)).unwrap_or_default();
         let rested = writes_after.map(|at| at + distance).unwrap_or_default();
         let prompt = self.prompt_since.map(|since| {
@@ -285,7 +289,7 @@ impl<O: BatchOp> OpenBatch<O> {
 
     /// Closes the batch and opens the next one.
     pub fn seal(&mut self, now: Millis) -> Sealed<O> {
-        let sealed_at = if self.len() > 0 { Some(now) } else { self.sealed_at };
+        let sealed_at = if self.has_ops() { Some(now) } else { self.sealed_at };
         let next = Self { sealed_at, ..Self::new(self.limits) };
         let closed = std::mem::replace(self, next);
         Sealed { awaited: closed.is_awaited(), ops: closed.ops.into_iter().flatten().collect() }

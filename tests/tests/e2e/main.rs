@@ -31,4 +31,5 @@ mod sharing;
 mod simulate;
 mod status;
 mod stop;
+mod supervisor;
 mod support;

@@ -20,6 +20,7 @@ pub mod runtime;
 pub mod settings;
 mod slot;
 pub mod store;
+pub mod supervisor;
 mod system_clock;
 pub mod tls;
 pub mod toml_reader;

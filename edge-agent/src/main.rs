@@ -10,6 +10,7 @@ use edge_agent::control::{self, Request};
 use edge_agent::enroll::enroll;
 use edge_agent::open_files;
 use edge_agent::settings::Settings;
+use edge_agent::supervisor::Supervisor;
 use serde::Deserialize as _;
 use serde_json::Value;
 use sync_protocol::wire::{Request as Ask, StateAt};
@@ -299,6 +300,9 @@ fn print(text: &str) {
 
 fn run_agent(config: &Path) -> Result<ExitCode, String> {
     show::start_logging();
+    let machine = rustix::system::uname();
+    let (version, machine) = (env!("CARGO_PKG_VERSION"), machine.machine().to_string_lossy());
+    tracing::info!(version, %machine, "starting");
     let mut settings = read_settings(config)?;
     settings.limits.connections_max = open_files::raise(settings.limits.connections_max);
     let io = tokio::runtime::Builder::new_multi_thread()
@@ -310,6 +314,7 @@ fn run_agent(config: &Path) -> Result<ExitCode, String> {
     let exe = std::env::current_exe().map_err(|err| err.to_string())?;
     let mut agent =
         Agent::new(settings, exe, io.handle().clone()).map_err(|err| err.to_string())?;
+    agent.supervised_by(Supervisor::from_environment());
     let stopper = agent.stopper();
     io.spawn(async move {
         if show::stop_signal().await.is_ok() {

@@ -17,6 +17,7 @@ pub mod id;
 pub mod limits;
 pub mod manifest;
 pub mod record;
+pub mod release;
 pub mod revision;
 pub mod topics;
 pub mod wire;

@@ -32,6 +32,13 @@ pub(crate) fn built(program: &str) -> Result<PathBuf> {
     Ok(own.parent().context("a program lies in a folder")?.join(program))
 }
 
+/// The build folder: this program lies in a folder of a profile in it.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let target = own.ancestors().nth(2);
+    Ok(target.context("this program lies in no build folder: start it with cargo")?.to_owned())
+}
+
 /// Runs a command to its end, inheriting the terminal.
 pub(crate) fn run(mut command: Command) -> Result<()> {
     let shown = show(&command);

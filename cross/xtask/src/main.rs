@@ -7,10 +7,12 @@ mod devices;
 mod fuzz;
 mod kill;
 mod netsim;
+mod packages;
 mod replay;
 mod setup;
 mod sim;
 mod soak;
+mod targets;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +45,10 @@ enum Task {
     Netsim(netsim::NetsimArgs),
     /// Builds the firmware of the examples, runs it in QEMU at a real gateway, and checks its budgets.
     Devices(devices::DevicesArgs),
+    /// Builds the agent for each target, holds it to its budget, and runs it.
+    Targets(targets::TargetsArgs),
+    /// Packs the agent: .deb, tarball, container image, bill of materials, checksums, signature.
+    Packages(packages::PackagesArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -71,6 +77,8 @@ fn run() -> anyhow::Result<()> {
         Task::Sim(args) => sim::run(&args),
         Task::Netsim(args) => netsim::run(&args),
         Task::Devices(args) => devices::run(&args),
+        Task::Targets(args) => targets::run(&args),
+        Task::Packages(args) => packages::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

@@ -70,21 +70,28 @@ pub(crate) fn empty_dir(dir: &Path) -> Result<PathBuf> {
 
 /// Installs the Rust target of functions where it is missing.
 pub(crate) fn wasm_target() -> Result<()> {
+    rust_target(WASM_TARGET)
+}
+
+/// Installs a Rust target where it is missing. One at a time: of several rustup installs none where
+/// one cannot be had.
+pub(crate) fn rust_target(triple: &str) -> Result<()> {
     let output = Command::new("rustup")
         .args(["target", "list", "--installed"])
         .output()
         .context("rustup is needed: see https://rustup.rs")?;
-    if String::from_utf8_lossy(&output.stdout).lines().any(|line| line == WASM_TARGET) {
+    if String::from_utf8_lossy(&output.stdout).lines().any(|line| line == triple) {
         return Ok(());
     }
     let mut command = Command::new("rustup");
-    command.args(["target", "add", WASM_TARGET]);
+    command.args(["target", "add", triple]);
     run(command)
 }
 
 /// A program of a Debian package that some suites want.
+#[derive(Debug)]
 pub(crate) struct Part {
-    /// The program.
+    /// The program; or the absolute path of another file.
     pub(crate) program: &'static str,
     /// The package that has it.
     pub(crate) package: &'static str,
@@ -135,7 +142,7 @@ pub(crate) const MOSQUITTO: Part =
     Part { program: "mosquitto", package: "mosquitto", suite: "bench pipeline" };
 
 impl Part {
-    /// Whether the program can be started.
+    /// Whether the program is in a folder of programs. (An absolute path replaces the folder.)
     pub(crate) fn is_here(&self) -> bool {
         let found = |path: &str| std::path::Path::new(path).join(self.program).is_file();
         let path = std::env::var("PATH").unwrap_or_default();
@@ -153,7 +160,13 @@ pub(crate) fn apt_line(missing: &[&Part]) -> String {
 /// What `apt-get install` is asked for. An emulator and the utilities beside it must be of one
 /// release: with utilities from backports apt would refuse it, or remove them.
 fn wanted_of_apt(missing: &[&Part], release: &str) -> Vec<String> {
-    let mut words: Vec<_> = missing.iter().map(|part| part.package.to_owned()).collect();
+    let mut words: Vec<String> = Vec::new();
+    for part in missing {
+        // One package may have several parts.
+        if !words.iter().any(|word| word == part.package) {
+            words.push(part.package.to_owned());
+        }
+    }
     if missing.iter().any(|part| part.program == EMULATOR.program) && !release.is_empty() {
         words.retain(|word| word != RECORDER.package);
         words.push(format!("{}/{release}", RECORDER.package));
@@ -171,8 +184,12 @@ fn release() -> String {
 
 /// Says how to install what is missing of `parts`, and does it as root or where it was asked to;
 /// returns what is missing then.
-pub(crate) fn offer(parts: &'static [Part], asked: bool) -> Result<Vec<&'static Part>> {
-    let missing = || parts.iter().filter(|part| !part.is_here()).collect::<Vec<_>>();
+pub(crate) fn offer(
+    parts: impl IntoIterator<Item = &'static Part>,
+    asked: bool,
+) -> Result<Vec<&'static Part>> {
+    let parts: Vec<_> = parts.into_iter().collect();
+    let missing = || parts.iter().copied().filter(|part| !part.is_here()).collect::<Vec<_>>();
     let wanted = missing();
     if !wanted.is_empty() {
         println!("wanted: {}", apt_line(&wanted));

@@ -46,6 +46,7 @@ use crate::desk::Desk;
 use crate::firmware::Firmware;
 use crate::runtime;
 use crate::store::{self, Reader};
+use crate::supervisor::Supervisor;
 use crate::tls::TimeFloor;
 use crate::uplink::Say;
 
@@ -143,10 +144,17 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// Runs until told to stop or until the store fails.
-    pub(super) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Inbound>) -> Ended {
+    /// Runs until told to stop or until the store fails. Each turn is a beat: a supervisor hears of
+    /// a loop that hangs by its silence.
+    pub(super) async fn run(
+        mut self,
+        inbox: &mut mpsc::UnboundedReceiver<Inbound>,
+        supervisor: &mut Supervisor,
+    ) -> Ended {
+        supervisor.ready();
         loop {
-            let wait = self.wait();
+            supervisor.beat();
+            let wait = self.wait().min(supervisor.longest_wait());
             let taken = tokio::select! {
                 biased;
                 Some(inbound) = inbox.recv() => Taken::Inbound(inbound),
@@ -154,7 +162,11 @@ impl Gateway {
                     if self.commit.has_room() => Taken::Network(input),
                 () = tokio::time::sleep(wait) => Taken::Time,
             };
-            if let Some(ended) = self.take_turn(taken, inbox) {
+            let ended = self.take_turn(taken, inbox);
+            if self.stop_by.is_some() {
+                supervisor.stopping();
+            }
+            if let Some(ended) = ended {
                 self.tear_down();
                 return ended;
             }

@@ -31,6 +31,7 @@ use super::clock::Clock;
 use super::inbox::Inbound;
 use super::seams::Network;
 use crate::control::{Answer, Asked, Request};
+use crate::supervisor::Supervisor;
 
 /// Makes the client ids that it assigns; nothing of it is kept, so they need not differ.
 const SEED: u64 = 1;
@@ -103,16 +104,18 @@ impl StandIn {
         within: Duration,
         why: &str,
         inbox: &mut mpsc::UnboundedReceiver<Inbound>,
+        supervisor: &mut Supervisor,
     ) -> bool {
         why.clone_into(&mut self.why);
         let until = self.clock.now().at + Millis(u64::try_from(within.as_millis()).unwrap_or(0));
         loop {
+            supervisor.beat();
             let now = self.clock.now().at;
             if now >= until {
                 return false;
             }
             let due = self.broker.next_deadline().unwrap_or(until).min(until).min(now + LONGEST);
-            let wait = self.clock.until(due);
+            let wait = self.clock.until(due).min(supervisor.longest_wait());
             let taken = tokio::select! {
                 biased;
                 Some(inbound) = inbox.recv() => Taken::Inbound(inbound),

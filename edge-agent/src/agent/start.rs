@@ -23,6 +23,7 @@ use crate::runtime::RuntimeError;
 use crate::settings::Settings;
 use crate::store::sync_check::SyncLog;
 use crate::store::{OpenError, ReadError};
+use crate::supervisor::Supervisor;
 use crate::tls::TimeFloor;
 
 /// Waits between attempts to open a store that failed.
@@ -90,6 +91,7 @@ pub struct Agent {
     machine: Machine,
     inbox: mpsc::UnboundedReceiver<Inbound>,
     io: tokio::runtime::Handle,
+    supervisor: Supervisor,
 }
 
 /// Tells a running agent to stop.
@@ -162,7 +164,12 @@ impl Agent {
             lives,
             launched: None,
         };
-        Ok(Self { blueprint, machine, inbox, io })
+        Ok(Self { blueprint, machine, inbox, io, supervisor: Supervisor::nobody() })
+    }
+
+    /// Tells `supervisor` how the loop is from now on; without it nobody is told.
+    pub fn supervised_by(&mut self, supervisor: Supervisor) {
+        self.supervisor = supervisor;
     }
 
     /// For tests: what the store's disk was really asked to keep is noted in `log`, and a commit
@@ -252,7 +259,10 @@ impl Agent {
                         stand_in = self.blueprint.stand_in(&mut self.machine);
                     }
                     let stopped = match &mut stand_in {
-                        Some(serving) => own.block_on(serving.serve(wait, &why, &mut self.inbox)),
+                        Some(serving) => {
+                            let (inbox, supervisor) = (&mut self.inbox, &mut self.supervisor);
+                            own.block_on(serving.serve(wait, &why, inbox, supervisor))
+                        }
                         None => own.block_on(self.wait_or_stop(wait, &why)),
                     };
                     if stopped {
@@ -262,7 +272,7 @@ impl Agent {
                 }
             };
             let began = Instant::now();
-            let ended = own.block_on(gateway.run(&mut self.inbox));
+            let ended = own.block_on(gateway.run(&mut self.inbox, &mut self.supervisor));
             self.machine.close_listeners();
             match ended {
                 Ended::Stopped => return Ok(()),
@@ -292,25 +302,28 @@ impl Agent {
     /// Waits; what arrives meanwhile belongs to the life before, but for a stop, and for questions:
     /// whoever asks is told why there is no answer.
     async fn wait_or_stop(&mut self, wait: Duration, why: &str) -> bool {
-        let stopped = async {
-            loop {
-                match self.inbox.recv().await {
-                    Some(Inbound::Stop) | None => return,
-                    Some(Inbound::Beat(beat)) => {
-                        // Whoever left wants to know nothing.
-                        let _ = beat.send(());
-                    }
-                    Some(Inbound::Asked(asked)) => {
-                        let answer =
-                            format!("the gateway is down and tries again by itself: {why}");
-                        // A client that left is no error.
-                        let _ = asked.answer.send(Err(answer));
-                    }
-                    Some(_) => {}
-                }
+        let until = Instant::now() + wait;
+        loop {
+            self.supervisor.beat();
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
             }
-        };
-        tokio::time::timeout(wait, stopped).await.is_ok()
+            let wait = left.min(self.supervisor.longest_wait());
+            match tokio::time::timeout(wait, self.inbox.recv()).await {
+                Ok(Some(Inbound::Stop) | None) => return true,
+                Ok(Some(Inbound::Beat(beat))) => {
+                    // Whoever left wants to know nothing.
+                    let _ = beat.send(());
+                }
+                Ok(Some(Inbound::Asked(asked))) => {
+                    let answer = format!("the gateway is down and tries again by itself: {why}");
+                    // A client that left is no error.
+                    let _ = asked.answer.send(Err(answer));
+                }
+                Ok(Some(_)) | Err(_) => {}
+            }
+        }
     }
 }
 

@@ -201,6 +201,8 @@ impl<'o> Launcher<'o> {
         command.env(SLOTS_VARIABLE, self.slots.dir());
         command.env(SLOT_VARIABLE, slot.as_str());
         command.env(BEAT_VARIABLE, beat.as_millis().to_string());
+        // systemd's watchdog is for the agent's loop to beat, and knows the launcher by its number.
+        command.env_remove("WATCHDOG_PID");
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         Ok((probe::spawn(&mut command)?, line))
     }

@@ -32,5 +32,6 @@ mod sharing;
 mod simulate;
 mod status;
 mod stop;
+mod supervisor;
 mod support;
 mod wear;

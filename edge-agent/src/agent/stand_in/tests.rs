@@ -97,7 +97,12 @@ fn it_acks_nothing_and_passes_on_what_needs_no_store() {
         let (limits, network) = (BrokerLimits::default(), Box::new(port));
         let mut stand_in = StandIn::new("barn", &limits, network, access, clock, &[address]);
         let own = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        own.expect("a runtime").block_on(stand_in.serve(PATIENCE * 6, "EIO", &mut told))
+        own.expect("a runtime").block_on(stand_in.serve(
+            PATIENCE * 6,
+            "EIO",
+            &mut told,
+            &mut crate::supervisor::Supervisor::nobody(),
+        ))
     });
 
     assert!(Client::connect(address, "kept", 3_600).is_err(), "it would lose its session");

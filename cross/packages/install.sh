@@ -1,0 +1,168 @@
+#!/bin/sh
+# Installs the Holm gateway from a release folder: this script, SHA256SUMS, SHA256SUMS.sig and the
+# tarball of this machine.
+#
+#   sudo sh install.sh                   install or upgrade
+#   sudo sh install.sh --remove          remove; /etc/holm and /var/lib/holm stay
+#   sh install.sh --check                verify signature and checksum, change nothing
+#   sh install.sh --unsigned ...         without a signature: only for releases that you built
+#   sh install.sh --key FILE ...         against another public key (PEM)
+#
+# DESTDIR=FOLDER installs below FOLDER and starts nothing.
+set -eu
+
+# The public key of who made this release; filled in when it was made.
+KEY='@KEY@'
+VERSION='@VERSION@'
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=${DESTDIR:-}
+action=install
+signed=yes
+
+die() {
+	echo "install.sh: $*" >&2
+	exit 1
+}
+
+need() {
+	command -v "$1" >/dev/null || die "$1 is needed: $2"
+}
+
+while [ $# -gt 0 ]; do
+	case "$1" in
+	--remove) action=remove ;;
+	--check) action=check ;;
+	--unsigned) signed=no ;;
+	--key)
+		[ $# -gt 1 ] || die "--key needs a file"
+		KEY=$(cat "$2")
+		shift
+		;;
+	--help | -h)
+		sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"
+		exit 0
+		;;
+	*) die "unknown option $1; there is --help" ;;
+	esac
+	shift
+done
+
+target() {
+	case "$(uname -m)" in
+	x86_64) echo x86_64-unknown-linux-musl ;;
+	aarch64) echo aarch64-unknown-linux-musl ;;
+	armv7l | armv8l) echo armv7-unknown-linux-gnueabihf ;;
+	riscv64) echo riscv64gc-unknown-linux-gnu ;;
+	*) die "there is no build for $(uname -m)" ;;
+	esac
+}
+
+# The sums are signed, the tarball is in the sums.
+verify() {
+	[ -f "$here/SHA256SUMS" ] || die "SHA256SUMS is not in $here"
+	if [ "$signed" = yes ]; then
+		[ -n "$KEY" ] || die "this release is not signed; if you built it yourself: --unsigned"
+		[ -f "$here/SHA256SUMS.sig" ] || die "SHA256SUMS.sig is not in $here"
+		need openssl "it checks the signature"
+		case "$(openssl version)" in
+		"OpenSSL 0"* | "OpenSSL 1"* | LibreSSL*) die "OpenSSL 3 is needed to check the signature" ;;
+		esac
+		printf '%s\n' "$KEY" >"$work/key.pem"
+		openssl pkeyutl -verify -pubin -inkey "$work/key.pem" -rawin \
+			-in "$here/SHA256SUMS" -sigfile "$here/SHA256SUMS.sig" >/dev/null 2>&1 ||
+			die "the signature of SHA256SUMS is wrong: do not install this"
+	fi
+	grep "  $tarball\$" "$here/SHA256SUMS" >"$work/sum" || die "$tarball is not in SHA256SUMS"
+	(cd "$here" && sha256sum -c "$work/sum" >/dev/null 2>&1) ||
+		die "$tarball is damaged or not there: do not install this"
+	echo "$tarball: signature $([ "$signed" = yes ] && echo good || echo 'NOT CHECKED'), checksum good"
+}
+
+remove() {
+	if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+		systemctl disable --now edge-agent.service || true
+	elif [ -z "$root" ] && command -v rc-service >/dev/null; then
+		rc-service edge-agent stop || true
+		rc-update del edge-agent || true
+	fi
+	rm -f "$root/usr/local/bin/edge-agent" "$root/etc/init.d/edge-agent" \
+		"$root/etc/systemd/system/edge-agent.service"
+	echo "removed; /etc/holm and /var/lib/holm stay"
+}
+
+make_user() {
+	if grep -q '^holm:' /etc/passwd; then
+		return
+	fi
+	if command -v useradd >/dev/null; then
+		useradd --system --user-group --home-dir /var/lib/holm --no-create-home \
+			--shell /usr/sbin/nologin holm
+	else
+		adduser -S -D -H -h /var/lib/holm -s /sbin/nologin holm
+		addgroup -S holm 2>/dev/null || true
+		addgroup holm holm
+	fi
+}
+
+put_files() {
+	from="$work/edge-agent-$VERSION"
+	install -d "$root/usr/local/bin" "$root/etc/holm"
+	# A new file in place of the old one: the running agent keeps its own.
+	install -m 0755 "$from/edge-agent" "$root/usr/local/bin/edge-agent.new"
+	mv "$root/usr/local/bin/edge-agent.new" "$root/usr/local/bin/edge-agent"
+	if [ ! -e "$root/etc/holm/agent.toml" ]; then
+		install -m 0640 "$from/agent.toml" "$root/etc/holm/agent.toml"
+	fi
+	if [ -d /run/systemd/system ] || [ -n "$root" ]; then
+		install -d "$root/etc/systemd/system"
+		sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$from/edge-agent.service" \
+			>"$root/etc/systemd/system/edge-agent.service"
+	fi
+	if command -v openrc-run >/dev/null || [ -n "$root" ]; then
+		install -d "$root/etc/init.d"
+		sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$from/edge-agent.openrc" \
+			>"$root/etc/init.d/edge-agent"
+		chmod 0755 "$root/etc/init.d/edge-agent"
+	fi
+}
+
+start() {
+	install -d -o holm -g holm -m 0700 /var/lib/holm
+	chown root:holm /etc/holm/agent.toml
+	if [ -d /run/systemd/system ]; then
+		systemctl daemon-reload
+		systemctl enable edge-agent.service
+		systemctl restart edge-agent.service
+	elif command -v rc-service >/dev/null; then
+		rc-update add edge-agent default
+		rc-service edge-agent restart
+	else
+		echo "neither systemd nor OpenRC: start \`edge-agent run\` as user holm yourself"
+	fi
+}
+
+if [ "$action" = remove ]; then
+	remove
+	exit 0
+fi
+tarball="edge-agent-$VERSION-$(target).tar.gz"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+verify
+if [ "$action" = check ]; then
+	exit 0
+fi
+if [ -z "$root" ]; then
+	[ "$(id -u)" = 0 ] || die "only root installs: sudo sh install.sh"
+	if command -v dpkg >/dev/null && dpkg -S /usr/bin/edge-agent >/dev/null 2>&1; then
+		die "the package edge-agent is installed: upgrade that, or remove it first"
+	fi
+fi
+tar -xzf "$here/$tarball" -C "$work"
+put_files
+if [ -z "$root" ]; then
+	make_user
+	start
+fi
+echo "installed edge-agent $VERSION"

@@ -146,7 +146,9 @@ fn tarball(release: &Release, target: &Target, content: &Content) -> Result<()> 
     put("edge-agent", 0o755, &content.agent)?;
     put("LICENSES", 0o644, &release.copyright()?)?;
     put("sbom.cdx.json", 0o644, &content.sbom)?;
-    for name in ["agent.toml", "edge-agent.service", "edge-agent.openrc", "serial.conf"] {
+    for name in
+        ["agent.toml", "edge-agent.service", "edge-agent.openrc", "serial.conf", "launch.conf"]
+    {
         put(name, 0o644, &release.file(name)?)?;
     }
     let name = format!("edge-agent-{}-{}.tar.gz", release.version, target.triple);

@@ -26,6 +26,7 @@ pub(crate) fn build(
         ),
         ("etc/holm/agent.toml".into(), 0o644, release.file("agent.toml")?),
         (format!("{doc}/examples/serial.conf"), 0o644, release.file("serial.conf")?),
+        (format!("{doc}/examples/launch.conf"), 0o644, release.file("launch.conf")?),
         (format!("{doc}/copyright"), 0o644, release.copyright()?),
         (format!("{doc}/sbom.cdx.json"), 0o644, content.sbom.clone()),
     ];

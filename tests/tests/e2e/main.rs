@@ -3,6 +3,7 @@
 mod artifacts;
 mod batches;
 mod buses;
+mod care;
 mod certificates;
 mod clocks;
 mod command;

@@ -18,12 +18,14 @@ pub(crate) use ledger::Ledger;
 pub(crate) use message::take;
 pub(crate) use worker::{Answer, Inbound, Note, Worker};
 
-/// Codes of the alarms that ingestion raises.
+/// Codes of the alarms that ingestion and admission raise.
 pub(crate) mod alarm {
     /// A stored position came again with another epoch or body.
     pub(crate) const RECORD_CONFLICT: &str = "record-conflict";
     /// Two processes speak as one gateway.
     pub(crate) const TWO_GATEWAYS: &str = "two-gateways";
+    /// A certificate that an enrolment made void was shown.
+    pub(crate) const VOID_CERTIFICATE: &str = "void-certificate";
     /// The gateway lost positions that are stored here.
     pub(crate) const GATEWAY_BEHIND: &str = "gateway-behind";
     /// The gateway deleted positions as stored that are not here, or has taken a generation that was

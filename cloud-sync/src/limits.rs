@@ -14,6 +14,8 @@ pub(crate) const STATE_HISTORY_PER_GATEWAY_MAX: u64 = 1_000;
 /// The highest generation that a gateway is believed to have taken: far above every number that a
 /// clock makes, and far enough below 2^63 to go on from there.
 pub(crate) const CLAIMED_GENERATION_MAX: u64 = 1 << 62;
+/// How long it is not told again that somebody shows a void certificate.
+pub(crate) const VOID_CERTIFICATE_TOLD_MS: u64 = 3_600_000;
 /// Process runs remembered for one gateway, to see one come back.
 pub(crate) const EPOCHS_PER_GATEWAY_MAX: usize = 8;
 

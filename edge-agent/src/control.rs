@@ -156,6 +156,14 @@ async fn ask(request: Request, tell: &(impl Fn(Asked) + Sync)) -> Answer {
 /// # Errors
 /// No agent answers on the socket (the text says what to do), or it says no.
 pub fn request(socket: &Path, request: &Request) -> Answer {
+    request_within(socket, request, ANSWER_MAX + Duration::from_secs(5))
+}
+
+/// As [`request()`], with a bound of one's own on each wait.
+///
+/// # Errors
+/// As [`request()`].
+pub fn request_within(socket: &Path, request: &Request, within: Duration) -> Answer {
     use std::io::{BufRead, Write};
     let unreachable = |err: std::io::Error| {
         format!("no agent answers on {}: {err}; is `edge-agent run` up?", socket.display())
@@ -163,8 +171,9 @@ pub fn request(socket: &Path, request: &Request) -> Answer {
     let mut stream = std::os::unix::net::UnixStream::connect(socket).map_err(unreachable)?;
     let mut text = serde_json::to_vec(request).map_err(|err| err.to_string())?;
     text.push(b'\n');
+    stream.set_write_timeout(Some(within)).map_err(unreachable)?;
+    stream.set_read_timeout(Some(within)).map_err(unreachable)?;
     stream.write_all(&text).map_err(unreachable)?;
-    stream.set_read_timeout(Some(ANSWER_MAX + Duration::from_secs(5))).map_err(unreachable)?;
     let mut line = String::new();
     std::io::BufReader::new(stream).read_line(&mut line).map_err(unreachable)?;
     match serde_json::from_str(&line) {

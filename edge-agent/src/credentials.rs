@@ -108,7 +108,10 @@ impl ResolvesClientCert for Credentials {
 }
 
 /// Certificate and key, which must fit each other.
-fn certified(identity: &Identity) -> io::Result<CertifiedKey> {
+///
+/// # Errors
+/// They do not, or one of them is none.
+pub(crate) fn certified(identity: &Identity) -> io::Result<CertifiedKey> {
     let own = CertificateDer::from(identity.enrolled.certificate.clone());
     let key = PrivateKeyDer::Pkcs8(identity.key().to_vec().into());
     let provider = rustls::crypto::ring::default_provider();

@@ -49,7 +49,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Launches until told to stop.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
-    super::show::start_logging();
+    super::show::start_logging(None)?;
     let Arguments { slots, hang_after, start_within, stop_within, arguments } = arguments;
     let seed = std::env::current_exe().map_err(|error| error.to_string())?;
     launch(&Options { slots, seed, arguments, hang_after, start_within, stop_within })

@@ -6,15 +6,18 @@
 
 pub mod agent;
 pub mod auth;
+pub mod backup;
 pub mod bridge;
 pub mod control;
 pub mod credentials;
 pub mod desk;
+pub mod doctor;
 pub mod enroll;
 pub mod firmware;
 pub mod identity;
 pub mod launch;
 pub mod letters;
+pub mod log_file;
 pub mod open_files;
 pub mod runtime;
 pub mod settings;

@@ -15,6 +15,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use sync_protocol::wire::{Request as Ask, StateAt};
 
+mod care;
 mod dead_letters;
 mod launcher;
 mod show;
@@ -50,7 +51,9 @@ const EXAMPLES: &str = "Examples:
   edge-agent status --config agent.toml    what it is doing
   edge-agent devices --config agent.toml   who is there, and what they told of themselves
   edge-agent enroll TOKEN --config agent.toml   join a control plane (`holm gateway add NAME`)
-  edge-agent deploy app.holm --config agent.toml   deploy without a control plane";
+  edge-agent deploy app.holm --config agent.toml   deploy without a control plane
+  edge-agent doctor --config agent.toml    what is wrong, and how to mend it
+  edge-agent backup FILE --config agent.toml       of a gateway that is stopped; `restore` puts it back";
 
 #[derive(Subcommand)]
 enum Command {
@@ -135,6 +138,14 @@ enum Command {
         #[command(flatten)]
         config: Config,
     },
+    /// What is wrong with this gateway, and how to mend it.
+    Doctor(care::Doctor),
+    /// Back up the data of a gateway that is stopped.
+    Backup(care::Backup),
+    /// Put a backup back, here or on a machine that takes the place of the old one.
+    Restore(care::Restore),
+    /// Delete the data of a gateway that is stopped: as on the first day.
+    Reset(care::Reset),
     /// Make a token for a device, and the line for the configuration.
     DeviceToken,
     /// Hash a password (standard input) for `password_argon2`.
@@ -186,6 +197,10 @@ fn answer(command: Command) -> Result<(), String> {
     match command {
         Command::Run(_) | Command::Launch(_) => unreachable!("invariant: they have their own code"),
         Command::About => launcher::about(),
+        Command::Doctor(doctor) => care::examine(&doctor),
+        Command::Backup(arguments) => care::back_up(&arguments),
+        Command::Restore(arguments) => care::restore(&arguments),
+        Command::Reset(arguments) => care::reset(&arguments),
         Command::Check { file } => {
             read_settings(&file)?;
             println!("{}: no problem", file.display());
@@ -299,11 +314,11 @@ fn print(text: &str) {
 }
 
 fn run_agent(config: &Path) -> Result<ExitCode, String> {
-    show::start_logging();
+    let mut settings = read_settings(config)?;
+    show::start_logging(settings.log.clone())?;
     let machine = rustix::system::uname();
     let (version, machine) = (env!("CARGO_PKG_VERSION"), machine.machine().to_string_lossy());
     tracing::info!(version, %machine, "starting");
-    let mut settings = read_settings(config)?;
     settings.limits.connections_max = open_files::raise(settings.limits.connections_max);
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
@@ -333,7 +348,7 @@ fn io_threads() -> usize {
 }
 
 fn enroll_gateway(token: &str, config: &Path) -> Result<(), String> {
-    show::start_logging();
+    show::start_logging(None)?;
     let settings = read_settings(config)?;
     let token: sync_protocol::enroll::Token = token.parse().map_err(|err| format!("{err}"))?;
     if token.gateway != settings.name {

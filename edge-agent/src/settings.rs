@@ -47,6 +47,8 @@ pub struct Settings {
     /// Author keys (`ed25519:...`) that may sign local deployments, beside those
     /// pinned at enrolment.
     pub author_keys: Vec<String>,
+    /// Where the log goes; `None`: to standard error.
+    pub log: Option<LogFile>,
     /// Bounds.
     pub limits: Limits,
     /// How flash is spared.
@@ -79,6 +81,17 @@ pub struct ListenerTls {
     pub tls12: bool,
     /// Bytes of payload in a record that the gateway sends, at most.
     pub record_bytes_max: usize,
+}
+
+/// A log in files of bounded size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// The newest.
+    pub file: PathBuf,
+    /// Bytes of one file.
+    pub bytes_max: u64,
+    /// Files, the newest among them.
+    pub files_max: u32,
 }
 
 /// Topic filters someone may use.
@@ -230,6 +243,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
     };
     let update = root.section("update", problems).map(|section| read_update(section, problems));
     let disk = disk::read(&mut root, problems);
+    let log = root.section("log", problems).map(|section| read_log(section, problems));
     let safe_mode_after = root.number("safe_mode_after", 0..=1_000, problems);
     root.finish(problems);
     Settings {
@@ -241,6 +255,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         devices,
         anonymous,
         author_keys: author_keys.into_iter().map(|at| at.value).collect(),
+        log,
         limits,
         disk,
         safe_mode_after: safe_mode_after
@@ -378,6 +393,24 @@ fn read_device(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Dev
         }
     };
     DeviceAccount { name: name.value, secret, access }
+}
+
+/// Bytes of a file of the log, where nothing is said.
+const LOG_BYTES: u64 = MIB;
+/// Files of the log, where nothing is said.
+const LOG_FILES: u32 = 4;
+
+fn read_log(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> LogFile {
+    let log = LogFile {
+        file: PathBuf::from(section.required("file", problems).value),
+        bytes_max: section.bytes_within("bytes_max", 4 * KIB..=GIB, problems).unwrap_or(LOG_BYTES),
+        files_max: section
+            .number("files_max", 1..=100, problems)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(LOG_FILES),
+    };
+    section.finish(problems);
+    log
 }
 
 fn read_access(

@@ -4,19 +4,43 @@ pub(crate) mod devices;
 pub(crate) mod status;
 
 use std::io::{IsTerminal, Read};
+use std::sync::Mutex;
 
+use edge_agent::log_file::LogFile;
+use edge_agent::settings::LogFile as LogSettings;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Logs to standard error; `HOLM_LOG` filters, `HOLM_LOG_FORMAT=json` is for collectors.
-pub(crate) fn start_logging() {
+/// Logs to the configured file, or to standard error; `HOLM_LOG` filters, `HOLM_LOG_FORMAT=json`
+/// is for collectors.
+///
+/// # Errors
+/// The file cannot be made.
+pub(crate) fn start_logging(settings: Option<LogSettings>) -> Result<(), String> {
+    match settings {
+        None => log_to(std::io::stderr, std::io::stderr().is_terminal()),
+        Some(settings) => {
+            let file = settings.file.display().to_string();
+            let log = LogFile::open(settings).map_err(|err| {
+                format!("{file}: {err}; make its folder, or let `file` in [log] name another")
+            })?;
+            log_to(Mutex::new(log), false);
+        }
+    }
+    Ok(())
+}
+
+fn log_to(
+    writer: impl for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
+    colours: bool,
+) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOLM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     if std::env::var("HOLM_LOG_FORMAT").is_ok_and(|format| format == "json") {
         logs.json().init();
     } else {
-        logs.with_ansi(std::io::stderr().is_terminal()).init();
+        logs.with_ansi(colours).init();
     }
 }
 

@@ -30,7 +30,7 @@ pub struct TimeFloor {
 }
 
 /// Unix seconds of a moment before this source was released.
-const BUILD_FLOOR_UNIX_S: u64 = 1_790_000_000;
+pub(crate) const BUILD_FLOOR_UNIX_S: u64 = 1_790_000_000;
 
 impl TimeFloor {
     /// A floor that remembers a vouched time from before the start (0: none).

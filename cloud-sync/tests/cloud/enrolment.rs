@@ -1,6 +1,7 @@
 //! Tokens, certificates, and whose topics are whose.
 
 use rumqttc::ConnectReturnCode;
+use serde_json::json;
 use sync_protocol::enroll::{EnrollReply, Token};
 use sync_protocol::topics;
 use sync_protocol::wire::{Down, Message as _, Records, Up};
@@ -236,7 +237,17 @@ async fn an_enrolment_voids_the_certificates_from_before() {
         EnrollReply::Refused { reason } => panic!("{reason}"),
     };
     thief.closed().await;
+    let (_, alarms) = cloud.get("/v1/alarms").await;
+    assert_eq!(alarms["rows"].as_array().unwrap().len(), 0, "it has not come back: {alarms}");
     refused(&cloud, &old).await;
     refused(&cloud, &old.expired(&cloud, 26)).await;
     connect(&cloud, &old.with(enrolled.certificate, key)).await.hello(8, 2, 1).await;
+    let (_, alarms) = cloud.get("/v1/alarms?gateway=gw-a").await;
+    assert_eq!(alarms["rows"].as_array().unwrap().len(), 1, "{alarms}");
+    let alarm = &alarms["rows"][0];
+    assert_eq!(
+        (&alarm["code"], &alarm["count"]),
+        (&json!("void-certificate"), &json!(1)),
+        "{alarm}"
+    );
 }

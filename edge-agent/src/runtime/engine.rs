@@ -89,6 +89,12 @@ impl EngineSettings {
     pub(super) fn reservation_bytes(&self) -> u64 {
         self.function_memory_bytes_max.next_multiple_of(WASM_PAGE_BYTES)
     }
+
+    /// Address space that the pool reserves for sandboxes, in bytes.
+    #[must_use]
+    pub fn pool_bytes(&self) -> u64 {
+        u64::from(self.slots).saturating_mul(self.reservation_bytes().saturating_add(GUARD_BYTES))
+    }
 }
 
 /// Everything that is compiled into an artifact and must be equal where it is compiled and where

@@ -116,8 +116,16 @@ fn each_mistake_says_what_to_do() {
 /// Keys that the reader takes, by section, from what it says of one that it does not.
 fn known_keys() -> BTreeMap<String, BTreeSet<String>> {
     const UNKNOWN: &str = "xxxxxxxxxxxxxxxx";
-    let sections =
-        ["[[listeners]]", "[[devices]]", "[[buses]]", "[anonymous]", "[update]", "[limits]"];
+    let sections = [
+        "[[listeners]]",
+        "[[devices]]",
+        "[[buses]]",
+        "[anonymous]",
+        "[update]",
+        "[disk]",
+        "[log]",
+        "[limits]",
+    ];
     let text = sections.map(|section| format!("{section}\n{UNKNOWN} = 1\n")).concat();
     let found = problems(&format!("{UNKNOWN} = 1\n{text}"));
     let lines = found.lines().filter_map(|line| {
@@ -235,4 +243,21 @@ fn a_gateway_remembers_the_devices_that_it_knows() {
         let problems = devices_max(1, &format!("[limits]\ndevices = {wrong}\n")).expect_err(wrong);
         assert!(problems[0].message.contains("between 1 and 100000"), "{problems:?}");
     }
+}
+
+#[test]
+fn a_log_has_bounds_without_a_word_about_them() {
+    let log = |lines: &str| {
+        let text = format!("name = \"a\"\n[log]\n{lines}\n");
+        Settings::parse(&text).map(|settings| settings.log)
+    };
+    let file = |bytes_max, files_max| {
+        Ok(Some(LogFile { file: PathBuf::from("/x"), bytes_max, files_max }))
+    };
+    assert_eq!(Settings::parse("name = \"a\"").map(|settings| settings.log), Ok(None));
+    assert_eq!(log("file = \"/x\""), file(1 << 20, 4));
+    let all = log("file = \"/x\"\nbytes_max = \"64 KiB\"\nfiles_max = 2");
+    assert_eq!(all, file(64 << 10, 2));
+    let problems = log("files_max = 0").expect_err("no file, and none of it");
+    assert_eq!(problems.len(), 2, "{problems:?}");
 }

@@ -4,6 +4,7 @@ mod agent_updates;
 mod artifacts;
 mod batches;
 mod buses;
+mod care;
 mod certificates;
 mod clocks;
 mod command;

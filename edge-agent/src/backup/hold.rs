@@ -1,0 +1,39 @@
+//! A data folder that no agent uses, and that none can begin to use.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::parts::STORE;
+use super::{BackupError, io_error};
+use crate::store::disk::SystemDisk;
+
+/// Holds the lock of the store until dropped. An agent that is started meanwhile says that the
+/// store is in use, and ends.
+#[derive(Debug)]
+pub(super) struct Hold(#[expect(dead_code, reason = "held for its lock")] SystemDisk);
+
+impl Hold {
+    /// Takes a folder; `socket` is where its agent would answer. An agent whose store is broken
+    /// holds no lock, but it answers.
+    ///
+    /// # Errors
+    /// An agent uses it, or the system refuses.
+    pub(super) fn take(data_dir: &Path, socket: &Path) -> Result<Self, BackupError> {
+        if UnixStream::connect(socket).is_ok() {
+            return Err(BackupError::Running(data_dir.to_owned()));
+        }
+        Self::of_store(data_dir, STORE)
+    }
+
+    /// The same for a store of another name, without a look at the socket.
+    ///
+    /// # Errors
+    /// As [`Hold::take`].
+    pub(super) fn of_store(data_dir: &Path, store: &str) -> Result<Self, BackupError> {
+        let store = data_dir.join(store);
+        SystemDisk::take(&store).map(Self).map_err(|error| match error.kind() {
+            std::io::ErrorKind::ResourceBusy => BackupError::Running(data_dir.to_owned()),
+            _ => io_error("taking", &store)(error),
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! `edge-agent doctor`, `backup`, `restore` and `reset`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use edge_agent::backup::{self, BackedUp, Options, Restored};
+use edge_agent::doctor::{self, Finding, State};
+use serde_json::json;
+
+use super::{Config, print, print_json, read_settings};
+
+#[derive(Args)]
+#[command(after_help = "\
+It looks and changes nothing, beside a running agent and without one. Exit code 0: no fault; 1: a fault.
+
+Examples:
+  edge-agent doctor                                   a table of what is, and how to mend it
+  edge-agent doctor --json | jq '.findings[] | select(.state != \"ok\")'
+  edge-agent doctor --bundle help.tar.gz              for whoever helps: without keys, tokens and passwords")]
+pub(super) struct Doctor {
+    /// Print the findings as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Write findings, settings, status and the end of the log to a new tar.gz, without secrets.
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+The agent must be stopped. The file holds the gateway's private key, queues, state, records and apps: keep it
+as you keep keys. Compiled code and half fetched artifacts are left out and made again.
+
+Examples:
+  systemctl stop edge-agent
+  edge-agent backup /mnt/stick/barn-3.backup
+  systemctl start edge-agent")]
+pub(super) struct Backup {
+    /// The file to make.
+    file: PathBuf,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+The whole backup is read and checked first; then the folder is there at once, or not at all. The gateway goes
+on from the moment of the backup: events that waited then run again, and what came later is not in it. Records go
+on under a new process run: the control plane takes none at the place of another.
+
+Examples:
+  edge-agent restore barn-3.backup --data /var/lib/holm
+  edge-agent restore barn-3.backup --data /var/lib/holm --force            in the place of other data
+  edge-agent restore barn-3.backup --data /var/lib/holm --as-replacement   on a new machine; then
+    holm gateway add barn-3           where the control plane is operated
+    edge-agent enroll TOKEN           here; from then on the old machine is not let in")]
+pub(super) struct Restore {
+    /// What `edge-agent backup` made.
+    file: PathBuf,
+    /// The data folder to make (`data_dir` of the settings).
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// For another machine that takes the place of the old one: without its identity.
+    #[arg(long)]
+    as_replacement: bool,
+    /// In the place of a folder that has data; they are kept beside it.
+    #[arg(long)]
+    force: bool,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+The agent must be stopped. Queues, state, records, apps and the identity are deleted; the settings stay, and so
+does what is in the data folder and is not the agent's. Cut off in between, run it again.
+
+Examples:
+  edge-agent reset                            what would be deleted
+  edge-agent reset --yes                      as on the first day
+  edge-agent reset --yes --keep-identity      it stays enrolled, and fetches its apps again")]
+pub(super) struct Reset {
+    /// Do it: without this it is only said what would be deleted.
+    #[arg(long)]
+    yes: bool,
+    /// The gateway stays enrolled.
+    #[arg(long)]
+    keep_identity: bool,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: Config,
+}
+
+/// A fault is a failure, so that programs see it too.
+pub(super) fn examine(arguments: &Doctor) -> Result<(), String> {
+    let Doctor { json, bundle, config: Config { config } } = arguments;
+    let facts = doctor::gather::gather(config);
+    let findings = doctor::check::check(&facts);
+    let worst = doctor::worst(&findings);
+    if *json {
+        print_json(&json!({ "state": worst.word(), "findings": findings }));
+    } else {
+        print(&table(&findings));
+    }
+    if let Some(file) = bundle {
+        let shown = file.display();
+        let written = doctor::bundle::write(file, &facts, &findings, config);
+        let names = written.map_err(|err| format!("{shown}: {err}"))?;
+        eprintln!("{shown}: {}", names.join(", "));
+    }
+    match findings.iter().filter(|finding| finding.state == State::Fault).count() {
+        0 => Ok(()),
+        faults => Err(format!("{faults} fault(s)")),
+    }
+}
+
+/// Worst last, where people look.
+fn table(findings: &[Finding]) -> String {
+    let mut sorted: Vec<_> = findings.iter().collect();
+    sorted.sort_by_key(|finding| finding.state);
+    let mut text = String::new();
+    let wrote = "invariant: writing to a string succeeds";
+    for finding in &sorted {
+        let (state, check, what) = (finding.state.word(), finding.check, &finding.what);
+        writeln!(text, "{state:<8} {check:<14} {what}").expect(wrote);
+        if !finding.mend.is_empty() {
+            writeln!(text, "{:<8} {:<14} -> {}", "", "", finding.mend).expect(wrote);
+        }
+    }
+    let count = |state| findings.iter().filter(|finding| finding.state == state).count();
+    let (faults, warnings) = (count(State::Fault), count(State::Warning));
+    writeln!(text, "\n{faults} fault(s), {warnings} warning(s)").expect(wrote);
+    text
+}
+
+pub(super) fn back_up(arguments: &Backup) -> Result<(), String> {
+    let Backup { file, json, config } = arguments;
+    let settings = read_settings(&config.config)?;
+    let (data, socket) = (&settings.data_dir, &settings.control_socket);
+    let done =
+        backup::back_up(&settings.name, data, socket, file).map_err(|err| err.to_string())?;
+    if *json {
+        print_json(&json!(done));
+        return Ok(());
+    }
+    let BackedUp { gateway, files, bytes, backup_bytes, identity } = done;
+    let file = file.display();
+    print(&format!("{gateway}: {files} files, {bytes} bytes, to {file} ({backup_bytes} bytes)\n"));
+    if identity {
+        print("it holds the gateway's private key: keep it as you keep keys\n");
+    }
+    Ok(())
+}
+
+pub(super) fn restore(arguments: &Restore) -> Result<(), String> {
+    let Restore { file, data, as_replacement, force, json } = arguments;
+    let options = Options { as_replacement: *as_replacement, force: *force };
+    let done = backup::restore(file, data, options).map_err(|err| err.to_string())?;
+    if *json {
+        print_json(&json!(done));
+        return Ok(());
+    }
+    print(&restored(&done, data));
+    Ok(())
+}
+
+fn restored(done: &Restored, data: &Path) -> String {
+    let Restored { gateway, agent, made_unix_s, files, bytes, identity, before } = done;
+    let data = data.display();
+    let mut text = format!(
+        "{gateway}: {files} files, {bytes} bytes, in {data} (made by agent {agent}, {made_unix_s} s since 1970)\n"
+    );
+    if let Some(before) = before {
+        let before = before.display();
+        text +=
+            &format!("the data that were there are in {before}: delete them when you are sure\n");
+    }
+    text += if *identity {
+        "it is the same gateway: if its old machine runs as well, the control plane raises the alarm \
+         two-gateways\n"
+    } else {
+        "it is not enrolled: `holm gateway add NAME`, then `edge-agent enroll TOKEN` here, before the \
+         agent is started; that shuts the old machine out\n"
+    };
+    if rustix::process::geteuid().is_root() {
+        text += "give the folder to the agent's user if it is not: `chown -R holm: DIR`\n";
+    }
+    text
+}
+
+pub(super) fn reset(arguments: &Reset) -> Result<(), String> {
+    let Reset { yes, keep_identity, json, config } = arguments;
+    let settings = read_settings(&config.config)?;
+    let data = &settings.data_dir;
+    if !yes {
+        let who = if *keep_identity { "but" } else { "and" };
+        return Err(format!(
+            "this would delete queues, state, records and apps of {} in {}, {who} its identity{}: add \
+             --yes",
+            settings.name,
+            data.display(),
+            if *keep_identity { " stays" } else { "" },
+        ));
+    }
+    let done = backup::reset(data, &settings.control_socket, *keep_identity);
+    let done = done.map_err(|err| err.to_string())?;
+    if *json {
+        print_json(&json!(done));
+        return Ok(());
+    }
+    let list = |names: &[String]| {
+        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    };
+    print(&format!("{}: deleted {}\n", settings.name, list(&done.deleted)));
+    if !done.left.is_empty() {
+        print(&format!("left, because it is not the agent's: {}\n", list(&done.left)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_stands_last() {
+        let finding = |check, state, mend: &str| Finding {
+            check,
+            state,
+            what: "it is so".to_owned(),
+            mend: mend.to_owned(),
+        };
+        let findings = [
+            finding("disk", State::Fault, "make room"),
+            finding("clock", State::Ok, ""),
+            finding("tls", State::Warning, "wait"),
+        ];
+        let expected = "\
+ok       clock          it is so
+warning  tls            it is so
+                        -> wait
+fault    disk           it is so
+                        -> make room
+
+1 fault(s), 1 warning(s)
+";
+        assert_eq!(table(&findings), expected);
+    }
+}

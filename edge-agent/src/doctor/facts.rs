@@ -1,0 +1,253 @@
+//! What was found out about a machine and the gateway on it: plain values, so that the checks need
+//! no machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The configuration file.
+    pub settings: SettingsFile,
+    /// What time it is.
+    pub clock: Clock,
+    /// The agent, as it answers.
+    pub agent: Agent,
+    /// What enrolment left.
+    pub identity: Identity,
+    /// The control plane, as it looks from here.
+    pub control_plane: Option<ControlPlane>,
+    /// Certificates that are shown to somebody.
+    pub certificates: Vec<Certificate>,
+    /// Addresses where devices connect.
+    pub listeners: Vec<Listener>,
+    /// The disk under the data folder.
+    pub disk: Disk,
+    /// What the data folder holds.
+    pub sizes: Sizes,
+    /// Memory of the machine; `None` where the kernel does not tell.
+    pub memory: Option<Memory>,
+    /// Address space.
+    pub space: Space,
+    /// Files and folders, and who may do what with them.
+    pub files: Vec<FileFact>,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, Default)]
+pub struct SettingsFile {
+    /// Which.
+    pub file: String,
+    /// The gateway's name, if the file can be used.
+    pub name: Option<String>,
+    /// Why it cannot.
+    pub problems: Vec<String>,
+    /// Where the log goes, if it goes to a file.
+    pub log: Option<PathBuf>,
+}
+
+/// Times are seconds since 1970.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    /// What the system's clock shows.
+    pub unix_s: u64,
+    /// A moment before this agent was released.
+    pub floor_unix_s: u64,
+    /// When the store was last written, by the clock of then.
+    pub store_unix_s: Option<u64>,
+    /// Whether the time daemon says that the clock is set.
+    pub disciplined: bool,
+}
+
+/// How the agent answers on its control socket.
+#[derive(Clone, Debug, Default)]
+pub enum Agent {
+    /// Nobody is there.
+    #[default]
+    Down,
+    /// Something is there and gives no status.
+    Silent(String),
+    /// It runs.
+    Up {
+        /// `edge-agent status --json`.
+        status: Box<Value>,
+        /// Its newest dead letter, without payload.
+        letter: Option<Letter>,
+    },
+}
+
+/// A dead letter.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// Whose event.
+    pub function: String,
+    /// The last error.
+    pub error: String,
+}
+
+/// What enrolment left.
+#[derive(Clone, Debug, Default)]
+pub enum Identity {
+    /// The gateway has no control plane.
+    #[default]
+    None,
+    /// The file cannot be used.
+    Bad(Trouble),
+    /// It is enrolled under this name.
+    Enrolled(String),
+}
+
+/// Why a file is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Whoever asks may not read it; it may be all right.
+    Hidden(String),
+    /// It is not what it should be.
+    Wrong(String),
+}
+
+/// The control plane, as it looks from here.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    /// `host:port`.
+    pub endpoint: String,
+    /// Addresses of its name, or why there are none.
+    pub addresses: Result<Vec<SocketAddr>, String>,
+    /// Whether a connection can be made, and if not, why; `None`: not tried.
+    pub reached: Option<Result<(), String>>,
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Whose.
+    pub of: String,
+    /// When it is valid, if it can be used.
+    pub validity: Result<Validity, Trouble>,
+    /// Whether the agent renews it by itself.
+    pub renews_itself: bool,
+}
+
+/// Seconds since 1970, of the certificate in a chain that begins last and of the one that ends first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before.
+    pub from_unix_s: i64,
+    /// Not after.
+    pub to_unix_s: i64,
+}
+
+/// A configured listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// How it is there.
+    pub port: Port,
+}
+
+/// What was found at the address of a listener.
+#[derive(Clone, Debug)]
+pub enum Port {
+    /// No agent runs, and one could listen.
+    Free,
+    /// No agent runs, and one could not listen.
+    Refused(String),
+    /// The agent listens, and connections are taken.
+    Answers,
+    /// The agent runs, and does not take connections here.
+    Dead(String),
+}
+
+/// Space under the data folder, in bytes, and how many files may be added.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// Why nothing is known.
+    pub unknown: Option<String>,
+    /// Free for the agent.
+    pub free_bytes: u64,
+    /// All of it.
+    pub all_bytes: u64,
+    /// Files that may be added; `None`: the file system counts none.
+    pub free_files: Option<u64>,
+}
+
+/// Bytes of the data folder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    /// Segments of the journal.
+    pub journal_bytes: u64,
+    /// The checkpoint.
+    pub checkpoint_bytes: u64,
+    /// Space held in reserve for deletes on a full disk.
+    pub ballast_bytes: u64,
+    /// Whether there is a store at all.
+    pub has_store: bool,
+    /// Bundles and components.
+    pub library_bytes: u64,
+    /// Compiled code.
+    pub compiled_bytes: u64,
+    /// The store's ceiling in the settings.
+    pub store_bytes_max: u64,
+    /// A reset was cut off.
+    pub is_half_reset: bool,
+}
+
+/// Bytes of memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Can be had without swapping.
+    pub available_bytes: u64,
+    /// All of it.
+    pub all_bytes: u64,
+}
+
+/// Address space in bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Space {
+    /// The limit (`ulimit -v`); `None`: there is none.
+    pub limit_bytes: Option<u64>,
+    /// Whose limit that is.
+    pub of: String,
+    /// What the sandboxes reserve at once.
+    pub pool_bytes: u64,
+    /// Bits of an address.
+    pub bits: u32,
+}
+
+/// A file or folder, as it is for whoever runs the doctor.
+#[derive(Clone, Debug)]
+pub struct FileFact {
+    /// Where.
+    pub path: String,
+    /// What it is to the gateway.
+    pub kind: FileKind,
+    /// How it is.
+    pub access: Result<Access, String>,
+}
+
+/// What a file is to the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// The data folder.
+    Data,
+    /// In the data folder, where all has one owner.
+    Owned,
+    /// A secret of the agent, which nobody else may read.
+    Secret,
+    /// The key of a listener, which a group may read.
+    Key,
+}
+
+/// Who may do what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits.
+    pub mode: u32,
+    /// Whether whoever asks may write it.
+    pub writable: bool,
+    /// User that owns it.
+    pub owner: u32,
+}

@@ -1,0 +1,121 @@
+//! The agent that runs, and what the kernel lets it have.
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+use serde_json::Value;
+use sync_protocol::wire::Request as Ask;
+
+use crate::control::{self, Request};
+use crate::doctor::facts::{Agent, Letter, Memory, Space};
+
+/// How long an agent may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Dead letters among which the newest is looked for.
+const LETTERS_MAX: u32 = 1_000;
+
+/// The agent as it answers on its socket, and its process.
+pub(super) fn agent(socket: &Path) -> (Agent, Option<i32>) {
+    if let Err(error) = UnixStream::connect(socket) {
+        return match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (Agent::Down, None),
+            _ => {
+                let why = format!("{}: {error}; ask as the agent's user", socket.display());
+                (Agent::Silent(why), None)
+            }
+        };
+    }
+    let process = peer(socket);
+    match control::request_within(socket, &Request::Ask(Ask::Status), ANSWER_MAX) {
+        Ok(status) => {
+            let letter = letter(socket);
+            (Agent::Up { status: Box::new(status), letter }, process)
+        }
+        Err(why) => (Agent::Silent(format!("it runs and gives no status: {why}")), process),
+    }
+}
+
+/// The process at the other end of the socket; the kernel says so.
+fn peer(socket: &Path) -> Option<i32> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
+    let connected = async { tokio::net::UnixStream::connect(socket).await?.peer_cred() };
+    runtime.block_on(connected).ok()?.pid()
+}
+
+fn letter(socket: &Path) -> Option<Letter> {
+    let ask = Ask::DeadLetters { after: None, limit: LETTERS_MAX };
+    let mut page = control::request_within(socket, &Request::Ask(ask), ANSWER_MAX).ok()?;
+    let Value::Array(rows) = page["rows"].take() else { return None };
+    let newest = rows.into_iter().min_by_key(|row| row["age_ms"].as_u64())?;
+    let word = |key: &str| newest[key].as_str().unwrap_or_default().to_owned();
+    Some(Letter { function: word("function"), error: word("error") })
+}
+
+pub(super) fn memory() -> Option<Memory> {
+    parse_memory(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse_memory(text: &str) -> Option<Memory> {
+    let line = |name: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let kib: u64 = rest.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        Some(kib.saturating_mul(1_024))
+    };
+    Some(Memory { available_bytes: line("MemAvailable")?, all_bytes: line("MemTotal")? })
+}
+
+/// The limit of the agent that runs; else that of this process, which may not be its.
+pub(super) fn space(agent: Option<i32>, pool_bytes: u64) -> Space {
+    let limits = agent.and_then(|id| fs::read_to_string(format!("/proc/{id}/limits")).ok());
+    let (limit_bytes, of) = match limits.as_deref().and_then(parse_limit) {
+        Some(limit) => (limit, "of the agent that runs"),
+        None => (getrlimit(Resource::As).current, "of this shell; a unit may have another"),
+    };
+    Space { limit_bytes, of: of.to_owned(), pool_bytes, bits: usize::BITS }
+}
+
+/// The soft limit of address space; the inner `None` is no limit.
+fn parse_limit(text: &str) -> Option<Option<u64>> {
+    let rest = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    match rest.split_whitespace().next()? {
+        "unlimited" => Some(None),
+        number => number.parse().ok().map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_tells_is_read() {
+        let text = "MemTotal:         500000 kB\nMemFree: 1 kB\nMemAvailable:   250000 kB\n";
+        let memory = parse_memory(text).unwrap();
+        assert_eq!((memory.all_bytes, memory.available_bytes), (512_000_000, 256_000_000));
+        assert!(parse_memory("MemTotal: 1 kB").is_none());
+        let limits = "Limit   Soft Limit   Hard Limit  Units\n\
+                      Max address space         1073741824           unlimited            bytes\n";
+        assert_eq!(parse_limit(limits), Some(Some(1 << 30)));
+        assert_eq!(parse_limit("Max address space   unlimited  unlimited  bytes"), Some(None));
+        assert_eq!(parse_limit("Max cpu time  1 1 seconds"), None);
+        assert!(memory_is_there(), "this machine tells");
+    }
+
+    fn memory_is_there() -> bool {
+        super::memory().is_some_and(|memory| memory.all_bytes > memory.available_bytes)
+    }
+
+    #[test]
+    fn nobody_at_the_socket_is_no_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        assert!(matches!(agent(&socket), (Agent::Down, None)));
+        // What a process that was killed left.
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert!(matches!(agent(&socket), (Agent::Down, None)));
+    }
+}

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What a user of the Debian package goes through: install, run, a hang, upgrade, remove, install,
-# purge; then one of the tarball. `cargo xtask packages --try` runs it by throwaway.sh, with systemd as process 1. Beside it
-# lie old.deb, new.deb, counter.holm, author.key, and a release of tarballs.
+# purge; then one of the tarball. `cargo xtask packages --try` runs it by throwaway.sh, with systemd
+# as process 1. Beside it lie old.deb, new.deb, counter.holm, author.key, and a release of tarballs.
 set -eu
 
 cd "$(dirname "$0")"

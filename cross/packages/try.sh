@@ -1,7 +1,7 @@
 #!/bin/bash
 # What a user of the Debian package goes through: install, run, a hang, upgrade, remove, install,
-# purge. `cargo xtask packages --try` runs it by throwaway.sh, with systemd as process 1. Beside it
-# lie old.deb, new.deb, counter.holm and author.key.
+# purge; then one of the tarball. `cargo xtask packages --try` runs it by throwaway.sh, with systemd
+# as process 1. Beside it lie old.deb, new.deb, counter.holm, author.key, and a release of tarballs.
 set -eu
 
 cd "$(dirname "$0")"
@@ -125,3 +125,16 @@ dpkg --purge edge-agent >/dev/null
 if enabled; then fail "the unit is still enabled"; fi
 if getent passwd holm; then fail "the user is still there"; fi
 echo "ok: installed again where it was, then purged"
+
+cd release
+sh install.sh >/dev/null || fail "install.sh does not install a release that is signed"
+until_so active
+holds /usr/local/bin/edge-agent 'root:root 755'
+holds /etc/holm/agent.toml 'root:holm 640'
+[ "$(ps -o user= -p "$(property MainPID)")" = holm ] || fail "it does not run as holm"
+sh install.sh >/dev/null || fail "install.sh does not install over itself"
+until_so active
+sh install.sh --remove >/dev/null
+if active || enabled; then fail "install.sh --remove left it running"; fi
+[ -d /var/lib/holm/store ] && [ -f /etc/holm/agent.toml ] || fail "it took data or configuration"
+echo "ok: install.sh checked signature and sum, installed, and removed all but data"

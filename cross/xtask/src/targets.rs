@@ -46,7 +46,7 @@ pub(crate) struct TargetsArgs {
     /// Build and judge, run nothing: no emulator is needed.
     #[arg(long)]
     build_only: bool,
-    /// Take programs as they were built last.
+    /// Take all programs as they were built last, those of this machine among them.
     #[arg(long, conflicts_with = "build_only")]
     no_build: bool,
     /// Print the rows as JSON, a line each.
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &TargetsArgs) -> Result<()> {
     };
     offer_parts(args, &targets)?;
     let dir = setup::empty_dir(&args.dir)?;
-    let app = if args.build_only { None } else { Some(App::build(&dir)?) };
+    let app = if args.build_only { None } else { Some(App::build(&dir, args.no_build)?) };
     let mut rows = Vec::new();
     for target in targets {
         eprintln!("{} ...", target.triple);

@@ -17,9 +17,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Builds it, with the command line of this build; the author's home is made in `dir`.
-    pub(crate) fn build(dir: &Path) -> Result<Self> {
-        setup::programs(Agent::Shipped)?;
+    /// Builds it, with the command line of this build, which is built first unless that is here
+    /// already; the author's home is made in `dir`.
+    pub(crate) fn build(dir: &Path, is_built: bool) -> Result<Self> {
+        if !is_built {
+            setup::programs(Agent::Shipped)?;
+        }
         let author = Author::new(&dir.join("author"))?;
         let bundle = author.build(&fixture("apps/counter"))?;
         Ok(Self { bundle, author: author.key()? })

@@ -5,6 +5,7 @@ mod command;
 mod demo;
 mod devices;
 mod fuzz;
+mod image;
 mod kill;
 mod netsim;
 mod replay;
@@ -43,6 +44,8 @@ enum Task {
     Netsim(netsim::NetsimArgs),
     /// Builds the firmware of the examples, runs it in QEMU at a real gateway, and checks its budgets.
     Devices(devices::DevicesArgs),
+    /// Builds a card image that a board boots from.
+    Image(image::ImageArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -71,6 +74,7 @@ fn run() -> anyhow::Result<()> {
         Task::Sim(args) => sim::run(&args),
         Task::Netsim(args) => netsim::run(&args),
         Task::Devices(args) => devices::run(&args),
+        Task::Image(args) => image::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

@@ -5,7 +5,9 @@
 # other copy that is written, so that a power cut leaves one whole.
 #
 #   0x000 magic "HOLM"   0x004 format   0x008 generation   0x00c good slot (0 a, 1 b)
-#   0x010 1: the other slot is on trial   0x014 tries left   0x1fc CRC-32 of all before, big-endian
+#   0x010 1: the other slot is on trial   0x014 tries left
+#   0x1f8 CRC-32 of all before, and at 0x1fc the same with its bytes reversed: `crc32` writes it in
+#         one order or the other, depending on how U-Boot was built
 #
 # @NAME@ is filled in by `cargo xtask image`.
 setenv c0 @SCRATCH@
@@ -19,14 +21,22 @@ ${devtype} dev ${devnum}
 
 setenv pick none
 if ${devtype} read ${c0} @COPY0@ 1; then
-  setexpr at ${c0} + 1fc
-  crc32 ${c0} 1fc ${sum}
-  if itest.l *${c0} == 4d4c4f48 && cmp.l ${sum} ${at} 1; then setenv pick c0; fi
+  setexpr at ${c0} + 1f8
+  setexpr ta ${c0} + 1fc
+  crc32 ${c0} 1f8 ${sum}
+  setenv whole 0
+  if cmp.l ${sum} ${at} 1; then setenv whole 1; fi
+  if cmp.l ${sum} ${ta} 1; then setenv whole 1; fi
+  if itest.l *${c0} == 4d4c4f48 && test ${whole} = 1; then setenv pick c0; fi
 fi
 if ${devtype} read ${c1} @COPY1@ 1; then
-  setexpr at ${c1} + 1fc
-  crc32 ${c1} 1fc ${sum}
-  if itest.l *${c1} == 4d4c4f48 && cmp.l ${sum} ${at} 1; then
+  setexpr at ${c1} + 1f8
+  setexpr ta ${c1} + 1fc
+  crc32 ${c1} 1f8 ${sum}
+  setenv whole 0
+  if cmp.l ${sum} ${at} 1; then setenv whole 1; fi
+  if cmp.l ${sum} ${ta} 1; then setenv whole 1; fi
+  if itest.l *${c1} == 4d4c4f48 && test ${whole} = 1; then
     setexpr g0 ${c0} + 8
     setexpr g1 ${c1} + 8
     if test ${pick} = none || itest.l *${g1} -gt *${g0}; then setenv pick c1; fi
@@ -72,8 +82,15 @@ if itest ${trial} == 1; then
   setexpr.l generation *${at}
   setexpr generation ${generation} + 1
   mw.l ${at} ${generation}
-  setexpr at ${new} + 1fc
-  crc32 ${new} 1fc ${at}
+  setexpr at ${new} + 1f8
+  crc32 ${new} 1f8 ${at}
+  setexpr to ${new} + 1ff
+  for n in 1 2 3 4; do
+    setexpr.b byte *${at}
+    mw.b ${to} ${byte}
+    setexpr at ${at} + 1
+    setexpr to ${to} - 1
+  done
   if ${devtype} write ${new} ${other} 1; then true; else
     echo "holm: the boot record cannot be written; no trial"
     setenv on_trial 0

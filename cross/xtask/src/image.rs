@@ -99,6 +99,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
         out: args.out.clone().unwrap_or_else(|| project_root().join(name)),
         parts: project_root().join(&args.parts),
         versions: if args.refresh { Versions::Newest } else { Versions::AsBefore },
+        built_at: None,
     };
     let built = build(&request)?;
     if args.json {

@@ -5,6 +5,7 @@ mod command;
 mod demo;
 mod devices;
 mod fuzz;
+mod gateway_vm;
 mod image;
 mod kill;
 mod netsim;
@@ -46,6 +47,8 @@ enum Task {
     Devices(devices::DevicesArgs),
     /// Builds a card image that a board boots from.
     Image(image::ImageArgs),
+    /// Boots an image in QEMU as a gateway of a control plane on this machine.
+    GatewayVm(gateway_vm::GatewayVmArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -75,6 +78,7 @@ fn run() -> anyhow::Result<()> {
         Task::Netsim(args) => netsim::run(&args),
         Task::Devices(args) => devices::run(&args),
         Task::Image(args) => image::run(&args),
+        Task::GatewayVm(args) => gateway_vm::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

@@ -25,7 +25,7 @@ const MODULES_VIRT: &[&str] =
 
 /// The card, the clock and power controllers, Ethernet on the board and on USB, the watchdog.
 const MODULES_PI: &[&str] = &[
-    "sdhci-iproc", "bcm2835", "bcm2835_wdt", "raspberrypi-hwmon", "dwc2", "phy-generic",
+    "sdhci-iproc", "bcm2835", "bcm2835_wdt", "dwc2", "phy-generic",
     "reset-raspberrypi", "xhci-pci", "genet", "broadcom", "mdio-bcm-unimac", "smsc95xx", "lan78xx",
     "cdc_ether", "r8152", "asix", "ax88179_178a", "leds-gpio", "iproc-rng200", "bcm2835-rng",
 ];
@@ -96,9 +96,10 @@ impl Board {
             },
             Self::Rpi3 | Self::Zero2w | Self::Rpi4 => Addresses {
                 scratch: "05f00000",
-                kernel: "00080000",
+                kernel: "00200000",
                 packed: "06000000",
-                ramdisk: "08000000",
+                // QEMU keeps the device tree at 08000000, the firmware of the chip far above.
+                ramdisk: "0a000000",
             },
         }
     }

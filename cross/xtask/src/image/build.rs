@@ -33,6 +33,8 @@ pub(crate) struct Request {
     pub(crate) parts: PathBuf,
     /// Which versions of them.
     pub(crate) versions: Versions,
+    /// Seconds since 1970 that pass for the time of the build; `None`: now, or `SOURCE_DATE_EPOCH`.
+    pub(crate) built_at: Option<u64>,
 }
 
 /// What was built.
@@ -78,7 +80,7 @@ impl Steps {
 pub(crate) fn build(request: &Request) -> Result<Built> {
     super::tools()?;
     root::check_agent(&request.agent)?;
-    let epoch = epoch()?;
+    let epoch = request.built_at.map_or_else(epoch, Ok)?;
     let mut steps = Steps::default();
     let parts = steps.step("packages", || {
         Parts::fetch(&request.parts, request.board, request.versions)

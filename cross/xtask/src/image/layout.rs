@@ -90,7 +90,15 @@ pub(crate) struct BootRecord {
 
 const MAGIC: [u8; 4] = *b"HOLM";
 const FORMAT: u32 = 1;
-const SUM_AT: usize = 508;
+const SUM_AT: usize = 504;
+
+/// A checksum in both orders of its bytes: U-Boot writes it in one or the other.
+fn both(first: u32, second: u32) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&first.to_be_bytes());
+    bytes[4..].copy_from_slice(&second.to_be_bytes());
+    bytes
+}
 
 impl BootRecord {
     /// That of a fresh image: slot a, no trial.
@@ -110,9 +118,8 @@ impl BootRecord {
         for (n, number) in numbers.iter().enumerate() {
             sector[4 + 4 * n..8 + 4 * n].copy_from_slice(&number.to_le_bytes());
         }
-        // As U-Boot's `crc32` writes it.
-        let sum = crc32(&sector[..SUM_AT]).to_be_bytes();
-        sector[SUM_AT..].copy_from_slice(&sum);
+        let sum = crc32(&sector[..SUM_AT]);
+        sector[SUM_AT..].copy_from_slice(&both(sum, sum.swap_bytes()));
         sector
     }
 
@@ -121,7 +128,9 @@ impl BootRecord {
         let number = |at: usize| {
             sector.get(at..at + 4)?.try_into().ok().map(|bytes: [u8; 4]| u32::from_le_bytes(bytes))
         };
-        let whole = crc32(&sector[..SUM_AT]).to_be_bytes() == sector[SUM_AT..];
+        let sum = crc32(&sector[..SUM_AT]);
+        let sums = [both(sum, sum.swap_bytes()), both(sum.swap_bytes(), sum)];
+        let whole = sums.iter().any(|sums| sums[..] == sector[SUM_AT..]);
         if sector[..4] != MAGIC || !whole || number(4)? != FORMAT {
             return None;
         }
@@ -185,6 +194,15 @@ mod tests {
             torn[at] ^= 1;
             assert_eq!(BootRecord::decode(&torn), None, "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_checksum_counts_in_either_order() {
+        let record = BootRecord { generation: 9, good: Slot::A, trial: Some(1) };
+        let mut sector = record.encode();
+        let (first, second) = sector[504..].split_at_mut(4);
+        first.swap_with_slice(second);
+        assert_eq!(BootRecord::decode(&sector), Some(record));
     }
 
     #[test]

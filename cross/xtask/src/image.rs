@@ -96,7 +96,10 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
         board: args.board,
         agent: agent(args.agent.as_ref())?,
         seed,
-        out: args.out.clone().unwrap_or_else(|| project_root().join(name)),
+        out: match &args.out {
+            Some(out) => std::path::absolute(out)?,
+            None => project_root().join(name),
+        },
         parts: project_root().join(&args.parts),
         versions: if args.refresh { Versions::Newest } else { Versions::AsBefore },
         built_at: None,
@@ -144,10 +147,11 @@ pub(crate) fn agent(named: Option<&PathBuf>) -> Result<PathBuf> {
 
 fn print(built: &Built, args: &ImageArgs) {
     println!("\n{}", built.table());
-    println!("{}\n  {}", built.image.display(), built.board.tested());
+    println!("{}: gateway {:?}", built.image.display(), built.gateway);
+    println!("  {}: {}", built.board.name(), built.board.tested());
     println!("licences of its parts: {}", built.licences.display());
     if let Some(u_boot) = &built.u_boot {
-        println!("its boot loader, for `qemu-system-aarch64 -bios`: {}", u_boot.display());
+        println!("its boot loader, for QEMU: {}", u_boot.display());
     }
     if args.enroll.is_some() {
         println!("the image holds a secret, the token of enrolment: it works once");
@@ -157,8 +161,9 @@ fn print(built: &Built, args: &ImageArgs) {
 fn json(built: &Built) -> serde_json::Value {
     let steps = built.steps.iter().map(|(name, took)| json!({ "step": name, "ms": took.as_millis() }));
     json!({
-        "image": built.image, "board": built.board.name(), "bytes": layout::IMAGE_BYTES,
+        "image": built.image, "board": built.board.name(), "gateway": built.gateway, "bytes": layout::IMAGE_BYTES,
         "tested": built.board.tested(), "kernel": built.kernel, "u_boot": built.u_boot,
+        "device_tree": built.device_tree,
         "licences": built.licences, "packages": built.packages, "sha256": built.sha256,
         "sizes": built.sizes.iter().map(|(name, bytes)| json!({ "part": name, "bytes": bytes }))
             .collect::<Vec<_>>(),

@@ -26,6 +26,8 @@ pub(crate) struct Hardware {
     pub(crate) image: PathBuf,
     /// The boot loader.
     pub(crate) u_boot: PathBuf,
+    /// The device tree of `raspi3b`; `None`: it is a `virt`.
+    pub(crate) device_tree: Option<PathBuf>,
     /// Port of the host that leads to the TLS listener of the gateway, 8883.
     pub(crate) mqtt_port: u16,
     /// MiB of memory.
@@ -46,6 +48,16 @@ pub(crate) struct Machine {
 impl Hardware {
     /// Switches it on. Its clock shows 1970: like a board without a battery.
     pub(crate) fn start(&self) -> Result<Machine> {
+        let command = match &self.device_tree {
+            None => self.virt()?,
+            Some(tree) => self.raspi3b(tree)?,
+        };
+        let read = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        let process = Process::start("gateway-vm", command, &self.log)?;
+        Ok(Machine { process, read: usize::try_from(read)?, begun: Instant::now() })
+    }
+
+    fn virt(&self) -> Result<Command> {
         let mut command = Command::new(PROGRAM);
         command.args(["-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]);
         command.args(["-m", &self.memory_mib.to_string(), "-rtc", "base=1970-01-01"]);
@@ -57,9 +69,19 @@ impl Hardware {
         let forward = format!("user,id=lan,hostfwd=tcp:127.0.0.1:{}-:8883", self.mqtt_port);
         command.args(["-netdev", &forward, "-device", "virtio-net-device,netdev=lan"]);
         command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
-        let read = std::fs::metadata(&self.log).map_or(0, |log| log.len());
-        let process = Process::start("gateway-vm", command, &self.log)?;
-        Ok(Machine { process, read: usize::try_from(read)?, begun: Instant::now() })
+        Ok(command)
+    }
+
+    /// It has a gigabyte and no clock. Boot loader and kernel use the second serial line. Its network,
+    /// on USB, does not work in QEMU.
+    fn raspi3b(&self, tree: &Path) -> Result<Command> {
+        let mut command = Command::new(PROGRAM);
+        command.args(["-M", "raspi3b", "-display", "none", "-nodefaults"]);
+        command.args(["-serial", "null", "-serial", "stdio", "-kernel"]);
+        command.arg(&self.u_boot).arg("-dtb").arg(tree);
+        let image = plain(&self.image)?;
+        command.args(["-drive", &format!("file={image},if=sd,format=raw")]);
+        Ok(command)
     }
 }
 

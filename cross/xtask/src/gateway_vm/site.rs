@@ -79,6 +79,7 @@ impl Site {
         Ok(Hardware {
             image: built.image.clone(),
             u_boot: built.u_boot.clone().context("the board `virt` has a boot loader")?,
+            device_tree: None,
             mqtt_port: free.port(),
             memory_mib,
             log: self.dir.join("console.log"),

@@ -42,8 +42,8 @@ const WINDOW: usize = 32;
 /// From the last ack to the last record in the control plane.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
 
-/// A line of the table at the end.
-type Line = (String, String);
+/// A line of the table at the end: what, and how much.
+pub(crate) type Line = (String, String);
 
 /// Tells it, and prints what was measured.
 pub(crate) fn tell(options: &Options) -> Result<()> {
@@ -99,7 +99,7 @@ fn line_s(name: &str, took: Duration) -> Line {
 }
 
 /// Follows a boot; its times on the host and in the guest.
-fn boot(machine: &mut Machine, name: &str) -> Result<Vec<Line>> {
+pub(crate) fn boot(machine: &mut Machine, name: &str) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     machine.expect("holm: starting slot", PATIENCE)?;
     lines.push(line_s(&format!("{name}: boot loader starts the kernel, host"), machine.begun.elapsed()));
@@ -233,14 +233,19 @@ fn trials(hardware: &Hardware) -> Result<()> {
 
 fn print(table: &[Line], verdict: &Verdict) {
     println!();
-    for (name, value) in table {
-        println!("  {name:<50}{value:>14}");
-    }
+    print_lines(table);
     println!(
         "  {} sent, {} of them again; {} acked; {} done, {} dead letters",
         verdict.sent, verdict.resent, verdict.acked, verdict.done, verdict.dead
     );
     for problem in &verdict.problems {
         println!("  PROBLEM {problem}");
+    }
+}
+
+/// Names and values below each other.
+pub(crate) fn print_lines(lines: &[Line]) {
+    for (name, value) in lines {
+        println!("  {name:<50}{value:>14}");
     }
 }

@@ -58,7 +58,7 @@ impl Boot<'_> {
         let mut format = tool("mformat", self.epoch);
         format.arg("-i").arg(image).args(["-F", "-v", "HOLM-BOOT", "-N", SERIAL, "::"]);
         run(&mut format)?;
-        for dir in ["a", "b", "holm", "holm/config", "overlays"] {
+        for dir in ["a", "b", "holm", "holm/config"] {
             run(tool("mmd", self.epoch).arg("-i").arg(image).arg(format!("::/{dir}")))?;
         }
         for (path, file) in files {

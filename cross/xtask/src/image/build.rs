@@ -9,7 +9,7 @@ use serde_json::Value;
 use system_tests::ledger;
 
 use super::board::Board;
-use super::boot::Boot;
+use super::boot::{Boot, device_trees};
 use super::layout::{IMAGE_BYTES, PARTITIONS};
 use super::modules::Modules;
 use super::parts::{Parts, Versions};
@@ -44,8 +44,12 @@ pub(crate) struct Built {
     pub(crate) image: PathBuf,
     /// For which board.
     pub(crate) board: Board,
-    /// The boot loader where it is not in the image: QEMU is given it.
+    /// Name of the gateway that it becomes.
+    pub(crate) gateway: String,
+    /// The boot loader for QEMU, which does not read it from the card as a board does.
     pub(crate) u_boot: Option<PathBuf>,
+    /// The device tree that QEMU's raspi3b is given.
+    pub(crate) device_tree: Option<PathBuf>,
     /// Packages and their licences.
     pub(crate) licences: PathBuf,
     /// The same as data.
@@ -126,12 +130,14 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
         sizes.push((name.to_owned(), file.metadata()?.len()));
     }
     sizes.push(("image".to_owned(), IMAGE_BYTES));
-    let u_boot = u_boot(&parts, request)?;
+    let (u_boot, device_tree) = for_qemu(&parts, request)?;
     std::fs::remove_dir_all(&work)?;
     Ok(Built {
         image: request.out.clone(),
         board: request.board,
+        gateway: request.seed.gateway.clone(),
         u_boot,
+        device_tree,
         licences,
         packages: parts.to_json(),
         kernel: kernel_version,
@@ -168,13 +174,27 @@ fn pack_initramfs(parts: &Parts, board: Board, to: &Path) -> Result<()> {
     tool::gzip(&archive, to)
 }
 
-fn u_boot(parts: &Parts, request: &Request) -> Result<Option<PathBuf>> {
-    if request.board.is_pi() {
-        return Ok(None);
-    }
-    let to = request.out.with_extension("u-boot.bin");
-    std::fs::copy(parts.path("u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin")?, &to)?;
-    Ok(Some(to))
+/// Copies of boot loader and device tree beside the image, of boards that QEMU has.
+fn for_qemu(parts: &Parts, request: &Request) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+    let (u_boot, tree) = match request.board {
+        Board::Virt => {
+            (parts.path("u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin")?, None)
+        }
+        Board::Rpi3 => {
+            let trees = device_trees(parts, Board::Rpi3)?;
+            let tree = trees.into_iter().find(|(name, _)| name == "bcm2837-rpi-3-b.dtb");
+            let u_boot = parts.path("u-boot-rpi", "usr/lib/u-boot/rpi_arm64/u-boot.bin")?;
+            (u_boot, tree.map(|(_, path)| path))
+        }
+        Board::Zero2w | Board::Rpi4 => return Ok((None, None)),
+    };
+    let copy = |from: &Path, end: &str| {
+        let to = request.out.with_extension(end);
+        std::fs::copy(from, &to).with_context(|| to.display().to_string())?;
+        Ok::<_, anyhow::Error>(to)
+    };
+    let tree = tree.map(|tree| copy(&tree, "dtb")).transpose()?;
+    Ok((Some(copy(&u_boot, "u-boot.bin")?), tree))
 }
 
 impl Built {

@@ -66,7 +66,10 @@ impl Cloud {
             "demo",
         ])?;
         // Operators are on this machine.
-        author.reach(&format!("https://{host}:{http_port}"), &format!("https://localhost:{http_port}"))?;
+        author.reach(
+            &format!("https://{host}:{http_port}"),
+            &format!("https://localhost:{http_port}"),
+        )?;
         let pem = std::fs::read(dir.join("tls/gateway-ca.pem"))?;
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)

@@ -1,5 +1,6 @@
 //! `cargo xtask image`: a card image that a board boots from.
 
+mod apt;
 mod board;
 mod boot;
 mod build;
@@ -115,7 +116,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
 
 /// Installs what an image is made with, as root; elsewhere says how.
 pub(crate) fn tools() -> Result<()> {
-    parts::check_host()?;
+    apt::check_host()?;
     let missing = setup::offer(tool::TOOLS, false)?;
     ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
     Ok(())
@@ -159,7 +160,8 @@ fn print(built: &Built, args: &ImageArgs) {
 }
 
 fn json(built: &Built) -> serde_json::Value {
-    let steps = built.steps.iter().map(|(name, took)| json!({ "step": name, "ms": took.as_millis() }));
+    let steps =
+        built.steps.iter().map(|(name, took)| json!({ "step": name, "ms": took.as_millis() }));
     json!({
         "image": built.image, "board": built.board.name(), "gateway": built.gateway, "bytes": layout::IMAGE_BYTES,
         "tested": built.board.tested(), "kernel": built.kernel, "u_boot": built.u_boot,

@@ -61,7 +61,11 @@ pub(crate) fn judge(facts: &[Fact], streams: &[Vec<Value>]) -> Result<Verdict> {
     }
     let text = |seqs: Vec<u64>| seqs.iter().map(u64::to_string).collect::<Vec<_>>();
     let lost = acked.iter().filter(|seq| !ends.contains_key(seq)).copied().collect();
-    problems::note(&mut verdict.problems, "LOST (acked, neither done nor a dead letter)", &text(lost));
+    problems::note(
+        &mut verdict.problems,
+        "LOST (acked, neither done nor a dead letter)",
+        &text(lost),
+    );
     let twice = ends.iter().filter(|(_, n)| **n > 1).map(|(seq, _)| *seq).collect();
     problems::note(&mut verdict.problems, "TWICE", &text(twice));
     let strangers = ends.keys().filter(|seq| !sent.contains(seq)).copied().collect();
@@ -88,7 +92,8 @@ mod tests {
 
     fn rows(seqs: &[u64]) -> Vec<Value> {
         let row = |(n, seq): (usize, &u64)| {
-            json!({ "first": n + 1, "seq": n + 1, "kind": "telemetry", "payload": { "seq": seq } })
+            let payload = json!({ "seq": seq });
+            json!({ "first": n + 1, "seq": n + 1, "kind": "telemetry", "payload": payload })
         };
         seqs.iter().enumerate().map(row).collect()
     }
@@ -104,7 +109,10 @@ mod tests {
     fn a_lost_a_doubled_and_a_foreign_one_are_named() {
         let verdict = judge(&facts(&[0, 1]), &[rows(&[0, 0, 7])]).expect("whole rows");
         let all = verdict.problems.join("\n");
-        assert!(all.contains("LOST") && all.contains("TWICE") && all.contains("never sent"), "{all}");
+        assert!(
+            all.contains("LOST") && all.contains("TWICE") && all.contains("never sent"),
+            "{all}"
+        );
     }
 
     #[test]

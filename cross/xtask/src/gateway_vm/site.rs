@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use system_tests::author::{Author, fixture};
 use system_tests::cloud::Cloud;
+use system_tests::ledger;
 use system_tests::mqtt::Login;
 use system_tests::pki::{ServerIdentity, server_identity};
 use system_tests::process::wait_for;
-use system_tests::ledger;
 
 use super::machine::{HOST, Hardware};
 use crate::image::{Board, Built, Request, Seed, Sources, Versions, build};

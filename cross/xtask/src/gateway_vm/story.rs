@@ -13,8 +13,8 @@ use system_tests::readings::{self, Reading};
 use super::judge::{Verdict, judge};
 use super::machine::{Hardware, Machine, PATIENCE};
 use super::site::{DEVICE, Site};
-use super::status::{self, median, milliseconds};
 use super::slots;
+use super::status::{self, median, milliseconds};
 
 /// What is told.
 #[derive(Debug)]
@@ -73,7 +73,11 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     table.extend(lines);
     print(&table, &verdict);
     if options.keep {
-        println!("\nstill running: {}, devices at {:?}; Enter ends it", site.cloud.url(), site.login(&hardware).address);
+        println!(
+            "\nstill running: {}, devices at {:?}; Enter ends it",
+            site.cloud.url(),
+            site.login(&hardware).address
+        );
         std::io::stdin().read_line(&mut String::new())?;
     }
     let cpu = machine.cpu_time()?;
@@ -102,7 +106,10 @@ fn line_s(name: &str, took: Duration) -> Line {
 pub(crate) fn boot(machine: &mut Machine, name: &str) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     machine.expect("holm: starting slot", PATIENCE)?;
-    lines.push(line_s(&format!("{name}: boot loader starts the kernel, host"), machine.begun.elapsed()));
+    lines.push(line_s(
+        &format!("{name}: boot loader starts the kernel, host"),
+        machine.begun.elapsed(),
+    ));
     let clock = machine.expect("the clock showed 1970", PATIENCE)?;
     println!("  {}", clock.trim());
     let up = machine.expect(", up ", PATIENCE)?;

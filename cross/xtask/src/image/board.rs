@@ -16,18 +16,33 @@ pub(crate) enum Board {
 }
 
 /// Modules that every board needs: file systems, and what the names in them are written in.
-const MODULES: &[&str] = &[
-    "ext4", "squashfs", "vfat", "nls_ascii", "nls_cp437", "nls_iso8859-1", "crc32c_generic",
-];
+const MODULES: &[&str] =
+    &["ext4", "squashfs", "vfat", "nls_ascii", "nls_cp437", "nls_iso8859-1", "crc32c_generic"];
 
 const MODULES_VIRT: &[&str] =
     &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio-rng", "i6300esb"];
 
 /// The card, the clock and power controllers, Ethernet on the board and on USB, the watchdog.
 const MODULES_PI: &[&str] = &[
-    "sdhci-iproc", "bcm2835", "bcm2835_wdt", "dwc2", "phy-generic",
-    "reset-raspberrypi", "xhci-pci", "genet", "broadcom", "mdio-bcm-unimac", "smsc95xx", "lan78xx",
-    "cdc_ether", "r8152", "asix", "ax88179_178a", "leds-gpio", "iproc-rng200", "bcm2835-rng",
+    "sdhci-iproc",
+    "bcm2835",
+    "bcm2835_wdt",
+    "dwc2",
+    "phy-generic",
+    "reset-raspberrypi",
+    "xhci-pci",
+    "genet",
+    "broadcom",
+    "mdio-bcm-unimac",
+    "smsc95xx",
+    "lan78xx",
+    "cdc_ether",
+    "r8152",
+    "asix",
+    "ax88179_178a",
+    "leds-gpio",
+    "iproc-rng200",
+    "bcm2835-rng",
 ];
 
 /// Firmware that the chip loads from the boot partition before U-Boot.

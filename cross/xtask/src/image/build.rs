@@ -86,9 +86,8 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
     root::check_agent(&request.agent)?;
     let epoch = request.built_at.map_or_else(epoch, Ok)?;
     let mut steps = Steps::default();
-    let parts = steps.step("packages", || {
-        Parts::fetch(&request.parts, request.board, request.versions)
-    })?;
+    let parts =
+        steps.step("packages", || Parts::fetch(&request.parts, request.board, request.versions))?;
     let work = request.out.with_extension("work");
     let fresh = |name: &str| setup::empty_dir(&work.join(name));
     let made = parts.made()?;
@@ -177,9 +176,7 @@ fn pack_initramfs(parts: &Parts, board: Board, to: &Path) -> Result<()> {
 /// Copies of boot loader and device tree beside the image, of boards that QEMU has.
 fn for_qemu(parts: &Parts, request: &Request) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
     let (u_boot, tree) = match request.board {
-        Board::Virt => {
-            (parts.path("u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin")?, None)
-        }
+        Board::Virt => (parts.path("u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin")?, None),
         Board::Rpi3 => {
             let trees = device_trees(parts, Board::Rpi3)?;
             let tree = trees.into_iter().find(|(name, _)| name == "bcm2837-rpi-3-b.dtb");

@@ -97,12 +97,9 @@ pub(crate) fn check(image: &Path, board: Board) -> Result<()> {
     ensure!(sector == mbr()?, "the partition table is not what was written");
     let record = BootRecord::newest(&boot_record(image)?);
     ensure!(record == Some(BootRecord::FRESH), "the boot record reads {record:?}");
-    for (n, at, magic) in [
-        (0, 82, b"FAT32".as_slice()),
-        (1, 0, b"hsqs"),
-        (2, 0, b"hsqs"),
-        (3, 1080, &[0x53, 0xef]),
-    ] {
+    for (n, at, magic) in
+        [(0, 82, b"FAT32".as_slice()), (1, 0, b"hsqs"), (2, 0, b"hsqs"), (3, 1080, &[0x53, 0xef])]
+    {
         let partition = &PARTITIONS[n];
         let mut found = vec![0; magic.len()];
         disk.seek(SeekFrom::Start(partition.start + at))?;
@@ -110,7 +107,8 @@ pub(crate) fn check(image: &Path, board: Board) -> Result<()> {
         ensure!(found == magic, "the partition {} has not its file system", partition.name);
     }
     let files = boot::list(image, PARTITIONS[0].start)?;
-    let mut wanted = vec!["boot.scr", "a/kernel.gz", "a/initramfs.gz", "b/kernel.gz", "b/initramfs.gz"];
+    let mut wanted =
+        vec!["boot.scr", "a/kernel.gz", "a/initramfs.gz", "b/kernel.gz", "b/initramfs.gz"];
     if board.is_pi() {
         wanted.extend(["u-boot.bin", "config.txt"]);
         wanted.extend(board.firmware());

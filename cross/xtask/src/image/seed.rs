@@ -106,13 +106,15 @@ fn gateway_name(files: &[(String, Vec<u8>)]) -> Result<String> {
     let found = files.iter().find(|(name, _)| name == "config/agent.toml");
     let text = found.map(|(_, text)| String::from_utf8_lossy(text)).unwrap_or_default();
     let top = text.lines().take_while(|line| !line.trim_start().starts_with('['));
-    let mut names = top.filter_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('='));
+    let mut names =
+        top.filter_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('='));
     let name = names.next().map(|value| value.trim().trim_matches('"').to_owned());
     name.filter(|name| !name.is_empty()).context("agent.toml has no `name = \"...\"` at its top")
 }
 
 fn read_ssh_key(file: &Path) -> Result<Vec<u8>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("--ssh-key {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("--ssh-key {}", file.display()))?;
     if text.contains("PRIVATE KEY") {
         bail!("{} is a private key; an image takes the public one (`.pub`)", file.display());
     }
@@ -136,7 +138,8 @@ mod tests {
     #[test]
     fn a_token_names_the_gateway() {
         let token = token("barn-3");
-        let seed = Seed::read(&Sources { token: Some(&token), ..Sources::default() }).expect("good");
+        let seed =
+            Seed::read(&Sources { token: Some(&token), ..Sources::default() }).expect("good");
         assert_eq!(seed.gateway, "barn-3");
         let names: Vec<_> = seed.files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["config/agent.toml", "enroll-token"]);

@@ -62,6 +62,16 @@ impl Author {
         Ok(line.context("no token in the configuration")?.trim_matches('"').to_owned())
     }
 
+    /// Reaches the control plane at another address than the one that `holm cloud init` wrote down.
+    ///
+    /// # Errors
+    /// The author knows no control plane.
+    pub fn reach(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.home.join("config.toml");
+        let text = std::fs::read_to_string(&path).context("no control plane is known")?;
+        Ok(std::fs::write(&path, text.replace(from, to))?)
+    }
+
     /// `holm WORDS`, to be run.
     ///
     /// # Errors

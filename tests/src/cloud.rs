@@ -36,6 +36,15 @@ impl Cloud {
     /// # Errors
     /// It does not come up.
     pub fn start(dir: &Path, author: &Author) -> Result<Self> {
+        Self::start_as(dir, author, "localhost")
+    }
+
+    /// The same, for gateways to which this machine is `host`. It listens on loopback: an emulated
+    /// machine reaches that by an address of its emulator.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_as(dir: &Path, author: &Author, host: &str) -> Result<Self> {
         let (http, mqtt) = (free_port()?, free_port()?);
         let link = Link::to(mqtt)?;
         let text = |port: u16| port.to_string();
@@ -46,6 +55,8 @@ impl Cloud {
             "init",
             dir_text,
             "--host",
+            host,
+            "--host",
             "localhost",
             "--mqtt-port",
             &link_port,
@@ -54,6 +65,11 @@ impl Cloud {
             "--name",
             "demo",
         ])?;
+        // Operators are on this machine.
+        author.reach(
+            &format!("https://{host}:{http_port}"),
+            &format!("https://localhost:{http_port}"),
+        )?;
         let pem = std::fs::read(dir.join("tls/gateway-ca.pem"))?;
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)

@@ -244,8 +244,9 @@ impl Device {
     }
 }
 
-/// The next whole line with `part` behind what was read.
-fn next_line(console: &str, read: &mut usize, part: &str) -> Option<String> {
+/// The next whole line of a console with `part` behind the `read` bytes that were looked at, which
+/// move on.
+pub fn next_line(console: &str, read: &mut usize, part: &str) -> Option<String> {
     while let Some(rest) = console.get(*read..) {
         let (line, _) = rest.split_once('\n')?;
         *read += line.len() + 1;

@@ -55,6 +55,13 @@ pub(crate) fn succeeds(mut command: Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
+/// Whether a program with these words succeeds.
+pub(crate) fn succeeds_words(program: &str, words: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(words);
+    succeeds(command)
+}
+
 fn show(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     if let Some(name) = Path::new(&words[0]).file_name() {

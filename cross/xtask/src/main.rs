@@ -5,6 +5,8 @@ mod command;
 mod demo;
 mod devices;
 mod fuzz;
+mod gateway_vm;
+mod image;
 mod kill;
 mod netsim;
 mod packages;
@@ -49,6 +51,10 @@ enum Task {
     Targets(targets::TargetsArgs),
     /// Packs the agent: .deb, tarball, container image, bill of materials, checksums, signature.
     Packages(packages::PackagesArgs),
+    /// Builds a card image that a board boots from.
+    Image(image::ImageArgs),
+    /// Boots an image in QEMU as a gateway of a control plane on this machine.
+    GatewayVm(gateway_vm::GatewayVmArgs),
     /// Recomputes the proof of a demonstration from its ledgers.
     Verify(demo::VerifyArgs),
     /// Measures, and fails where the figures are not as they have to be.
@@ -79,6 +85,8 @@ fn run() -> anyhow::Result<()> {
         Task::Devices(args) => devices::run(&args),
         Task::Targets(args) => targets::run(&args),
         Task::Packages(args) => packages::run(&args),
+        Task::Image(args) => image::run(&args),
+        Task::GatewayVm(args) => gateway_vm::run(&args),
         Task::Verify(args) => demo::run_verify(&args),
         Task::Bench(bench) => bench::run(&bench),
     }

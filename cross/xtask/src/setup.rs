@@ -133,6 +133,10 @@ pub(crate) const EMULATED: &[Part] = &[EMULATOR];
 /// What it needs to build the firmware in C.
 pub(crate) const IN_C: &[Part] = &[CROSS_COMPILER, MAKE];
 
+/// What `cargo xtask gateway-vm` needs beside what images are made with.
+pub(crate) const GATEWAY_VM: &[Part] =
+    &[Part { program: "qemu-system-aarch64", package: "qemu-system-arm", suite: "gateway-vm" }];
+
 /// What `cargo xtask crash-replay` needs.
 pub(crate) const REPLAY: &[Part] =
     &[RECORDER, Part { program: "mkfs.ext4", package: "e2fsprogs", suite: "crash-replay" }];

@@ -1,0 +1,143 @@
+//! A gateway in QEMU: the image of the board `virt`, its console, and its power switch.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use system_tests::process::{Process, wait_for};
+use system_tests::qemu::next_line;
+
+use crate::command::built;
+
+/// The emulator.
+const PROGRAM: &str = "qemu-system-aarch64";
+
+/// The address at which the machine finds the host: QEMU's network, which nobody else is on.
+pub(crate) const HOST: &str = "10.0.2.2";
+
+/// Longest wait for a line of the console. A start takes 10 s on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Hardware {
+    /// The card; it is written to.
+    pub(crate) image: PathBuf,
+    /// The boot loader.
+    pub(crate) u_boot: PathBuf,
+    /// The device tree of `raspi3b`; `None`: it is a `virt`.
+    pub(crate) device_tree: Option<PathBuf>,
+    /// Port of the host that leads to the TLS listener of the gateway, 8883.
+    pub(crate) mqtt_port: u16,
+    /// MiB of memory.
+    pub(crate) memory_mib: u32,
+    /// Where the console is written, appended.
+    pub(crate) log: PathBuf,
+}
+
+/// A machine that runs. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    process: Process,
+    read: usize,
+    /// When it was switched on.
+    pub(crate) begun: Instant,
+}
+
+impl Hardware {
+    /// Switches it on. Its clock shows 1970: like a board without a battery.
+    pub(crate) fn start(&self) -> Result<Machine> {
+        let command = match &self.device_tree {
+            None => self.virt()?,
+            Some(tree) => self.raspi3b(tree)?,
+        };
+        let read = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        let process = Process::start("gateway-vm", command, &self.log)?;
+        Ok(Machine { process, read: usize::try_from(read)?, begun: Instant::now() })
+    }
+
+    fn virt(&self) -> Result<Command> {
+        let mut command = Command::new(PROGRAM);
+        command.args(["-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]);
+        command.args(["-m", &self.memory_mib.to_string(), "-rtc", "base=1970-01-01"]);
+        command.args(["-display", "none", "-nodefaults", "-serial", "stdio", "-bios"]);
+        command.arg(&self.u_boot);
+        let image = plain(&self.image)?;
+        command.args(["-drive", &format!("file={image},if=none,id=card,format=raw")]);
+        command.args(["-device", "virtio-blk-device,drive=card"]);
+        let forward = format!("user,id=lan,hostfwd=tcp:127.0.0.1:{}-:8883", self.mqtt_port);
+        command.args(["-netdev", &forward, "-device", "virtio-net-device,netdev=lan"]);
+        command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
+        Ok(command)
+    }
+
+    /// It has a gigabyte and no clock. Boot loader and kernel use the second serial line. Its network,
+    /// on USB, does not work in QEMU.
+    fn raspi3b(&self, tree: &Path) -> Result<Command> {
+        let mut command = Command::new(PROGRAM);
+        command.args(["-M", "raspi3b", "-display", "none", "-nodefaults"]);
+        command.args(["-serial", "null", "-serial", "stdio", "-kernel"]);
+        command.arg(&self.u_boot).arg("-dtb").arg(tree);
+        let image = plain(&self.image)?;
+        command.args(["-drive", &format!("file={image},if=sd,format=raw")]);
+        Ok(command)
+    }
+}
+
+/// A path inside of an option of QEMU, where a comma ends it.
+fn plain(path: &Path) -> Result<&str> {
+    let text = path.to_str().filter(|text| !text.contains(','));
+    text.with_context(|| format!("{}: not UTF-8, or has a comma", path.display()))
+}
+
+impl Machine {
+    /// Waits for a line of the console with `part` in it. Lines before it are passed over.
+    pub(crate) fn expect(&mut self, part: &str, within: Duration) -> Result<String> {
+        let (process, read) = (&mut self.process, &mut self.read);
+        let line = wait_for(within, &format!("`{part}` on the console"), || {
+            // Asked before the look: what it printed last is there when it has ended.
+            let runs = process.is_running();
+            let found = next_line(&process.output(), read, part);
+            if found.is_none() && !runs {
+                bail!("QEMU ended without `{part}`");
+            }
+            std::thread::sleep(Duration::from_millis(40));
+            Ok(found)
+        });
+        line.with_context(|| format!("the last of the console:\n{}", self.last_lines()))
+    }
+
+    /// The console so far, over all lives of the machine.
+    pub(crate) fn console(&self) -> String {
+        self.process.output()
+    }
+
+    fn last_lines(&self) -> String {
+        let console = self.console();
+        let lines: Vec<_> = console.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Pulls the plug (SIGKILL). What the machine wrote stays in the caches of the host: this is a
+    /// cut for the gateway's software, not for its card.
+    pub(crate) fn cut_power(mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Processor time that the emulation took.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        system_tests::process::cpu_time(self.process.id())
+    }
+}
+
+/// The programs of this build that a control plane is made of.
+pub(crate) fn check_programs() -> Result<()> {
+    for program in ["cloud-sync", "holm"] {
+        let path = built(program)?;
+        if !path.is_file() {
+            bail!("{program} is not built; leave out --no-build");
+        }
+    }
+    Ok(())
+}

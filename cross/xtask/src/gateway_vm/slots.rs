@@ -1,0 +1,91 @@
+//! The other slot: a system that does not boot is left again, one that is well is kept.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::machine::{Hardware, PATIENCE};
+use crate::image::disk::{boot_record, set_boot_record};
+use crate::image::layout::{BootRecord, PARTITIONS, Slot};
+
+/// Tries that a trial gets.
+const TRIES: u32 = 2;
+/// From a system that is well to the commit of its slot.
+const COMMIT_MAX: Duration = Duration::from_secs(180);
+
+/// Puts noise into the other slot: after both tries the good one must run, and the record must say so.
+pub(crate) fn bad(hardware: &Hardware) -> Result<()> {
+    let before = record(&hardware.image)?;
+    let mut disk = File::options().write(true).open(&hardware.image)?;
+    disk.seek(SeekFrom::Start(root(before.good.other()).start))?;
+    disk.write_all(&[0xa5; 4096])?;
+    drop(disk);
+    put_on_trial(&hardware.image, before)?;
+    let mut machine = hardware.start()?;
+    for left in (0..TRIES).rev() {
+        machine.expect(&format!("trial 1, tries left {left}"), PATIENCE)?;
+        machine.expect("its root cannot be mounted", PATIENCE)?;
+    }
+    machine.expect("the trial failed; back to the good slot", PATIENCE)?;
+    machine.expect("agent ready", PATIENCE)?;
+    machine.cut_power()?;
+    let after = record(&hardware.image)?;
+    ensure!(
+        after.good == before.good && after.trial.is_none(),
+        "the boot record after the return: {after:?}"
+    );
+    Ok(())
+}
+
+/// Puts a copy of the good root into the other slot: it must run, and become the good one.
+pub(crate) fn good(hardware: &Hardware) -> Result<()> {
+    let before = record(&hardware.image)?;
+    copy_root(&hardware.image, before.good)?;
+    put_on_trial(&hardware.image, before)?;
+    let mut machine = hardware.start()?;
+    machine.expect(&format!("trial 1, tries left {}", TRIES - 1), PATIENCE)?;
+    machine.expect("agent ready", PATIENCE)?;
+    machine.expect("is kept", COMMIT_MAX)?;
+    machine.cut_power()?;
+    let after = record(&hardware.image)?;
+    ensure!(
+        after.good == before.good.other() && after.trial.is_none(),
+        "the boot record after the commit: {after:?}"
+    );
+    let mut machine = hardware.start()?;
+    machine.expect("trial 0", PATIENCE)?;
+    machine.expect("agent ready", PATIENCE)?;
+    machine.cut_power()
+}
+
+fn root(slot: Slot) -> &'static crate::image::layout::Partition {
+    match slot {
+        Slot::A => &PARTITIONS[1],
+        Slot::B => &PARTITIONS[2],
+    }
+}
+
+fn record(image: &Path) -> Result<BootRecord> {
+    BootRecord::newest(&boot_record(image)?).context("no copy of the boot record is whole")
+}
+
+/// As an update writes it: a newer record over the older copy. The other copy is torn here, so that
+/// the boot loader has to tell them apart.
+fn put_on_trial(image: &Path, before: BootRecord) -> Result<()> {
+    let trial = BootRecord { generation: before.generation + 1, trial: Some(TRIES), ..before };
+    let mut torn = before.encode();
+    torn[300..].fill(0x5a);
+    set_boot_record(image, &[torn, trial.encode()])
+}
+
+fn copy_root(image: &Path, from: Slot) -> Result<()> {
+    let mut disk = File::options().read(true).write(true).open(image)?;
+    let mut bytes = vec![0; usize::try_from(root(from).bytes)?];
+    disk.seek(SeekFrom::Start(root(from).start))?;
+    disk.read_exact(&mut bytes)?;
+    disk.seek(SeekFrom::Start(root(from.other()).start))?;
+    Ok(disk.write_all(&bytes)?)
+}

@@ -1,0 +1,258 @@
+//! The story of one gateway: first boot, enrolment, deployment, messages, a cut, another slot.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use system_tests::device::{self, Plan};
+use system_tests::ledger::{self, Fact, Ledger};
+use system_tests::process::wait_for;
+use system_tests::readings::{self, Reading};
+
+use super::judge::{Verdict, judge};
+use super::machine::{Hardware, Machine, PATIENCE};
+use super::site::{DEVICE, Site};
+use super::slots;
+use super::status::{self, median, milliseconds};
+
+/// What is told.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// Where everything is written.
+    pub(crate) dir: PathBuf,
+    /// The agent for arm64.
+    pub(crate) agent: PathBuf,
+    /// Where packages are kept.
+    pub(crate) parts: PathBuf,
+    /// Messages that are sent.
+    pub(crate) messages: u32,
+    /// Memory of the machine.
+    pub(crate) memory_mib: u32,
+    /// Time without messages, before them.
+    pub(crate) idle: Duration,
+    /// With a cut in the midst of the messages, and trials of the other slot.
+    pub(crate) is_test: bool,
+    /// It goes on running at the end, until Enter.
+    pub(crate) keep: bool,
+}
+
+/// Unacked messages of the device.
+const WINDOW: usize = 32;
+/// From the last ack to the last record in the control plane.
+const DRAIN_MAX: Duration = Duration::from_secs(300);
+
+/// A line of the table at the end: what, and how much.
+pub(crate) type Line = (String, String);
+
+/// Tells it, and prints what was measured.
+pub(crate) fn tell(options: &Options) -> Result<()> {
+    println!("starting the control plane");
+    let site = Site::start(&options.dir)?;
+    let built = site.image(&options.agent, &options.parts)?;
+    let hardware = site.hardware(&built, options.memory_mib)?;
+    let mut table: Vec<Line> = built.sizes.iter().map(size_line).collect();
+
+    println!("first boot, at 1970");
+    let mut machine = hardware.start()?;
+    table.extend(boot(&mut machine, "first boot")?);
+    let line = machine.expect("enrolled as", PATIENCE)?;
+    println!("  {}", line.trim());
+    wait_for(PATIENCE, "the gateway to reach the control plane", || {
+        let seen = status::all(&machine.console());
+        Ok(seen.last().is_some_and(|status| status.is_linked).then_some(()))
+    })?;
+    let begun = Instant::now();
+    site.deploy()?;
+    table.push(line_s("deployment (fetched, compiled, works)", begun.elapsed()));
+    if options.is_test {
+        table.extend(idle(&machine, options.idle)?);
+    }
+
+    let (mut machine, lines, verdict) = messages(options, &site, &hardware, machine)?;
+    table.extend(lines);
+    print(&table, &verdict);
+    if options.keep {
+        println!(
+            "\nstill running: {}, devices at {:?}; Enter ends it",
+            site.cloud.url(),
+            site.login(&hardware).address
+        );
+        std::io::stdin().read_line(&mut String::new())?;
+    }
+    let cpu = machine.cpu_time()?;
+    machine.expect("status", PATIENCE)?;
+    machine.cut_power()?;
+    println!("  processor time of the last life: {:.0} s", cpu.as_secs_f64());
+    if !verdict.problems.is_empty() {
+        bail!("{} problem(s), listed above", verdict.problems.len());
+    }
+    if options.is_test {
+        trials(&hardware)?;
+    }
+    println!("OK: what was acked is in the control plane, once");
+    Ok(())
+}
+
+fn size_line((name, bytes): &(String, u64)) -> Line {
+    (format!("size of {name}"), crate::image::disk::mib(*bytes))
+}
+
+fn line_s(name: &str, took: Duration) -> Line {
+    (name.to_owned(), format!("{:.1} s", took.as_secs_f64()))
+}
+
+/// Follows a boot; its times on the host and in the guest.
+pub(crate) fn boot(machine: &mut Machine, name: &str) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    machine.expect("holm: starting slot", PATIENCE)?;
+    lines.push(line_s(
+        &format!("{name}: boot loader starts the kernel, host"),
+        machine.begun.elapsed(),
+    ));
+    let clock = machine.expect("the clock showed 1970", PATIENCE)?;
+    println!("  {}", clock.trim());
+    let up = machine.expect(", up ", PATIENCE)?;
+    lines.push(line_s(&format!("{name}: system is up, host"), machine.begun.elapsed()));
+    let guest = |line: &str, before: &str| {
+        let ms = milliseconds(line, before).with_context(|| format!("no time in {line:?}"))?;
+        Ok::<_, anyhow::Error>(format!("{}.{:02} s", ms / 1000, ms % 1000 / 10))
+    };
+    lines.push((format!("{name}: system is up, guest"), guest(&up, ", up")?));
+    let ready = machine.expect("agent ready", PATIENCE)?;
+    lines.push(line_s(&format!("{name}: agent is ready, host"), machine.begun.elapsed()));
+    lines.push((format!("{name}: agent is ready, guest"), guest(&ready, ", up")?));
+    lines.push((format!("{name}: agent's start to ready, guest"), guest(&ready, "agent ready")?));
+    Ok(lines)
+}
+
+/// Memory without messages.
+fn idle(machine: &Machine, length: Duration) -> Result<Vec<Line>> {
+    println!("idle for {} min, for the memory of the agent", length.as_secs() / 60);
+    std::thread::sleep(length / 3);
+    let from = status::all(&machine.console()).len();
+    std::thread::sleep(length - length / 3);
+    let seen = status::all(&machine.console()).split_off(from);
+    let pss: Vec<u64> = seen.iter().map(|status| status.pss_kib).collect();
+    let (count, middle) = (pss.len(), median(pss).context("no status line while idle")?);
+    Ok(vec![(format!("PSS idle, median of {count}"), format!("{middle} KiB"))])
+}
+
+/// Sends the messages, with a cut in their midst, and judges.
+fn messages(
+    options: &Options,
+    site: &Site,
+    hardware: &Hardware,
+    mut machine: Machine,
+) -> Result<(Machine, Vec<Line>, Verdict)> {
+    println!("{} messages over TLS, QoS 1", options.messages);
+    let path = options.dir.join("device.jsonl");
+    let begun = Instant::now();
+    let before = status::all(&machine.console()).len();
+    let device = start_device(options, site, hardware, &path)?;
+    let mut lines = Vec::new();
+    let mut down = Duration::ZERO;
+    if options.is_test {
+        wait_acked(&path, usize::try_from(options.messages)? / 2, &device)?;
+        println!("half of them are acked: QEMU is killed");
+        machine.cut_power()?;
+        let cut = Instant::now();
+        machine = hardware.start()?;
+        lines.extend(boot(&mut machine, "after the kill")?);
+        down = cut.elapsed();
+    }
+    device.join().map_err(|_| anyhow!("the device panicked"))??;
+    let took = begun.elapsed();
+    let facts = ledger::read(&path)?;
+    lines.push(line_s("all acked, the boot in between included", took));
+    let rate = f64::from(options.messages) / took.saturating_sub(down).as_secs_f64();
+    lines.push(("acked messages a second".to_owned(), format!("{rate:.0}")));
+    let busy = status::all(&machine.console());
+    let pss = busy.iter().skip(before).map(|status| status.pss_kib);
+    if let Some(most) = pss.max() {
+        lines.push(("PSS with messages, most".to_owned(), format!("{most} KiB")));
+    }
+    let verdict = drain(options, site, &facts)?;
+    lines.push(line_s("all in the control plane", begun.elapsed()));
+    Ok((machine, lines, verdict))
+}
+
+fn start_device(
+    options: &Options,
+    site: &Site,
+    hardware: &Hardware,
+    path: &Path,
+) -> Result<JoinHandle<Result<()>>> {
+    let excerpt = readings::read(&readings::excerpt())?;
+    let count = usize::try_from(options.messages)?;
+    let readings: Vec<Reading> = excerpt.into_iter().cycle().take(count).collect();
+    let plan = Plan {
+        login: site.login(hardware),
+        topic: format!("sensors/{DEVICE}"),
+        window: WINDOW,
+        rate_per_s: None,
+        ids: true,
+        patience: PATIENCE,
+        stop: None,
+    };
+    let mut ledger = Ledger::create(path)?;
+    let send = move || device::run(&plan, &readings, ledger::wall_ms(), &mut ledger);
+    Ok(std::thread::Builder::new().name("device".to_owned()).spawn(send)?)
+}
+
+fn wait_acked(path: &Path, count: usize, device: &JoinHandle<Result<()>>) -> Result<()> {
+    wait_for(PATIENCE * 2, &format!("{count} messages to be acked"), || {
+        std::thread::sleep(Duration::from_millis(100));
+        let facts = ledger::read_so_far(path)?;
+        let acked = facts.iter().filter(|fact| matches!(fact, Fact::Acked { .. })).count();
+        ensure!(acked >= count || !device.is_finished(), "the device ended before the cut");
+        Ok((acked >= count).then_some(()))
+    })
+}
+
+/// Waits until every acked message has its end in the control plane, or no longer; then judges.
+fn drain(options: &Options, site: &Site, facts: &[Fact]) -> Result<Verdict> {
+    let all = usize::try_from(options.messages)?;
+    let mut verdict = Verdict::default();
+    let drained = wait_for(DRAIN_MAX, "all records to arrive", || {
+        std::thread::sleep(Duration::from_millis(500));
+        verdict = judge(facts, &site.streams()?)?;
+        Ok((verdict.done + verdict.dead >= all).then_some(()))
+    });
+    // What is missing then is in the verdict, by number.
+    if drained.is_err() && verdict.problems.is_empty() {
+        drained?;
+    }
+    Ok(verdict)
+}
+
+fn trials(hardware: &Hardware) -> Result<()> {
+    println!("a system that does not boot, in the other slot");
+    let begun = Instant::now();
+    slots::bad(hardware)?;
+    println!("  the gateway came back from it by itself: {:.0} s", begun.elapsed().as_secs_f64());
+    println!("a system that is well, in the other slot");
+    let begun = Instant::now();
+    slots::good(hardware)?;
+    println!("  the gateway kept it: {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn print(table: &[Line], verdict: &Verdict) {
+    println!();
+    print_lines(table);
+    println!(
+        "  {} sent, {} of them again; {} acked; {} done, {} dead letters",
+        verdict.sent, verdict.resent, verdict.acked, verdict.done, verdict.dead
+    );
+    for problem in &verdict.problems {
+        println!("  PROBLEM {problem}");
+    }
+}
+
+/// Names and values below each other.
+pub(crate) fn print_lines(lines: &[Line]) {
+    for (name, value) in lines {
+        println!("  {name:<50}{value:>14}");
+    }
+}

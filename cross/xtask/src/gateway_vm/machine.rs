@@ -40,6 +40,7 @@ pub(crate) struct Hardware {
 #[derive(Debug)]
 pub(crate) struct Machine {
     process: Process,
+    log: PathBuf,
     read: usize,
     /// When it was switched on.
     pub(crate) begun: Instant,
@@ -54,7 +55,8 @@ impl Hardware {
         };
         let read = std::fs::metadata(&self.log).map_or(0, |log| log.len());
         let process = Process::start("gateway-vm", command, &self.log)?;
-        Ok(Machine { process, read: usize::try_from(read)?, begun: Instant::now() })
+        let (log, read) = (self.log.clone(), usize::try_from(read)?);
+        Ok(Machine { process, log, read, begun: Instant::now() })
     }
 
     fn virt(&self) -> Result<Command> {
@@ -91,14 +93,20 @@ fn plain(path: &Path) -> Result<&str> {
     text.with_context(|| format!("{}: not UTF-8, or has a comma", path.display()))
 }
 
+/// A console as text, byte for byte. A serial line that is set up prints what is no UTF-8.
+fn text(log: &Path) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()
+}
+
 impl Machine {
     /// Waits for a line of the console with `part` in it. Lines before it are passed over.
     pub(crate) fn expect(&mut self, part: &str, within: Duration) -> Result<String> {
-        let (process, read) = (&mut self.process, &mut self.read);
+        let (process, log, read) = (&mut self.process, &self.log, &mut self.read);
         let line = wait_for(within, &format!("`{part}` on the console"), || {
             // Asked before the look: what it printed last is there when it has ended.
             let runs = process.is_running();
-            let found = next_line(&process.output(), read, part);
+            let found = next_line(&text(log), read, part);
             if found.is_none() && !runs {
                 bail!("QEMU ended without `{part}`");
             }
@@ -110,7 +118,7 @@ impl Machine {
 
     /// The console so far, over all lives of the machine.
     pub(crate) fn console(&self) -> String {
-        self.process.output()
+        text(&self.log)
     }
 
     fn last_lines(&self) -> String {
@@ -140,4 +148,18 @@ pub(crate) fn check_programs() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn a_console_with_noise_keeps_its_length() {
+        let log = std::env::temp_dir().join(format!("holm-console-{}", std::process::id()));
+        std::fs::write(&log, b"\xffholm: up\n").expect("a file");
+        assert_eq!(text(&log), "?holm: up\n");
+        std::fs::remove_file(&log).expect("it was made");
+        assert_eq!(text(&log), "");
+    }
 }

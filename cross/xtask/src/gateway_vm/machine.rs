@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use system_tests::interrupt::Interrupt;
 use system_tests::process::{Process, wait_for};
 use system_tests::qemu::next_line;
 
@@ -34,6 +35,8 @@ pub(crate) struct Hardware {
     pub(crate) memory_mib: u32,
     /// Where the console is written, appended.
     pub(crate) log: PathBuf,
+    /// Ends every wait: an emulator that nobody waits for must not be left behind.
+    pub(crate) interrupt: Interrupt,
 }
 
 /// A machine that runs. Dropped, it is killed.
@@ -42,6 +45,7 @@ pub(crate) struct Machine {
     process: Process,
     log: PathBuf,
     read: usize,
+    interrupt: Interrupt,
     /// When it was switched on.
     pub(crate) begun: Instant,
 }
@@ -56,7 +60,8 @@ impl Hardware {
         let read = std::fs::metadata(&self.log).map_or(0, |log| log.len());
         let process = Process::start("gateway-vm", command, &self.log)?;
         let (log, read) = (self.log.clone(), usize::try_from(read)?);
-        Ok(Machine { process, log, read, begun: Instant::now() })
+        let interrupt = self.interrupt.clone();
+        Ok(Machine { process, log, read, interrupt, begun: Instant::now() })
     }
 
     fn virt(&self) -> Result<Command> {
@@ -103,7 +108,9 @@ impl Machine {
     /// Waits for a line of the console with `part` in it. Lines before it are passed over.
     pub(crate) fn expect(&mut self, part: &str, within: Duration) -> Result<String> {
         let (process, log, read) = (&mut self.process, &self.log, &mut self.read);
+        let interrupt = &self.interrupt;
         let line = wait_for(within, &format!("`{part}` on the console"), || {
+            interrupt.check()?;
             // Asked before the look: what it printed last is there when it has ended.
             let runs = process.is_running();
             let found = next_line(&text(log), read, part);
@@ -114,6 +121,16 @@ impl Machine {
             Ok(found)
         });
         line.with_context(|| format!("the last of the console:\n{}", self.last_lines()))
+    }
+
+    /// Lets it run for so long.
+    pub(crate) fn pause(&self, length: Duration) -> Result<()> {
+        let until = Instant::now() + length;
+        while Instant::now() < until {
+            self.interrupt.check()?;
+            std::thread::sleep(Duration::from_millis(100).min(length));
+        }
+        Ok(())
     }
 
     /// The console so far, over all lives of the machine.

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use system_tests::interrupt::Interrupt;
 use system_tests::process::{Process, wait_for};
 use system_tests::qemu::next_line;
 
@@ -34,13 +35,17 @@ pub(crate) struct Hardware {
     pub(crate) memory_mib: u32,
     /// Where the console is written, appended.
     pub(crate) log: PathBuf,
+    /// Ends every wait: an emulator that nobody waits for must not be left behind.
+    pub(crate) interrupt: Interrupt,
 }
 
 /// A machine that runs. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Machine {
     process: Process,
+    log: PathBuf,
     read: usize,
+    interrupt: Interrupt,
     /// When it was switched on.
     pub(crate) begun: Instant,
 }
@@ -54,7 +59,9 @@ impl Hardware {
         };
         let read = std::fs::metadata(&self.log).map_or(0, |log| log.len());
         let process = Process::start("gateway-vm", command, &self.log)?;
-        Ok(Machine { process, read: usize::try_from(read)?, begun: Instant::now() })
+        let (log, read) = (self.log.clone(), usize::try_from(read)?);
+        let interrupt = self.interrupt.clone();
+        Ok(Machine { process, log, read, interrupt, begun: Instant::now() })
     }
 
     fn virt(&self) -> Result<Command> {
@@ -91,14 +98,22 @@ fn plain(path: &Path) -> Result<&str> {
     text.with_context(|| format!("{}: not UTF-8, or has a comma", path.display()))
 }
 
+/// A console as text, byte for byte. A serial line that is set up prints what is no UTF-8.
+fn text(log: &Path) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()
+}
+
 impl Machine {
     /// Waits for a line of the console with `part` in it. Lines before it are passed over.
     pub(crate) fn expect(&mut self, part: &str, within: Duration) -> Result<String> {
-        let (process, read) = (&mut self.process, &mut self.read);
+        let (process, log, read) = (&mut self.process, &self.log, &mut self.read);
+        let interrupt = &self.interrupt;
         let line = wait_for(within, &format!("`{part}` on the console"), || {
+            interrupt.check()?;
             // Asked before the look: what it printed last is there when it has ended.
             let runs = process.is_running();
-            let found = next_line(&process.output(), read, part);
+            let found = next_line(&text(log), read, part);
             if found.is_none() && !runs {
                 bail!("QEMU ended without `{part}`");
             }
@@ -108,9 +123,19 @@ impl Machine {
         line.with_context(|| format!("the last of the console:\n{}", self.last_lines()))
     }
 
+    /// Lets it run for so long.
+    pub(crate) fn pause(&self, length: Duration) -> Result<()> {
+        let until = Instant::now() + length;
+        while Instant::now() < until {
+            self.interrupt.check()?;
+            std::thread::sleep(Duration::from_millis(100).min(length));
+        }
+        Ok(())
+    }
+
     /// The console so far, over all lives of the machine.
     pub(crate) fn console(&self) -> String {
-        self.process.output()
+        text(&self.log)
     }
 
     fn last_lines(&self) -> String {
@@ -140,4 +165,18 @@ pub(crate) fn check_programs() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn a_console_with_noise_keeps_its_length() {
+        let log = std::env::temp_dir().join(format!("holm-console-{}", std::process::id()));
+        std::fs::write(&log, b"\xffholm: up\n").expect("a file");
+        assert_eq!(text(&log), "?holm: up\n");
+        std::fs::remove_file(&log).expect("it was made");
+        assert_eq!(text(&log), "");
+    }
 }

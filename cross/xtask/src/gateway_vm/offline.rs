@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use system_tests::interrupt::Interrupt;
 
 use super::machine::{Hardware, PATIENCE};
 use super::slots;
@@ -34,13 +35,14 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         mqtt_port: 0,
         memory_mib: 1_024,
         log: options.dir.join("console.log"),
+        interrupt: Interrupt::watch()?,
     };
     println!("first boot, at 1970, without network");
     let mut machine = hardware.start()?;
     let lines = boot(&mut machine, "first boot")?;
     print_lines(&lines);
     machine.expect("status up_ms", PATIENCE)?;
-    std::thread::sleep(Duration::from_secs(1));
+    machine.pause(Duration::from_secs(1))?;
     machine.cut_power()?;
     if options.is_test {
         println!("a system that does not boot, in the other slot");

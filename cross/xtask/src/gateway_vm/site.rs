@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use system_tests::author::{Author, fixture};
 use system_tests::cloud::Cloud;
+use system_tests::interrupt::Interrupt;
 use system_tests::ledger;
 use system_tests::mqtt::Login;
 use system_tests::pki::{ServerIdentity, server_identity};
@@ -37,6 +38,7 @@ pub(crate) struct Site {
     /// The control plane.
     pub(crate) cloud: Cloud,
     identity: ServerIdentity,
+    interrupt: Interrupt,
 }
 
 impl Site {
@@ -45,7 +47,8 @@ impl Site {
         let author = Author::new(&dir.join("author"))?;
         let cloud = Cloud::start_as(&dir.join("cloud"), &author, HOST)?;
         let identity = server_identity(&dir.join("pki"))?;
-        Ok(Self { dir: dir.to_owned(), author, cloud, identity })
+        let interrupt = Interrupt::watch()?;
+        Ok(Self { dir: dir.to_owned(), author, cloud, identity, interrupt })
     }
 
     /// Builds an image that enrols here.
@@ -83,6 +86,7 @@ impl Site {
             mqtt_port: free.port(),
             memory_mib,
             log: self.dir.join("console.log"),
+            interrupt: self.interrupt.clone(),
         })
     }
 
@@ -93,6 +97,7 @@ impl Site {
         let list = self.cloud.get("/v1/deployments?limit=1")?;
         let id = list["rows"][0]["id"].as_u64().context("no deployment")?;
         wait_for(DEPLOY_MAX, "the app to work on the gateway", || {
+            self.interrupt.check()?;
             std::thread::sleep(Duration::from_millis(200));
             let deployment = self.cloud.get(&format!("/v1/deployments/{id}"))?;
             let row = &deployment["progress"][0];
@@ -117,6 +122,7 @@ impl Site {
 
     /// Records and dead letters of the gateway that are stored here, by stream.
     pub(crate) fn streams(&self) -> Result<Vec<Vec<serde_json::Value>>> {
+        self.interrupt.check()?;
         (0..3).map(|stream| self.cloud.stream(GATEWAY, stream)).collect()
     }
 }

@@ -102,8 +102,7 @@ impl Boot<'_> {
             let path = format!("usr/lib/raspi-firmware/{name}");
             files.push(((*name).to_owned(), self.parts.path("raspi-firmware", &path)?));
         }
-        let trees = device_trees(self.parts, self.board)?;
-        files.extend(trees.into_iter().map(|(name, path)| (name, path)));
+        files.extend(device_trees(self.parts, self.board)?);
         Ok(files)
     }
 }

@@ -37,16 +37,17 @@ pub struct Plan {
 /// What was measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// Bytes that the store says it wrote, for a message.
+    /// Bytes in whole blocks that the store wrote, for a message.
     pub stored_per_message: u64,
-    /// Bytes that the system says the process wrote (`/proc/PID/io`), for a message.
-    pub written_per_message: u64,
+    /// Bytes of the page cache that the process made dirty (`/proc/PID/io`), for a message: whole folios, of which a file
+    /// system that knows large ones (ext4 since Linux 6.16) writes the dirty blocks only.
+    pub dirtied_per_message: u64,
     /// Syncs of the store while the messages came.
     pub syncs: u64,
     /// Median time from a message to its ack.
     pub ack_median: Duration,
-    /// Bytes that the process writes in an idle hour.
-    pub written_per_idle_hour: u64,
+    /// Bytes in whole blocks that the store writes in an idle hour.
+    pub stored_per_idle_hour: u64,
 }
 
 /// Sends messages to a gateway of its own in `dir`, which is empty, and then lets it idle.
@@ -69,22 +70,22 @@ pub fn measure(dir: &Path, plan: Plan) -> Result<Figures> {
         Ok((status["deployments"]["apps"][0]["phase"] == "live").then_some(()))
     })?;
     gateway.wait_idle(PATIENCE)?;
-    let (before, stored_before) = (written(&gateway)?, stored(&gateway)?);
+    let (dirtied_before, before) = (dirtied(&gateway)?, stored(&gateway)?);
     let ack_median = send(&gateway, plan)?;
     gateway.wait_idle(PATIENCE)?;
     // What rides along with other batches, and waits for none of its own.
     sleep(Duration::from_secs(6));
-    let (after, stored_after) = (written(&gateway)?, stored(&gateway)?);
+    let (dirtied_after, after) = (dirtied(&gateway)?, stored(&gateway)?);
     sleep(plan.idle);
-    let idle = written(&gateway)? - after;
+    let idle = stored(&gateway)?.0 - after.0;
     gateway.stop()?;
     let messages = u64::from(plan.messages);
     Ok(Figures {
-        stored_per_message: (stored_after.0 - stored_before.0) / messages,
-        written_per_message: (after - before) / messages,
-        syncs: stored_after.1 - stored_before.1,
+        stored_per_message: (after.0 - before.0) / messages,
+        dirtied_per_message: (dirtied_after - dirtied_before) / messages,
+        syncs: after.1 - before.1,
         ack_median,
-        written_per_idle_hour: idle * 3_600 / plan.idle.as_secs().max(1),
+        stored_per_idle_hour: idle * 3_600 / plan.idle.as_secs().max(1),
     })
 }
 
@@ -136,8 +137,8 @@ fn stored(gateway: &Gateway) -> Result<(u64, u64)> {
     Ok((number("written_bytes")?, number("syncs")?))
 }
 
-/// Bytes that the process has written to disks so far.
-fn written(gateway: &Gateway) -> Result<u64> {
+/// Bytes of the page cache that the process has made dirty so far.
+fn dirtied(gateway: &Gateway) -> Result<u64> {
     let path = format!("/proc/{}/io", gateway.id()?);
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));

@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //! - All files together have at most `bytes_max x files_max` bytes; a line longer than a file is
-//!   cut.
+//!   cut. Where the newest cannot take the next name it is emptied.
 //! - A disk that takes nothing costs log lines and nothing else: the agent goes on.
 
 use std::fs::{self, File, OpenOptions};
@@ -38,17 +38,16 @@ impl LogFile {
     }
 
     fn put(&mut self, line: &[u8]) -> io::Result<()> {
-        let full = |open: &Open| {
-            open.bytes > 0 && open.bytes + line.len() as u64 > self.settings.bytes_max
-        };
-        if self.open.as_ref().is_some_and(full) {
-            self.open = None;
-            rotate(&self.settings)?;
+        let path = &self.settings.file;
+        let mut open = self.open.take().map_or_else(|| Open::at(path), Ok)?;
+        if open.bytes > 0 && open.bytes + line.len() as u64 > self.settings.bytes_max {
+            if rotate(&self.settings).is_ok() {
+                open = Open::at(path)?;
+            } else {
+                open.file.set_len(0)?;
+                open.bytes = 0;
+            }
         }
-        let open = match self.open.take() {
-            Some(open) => open,
-            None => Open::at(&self.settings.file)?,
-        };
         let open = self.open.insert(open);
         // What was written in part counts too, if that is not known.
         open.bytes += line.len() as u64;
@@ -114,6 +113,19 @@ mod tests {
 
     fn read(dir: &Path, name: &str) -> String {
         fs::read_to_string(dir.join(name)).unwrap_or_default()
+    }
+
+    #[test]
+    fn where_no_file_can_be_named_the_newest_is_emptied_and_stays_within_its_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        fs::create_dir_all(dir.join("agent.log.1/in the way")).unwrap();
+        let mut log = LogFile::open(settings(dir, 10, 2)).unwrap();
+        for n in 0..9 {
+            writeln!(log, "one{n}").unwrap();
+            assert!(read(dir, "agent.log").len() <= 10, "{n}");
+        }
+        assert_eq!(read(dir, "agent.log"), "one8\n");
     }
 
     #[test]

@@ -178,7 +178,8 @@ fn adopt(next: &Path, like: &fs::Metadata) -> Result<(), BackupError> {
     Ok(())
 }
 
-fn give(at: &Path, like: &fs::Metadata) -> Result<(), BackupError> {
+/// Gives a file or folder to the owner of another one.
+pub(super) fn give(at: &Path, like: &fs::Metadata) -> Result<(), BackupError> {
     let given = std::os::unix::fs::lchown(at, Some(like.uid()), Some(like.gid()));
     given.map_err(io_error("giving to the agent's user", at))
 }

@@ -140,8 +140,14 @@ fn write(
     paths: &[String],
     to: &Path,
 ) -> Result<Manifest, BackupError> {
-    let mut options = OpenOptions::new();
-    let out = options.write(true).create(true).truncate(true).mode(0o600).open(to);
+    // Not what somebody else put there: it may be a link, or theirs to read.
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("removing", to)(error));
+        }
+        _ => {}
+    }
+    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     let out = out.map_err(io_error("making", to))?;
     let hashed = Hashed::new(BufWriter::new(out));
     let mut archive = Builder::new(GzEncoder::new(hashed, Compression::fast()));

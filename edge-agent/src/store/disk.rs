@@ -100,7 +100,7 @@ pub struct SystemDisk {
 }
 
 /// The file whose lock keeps other processes out.
-const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 
 impl SystemDisk {
     /// Takes a directory, making it where it does not exist.

@@ -118,6 +118,9 @@ put_files() {
 		install -d "$root/etc/systemd/system"
 		sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$from/edge-agent.service" \
 			>"$root/etc/systemd/system/edge-agent.service"
+		install -d "$root/usr/local/share/edge-agent"
+		sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$from/launch.conf" \
+			>"$root/usr/local/share/edge-agent/launch.conf"
 	fi
 	if command -v openrc-run >/dev/null || [ -n "$root" ]; then
 		install -d "$root/etc/init.d"

@@ -30,7 +30,7 @@ pub const SWITCH_EXIT: u8 = 88;
 pub const TARGET: &str = env!("HOLM_TARGET");
 
 /// Names the folder of the slots to the agent.
-const SLOTS_VARIABLE: &str = "HOLM_SLOTS";
+pub(crate) const SLOTS_VARIABLE: &str = "HOLM_SLOTS";
 /// Names the agent's own slot to it: `a` or `b`.
 const SLOT_VARIABLE: &str = "HOLM_SLOT";
 /// Tells the agent how many milliseconds apart it says that it lives.

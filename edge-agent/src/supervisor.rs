@@ -12,6 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use crate::launch::SLOTS_VARIABLE;
+
 /// Longest wait of a loop that nobody watches.
 const UNWATCHED: Duration = Duration::from_secs(3_600);
 /// Beats in the time that the watchdog allows: one that is late or lost is no end.
@@ -42,7 +44,8 @@ impl Supervisor {
     }
 
     /// The one that the environment names. One that cannot be reached is logged, and nobody is
-    /// told: a gateway works without a supervisor.
+    /// told: a gateway works without a supervisor. An agent that a launcher has started may stop so
+    /// that another one begins: to systemd that is no stop of the unit, and it is told of none.
     #[must_use]
     pub fn from_environment() -> Self {
         let Some(name) = env::var_os("NOTIFY_SOCKET") else { return Self::nobody() };
@@ -50,10 +53,13 @@ impl Supervisor {
         // The variables may be left over from a process that this one was started by.
         let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|_| is_ours).map(Duration::from_micros);
-        Self::at(&name, watchdog).unwrap_or_else(|error| {
-            tracing::warn!(?name, "NOTIFY_SOCKET: the supervisor cannot be told: {error}");
-            Self::nobody()
-        })
+        match Self::at(&name, watchdog) {
+            Ok(told) => Self { is_stopping: env::var_os(SLOTS_VARIABLE).is_some(), ..told },
+            Err(error) => {
+                tracing::warn!(?name, "NOTIFY_SOCKET: the supervisor cannot be told: {error}");
+                Self::nobody()
+            }
+        }
     }
 
     /// The one that listens at `name`: a path, or `@` and an abstract name. It ends this process

@@ -105,21 +105,18 @@ impl Update {
 
     fn save(&mut self, state: State) -> bool {
         let Some(launched) = &self.launched else { return false };
-        let saved = launched.slots().save(&state);
-        let linked = saved.and_then(|()| match state.confirmed == launched.slot() {
-            true => launched.slots().link(state.confirmed),
-            false => Ok(()),
-        });
-        match linked {
-            Ok(()) => {
-                self.state = Some(state);
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the state of the slots cannot be written");
-                false
-            }
+        if let Err(error) = launched.slots().save(&state) {
+            tracing::error!(%error, "the state of the slots cannot be written");
+            return false;
         }
+        // The link is for people, and is led there again at the next start.
+        if state.confirmed == launched.slot()
+            && let Err(error) = launched.slots().link(state.confirmed)
+        {
+            tracing::warn!(%error, "the link to the confirmed slot cannot be led there");
+        }
+        self.state = Some(state);
+        true
     }
 
     /// For `status`.
@@ -238,8 +235,9 @@ impl Gateway {
         }
         tracing::info!(app, version = %offer.program.version, "an update of the agent is written");
         self.update.staging = Some((app, revision));
-        let before =
-            Before { link_down: self.deployments.is_managed && !self.link.up, ill: self.ill() };
+        // A link that is away for this moment only is no excuse for an update that reaches nobody.
+        let link_down = self.deployments.is_managed && !self.update.reached;
+        let before = Before { link_down, ill: self.ill() };
         self.deployments.ask(Prepare::Stage(Box::new(Staging { launched, offer, before })));
     }
 

@@ -76,23 +76,30 @@ impl Slots {
         }
     }
 
-    /// The state; `None` where no copy of it is valid.
+    /// The state; `None` where no copy of it is valid. One that cannot be read, on a bad block perhaps,
+    /// is as one that is not there.
     ///
     /// # Errors
-    /// A copy is there and cannot be read: its disk is broken, not its contents.
+    /// No copy is valid, and one is there that cannot be read: what it says is not known.
     pub fn load(&self) -> io::Result<Option<Stored>> {
         let mut copies: [Vec<u8>; COPIES] = Default::default();
+        let mut unreadable = None;
         for (n, copy) in copies.iter_mut().enumerate() {
-            match File::open(self.copy(n)) {
-                Ok(file) => {
-                    file.take(COPY_BYTES_MAX as u64).read_to_end(copy)?;
+            let read = File::open(self.copy(n))
+                .and_then(|file| file.take(COPY_BYTES_MAX as u64).read_to_end(copy));
+            match read {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    copy.clear();
+                    unreadable = Some(error);
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                _ => {}
             }
         }
         let [first, second] = &copies;
-        Ok(record::newest([first, second]))
+        match (record::newest([first, second]), unreadable) {
+            (None, Some(error)) => Err(error),
+            (stored, _) => Ok(stored),
+        }
     }
 
     /// Writes the state over its older copy, in place: on a full disk, blocks that were given up would

@@ -139,8 +139,11 @@ impl<'o> Launcher<'o> {
                 if changed {
                     self.slots.save(&state).map_err(failed)?;
                 }
-                if found.linked != Some(state.confirmed) {
-                    self.slots.link(state.confirmed).map_err(failed)?;
+                if found.linked != Some(state.confirmed)
+                    && let Err(error) = self.slots.link(state.confirmed)
+                {
+                    // It is for people: the state says which slot starts.
+                    tracing::warn!(%error, "the link to the confirmed slot cannot be led there");
                 }
                 Ok(Chosen { slot, state: *state })
             }

@@ -37,6 +37,20 @@ fn slots(dir: &Path) -> Slots {
     slots
 }
 
+/// A block of a card that has gone bad gives an error, not other bytes.
+#[test]
+fn a_copy_that_cannot_be_read_leaves_the_other_and_without_one_nothing_is_guessed() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let state = slots.load().unwrap().unwrap().state;
+    let path = |n: u32| dir.path().join(format!("state-{n}"));
+    let newest = (0..2).find(|n| path(*n).exists()).unwrap();
+    fs::create_dir(path(1 - newest)).unwrap();
+    assert_eq!(slots.load().unwrap().unwrap().state, state);
+    fs::remove_file(path(newest)).unwrap();
+    assert!(slots.load().is_err());
+}
+
 #[test]
 fn the_state_goes_over_its_older_copy_and_damage_leaves_the_other() {
     let dir = tempfile::tempdir().unwrap();

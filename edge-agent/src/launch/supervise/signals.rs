@@ -41,8 +41,9 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Said::Stop(Kill::TERM),
             _ = self.interrupt.recv() => Said::Stop(Kill::INT),
-            _ = self.hangup.recv() => Said::Stop(Kill::HUP),
-            _ = self.quit.recv() => Said::Stop(Kill::QUIT),
+            // The agent knows the two others: it would not stop well at these.
+            _ = self.hangup.recv() => Said::Stop(Kill::TERM),
+            _ = self.quit.recv() => Said::Stop(Kill::TERM),
             _ = self.child.recv() => Said::Child,
         }
     }

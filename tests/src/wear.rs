@@ -18,6 +18,8 @@ use crate::process::wait_for;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// An app is on probation for a minute; that it ends is written, and is nothing of the messages.
 const PROBATION: Duration = Duration::from_secs(150);
+/// What rides along with other batches, and the checkpoint a minute later, are of the messages.
+const SETTLE: Duration = Duration::from_secs(70);
 /// What each message has a function record: a job, its outcome, and a record of this many bytes.
 const RECORD_BYTES: u32 = 100;
 
@@ -73,8 +75,7 @@ pub fn measure(dir: &Path, plan: Plan) -> Result<Figures> {
     let (dirtied_before, before) = (dirtied(&gateway)?, stored(&gateway)?);
     let ack_median = send(&gateway, plan)?;
     gateway.wait_idle(PATIENCE)?;
-    // What rides along with other batches, and waits for none of its own.
-    sleep(Duration::from_secs(6));
+    sleep(SETTLE);
     let (dirtied_after, after) = (dirtied(&gateway)?, stored(&gateway)?);
     sleep(plan.idle);
     let idle = stored(&gateway)?.0 - after.0;

@@ -41,8 +41,8 @@ pub struct Plan {
 pub struct Figures {
     /// Bytes in whole blocks that the store wrote, for a message.
     pub stored_per_message: u64,
-    /// Bytes of the page cache that the process made dirty (`/proc/PID/io`), for a message: whole folios, of which a file
-    /// system that knows large ones (ext4 since Linux 6.16) writes the dirty blocks only.
+    /// Bytes that the system says the process wrote (`/proc/PID/io`), for a message. It is far more than the store counts; that
+    /// it counts large folios as a whole is a guess, and was not checked at the device.
     pub dirtied_per_message: u64,
     /// Syncs of the store while the messages came.
     pub syncs: u64,

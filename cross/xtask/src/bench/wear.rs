@@ -21,8 +21,8 @@ const MESSAGES_PER_S: u32 = 20;
 #[command(after_help = "\
 20 messages a second, each of which has a function record 100 bytes, to a gateway that writes at once
 and to others that wait (`commit_interval` of `[disk]`); then nothing happens for a while. `store` is
-what the store wrote, in whole blocks of 4 KiB; `dirty` what of the page cache the process touched, by
-the system's count: whole folios, which the file system does not write as a whole.
+what the store wrote, in whole blocks of 4 KiB; `dirty` what `/proc/PID/io` says of
+the process. That is far more, and why was not checked at the device: only `store` is judged.
 
 Examples:
   cargo xtask bench wear

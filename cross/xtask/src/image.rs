@@ -14,6 +14,7 @@ mod root;
 mod seed;
 mod tool;
 mod uboot;
+mod wifi;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,8 @@ use clap::Args;
 pub(crate) use parts::Versions;
 pub(crate) use seed::{Seed, Sources};
 use serde_json::json;
+
+use wifi::Network;
 
 use crate::command::project_root;
 use crate::setup;
@@ -45,6 +48,7 @@ Examples:
   cargo xtask image --board rpi3 --enroll TOKEN       TOKEN: what `holm gateway add NAME` printed
   cargo xtask image --board rpi4 --config barn-3/     agent.toml, and the certificates that it names
   cargo xtask image --board rpi4 --ssh-key ~/.ssh/id_ed25519.pub
+  HOLM_WIFI_PASSPHRASE=... cargo xtask image --board zero2w --wifi barn --wifi-country DE
   cargo xtask image --board virt --agent target/aarch64-unknown-linux-musl/release/edge-agent --json
 ";
 
@@ -67,6 +71,8 @@ pub(crate) struct ImageArgs {
     /// Public SSH keys that may log in as root; without this SSH is off.
     #[arg(long, value_name = "FILE")]
     ssh_key: Option<PathBuf>,
+    #[command(flatten)]
+    wifi: WifiArgs,
     /// Seconds from status line to status line on the console [default: 60].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     status_every: Option<u32>,
@@ -84,12 +90,41 @@ pub(crate) struct ImageArgs {
     json: bool,
 }
 
+/// The network to join without a cable.
+#[derive(Args)]
+struct WifiArgs {
+    /// Name of the Wi-Fi network to join.
+    #[arg(long = "wifi", value_name = "NAME", requires = "wifi_country")]
+    name: Option<String>,
+    /// Two letters of the country, whose rules the radio obeys: DE.
+    #[arg(id = "wifi_country", long = "wifi-country", value_name = "CC", requires = "name")]
+    country: Option<String>,
+    /// File with the passphrase [default: $HOLM_WIFI_PASSPHRASE].
+    #[arg(long = "wifi-passphrase", value_name = "FILE", requires = "name")]
+    passphrase: Option<PathBuf>,
+}
+
+impl WifiArgs {
+    fn network(&self) -> Result<Option<Network>> {
+        let (Some(name), Some(country)) = (&self.name, &self.country) else { return Ok(None) };
+        let passphrase = match &self.passphrase {
+            Some(file) => Network::passphrase(file)?,
+            // Not an argument: others see those.
+            None => std::env::var("HOLM_WIFI_PASSPHRASE").context(
+                "--wifi needs a passphrase: `--wifi-passphrase FILE`, or HOLM_WIFI_PASSPHRASE in the environment",
+            )?,
+        };
+        Network::new(name, &passphrase, country).map(Some)
+    }
+}
+
 /// Builds an image and says what is in it.
 pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     let seed = Seed::read(&Sources {
         config: args.config.as_deref(),
         token: args.enroll.as_deref(),
         ssh_key: args.ssh_key.as_deref(),
+        wifi: args.wifi.network()?,
         settings: args.status_every.iter().map(|s| format!("STATUS_EVERY_S={s}")).collect(),
     })?;
     let name = format!(".holm/image/holm-{}.img", args.board.name());

@@ -63,6 +63,7 @@ impl Site {
             config: Some(&config),
             token: Some(token.trim()),
             ssh_key: None,
+            wifi: None,
             settings: vec![format!("STATUS_EVERY_S={STATUS_EVERY_S}")],
         })?;
         build(&Request {

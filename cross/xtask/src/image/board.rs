@@ -9,7 +9,7 @@ pub(crate) enum Board {
     Virt,
     /// Raspberry Pi 3A+, 3B and 3B+.
     Rpi3,
-    /// Raspberry Pi Zero 2 W (with an Ethernet adapter on USB: there is no Wi-Fi yet).
+    /// Raspberry Pi Zero 2 W.
     Zero2w,
     /// Raspberry Pi 4B, 400 and Compute Module 4.
     Rpi4,
@@ -123,6 +123,16 @@ impl Board {
     pub(crate) fn modules(self) -> Vec<&'static str> {
         let own = if self.is_pi() { MODULES_PI } else { MODULES_VIRT };
         [own, MODULES].concat()
+    }
+
+    /// Kernel modules of Wi-Fi, loaded where a network is configured. QEMU has radios only as the kernel
+    /// itself plays them.
+    pub(crate) fn wifi_modules(self) -> &'static [&'static str] {
+        if self.is_pi() {
+            &["brcmfmac", "brcmfmac-wcc", "brcmfmac-cyw"]
+        } else {
+            &["mac80211_hwsim"]
+        }
     }
 
     /// Firmware files of `raspi-firmware`.

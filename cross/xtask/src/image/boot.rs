@@ -31,6 +31,7 @@ What lies in holm/ is moved to the data partition at the next boot, and vanishes
   holm/enroll-token        what `holm gateway add NAME` printed: the gateway joins its control plane
   holm/authorized_keys     public SSH keys: SSH is on while there are any, and off before
   holm/image.conf          STATUS_EVERY_S=60, WATCHDOG=on
+  holm/wifi.conf           the network to join, as wpa_supplicant.conf has it
 ";
 
 /// Contents of the partition: a path in it and the file that goes there.

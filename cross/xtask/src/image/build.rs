@@ -15,7 +15,7 @@ use super::modules::Modules;
 use super::parts::{Parts, Versions};
 use super::root::{self, Root};
 use super::seed::Seed;
-use super::{disk, tool};
+use super::{disk, tool, wifi};
 use crate::setup;
 
 /// What is to be built.
@@ -102,7 +102,8 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
     let kernel_version = parts.kernel_version()?;
     steps.step("root", || {
         let version = concat!("holm-", env!("CARGO_PKG_VERSION"));
-        let root = Root { parts: &parts, agent: &request.agent, built: epoch, version };
+        let wifi = wifi(&parts, request.board)?;
+        let root = Root { parts: &parts, agent: &request.agent, wifi, built: epoch, version };
         root.pack(&fresh("root")?, &squashfs)
     })?;
     let boot_image = work.join("boot.vfat");
@@ -164,10 +165,19 @@ fn pack_kernel(parts: &Parts, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn pack_initramfs(parts: &Parts, board: Board, to: &Path) -> Result<()> {
+fn modules(parts: &Parts) -> Result<Modules> {
     let version = parts.kernel_version()?;
     let dir = parts.path(&parts.kernel()?.name, &format!("usr/lib/modules/{version}"))?;
-    let modules = Modules::open(&dir)?.closure(&board.modules())?;
+    Modules::open(&dir)
+}
+
+fn wifi(parts: &Parts, board: Board) -> Result<Vec<wifi::Contents>> {
+    let modules = modules(parts)?.closure(board.wifi_modules())?;
+    wifi::files(parts, &modules, board.is_pi())
+}
+
+fn pack_initramfs(parts: &Parts, board: Board, to: &Path) -> Result<()> {
+    let modules = modules(parts)?.closure(&board.modules())?;
     let archive = to.with_extension("cpio");
     std::fs::write(&archive, root::initramfs(parts, &modules)?)?;
     tool::gzip(&archive, to)

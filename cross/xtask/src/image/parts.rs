@@ -11,26 +11,41 @@ use serde_json::{Value, json};
 use super::apt::{Apt, SUITE, file_name, is_unpacked, unpacked};
 use super::board::Board;
 
-/// Packages that every image has files of: commands, file system tools, SSH, their libraries.
+/// Packages that every image has files of: commands, file system tools, SSH, Wi-Fi, their libraries.
 const PACKAGES: &[&str] = &[
     "busybox-static",
     "e2fsprogs",
     "dropbear-bin",
+    "wpasupplicant",
+    "wireless-regdb",
     "libc6",
     "libblkid1",
+    "libcap2",
     "libcom-err2",
     "libcrypt1",
+    "libdbus-1-3",
     "libext2fs2t64",
     "libgmp10",
+    "libnl-3-200",
+    "libnl-genl-3-200",
+    "libnl-route-3-200",
+    "libpcsclite1",
+    "libssl3t64",
+    "libsystemd0",
     "libtomcrypt1",
     "libtommath1",
     "libuuid1",
+    "libzstd1",
     "zlib1g",
 ];
 
 /// Those of a board.
 fn boot_packages(board: Board) -> &'static [&'static str] {
-    if board.is_pi() { &["u-boot-rpi", "raspi-firmware"] } else { &["u-boot-qemu"] }
+    if board.is_pi() {
+        &["u-boot-rpi", "raspi-firmware", "firmware-brcm80211"]
+    } else {
+        &["u-boot-qemu"]
+    }
 }
 
 /// A package that is in an image.
@@ -68,7 +83,7 @@ impl Parts {
         let dir = std::fs::canonicalize(dir)?;
         let list = dir.join(format!("{}.json", if board.is_pi() { "pi" } else { "virt" }));
         if versions == Versions::AsBefore
-            && let Some(parts) = Self::of_before(&dir, &list)
+            && let Some(parts) = Self::of_before(&dir, &list, board)
         {
             return Ok(parts);
         }
@@ -86,7 +101,7 @@ impl Parts {
     }
 
     /// `None` where something is missing or is not what it was.
-    fn of_before(dir: &Path, list: &Path) -> Option<Self> {
+    fn of_before(dir: &Path, list: &Path, board: Board) -> Option<Self> {
         let value: Value = serde_json::from_slice(&std::fs::read(list).ok()?).ok()?;
         let packages = value.as_array()?.iter().map(|row| {
             let text = |key: &str| row[key].as_str().map(str::to_owned);
@@ -98,7 +113,10 @@ impl Parts {
         });
         let packages: Vec<_> = packages.collect::<Option<_>>()?;
         let whole = |package: &Package| is_unpacked(dir, package);
-        packages.iter().all(whole).then(|| Self { dir: dir.to_owned(), packages })
+        // A newer image may need packages that the last one did not.
+        let has = |name: &&str| packages.iter().any(|package| package.name == **name);
+        let is_complete = PACKAGES.iter().chain(boot_packages(board)).all(has);
+        (is_complete && packages.iter().all(whole)).then(|| Self { dir: dir.to_owned(), packages })
     }
 
     /// The packages as they are recorded.

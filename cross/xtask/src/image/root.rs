@@ -11,6 +11,7 @@ use super::layout::{DISK_SIGNATURE, RECORD_SECTORS};
 use super::modules::Module;
 use super::parts::Parts;
 use super::tool::{run, tool};
+use super::wifi::Contents;
 use crate::command::project_root;
 
 /// Programs beside busybox: package, path there; the same path in the root.
@@ -19,21 +20,33 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("e2fsprogs", "usr/sbin/e2fsck"),
     ("e2fsprogs", "usr/sbin/resize2fs"),
     ("dropbear-bin", "usr/sbin/dropbear"),
+    ("wpasupplicant", "usr/sbin/wpa_supplicant"),
     ("libc6", "usr/lib/ld-linux-aarch64.so.1"),
 ];
 
 /// Libraries of those programs: package, name in `usr/lib/aarch64-linux-gnu`.
 const LIBRARIES: &[(&str, &str)] = &[
     ("libc6", "libc.so.6"),
+    ("libc6", "libm.so.6"),
     ("libblkid1", "libblkid.so.1"),
+    ("libcap2", "libcap.so.2"),
     ("libcom-err2", "libcom_err.so.2"),
     ("libcrypt1", "libcrypt.so.1"),
+    ("libdbus-1-3", "libdbus-1.so.3"),
     ("libext2fs2t64", "libe2p.so.2"),
     ("libext2fs2t64", "libext2fs.so.2"),
     ("libgmp10", "libgmp.so.10"),
+    ("libnl-3-200", "libnl-3.so.200"),
+    ("libnl-genl-3-200", "libnl-genl-3.so.200"),
+    ("libnl-route-3-200", "libnl-route-3.so.200"),
+    ("libpcsclite1", "libpcsclite.so.1"),
+    ("libssl3t64", "libcrypto.so.3"),
+    ("libssl3t64", "libssl.so.3"),
+    ("libsystemd0", "libsystemd.so.0"),
     ("libtomcrypt1", "libtomcrypt.so.1"),
     ("libtommath1", "libtommath.so.1"),
     ("libuuid1", "libuuid.so.1"),
+    ("libzstd1", "libzstd.so.1"),
     ("zlib1g", "libz.so.1"),
 ];
 
@@ -62,6 +75,8 @@ pub(crate) struct Root<'a> {
     pub(crate) parts: &'a Parts,
     /// The agent for arm64.
     pub(crate) agent: &'a Path,
+    /// Drivers and firmware for Wi-Fi.
+    pub(crate) wifi: Vec<Contents>,
     /// Seconds since 1970 that the clock never shows less than.
     pub(crate) built: u64,
     /// What the system calls itself.
@@ -97,6 +112,12 @@ impl Root<'_> {
             copy(&self.parts.path(package, &path)?, &dir.join(&path), 0o755)?;
         }
         copy(self.agent, &dir.join("usr/bin/edge-agent"), 0o755)?;
+        for (path, contents) in &self.wifi {
+            let file = dir.join(path);
+            make_dir(file.parent().context("a path in the root")?)?;
+            std::fs::write(&file, contents).with_context(|| path.clone())?;
+            std::fs::set_permissions(&file, Permissions::from_mode(0o644))?;
+        }
         for (link, target) in LINKS {
             symlink(target, dir.join(link)).with_context(|| format!("link {link}"))?;
         }

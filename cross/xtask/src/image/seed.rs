@@ -1,9 +1,11 @@
-//! What an image brings for its first boot: configuration, token of enrolment, SSH key.
+//! What an image brings for its first boot: configuration, token of enrolment, Wi-Fi, SSH key.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use sync_protocol::enroll::Token;
+
+use super::wifi::Network;
 
 /// Files that a configuration may have, and bytes of each.
 const FILES_MAX: usize = 64;
@@ -27,6 +29,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) token: Option<&'a str>,
     /// File with public keys.
     pub(crate) ssh_key: Option<&'a Path>,
+    /// The network that it joins without a cable.
+    pub(crate) wifi: Option<Network>,
     /// Lines of `image.conf`.
     pub(crate) settings: Vec<String>,
 }
@@ -50,6 +54,9 @@ impl Seed {
         }
         if let Some(file) = sources.ssh_key {
             files.push(("authorized_keys".to_owned(), read_ssh_key(file)?));
+        }
+        if let Some(network) = &sources.wifi {
+            files.push(("wifi.conf".to_owned(), network.to_config().into_bytes()));
         }
         if !sources.settings.is_empty() {
             let text = sources.settings.join("\n") + "\n";

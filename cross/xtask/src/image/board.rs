@@ -45,6 +45,10 @@ const MODULES_PI: &[&str] = &[
     "bcm2835-rng",
 ];
 
+/// Serial adapters on USB: FTDI, Silicon Labs, WCH, Prolific, and those that are modems by name.
+pub(crate) const SERIAL_MODULES: &[&str] =
+    &["xhci-pci", "ftdi_sio", "cp210x", "ch341", "pl2303", "cdc_acm"];
+
 /// Firmware that the chip loads from the boot partition before U-Boot.
 const FIRMWARE_3: &[&str] = &["bootcode.bin", "start.elf", "fixup.dat"];
 const FIRMWARE_4: &[&str] = &["start4.elf", "fixup4.dat"];

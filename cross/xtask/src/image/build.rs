@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use system_tests::ledger;
 
-use super::board::Board;
+use super::board::{Board, SERIAL_MODULES};
 use super::boot::{Boot, device_trees};
 use super::layout::{IMAGE_BYTES, PARTITIONS};
 use super::modules::Modules;
 use super::parts::{Parts, Versions};
-use super::root::{self, Root};
+use super::root::{self, Contents, Root};
 use super::seed::Seed;
 use super::{disk, tool, wifi};
 use crate::setup;
@@ -102,8 +102,8 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
     let kernel_version = parts.kernel_version()?;
     steps.step("root", || {
         let version = concat!("holm-", env!("CARGO_PKG_VERSION"));
-        let wifi = wifi(&parts, request.board)?;
-        let root = Root { parts: &parts, agent: &request.agent, wifi, built: epoch, version };
+        let drivers = drivers(&parts, request.board)?;
+        let root = Root { parts: &parts, agent: &request.agent, drivers, built: epoch, version };
         root.pack(&fresh("root")?, &squashfs)
     })?;
     let boot_image = work.join("boot.vfat");
@@ -171,9 +171,12 @@ fn modules(parts: &Parts) -> Result<Modules> {
     Modules::open(&dir)
 }
 
-fn wifi(parts: &Parts, board: Board) -> Result<Vec<wifi::Contents>> {
-    let modules = modules(parts)?.closure(board.wifi_modules())?;
-    wifi::files(parts, &modules, board.is_pi())
+fn drivers(parts: &Parts, board: Board) -> Result<Vec<Contents>> {
+    let modules = modules(parts)?;
+    let mut files = wifi::firmware(parts, board.is_pi())?;
+    files.extend(root::module_set("wifi", modules.closure(board.wifi_modules())?));
+    files.extend(root::module_set("serial", modules.closure(SERIAL_MODULES)?));
+    Ok(files)
 }
 
 fn pack_initramfs(parts: &Parts, board: Board, to: &Path) -> Result<()> {

@@ -11,7 +11,6 @@ use super::layout::{DISK_SIGNATURE, RECORD_SECTORS};
 use super::modules::Module;
 use super::parts::Parts;
 use super::tool::{run, tool};
-use super::wifi::Contents;
 use crate::command::project_root;
 
 /// Programs beside busybox: package, path there; the same path in the root.
@@ -68,6 +67,9 @@ const LINKS: &[(&str, &str)] = &[
     ("var/run", "/run"),
 ];
 
+/// A path in the root, and what is there.
+pub(crate) type Contents = (String, Vec<u8>);
+
 /// What goes into the root.
 #[derive(Debug)]
 pub(crate) struct Root<'a> {
@@ -75,8 +77,8 @@ pub(crate) struct Root<'a> {
     pub(crate) parts: &'a Parts,
     /// The agent for arm64.
     pub(crate) agent: &'a Path,
-    /// Drivers and firmware for Wi-Fi.
-    pub(crate) wifi: Vec<Contents>,
+    /// Drivers that are loaded where they are configured, and their firmware.
+    pub(crate) drivers: Vec<Contents>,
     /// Seconds since 1970 that the clock never shows less than.
     pub(crate) built: u64,
     /// What the system calls itself.
@@ -112,7 +114,7 @@ impl Root<'_> {
             copy(&self.parts.path(package, &path)?, &dir.join(&path), 0o755)?;
         }
         copy(self.agent, &dir.join("usr/bin/edge-agent"), 0o755)?;
-        for (path, contents) in &self.wifi {
+        for (path, contents) in &self.drivers {
             let file = dir.join(path);
             make_dir(file.parent().context("a path in the root")?)?;
             std::fs::write(&file, contents).with_context(|| path.clone())?;
@@ -191,6 +193,15 @@ pub(crate) fn initramfs(parts: &Parts, modules: &[Module]) -> Result<Vec<u8>> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A set of modules as files of the root, with the order in which they are loaded.
+pub(crate) fn module_set(name: &str, modules: Vec<Module>) -> Vec<Contents> {
+    let order: String = modules.iter().map(|module| format!("{}.ko\n", module.name)).collect();
+    let dir = format!("usr/lib/modules/{name}");
+    let files =
+        modules.into_iter().map(|module| (format!("{dir}/{}.ko", module.name), module.contents));
+    files.chain([(format!("{dir}/order"), order.into_bytes())]).collect()
 }
 
 /// That a file is a program for arm64.

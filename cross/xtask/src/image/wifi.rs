@@ -1,11 +1,11 @@
-//! Wi-Fi: the network that an image joins, and what the root needs for it.
+//! Wi-Fi: the network that an image joins, and the firmware that the root has for it.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::modules::Module;
 use super::parts::Parts;
+use super::root::Contents;
 
 /// Bytes of a network's name (IEEE 802.11-2020, 9.4.2.2).
 const NAME_BYTES_MAX: usize = 32;
@@ -77,31 +77,22 @@ impl Network {
     }
 }
 
-/// Files of the root: path, contents.
-pub(crate) fn files(parts: &Parts, modules: &[Module], is_pi: bool) -> Result<Vec<Contents>> {
+/// What drivers load, as files of the root.
+pub(crate) fn firmware(parts: &Parts, is_pi: bool) -> Result<Vec<Contents>> {
     let mut files = Vec::new();
-    let mut order = String::new();
-    for module in modules {
-        order.push_str(&format!("{}.ko\n", module.name));
-        files.push((format!("usr/lib/modules/wifi/{}.ko", module.name), module.contents.clone()));
-    }
-    files.push(("usr/lib/modules/wifi/order".to_owned(), order.into_bytes()));
     // What the kernel checks by Debian's key, which is built into it.
     for (from, to) in [("db-debian", "db"), ("db.p7s-debian", "db.p7s")] {
         let from = parts.path("wireless-regdb", &format!("usr/lib/firmware/regulatory.{from}"))?;
         files.push((format!("usr/lib/firmware/regulatory.{to}"), read(&from)?));
     }
     if is_pi {
-        firmware(parts, &mut files)?;
+        of_chips(parts, &mut files)?;
     }
     Ok(files)
 }
 
-/// A path in the root, and what is there.
-pub(crate) type Contents = (String, Vec<u8>);
-
 /// Firmware of the chips, and its settings for boards by Raspberry Pi.
-fn firmware(parts: &Parts, files: &mut Vec<Contents>) -> Result<()> {
+fn of_chips(parts: &Parts, files: &mut Vec<Contents>) -> Result<()> {
     let dir = parts.path("firmware-brcm80211", "usr/lib/firmware/brcm")?;
     for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
         let entry = entry?;

@@ -3,10 +3,12 @@
 mod judge;
 mod machine;
 mod offline;
+mod programs;
 mod site;
 mod slots;
 mod status;
 mod story;
+mod updates;
 
 use std::path::PathBuf;
 
@@ -20,8 +22,14 @@ const EXAMPLES: &str = "\
 Builds the image of the board `virt`, boots it in QEMU with a clock that shows 1970, lets it enrol with a
 control plane on this machine, deploys an app and sends messages over TLS. With --test there are
 10,000 messages, and QEMU is killed in the midst of them and started again; in the end every message that
-was acked has its record in the control plane, once. After that a system that does not boot and one that
-does are put into the other slot: the gateway must come back from the one and keep the other.
+was acked has its record in the control plane, once.
+
+After that the agent is updated by deployments, while another device sends: to a good one, which must stay, and
+to three that must go by themselves, with their reason at the control plane: one that crashes, one that hangs,
+one that works and does not reach the control plane. These are scripts around the agent itself.
+
+In the end systems are put into the other slot: one that does not boot, one that hangs, one that is well. The
+gateway must come back from the two, and keep the third.
 
   host     from QEMU's start, on this machine
   guest    from the start of the kernel, by the clock of the guest
@@ -63,6 +71,12 @@ pub(crate) struct GatewayVmArgs {
     /// The agent for 64-bit ARM [default: what `cargo xtask targets` built].
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
+    /// With --test: the agent that it is updated to [default: the same with a byte behind its end].
+    #[arg(long, value_name = "FILE")]
+    update: Option<PathBuf>,
+    /// What `edge-agent --version` of that says [default: what the other one says].
+    #[arg(long, value_name = "VERSION", requires = "update")]
+    update_version: Option<String>,
     /// Take control plane and command line as they were built last.
     #[arg(long)]
     no_build: bool,
@@ -94,6 +108,8 @@ pub(crate) fn run(args: &GatewayVmArgs) -> Result<()> {
     let options = story::Options {
         dir,
         agent,
+        update: args.update.clone(),
+        update_version: args.update_version.clone(),
         parts: crate::command::project_root().join(&args.parts),
         messages: args.messages.unwrap_or(if args.test { 10_000 } else { 200 }),
         memory_mib: args.memory,

@@ -22,7 +22,8 @@ use anyhow::{Context, Result, ensure};
 pub(crate) use board::Board;
 pub(crate) use build::{Built, Request, build};
 use clap::Args;
-pub(crate) use parts::Versions;
+pub(crate) use parts::{Parts, Versions};
+pub(crate) use root::hanging_root;
 pub(crate) use seed::{Seed, Sources};
 use serde_json::json;
 

@@ -24,16 +24,21 @@ pub(crate) struct Verdict {
     pub(crate) problems: Vec<String>,
 }
 
-/// Judges by the device's ledger and the rows of the gateway's streams.
+/// A message: its device, and its number there.
+type Id = (String, u64);
+
+/// Judges by the devices' ledgers and the rows of the gateway's streams.
 pub(crate) fn judge(facts: &[Fact], streams: &[Vec<Value>]) -> Result<Verdict> {
-    let (mut sent, mut resent, mut acked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut sent, mut resent, mut acked) =
+        (BTreeSet::<Id>::new(), BTreeSet::<Id>::new(), BTreeSet::<Id>::new());
     for fact in facts {
-        match fact {
-            Fact::Sent { seq, .. } => sent.insert(*seq),
-            Fact::Resent { seq, .. } => resent.insert(*seq),
-            Fact::Acked { seq, .. } => acked.insert(*seq),
-            Fact::Received { .. } => false,
+        let (set, device, seq) = match fact {
+            Fact::Sent { device, seq, .. } => (&mut sent, device, seq),
+            Fact::Resent { device, seq, .. } => (&mut resent, device, seq),
+            Fact::Acked { device, seq, .. } => (&mut acked, device, seq),
+            Fact::Received { .. } => continue,
         };
+        set.insert((device.clone(), *seq));
     }
     let mut verdict = Verdict {
         sent: sent.len(),
@@ -41,7 +46,7 @@ pub(crate) fn judge(facts: &[Fact], streams: &[Vec<Value>]) -> Result<Verdict> {
         acked: acked.len(),
         ..Verdict::default()
     };
-    let mut ends: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut ends: BTreeMap<Id, usize> = BTreeMap::new();
     for (stream, rows) in streams.iter().enumerate() {
         let mut next = 1;
         for row in rows {
@@ -51,24 +56,28 @@ pub(crate) fn judge(facts: &[Fact], streams: &[Vec<Value>]) -> Result<Verdict> {
             }
             let kind = row["kind"].as_str().unwrap_or_default();
             if kind == "telemetry" || kind == "dead-letter" {
-                let seq = row["payload"]["seq"].as_u64().with_context(place)?;
-                *ends.entry(seq).or_default() += 1;
+                let payload = &row["payload"];
+                let device = payload["device"].as_str().with_context(place)?.to_owned();
+                let seq = payload["seq"].as_u64().with_context(place)?;
+                *ends.entry((device, seq)).or_default() += 1;
                 verdict.done += usize::from(kind == "telemetry");
                 verdict.dead += usize::from(kind == "dead-letter");
             }
             next = row["seq"].as_u64().with_context(place)? + 1;
         }
     }
-    let text = |seqs: Vec<u64>| seqs.iter().map(u64::to_string).collect::<Vec<_>>();
-    let lost = acked.iter().filter(|seq| !ends.contains_key(seq)).copied().collect();
+    let text = |ids: Vec<&Id>| {
+        ids.into_iter().map(|(device, seq)| format!("{device}/{seq}")).collect::<Vec<_>>()
+    };
+    let lost = acked.iter().filter(|id| !ends.contains_key(id)).collect();
     problems::note(
         &mut verdict.problems,
         "LOST (acked, neither done nor a dead letter)",
         &text(lost),
     );
-    let twice = ends.iter().filter(|(_, n)| **n > 1).map(|(seq, _)| *seq).collect();
+    let twice = ends.iter().filter(|(_, n)| **n > 1).map(|(id, _)| id).collect();
     problems::note(&mut verdict.problems, "TWICE", &text(twice));
-    let strangers = ends.keys().filter(|seq| !sent.contains(seq)).copied().collect();
+    let strangers = ends.keys().filter(|id| !sent.contains(id)).collect();
     problems::note(&mut verdict.problems, "done, never sent", &text(strangers));
     Ok(verdict)
 }
@@ -92,7 +101,7 @@ mod tests {
 
     fn rows(seqs: &[u64]) -> Vec<Value> {
         let row = |(n, seq): (usize, &u64)| {
-            let payload = json!({ "seq": seq });
+            let payload = json!({ "device": "press-1", "seq": seq });
             json!({ "first": n + 1, "seq": n + 1, "kind": "telemetry", "payload": payload })
         };
         seqs.iter().enumerate().map(row).collect()
@@ -113,6 +122,14 @@ mod tests {
             all.contains("LOST") && all.contains("TWICE") && all.contains("never sent"),
             "{all}"
         );
+    }
+
+    #[test]
+    fn messages_of_two_devices_are_told_apart() {
+        let mut stream = rows(&[0, 0]);
+        stream[1]["payload"]["device"] = json!("press-2");
+        let verdict = judge(&facts(&[0]), &[stream]).expect("whole rows");
+        assert_eq!(verdict.problems, ["done, never sent: 1 (press-2/0)"]);
     }
 
     #[test]

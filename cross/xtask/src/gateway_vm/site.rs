@@ -17,9 +17,11 @@ use crate::image::{Board, Built, Request, Seed, Sources, Versions, build};
 
 /// Name of the gateway.
 pub(crate) const GATEWAY: &str = "gw-vm";
-/// Name of the device.
+/// Name of the device that sends as fast as it may.
 pub(crate) const DEVICE: &str = "press-1";
-const TOKEN: &str = "token-of-press-1";
+/// Name of the one that sends while the agent is updated.
+pub(crate) const STEADY_DEVICE: &str = "press-2";
+const TOKEN: &str = "token-of-both";
 
 /// The image's idea of now, 2020-09-13: before any certificate of the control plane begins, so that
 /// the gateway meets it as a board does that was stored for years and has no battery.
@@ -27,6 +29,9 @@ const BUILT_AT: u64 = 1_600_000_000;
 
 /// Seconds from status line to status line.
 const STATUS_EVERY_S: u32 = 5;
+
+/// An agent that is silent for so long hangs: on an emulated machine that others load, too.
+const HANG_AFTER_S: u32 = 20;
 
 /// Longest wait for a deployment: the gateway compiles it, in emulation.
 const DEPLOY_MAX: Duration = Duration::from_secs(300);
@@ -64,7 +69,10 @@ impl Site {
             token: Some(token.trim()),
             ssh_key: None,
             wifi: None,
-            settings: vec![format!("STATUS_EVERY_S={STATUS_EVERY_S}")],
+            settings: vec![
+                format!("STATUS_EVERY_S={STATUS_EVERY_S}"),
+                format!("HANG_AFTER_S={HANG_AFTER_S}"),
+            ],
         })?;
         build(&Request {
             board: Board::Virt,
@@ -91,33 +99,63 @@ impl Site {
         })
     }
 
-    /// Deploys the app of the demonstration; returns once its functions work.
-    pub(crate) fn deploy(&self) -> Result<()> {
-        let app = fixture("apps/cold-chain");
+    /// Deploys the app in a folder; the deployment's number.
+    pub(crate) fn deploy(&self, app: &Path) -> Result<u64> {
         self.author.holm(&["deploy", app.to_str().context("not UTF-8")?, "--all"])?;
         let list = self.cloud.get("/v1/deployments?limit=1")?;
-        let id = list["rows"][0]["id"].as_u64().context("no deployment")?;
+        list["rows"][0]["id"].as_u64().context("no deployment")
+    }
+
+    /// How far a deployment is on the gateway, and the reason if it failed.
+    pub(crate) fn progress(&self, deployment: u64) -> Result<(String, String)> {
+        self.interrupt.check()?;
+        let deployment = self.cloud.get(&format!("/v1/deployments/{deployment}"))?;
+        let row = &deployment["progress"][0];
+        let word = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        Ok((word("progress"), word("reason")))
+    }
+
+    /// Deploys the app of the demonstration; returns once its functions work.
+    pub(crate) fn deploy_functions(&self) -> Result<()> {
+        let deployment = self.deploy(&fixture("apps/cold-chain"))?;
         wait_for(DEPLOY_MAX, "the app to work on the gateway", || {
-            self.interrupt.check()?;
             std::thread::sleep(Duration::from_millis(200));
-            let deployment = self.cloud.get(&format!("/v1/deployments/{id}"))?;
-            let row = &deployment["progress"][0];
-            match row["progress"].as_str() {
-                Some("failed" | "taken-back") => bail!("{}", row["reason"]),
-                Some("live" | "probation") => Ok(Some(())),
+            let (progress, reason) = self.progress(deployment)?;
+            match progress.as_str() {
+                "failed" | "taken-back" => bail!("{reason}"),
+                "live" | "probation" => Ok(Some(())),
                 _ => Ok(None),
             }
         })
     }
 
-    /// How the device connects to the machine.
-    pub(crate) fn login(&self, hardware: &Hardware) -> Login {
+    /// Version and slot of the agent, as the control plane knows them: `0.1.0 (slot a)`.
+    pub(crate) fn agent_version(&self) -> Result<String> {
+        self.interrupt.check()?;
+        let gateway = self.cloud.get(&format!("/v1/gateways/{GATEWAY}"))?;
+        Ok(gateway["agent_version"].as_str().context("no version of the agent")?.to_owned())
+    }
+
+    /// Texts of the notices of a kind that the gateway has sent.
+    pub(crate) fn notices(&self, code: &str) -> Result<Vec<String>> {
+        let rows = self.streams()?.into_iter().flatten();
+        let notices = rows.filter(|row| row["code"] == code);
+        Ok(notices.map(|row| row["text"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    /// Where the gateway finds the control plane.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("{HOST}:{}", self.cloud.link.address().port())
+    }
+
+    /// How a device connects to the machine.
+    pub(crate) fn login(&self, hardware: &Hardware, device: &str) -> Login {
         Login {
             ca: Some(self.identity.ca.clone()),
             password: Some(TOKEN.to_owned()),
             clean: false,
             session_expiry_s: 3_600,
-            ..Login::anonymous(([127, 0, 0, 1], hardware.mqtt_port).into(), DEVICE)
+            ..Login::anonymous(([127, 0, 0, 1], hardware.mqtt_port).into(), device)
         }
     }
 
@@ -128,13 +166,20 @@ impl Site {
     }
 }
 
+/// An update is judged as in the field, and given up sooner.
 fn agent_toml() -> String {
     let hash = ledger::hash(TOKEN.as_bytes());
+    let device = |name: &str| {
+        format!(
+            "\n[[devices]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\n\
+             publish = [\"sensors/#\"]\nsubscribe = [\"#\"]\n"
+        )
+    };
+    let devices = [DEVICE, STEADY_DEVICE].map(device).concat();
     format!(
         "name = \"{GATEWAY}\"\n\n\
+         [update]\nsettle = \"30 s\"\ngrace = \"75 s\"\n\n\
          [[listeners]]\nbind = \"0.0.0.0:8883\"\n\
-         certificate = \"/etc/holm/server.pem\"\nkey = \"/etc/holm/server.key\"\n\n\
-         [[devices]]\nname = \"{DEVICE}\"\ntoken_sha256 = \"{hash}\"\n\
-         publish = [\"sensors/#\"]\nsubscribe = [\"#\"]\n"
+         certificate = \"/etc/holm/server.pem\"\nkey = \"/etc/holm/server.key\"\n{devices}"
     )
 }

@@ -1,4 +1,4 @@
-//! The other slot: a system that does not boot is left again, one that is well is kept.
+//! The other slot: a system that does not boot or that hangs is left again, one that is well is kept.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -9,7 +9,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::machine::{Hardware, PATIENCE};
 use crate::image::disk::{boot_record, set_boot_record};
-use crate::image::layout::{BootRecord, PARTITIONS, Slot};
+use crate::image::layout::{BootRecord, PARTITIONS, Slot, check_fits};
+use crate::image::{Board, Parts, Versions, hanging_root};
+use crate::setup;
 
 /// Tries that a trial gets.
 const TRIES: u32 = 2;
@@ -19,15 +21,30 @@ const COMMIT_MAX: Duration = Duration::from_secs(180);
 /// Puts noise into the other slot: after both tries the good one must run, and the record must say so.
 pub(crate) fn bad(hardware: &Hardware) -> Result<()> {
     let before = record(&hardware.image)?;
-    let mut disk = File::options().write(true).open(&hardware.image)?;
-    disk.seek(SeekFrom::Start(root(before.good.other()).start))?;
-    disk.write_all(&[0xa5; 4096])?;
-    drop(disk);
+    write_root(&hardware.image, before.good.other(), &[0xa5; 4096])?;
+    comes_back(hardware, before, Some("its root cannot be mounted"))
+}
+
+/// Puts a system into the other slot that starts and does nothing: only the watchdog, which the initramfs
+/// has armed, ends it. Both tries go that way.
+pub(crate) fn hanging(hardware: &Hardware, parts: &Path, dir: &Path) -> Result<()> {
+    let before = record(&hardware.image)?;
+    let parts = Parts::fetch(parts, Board::Virt, Versions::AsBefore)?;
+    let root = dir.join("hanging.squashfs");
+    hanging_root(&parts, &setup::empty_dir(&dir.join("hanging"))?, &root)?;
+    write_root(&hardware.image, before.good.other(), &std::fs::read(&root)?)?;
+    comes_back(hardware, before, None)
+}
+
+/// The other slot goes on trial and must be left after both tries, each of which says `last_words`.
+fn comes_back(hardware: &Hardware, before: BootRecord, last_words: Option<&str>) -> Result<()> {
     put_on_trial(&hardware.image, before)?;
     let mut machine = hardware.start()?;
     for left in (0..TRIES).rev() {
         machine.expect(&format!("trial 1, tries left {left}"), PATIENCE)?;
-        machine.expect("its root cannot be mounted", PATIENCE)?;
+        if let Some(words) = last_words {
+            machine.expect(words, PATIENCE)?;
+        }
     }
     machine.expect("the trial failed; back to the good slot", PATIENCE)?;
     machine.expect("agent ready", PATIENCE)?;
@@ -82,10 +99,16 @@ fn put_on_trial(image: &Path, before: BootRecord) -> Result<()> {
 }
 
 fn copy_root(image: &Path, from: Slot) -> Result<()> {
-    let mut disk = File::options().read(true).write(true).open(image)?;
+    let mut disk = File::open(image)?;
     let mut bytes = vec![0; usize::try_from(root(from).bytes)?];
     disk.seek(SeekFrom::Start(root(from).start))?;
     disk.read_exact(&mut bytes)?;
-    disk.seek(SeekFrom::Start(root(from.other()).start))?;
-    Ok(disk.write_all(&bytes)?)
+    write_root(image, from.other(), &bytes)
+}
+
+fn write_root(image: &Path, slot: Slot, bytes: &[u8]) -> Result<()> {
+    check_fits(root(slot), u64::try_from(bytes.len())?)?;
+    let mut disk = File::options().write(true).open(image)?;
+    disk.seek(SeekFrom::Start(root(slot).start))?;
+    Ok(disk.write_all(bytes)?)
 }

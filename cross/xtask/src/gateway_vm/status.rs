@@ -11,9 +11,11 @@ pub(crate) struct Status {
     pub(crate) is_linked: bool,
     /// Memory of the agent in KiB, each shared page in parts, from `smaps_rollup` in the guest.
     pub(crate) pss_kib: u64,
+    /// That of its launcher.
+    pub(crate) launcher_kib: u64,
 }
 
-/// `... holm: status up_ms=1 slot=a agent=2 uplink=up pss_kib=3 data_free_kib=4`
+/// `... holm: status up_ms=1 slot=a agent=2 agent_slot=a agent_state=trial uplink=up pss_kib=3 launcher_kib=4 ...`
 pub(crate) fn parse(line: &str) -> Option<Status> {
     let (_, words) = line.split_once("holm: status ")?;
     let pairs = words.split_whitespace().filter_map(|word| word.split_once('='));
@@ -22,6 +24,7 @@ pub(crate) fn parse(line: &str) -> Option<Status> {
         up_ms: values.get("up_ms")?.parse().ok()?,
         is_linked: *values.get("uplink")? == "up",
         pss_kib: values.get("pss_kib")?.parse().ok().filter(|pss| *pss > 0)?,
+        launcher_kib: values.get("launcher_kib")?.parse().ok()?,
     })
 }
 
@@ -48,9 +51,11 @@ mod tests {
 
     #[test]
     fn status_lines_are_found_among_others() {
-        let console = "U-Boot\nholm: status up_ms=31240 slot=a agent=258 uplink=up pss_kib=7216 data_free_kib=9\n\
-                       holm: status up_ms=40000 slot=a agent=none uplink=none pss_kib=0 data_free_kib=9\n";
-        let status = Status { up_ms: 31_240, is_linked: true, pss_kib: 7_216 };
+        let console = "U-Boot\nholm: status up_ms=31240 slot=a agent=258 agent_slot=b agent_state=confirmed uplink=up \
+                       pss_kib=7216 launcher_kib=1844 data_free_kib=9\n\
+                       holm: status up_ms=40000 slot=a agent=none agent_slot=none agent_state=none uplink=none \
+                       pss_kib=0 launcher_kib=1844 data_free_kib=9\n";
+        let status = Status { up_ms: 31_240, is_linked: true, pss_kib: 7_216, launcher_kib: 1_844 };
         assert_eq!(all(console), [status]);
     }
 

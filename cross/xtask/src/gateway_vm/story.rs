@@ -1,6 +1,8 @@
 //! The story of one gateway: first boot, enrolment, deployment, messages, a cut, another slot.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use super::machine::{Hardware, Machine, PATIENCE};
 use super::site::{DEVICE, Site};
 use super::slots;
 use super::status::{self, median, milliseconds};
+use super::updates;
 
 /// What is told.
 #[derive(Debug)]
@@ -25,6 +28,10 @@ pub(crate) struct Options {
     pub(crate) agent: PathBuf,
     /// Where packages are kept.
     pub(crate) parts: PathBuf,
+    /// The agent that it is updated to; `None`: the same one with another digest.
+    pub(crate) update: Option<PathBuf>,
+    /// What that calls itself; `None`: as the other one does.
+    pub(crate) update_version: Option<String>,
     /// Messages that are sent.
     pub(crate) messages: u32,
     /// Memory of the machine.
@@ -63,20 +70,27 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         Ok(seen.last().is_some_and(|status| status.is_linked).then_some(()))
     })?;
     let begun = Instant::now();
-    site.deploy()?;
+    site.deploy_functions()?;
     table.push(line_s("deployment (fetched, compiled, works)", begun.elapsed()));
     if options.is_test {
         table.extend(idle(&machine, options.idle)?);
     }
 
-    let (mut machine, lines, verdict) = messages(options, &site, &hardware, machine)?;
+    let Sent { mut machine, lines, mut facts, verdict } =
+        messages(options, &site, &hardware, machine)?;
     table.extend(lines);
-    print(&table, &verdict);
+    print(&table, &verdict)?;
+    if options.is_test {
+        println!("\nupdates of the agent, while another device sends");
+        let (lines, more) = updates::tell(options, &site, &hardware, &mut machine)?;
+        facts.extend(more);
+        print(&lines, &drain(&site, &facts)?)?;
+    }
     if options.keep {
         println!(
             "\nstill running: {}, devices at {:?}; Enter ends it",
             site.cloud.url(),
-            site.login(&hardware).address
+            site.login(&hardware, DEVICE).address
         );
         std::io::stdin().read_line(&mut String::new())?;
     }
@@ -84,11 +98,8 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     machine.expect("status", PATIENCE)?;
     machine.cut_power()?;
     println!("  processor time of the last life: {:.0} s", cpu.as_secs_f64());
-    if !verdict.problems.is_empty() {
-        bail!("{} problem(s), listed above", verdict.problems.len());
-    }
     if options.is_test {
-        trials(&hardware)?;
+        trials(options, &hardware)?;
     }
     println!("OK: what was acked is in the control plane, once");
     Ok(())
@@ -98,7 +109,7 @@ fn size_line((name, bytes): &(String, u64)) -> Line {
     (format!("size of {name}"), crate::image::disk::mib(*bytes))
 }
 
-fn line_s(name: &str, took: Duration) -> Line {
+pub(crate) fn line_s(name: &str, took: Duration) -> Line {
     (name.to_owned(), format!("{:.1} s", took.as_secs_f64()))
 }
 
@@ -133,9 +144,23 @@ fn idle(machine: &Machine, length: Duration) -> Result<Vec<Line>> {
     let from = status::all(&machine.console()).len();
     machine.pause(length - length / 3)?;
     let seen = status::all(&machine.console()).split_off(from);
-    let pss: Vec<u64> = seen.iter().map(|status| status.pss_kib).collect();
-    let (count, middle) = (pss.len(), median(pss).context("no status line while idle")?);
-    Ok(vec![(format!("PSS idle, median of {count}"), format!("{middle} KiB"))])
+    let middle = |kib: &dyn Fn(&status::Status) -> u64| {
+        median(seen.iter().map(kib).collect()).context("no status line while idle")
+    };
+    let (agent, launcher) = (middle(&|seen| seen.pss_kib)?, middle(&|seen| seen.launcher_kib)?);
+    let count = seen.len();
+    Ok(vec![
+        (format!("PSS idle, median of {count}"), format!("{agent} KiB")),
+        (format!("PSS of the launcher, median of {count}"), format!("{launcher} KiB")),
+    ])
+}
+
+/// What became of the messages.
+struct Sent {
+    machine: Machine,
+    lines: Vec<Line>,
+    facts: Vec<Fact>,
+    verdict: Verdict,
 }
 
 /// Sends the messages, with a cut in their midst, and judges.
@@ -144,12 +169,19 @@ fn messages(
     site: &Site,
     hardware: &Hardware,
     mut machine: Machine,
-) -> Result<(Machine, Vec<Line>, Verdict)> {
+) -> Result<Sent> {
     println!("{} messages over TLS, QoS 1", options.messages);
     let path = options.dir.join("device.jsonl");
     let begun = Instant::now();
     let before = status::all(&machine.console()).len();
-    let device = start_device(options, site, hardware, &path)?;
+    let sender = Sender {
+        device: DEVICE,
+        count: options.messages,
+        rate_per_s: None,
+        patience: PATIENCE,
+        stop: None,
+    };
+    let device = sender.start(site, hardware, &path)?;
     let mut lines = Vec::new();
     let mut down = Duration::ZERO;
     if options.is_test {
@@ -172,32 +204,49 @@ fn messages(
     if let Some(most) = pss.max() {
         lines.push(("PSS with messages, most".to_owned(), format!("{most} KiB")));
     }
-    let verdict = drain(options, site, &facts)?;
+    let verdict = drain(site, &facts)?;
     lines.push(line_s("all in the control plane", begun.elapsed()));
-    Ok((machine, lines, verdict))
+    Ok(Sent { machine, lines, facts, verdict })
 }
 
-fn start_device(
-    options: &Options,
-    site: &Site,
-    hardware: &Hardware,
-    path: &Path,
-) -> Result<JoinHandle<Result<()>>> {
-    let excerpt = readings::read(&readings::excerpt())?;
-    let count = usize::try_from(options.messages)?;
-    let readings: Vec<Reading> = excerpt.into_iter().cycle().take(count).collect();
-    let plan = Plan {
-        login: site.login(hardware),
-        topic: format!("sensors/{DEVICE}"),
-        window: WINDOW,
-        rate_per_s: None,
-        ids: true,
-        patience: PATIENCE,
-        stop: None,
-    };
-    let mut ledger = Ledger::create(path)?;
-    let send = move || device::run(&plan, &readings, ledger::wall_ms(), &mut ledger);
-    Ok(std::thread::Builder::new().name("device".to_owned()).spawn(send)?)
+/// A device that sends readings.
+pub(crate) struct Sender {
+    /// Its name.
+    pub(crate) device: &'static str,
+    /// Readings.
+    pub(crate) count: u32,
+    /// Readings a second; `None`: as fast as the gateway acks.
+    pub(crate) rate_per_s: Option<f64>,
+    /// How long it goes without an ack before it gives up.
+    pub(crate) patience: Duration,
+    /// Ends it before it has sent all.
+    pub(crate) stop: Option<Arc<AtomicBool>>,
+}
+
+impl Sender {
+    /// Starts it; it writes down what it does, and ends when all is acked.
+    pub(crate) fn start(
+        self,
+        site: &Site,
+        hardware: &Hardware,
+        path: &Path,
+    ) -> Result<JoinHandle<Result<()>>> {
+        let excerpt = readings::read(&readings::excerpt())?;
+        let count = usize::try_from(self.count)?;
+        let readings: Vec<Reading> = excerpt.into_iter().cycle().take(count).collect();
+        let plan = Plan {
+            login: site.login(hardware, self.device),
+            topic: format!("sensors/{}", self.device),
+            window: WINDOW,
+            rate_per_s: self.rate_per_s,
+            ids: true,
+            patience: self.patience,
+            stop: self.stop,
+        };
+        let mut ledger = Ledger::create(path)?;
+        let send = move || device::run(&plan, &readings, ledger::wall_ms(), &mut ledger);
+        Ok(std::thread::Builder::new().name(self.device.to_owned()).spawn(send)?)
+    }
 }
 
 fn wait_acked(path: &Path, count: usize, device: &JoinHandle<Result<()>>) -> Result<()> {
@@ -211,13 +260,12 @@ fn wait_acked(path: &Path, count: usize, device: &JoinHandle<Result<()>>) -> Res
 }
 
 /// Waits until every acked message has its end in the control plane, or no longer; then judges.
-fn drain(options: &Options, site: &Site, facts: &[Fact]) -> Result<Verdict> {
-    let all = usize::try_from(options.messages)?;
+fn drain(site: &Site, facts: &[Fact]) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let drained = wait_for(DRAIN_MAX, "all records to arrive", || {
         std::thread::sleep(Duration::from_millis(500));
         verdict = judge(facts, &site.streams()?)?;
-        Ok((verdict.done + verdict.dead >= all).then_some(()))
+        Ok((verdict.done + verdict.dead >= verdict.acked).then_some(()))
     });
     // What is missing then is in the verdict, by number.
     if verdict.problems.is_empty() {
@@ -226,19 +274,25 @@ fn drain(options: &Options, site: &Site, facts: &[Fact]) -> Result<Verdict> {
     Ok(verdict)
 }
 
-fn trials(hardware: &Hardware) -> Result<()> {
-    println!("a system that does not boot, in the other slot");
-    let begun = Instant::now();
-    slots::bad(hardware)?;
-    println!("  the gateway came back from it by itself: {:.0} s", begun.elapsed().as_secs_f64());
-    println!("a system that is well, in the other slot");
-    let begun = Instant::now();
-    slots::good(hardware)?;
-    println!("  the gateway kept it: {:.0} s", begun.elapsed().as_secs_f64());
+fn trials(options: &Options, hardware: &Hardware) -> Result<()> {
+    let timed = |what: &str, trial: &dyn Fn() -> Result<()>| {
+        println!("{what}, in the other slot");
+        let begun = Instant::now();
+        trial()?;
+        Ok::<_, anyhow::Error>(begun.elapsed().as_secs_f64())
+    };
+    let s = timed("a system that does not boot", &|| slots::bad(hardware))?;
+    println!("  the gateway came back from it by itself: {s:.0} s");
+    let s =
+        timed("a system that hangs", &|| slots::hanging(hardware, &options.parts, &options.dir))?;
+    println!("  the watchdog ended it, and the gateway came back: {s:.0} s");
+    let s = timed("a system that is well", &|| slots::good(hardware))?;
+    println!("  the gateway kept it: {s:.0} s");
     Ok(())
 }
 
-fn print(table: &[Line], verdict: &Verdict) {
+/// Prints a table and a verdict; a verdict with problems is an error.
+fn print(table: &[Line], verdict: &Verdict) -> Result<()> {
     println!();
     print_lines(table);
     println!(
@@ -248,6 +302,10 @@ fn print(table: &[Line], verdict: &Verdict) {
     for problem in &verdict.problems {
         println!("  PROBLEM {problem}");
     }
+    if !verdict.problems.is_empty() {
+        bail!("{} problem(s), listed above", verdict.problems.len());
+    }
+    Ok(())
 }
 
 /// Names and values below each other.

@@ -30,7 +30,7 @@ What lies in holm/ is moved to the data partition at the next boot, and vanishes
   holm/config/agent.toml   configuration, and the files that it names as /etc/holm/NAME
   holm/enroll-token        what `holm gateway add NAME` printed: the gateway joins its control plane
   holm/authorized_keys     public SSH keys: SSH is on while there are any, and off before
-  holm/image.conf          STATUS_EVERY_S=60, WATCHDOG=on
+  holm/image.conf          STATUS_EVERY_S=60, WATCHDOG=on, HANG_AFTER_S=60
   holm/wifi.conf           the network to join, as wpa_supplicant.conf has it
 ";
 
@@ -86,6 +86,9 @@ impl Boot<'_> {
         }
         for (n, (path, contents)) in self.seed.files.iter().enumerate() {
             files.push((format!("holm/{path}"), put(work, &format!("seed-{n}"), contents)?));
+        }
+        if self.seed.is_watchdog_off() {
+            files.push(("watchdog-off".to_owned(), put(work, "watchdog-off", b"")?));
         }
         if self.board.is_pi() {
             files.extend(self.pi_files(work)?);

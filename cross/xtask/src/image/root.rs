@@ -94,11 +94,7 @@ impl Root<'_> {
     /// Writes it into `dir`, an empty folder, and packs it into `image`.
     pub(crate) fn pack(&self, dir: &Path, image: &Path) -> Result<()> {
         self.stage(dir)?;
-        let mut pack = tool("mksquashfs", self.built);
-        pack.arg(dir).arg(image);
-        pack.args(["-comp", "zstd", "-noappend", "-quiet", "-no-progress", "-all-root"]);
-        pack.args(["-no-xattrs", "-no-exports"]);
-        run(&mut pack)
+        squash(dir, image, self.built)
     }
 
     fn stage(&self, dir: &Path) -> Result<()> {
@@ -131,6 +127,29 @@ impl Root<'_> {
         write(&dir.join("etc/holm-version"), &format!("{}\n", self.version))?;
         write(&dir.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")
     }
+}
+
+fn squash(dir: &Path, image: &Path, epoch: u64) -> Result<()> {
+    let mut pack = tool("mksquashfs", epoch);
+    pack.arg(dir).arg(image);
+    pack.args(["-comp", "zstd", "-noappend", "-quiet", "-no-progress", "-all-root"]);
+    pack.args(["-no-xattrs", "-no-exports"]);
+    run(&mut pack)
+}
+
+/// Packs a root that starts, and hangs before anything of the system runs: nobody is left to restart it but
+/// the watchdog. For tests; `dir` is an empty folder.
+pub(crate) fn hanging_root(parts: &Parts, dir: &Path, image: &Path) -> Result<()> {
+    for folder in ["dev", "proc", "sys", "run", "usr/sbin"] {
+        make_dir(&dir.join(folder))?;
+    }
+    symlink("usr/sbin", dir.join("sbin"))?;
+    let busybox = parts.path("busybox-static", "usr/bin/busybox")?;
+    copy(&busybox, &dir.join("usr/bin/busybox"), 0o755)?;
+    let init = dir.join("usr/sbin/init");
+    write(&init, "#!/usr/bin/busybox sh\nwhile /usr/bin/busybox sleep 60; do :; done\n")?;
+    std::fs::set_permissions(&init, Permissions::from_mode(0o755))?;
+    squash(dir, image, 0)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -179,6 +198,7 @@ pub(crate) fn initramfs(parts: &Parts, modules: &[Module]) -> Result<Vec<u8>> {
     archive.copy("bin/busybox", &parts.path("busybox-static", "usr/bin/busybox")?)?;
     archive.link("bin/sh", "busybox")?;
     archive.copy("init", &source("initramfs/init"))?;
+    archive.copy("lib/watchdog", &source("root/usr/lib/holm/watchdog"))?;
     archive.file("etc/disk-signature", hex(&DISK_SIGNATURE).as_bytes())?;
     let mut order = String::new();
     for module in modules {

@@ -65,6 +65,14 @@ impl Seed {
         files.sort();
         Ok(Self { files, gateway })
     }
+
+    /// Whether the boot loader has to tell the first start that it leaves the watchdog alone.
+    pub(crate) fn is_watchdog_off(&self) -> bool {
+        let settings = self.files.iter().find(|(name, _)| name == "image.conf");
+        let text = settings.map(|(_, text)| String::from_utf8_lossy(text)).unwrap_or_default();
+        let mut said = text.lines().filter_map(|line| line.strip_prefix("WATCHDOG="));
+        said.next_back() == Some("off")
+    }
 }
 
 fn parse_token(text: &str) -> Result<Token> {
@@ -169,6 +177,17 @@ mod tests {
         assert!(Seed::read(&Sources { token: Some("holm1-x"), ..Sources::default() }).is_err());
         let config = Some(Path::new("/nonexistent"));
         assert!(Seed::read(&Sources { config, ..Sources::default() }).is_err());
+    }
+
+    #[test]
+    fn the_last_word_on_the_watchdog_counts() {
+        let is_off = |settings: &[&str]| {
+            let settings = settings.iter().map(|line| (*line).to_owned()).collect();
+            let seed = Seed::read(&Sources { settings, ..Sources::default() }).expect("good");
+            seed.is_watchdog_off()
+        };
+        assert!(is_off(&["STATUS_EVERY_S=5", "WATCHDOG=off"]));
+        assert!(!is_off(&["WATCHDOG=off", "WATCHDOG=on"]) && !is_off(&[]));
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! Updates of the agent in the machine, by ordinary deployments: a good one stays, bad ones go by themselves,
+//! and a device that sends all the while loses nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use system_tests::ledger::{self, Fact};
+use system_tests::process::wait_for;
+
+use super::machine::{Hardware, Machine};
+use super::programs::{self, Bad};
+use super::site::{STEADY_DEVICE, Site};
+use super::story::{Line, Options, Sender, line_s};
+
+/// From a deployment to its end. A program has 13 MB, which come over an emulated network; one that hangs is
+/// waited for three times.
+const UPDATE_MAX: Duration = Duration::from_secs(900);
+/// Readings a second of the device that sends all the while.
+const RATE: f64 = 5.0;
+/// More than it sends before it is told to stop.
+const READINGS_MAX: u32 = 50_000;
+
+/// Updates under way: the device sends, and is stopped at the end.
+struct Updates<'a> {
+    options: &'a Options,
+    site: &'a Site,
+    machine: &'a mut Machine,
+    /// Version of the agent in the image's root.
+    root: String,
+    lines: Vec<Line>,
+}
+
+/// All updates; what was measured, and the facts of the device that sent meanwhile.
+pub(crate) fn tell(
+    options: &Options,
+    site: &Site,
+    hardware: &Hardware,
+    machine: &mut Machine,
+) -> Result<(Vec<Line>, Vec<Fact>)> {
+    let sending = Sending::start(options, site, hardware)?;
+    let before = site.agent_version()?;
+    let root = before.strip_suffix(" (slot a)");
+    let root = root.with_context(|| format!("before any update it runs from {before}"))?.to_owned();
+    let mut updates = Updates { options, site, machine, root, lines: Vec::new() };
+    let own = updates.good()?;
+    for bad in [programs::crash(), programs::hang(), programs::deaf(&site.endpoint())?] {
+        updates.bad(&bad, &own)?;
+    }
+    let mut lines = updates.lines;
+    let facts = sending.stop()?;
+    lines.push(("longest time without an ack meanwhile".to_owned(), longest_wait(&facts)));
+    Ok((lines, facts))
+}
+
+impl Updates<'_> {
+    /// The agent is replaced by another program of its kind, which stays; its version.
+    fn good(&mut self) -> Result<String> {
+        println!("a good update of the agent");
+        let version = self.options.update_version.as_ref().unwrap_or(&self.root).clone();
+        let begun = Instant::now();
+        let deployment = self.deploy("1.0.0", &version, &self.program()?)?;
+        let wanted = format!("{version} (slot b)");
+        wait_for(UPDATE_MAX, "the update to be on trial", || {
+            std::thread::sleep(Duration::from_millis(500));
+            Ok((self.site.agent_version()? == wanted).then_some(()))
+        })?;
+        self.lines.push(line_s("good update: deployed to first contact", begun.elapsed()));
+        wait_for(UPDATE_MAX, "the update to be kept", || {
+            std::thread::sleep(Duration::from_millis(500));
+            let (progress, reason) = self.site.progress(deployment)?;
+            ensure!(!["failed", "taken-back"].contains(&progress.as_str()), "{reason}");
+            Ok((progress == "live").then_some(()))
+        })?;
+        self.lines.push(line_s("good update: deployed to kept", begun.elapsed()));
+        println!("  {wanted}: {}", self.notice("agent-updated", "is kept")?);
+        self.machine.expect("agent_slot=b agent_state=confirmed", UPDATE_MAX)?;
+        Ok(wanted)
+    }
+
+    /// An update that does not stay; `own` is what runs before it and after it.
+    fn bad(&mut self, bad: &Bad, own: &str) -> Result<()> {
+        println!("{}", bad.name);
+        let begun = Instant::now();
+        let deployment = self.deploy(bad.version, &self.root, bad.program.as_bytes())?;
+        let reason = wait_for(UPDATE_MAX, "the deployment to be taken back", || {
+            std::thread::sleep(Duration::from_millis(500));
+            let (progress, reason) = self.site.progress(deployment)?;
+            ensure!(progress != "failed", "it was declined: {reason}");
+            Ok((progress == "taken-back").then_some(reason))
+        })?;
+        ensure!(reason.contains(bad.reason), "taken back for another reason: {reason}");
+        self.lines.push(line_s(&format!("{}: to its return", bad.name), begun.elapsed()));
+        println!("  {reason}");
+        self.notice("agent-taken-back", bad.reason)?;
+        let now = self.site.agent_version()?;
+        ensure!(now == own, "{now} runs afterwards, {own} did before");
+        Ok(())
+    }
+
+    /// Waits for a notice of the gateway with `part` in it.
+    fn notice(&self, code: &str, part: &str) -> Result<String> {
+        wait_for(UPDATE_MAX, &format!("the notice {code}"), || {
+            // All records are read for it.
+            std::thread::sleep(Duration::from_secs(1));
+            let told = self.site.notices(code)?;
+            Ok(told.into_iter().find(|text| text.contains(part)))
+        })
+    }
+
+    fn deploy(&self, version: &str, agent_version: &str, bytes: &[u8]) -> Result<u64> {
+        let dir = self.options.dir.join(format!("agent-{version}"));
+        programs::app(&dir, version, agent_version, bytes)?;
+        self.site.deploy(&dir)
+    }
+
+    /// The program of the good update: another build, or the agent with a byte behind its end, which no
+    /// loader looks at.
+    fn program(&self) -> Result<Vec<u8>> {
+        let read = |file: &Path| std::fs::read(file).with_context(|| file.display().to_string());
+        if let Some(file) = &self.options.update {
+            return read(file);
+        }
+        let mut bytes = read(&self.options.agent)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+/// A device that sends until it is told to stop; then all that it sent is acked.
+struct Sending {
+    stop: Arc<AtomicBool>,
+    ledger: PathBuf,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Sending {
+    fn start(options: &Options, site: &Site, hardware: &Hardware) -> Result<Self> {
+        let stop = Arc::<AtomicBool>::default();
+        let ledger = options.dir.join("steady-device.jsonl");
+        let sender = Sender {
+            device: STEADY_DEVICE,
+            count: READINGS_MAX,
+            rate_per_s: Some(RATE),
+            patience: UPDATE_MAX,
+            stop: Some(Arc::clone(&stop)),
+        };
+        let thread = sender.start(site, hardware, &ledger)?;
+        Ok(Self { stop, ledger, thread })
+    }
+
+    fn stop(self) -> Result<Vec<Fact>> {
+        if self.thread.is_finished() {
+            bail!("the device ended before it was told to: {:?}", self.thread.join());
+        }
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("the device panicked"))??;
+        ledger::read(&self.ledger)
+    }
+}
+
+/// The longest time between two acks.
+fn longest_wait(facts: &[Fact]) -> String {
+    let acks = facts.iter().filter_map(|fact| match fact {
+        Fact::Acked { at_ms, .. } => Some(*at_ms),
+        _ => None,
+    });
+    let acks: Vec<u64> = acks.collect();
+    let longest = acks.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max();
+    format!("{:.1} s", Duration::from_millis(longest.unwrap_or_default()).as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use system_tests::ledger::Fact;
+
+    use super::longest_wait;
+
+    #[test]
+    fn the_longest_wait_lies_between_two_acks() {
+        let acked = |at_ms| Fact::Acked { device: "press-2".to_owned(), seq: at_ms, at_ms };
+        assert_eq!(longest_wait(&[acked(100), acked(250), acked(8_250), acked(8_300)]), "8.0 s");
+        assert_eq!(longest_wait(&[]), "0.0 s");
+    }
+}

@@ -3,7 +3,7 @@
 # tarball of this machine.
 #
 #   sudo sh install.sh                   install or upgrade
-#   sudo sh install.sh --remove          remove; /etc/holm and /var/lib/holm stay
+#   sudo sh install.sh --remove          remove; /etc/holm, /var/lib/holm and your drop-ins stay
 #   sh install.sh --check                verify signature and checksum, change nothing
 #   sh install.sh --unsigned ...         without a signature: only for releases that you built
 #   sh install.sh --key FILE ...         against another public key (PEM)
@@ -17,6 +17,7 @@ VERSION='@VERSION@'
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=${DESTDIR:-}
+drop_ins=/etc/systemd/system/edge-agent.service.d
 action=install
 signed=yes
 
@@ -58,24 +59,32 @@ target() {
 	esac
 }
 
+# What is checked is what is installed: a copy that nobody else can write to. The folder of the release
+# may be anybody's.
+take() {
+	[ -f "$here/$1" ] || die "$1 is not in $here"
+	cp "$here/$1" "$work/$1"
+}
+
 # The sums are signed, the tarball is in the sums.
 verify() {
-	[ -f "$here/SHA256SUMS" ] || die "SHA256SUMS is not in $here"
+	take SHA256SUMS
+	take "$tarball"
 	if [ "$signed" = yes ]; then
 		[ -n "$KEY" ] || die "this release is not signed; if you built it yourself: --unsigned"
-		[ -f "$here/SHA256SUMS.sig" ] || die "SHA256SUMS.sig is not in $here"
+		take SHA256SUMS.sig
 		need openssl "it checks the signature"
 		case "$(openssl version)" in
 		"OpenSSL 0"* | "OpenSSL 1"* | LibreSSL*) die "OpenSSL 3 is needed to check the signature" ;;
 		esac
 		printf '%s\n' "$KEY" >"$work/key.pem"
 		openssl pkeyutl -verify -pubin -inkey "$work/key.pem" -rawin \
-			-in "$here/SHA256SUMS" -sigfile "$here/SHA256SUMS.sig" >/dev/null 2>&1 ||
+			-in "$work/SHA256SUMS" -sigfile "$work/SHA256SUMS.sig" >/dev/null 2>&1 ||
 			die "the signature of SHA256SUMS is wrong: do not install this"
 	fi
-	grep "  $tarball\$" "$here/SHA256SUMS" >"$work/sum" || die "$tarball is not in SHA256SUMS"
-	(cd "$here" && sha256sum -c "$work/sum" >/dev/null 2>&1) ||
-		die "$tarball is damaged or not there: do not install this"
+	grep "  $tarball\$" "$work/SHA256SUMS" >"$work/sum" || die "$tarball is not in SHA256SUMS"
+	(cd "$work" && sha256sum -c sum >/dev/null 2>&1) ||
+		die "$tarball is damaged: do not install this"
 	echo "$tarball: signature $([ "$signed" = yes ] && echo good || echo 'NOT CHECKED'), checksum good"
 }
 
@@ -84,11 +93,18 @@ remove() {
 		systemctl disable --now edge-agent.service || true
 	elif [ -z "$root" ] && command -v rc-service >/dev/null; then
 		rc-service edge-agent stop || true
-		rc-update del edge-agent || true
+		rc-update del edge-agent default || true
 	fi
 	rm -f "$root/usr/local/bin/edge-agent" "$root/etc/init.d/edge-agent" \
 		"$root/etc/systemd/system/edge-agent.service"
+	rm -rf "$root/usr/local/share/edge-agent"
+	if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+		systemctl daemon-reload
+	fi
 	echo "removed; /etc/holm and /var/lib/holm stay"
+	if [ -d "$root$drop_ins" ]; then
+		echo "your drop-ins in $drop_ins stay as well"
+	fi
 }
 
 make_user() {
@@ -119,8 +135,7 @@ put_files() {
 		sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$from/edge-agent.service" \
 			>"$root/etc/systemd/system/edge-agent.service"
 		install -d "$root/usr/local/share/edge-agent"
-		sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$from/launch.conf" \
-			>"$root/usr/local/share/edge-agent/launch.conf"
+		install -m 0644 "$from/serial.conf" "$root/usr/local/share/edge-agent/serial.conf"
 	fi
 	if command -v openrc-run >/dev/null || [ -n "$root" ]; then
 		install -d "$root/etc/init.d"
@@ -162,7 +177,7 @@ if [ -z "$root" ]; then
 		die "the package edge-agent is installed: upgrade that, or remove it first"
 	fi
 fi
-tar -xzf "$here/$tarball" -C "$work"
+tar -xzf "$work/$tarball" -C "$work"
 put_files
 if [ -z "$root" ]; then
 	make_user

@@ -1,19 +1,20 @@
 #!/bin/bash
-# Runs FOLDER/try.sh as root in a copy of this system that is thrown away afterwards, with systemd as
+# Runs FOLDER/test.sh as root in a copy of this system that is thrown away afterwards, with systemd as
 # process 1, namespaces of its own (files, processes, network, cgroups) and nothing of the kernel to
-# write to. Prints what try.sh printed; ends as it ended.
+# write to; or FOLDER/test-openrc.sh, as process 1 itself. Prints what it printed; ends as it ended.
 #
-#   bash throwaway.sh FOLDER SECONDS
+#   bash throwaway.sh FOLDER SECONDS systemd|openrc
 set -eu
 
 folder=$1
 seconds=$2
+init=$3
 
 # A cgroup of its own: systemd must not see, let alone sort, the processes of this machine.
 top=$(findmnt --noheadings --first-only --types cgroup2 --output TARGET) ||
 	{ echo "throwaway: no cgroup2 is mounted" >&2; exit 1; }
 before=$top$(sed -n 's/^0:://p' /proc/self/cgroup)
-own=$top/holm-try-$$
+own=$top/holm-test-$$
 mkdir "$own"
 echo $$ >"$own/cgroup.procs"
 leave() {
@@ -23,7 +24,9 @@ leave() {
 }
 trap leave EXIT
 
-: >"$folder/out.txt"
+out=$init.out.txt
+log=$folder/$init.log
+: >"$folder/$out"
 mkdir -p "$folder/root"
 code=0
 # shellcheck disable=SC2016
@@ -62,21 +65,25 @@ timeout --kill-after=5 "$seconds" unshare --mount --pid --fork --kill-child --ne
 	for unit in udevd udev-trigger sysctl modules-load timesyncd networkd resolved random-seed; do
 		ln -sf /dev/null "etc/systemd/system/systemd-$unit.service"
 	done
-	cat >etc/systemd/system/holm-try.service <<X
+	cat >etc/systemd/system/holm-test.service <<X
 [Service]
 Type=oneshot
-ExecStart=/bin/bash /try/try.sh
-StandardOutput=file:/try/out.txt
+ExecStart=/bin/bash /try/test.sh
+StandardOutput=file:/try/$1.out.txt
 StandardError=inherit
 ExecStopPost=/bin/sh -c "systemctl --no-block exit \$EXIT_STATUS"
 X
-	printf "[Unit]\nRequires=sysinit.target\nWants=holm-try.service\n" \
-		>etc/systemd/system/holm-try.target
-	exec env -i container=holm PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-		chroot . /lib/systemd/systemd --unit=holm-try.target --log-target=console --show-status=no
-	' "$(realpath "$folder")" >"$folder/boot.log" 2>&1 || code=$?
-cat "$folder/out.txt"
+	printf "[Unit]\nRequires=sysinit.target\nWants=holm-test.service\n" \
+		>etc/systemd/system/holm-test.target
+	export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+	if [ "$1" = openrc ]; then
+		exec env -i PATH=$PATH chroot . /bin/bash /try/test-openrc.sh >try/$1.out.txt 2>&1
+	fi
+	exec env -i container=holm PATH=$PATH \
+		chroot . /lib/systemd/systemd --unit=holm-test.target --log-target=console --show-status=no
+	' "$(realpath "$folder")" "$init" >"$log" 2>&1 || code=$?
+cat "$folder/$out"
 if [ "$code" = 124 ]; then
-	echo "throwaway: not done within $seconds s, see $folder/boot.log" >&2
+	echo "throwaway: not done within $seconds s, see $log" >&2
 fi
 exit "$code"

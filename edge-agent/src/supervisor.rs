@@ -4,6 +4,9 @@
 //! systemd sets `NOTIFY_SOCKET` for units of `Type=notify`, and `WATCHDOG_USEC` for those with
 //! `WatchdogSec=`. Without them nothing is told. There is no timer and no thread here: a beat is
 //! given by the loop itself after a turn, so a loop that hangs is silent, and is ended by systemd.
+//!
+//! With a launcher each has its part. The agent says that it is ready. Beats and the stop are the
+//! launcher's: the agent beats to it, and it knows how long an update may take to begin.
 
 use std::env;
 use std::ffi::OsStr;
@@ -103,6 +106,11 @@ impl Supervisor {
         }
     }
 
+    /// A start began that may take so long, whatever the supervisor thought of starts.
+    pub fn starting(&mut self, within: Duration) {
+        self.tell(&format!("EXTEND_TIMEOUT_USEC={}\n", within.as_micros()));
+    }
+
     /// It is ending, because somebody asked. Told once.
     pub fn stopping(&mut self) {
         if !self.is_stopping {
@@ -165,6 +173,8 @@ mod tests {
         supervisor.beat();
         supervisor.ready();
         assert_eq!(heard(&socket).as_deref(), Some("READY=1\n"), "without a watchdog no beats");
+        supervisor.starting(Duration::from_millis(1_500));
+        assert_eq!(heard(&socket).as_deref(), Some("EXTEND_TIMEOUT_USEC=1500000\n"));
     }
 
     #[test]

@@ -182,7 +182,10 @@ impl Gateway {
     }
 
     /// The launcher, with short times: the agents of tests are small.
-    fn launcher(&self) -> Result<Command> {
+    ///
+    /// # Errors
+    /// The agent's program is not there.
+    pub fn launcher(&self) -> Result<Command> {
         let mut command = Command::new(program(&self.agent)?);
         command.args(["launch", "--slots"]).arg(self.slots());
         command.args(["--hang-after", "4 s", "--start-within", "60 s", "--stop-within", "5 s"]);

@@ -1,18 +1,18 @@
 //! `cargo xtask image`: a card image that a board boots from.
 
-mod apt;
+pub(crate) mod apt;
 mod board;
 mod boot;
 mod build;
-mod cpio;
+pub(crate) mod cpio;
 mod crc32;
 pub(crate) mod disk;
 pub(crate) mod layout;
-mod modules;
+pub(crate) mod modules;
 mod parts;
 mod root;
 mod seed;
-mod tool;
+pub(crate) mod tool;
 mod uboot;
 mod wifi;
 

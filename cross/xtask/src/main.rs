@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod demo;
 mod devices;
+mod dist;
 mod fuzz;
 mod gateway_vm;
 mod image;
@@ -14,6 +15,7 @@ mod replay;
 mod setup;
 mod sim;
 mod soak;
+mod steps;
 mod targets;
 mod test;
 
@@ -51,6 +53,8 @@ enum Task {
     Targets(targets::TargetsArgs),
     /// Packs the agent: .deb, tarball, container image, bill of materials, checksums, signature.
     Packages(packages::PackagesArgs),
+    /// Makes everything that is released: packages, images, lists of licences, checksums, signature.
+    Dist(dist::DistArgs),
     /// Builds a card image that a board boots from.
     Image(image::ImageArgs),
     /// Boots an image in QEMU as a gateway of a control plane on this machine.
@@ -85,6 +89,7 @@ fn run() -> anyhow::Result<()> {
         Task::Devices(args) => devices::run(&args),
         Task::Targets(args) => targets::run(&args),
         Task::Packages(args) => packages::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Image(args) => image::run(&args),
         Task::GatewayVm(args) => gateway_vm::run(&args),
         Task::Verify(args) => demo::run_verify(&args),

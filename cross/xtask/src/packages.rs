@@ -2,24 +2,25 @@
 
 mod deb;
 mod oci;
-mod release;
-mod sbom;
+pub(crate) mod release;
+pub(crate) mod sbom;
 mod stage;
-mod sums;
+pub(crate) mod sums;
 #[cfg(test)]
 mod tests;
 mod trial;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use sync_protocol::SigningKey;
 
 use self::release::{Content, Release};
 use self::stage::Stage;
 use crate::command::project_root;
 use crate::setup::{self, Part};
+use crate::steps::Steps;
 use crate::targets::build;
 use crate::targets::list::{self, GLIBC_FLOOR, TARGETS, Target};
 
@@ -30,6 +31,7 @@ Makes, of agents built in the profile `dist`:
   edge-agent-VERSION-TARGET.tar.gz  for install.sh, with the unit and a script for OpenRC
   edge-agent-VERSION.oci.tar        container image (OCI layout), of targets with musl
   edge-agent-VERSION-TARGET.cdx.json  what the program is made of (CycloneDX 1.5)
+  edge-agent-VERSION-TARGET.licences.txt  the same as a list: name, version, licence
   install.sh, SHA256SUMS, SHA256SUMS.sig
 
 All files are from SOURCE_DATE_EPOCH, or else from the last commit. The signature is Ed25519, by a key of
@@ -39,12 +41,14 @@ Examples:
   cargo xtask packages                                   amd64, arm64, armhf
   cargo xtask packages --only aarch64-unknown-linux-musl --no-build
   cargo xtask packages --key ~/.config/holm/keys/release.pem
-  cargo xtask packages --try                             the package of this machine, with the agent that tests use,
-                                                         in a copy of this system that is thrown away (root)
+  cargo xtask packages --test                            what a user does with each .deb and with install.sh (root):
+                                                         amd64 in a copy of this system that is thrown away, arm64
+                                                         and armhf in a Debian in QEMU, which is made first
+  cargo xtask packages --test --only x86_64-unknown-linux-musl --no-build
 ";
 
 /// What packing needs.
-const PARTS: &[Part] = &[
+pub(crate) const PARTS: &[Part] = &[
     Part { program: "dpkg-deb", package: "dpkg", suite: "packages" },
     Part { program: "tar", package: "tar", suite: "packages" },
     Part { program: "gzip", package: "gzip", suite: "packages" },
@@ -64,9 +68,12 @@ pub(crate) struct PackagesArgs {
     /// Private key that signs the release (PEM); without it there is no signature.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Make nothing: install, run, hang, upgrade, remove and purge, with systemd as process 1.
-    #[arg(long = "try", conflicts_with_all = ["only", "no_build", "key"])]
-    trial: bool,
+    /// Make no release: install, run, hang, update, upgrade, remove and purge, with systemd as process 1.
+    #[arg(long, conflicts_with = "key")]
+    test: bool,
+    /// Where the machines of --test are kept from test to test; without the folder they are made anew.
+    #[arg(long, value_name = "FOLDER", default_value = ".holm/guests")]
+    guests: PathBuf,
     /// Install missing Debian packages (needs root; as root it is the default).
     #[arg(long)]
     install: bool,
@@ -80,21 +87,23 @@ pub(crate) struct PackagesArgs {
 /// # Errors
 /// A program is over its budget, or cannot be packed.
 pub(crate) fn run(args: &PackagesArgs) -> Result<()> {
-    if args.trial {
-        return trial::run(&setup::empty_dir(&args.dir)?, args.install);
-    }
     let targets: Vec<&Target> = match &args.only {
         Some(triple) => vec![list::named(triple)?],
         None => TARGETS.iter().filter(|target| !target.deb.is_empty()).collect(),
     };
+    if args.test {
+        return trial::run(&trial::Plan {
+            targets,
+            no_build: args.no_build,
+            dir: &setup::empty_dir(&args.dir)?,
+            guests: project_root().join(&args.guests),
+            install: args.install,
+        });
+    }
     let parts = targets.iter().flat_map(|target| target.build_parts()).chain(PARTS);
     let missing = setup::offer(parts, args.install)?;
     ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
-    let key = args.key.as_ref().map(|path| {
-        let pem = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        SigningKey::from_pem(&pem).with_context(|| path.display().to_string())
-    });
-    let key = key.transpose()?;
+    let key = args.key.as_deref().map(release::key).transpose()?;
     let mut contents = Vec::new();
     for target in targets {
         let built = if args.no_build { build::judge(target)? } else { build::build(target)? };
@@ -111,31 +120,48 @@ pub(crate) fn run(args: &PackagesArgs) -> Result<()> {
         key,
     };
     make(&release, &contents)?;
+    sums::write_sums(&release)?;
     print(&release)
 }
 
-/// Packs everything, and sums it up.
-fn make(release: &Release, contents: &[(&Target, Content)]) -> Result<()> {
+/// Packs everything but the checksums; returns the files, and what each took.
+pub(crate) fn make(
+    release: &Release,
+    contents: &[(&Target, Content)],
+) -> Result<Vec<(String, Duration)>> {
     std::fs::create_dir_all(&release.scratch)?;
+    let mut steps = Steps::default();
+    let version = &release.version;
     for (target, content) in contents {
         if !target.deb.is_empty() {
-            let (major, minor) = GLIBC_FLOOR;
-            let libc = format!("libc6 (>= {major}.{minor})");
-            let depends = if target.needs_glibc() { libc.as_str() } else { "" };
-            deb::build(release, content, target.deb, depends)?;
+            let name = format!("edge-agent_{version}_{}.deb", target.deb);
+            let depends = depends(target);
+            steps.work(&name, || deb::build(release, content, target.deb, &depends))?;
         }
-        tarball(release, target, content)?;
-        let bill = format!("edge-agent-{}-{}.cdx.json", release.version, target.triple);
-        std::fs::write(release.out.join(bill), &content.sbom)?;
+        let name = format!("edge-agent-{version}-{}", target.triple);
+        steps.work(&format!("{name}.tar.gz"), || tarball(release, target, content))?;
+        for (end, contents) in
+            [("cdx.json", &content.sbom), ("licences.txt", &sbom::licences(&content.sbom)?)]
+        {
+            let name = format!("{name}.{end}");
+            steps.work(&name, || Ok(std::fs::write(release.out.join(&name), contents)?))?;
+        }
     }
     let images: Vec<_> = contents.iter().filter(|(target, _)| !target.oci.is_empty()).collect();
     let images: Vec<_> = images.iter().map(|(target, content)| (target.oci, content)).collect();
     if !images.is_empty() {
-        oci::build(release, &images)?;
+        let name = format!("edge-agent-{version}.oci.tar");
+        steps.work(&name, || oci::build(release, &images))?;
     }
-    sums::installer(release)?;
-    sums::write_sums(release)?;
-    std::fs::remove_dir_all(&release.scratch).context("what packages were made in")
+    steps.work("install.sh", || sums::installer(release))?;
+    std::fs::remove_dir_all(&release.scratch).context("what packages were made in")?;
+    Ok(steps.into_inner())
+}
+
+/// What the .deb of a target needs, beside what all need.
+fn depends(target: &Target) -> String {
+    let (major, minor) = GLIBC_FLOOR;
+    if target.needs_glibc() { format!("libc6 (>= {major}.{minor})") } else { String::new() }
 }
 
 fn tarball(release: &Release, target: &Target, content: &Content) -> Result<()> {
@@ -146,9 +172,7 @@ fn tarball(release: &Release, target: &Target, content: &Content) -> Result<()> 
     put("edge-agent", 0o755, &content.agent)?;
     put("LICENSES", 0o644, &release.copyright()?)?;
     put("sbom.cdx.json", 0o644, &content.sbom)?;
-    for name in
-        ["agent.toml", "edge-agent.service", "edge-agent.openrc", "serial.conf", "launch.conf"]
-    {
+    for name in ["agent.toml", "edge-agent.service", "edge-agent.openrc", "serial.conf"] {
         put(name, 0o644, &release.file(name)?)?;
     }
     let name = format!("edge-agent-{}-{}.tar.gz", release.version, target.triple);

@@ -3,7 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod build;
 mod elf;
-mod guest;
+pub(crate) mod guest;
 pub(crate) mod list;
 mod scenario;
 

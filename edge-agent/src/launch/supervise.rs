@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::slots::{self, Slots};
 use super::{BEAT_VARIABLE, SLOT_VARIABLE, SLOTS_VARIABLE, SWITCH_EXIT, probe};
+use crate::supervisor::Supervisor;
 
 mod signals;
 mod watch;
@@ -26,6 +27,8 @@ use watch::{Patience, Run, watch};
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Beats in the time after which a silent agent hangs.
 const BEATS: u32 = 4;
+/// What a supervisor waits longer for a start than the launcher does.
+const START_MARGIN: Duration = Duration::from_secs(30);
 /// Set by systemd for its services.
 const SYSTEMD: &str = "INVOCATION_ID";
 
@@ -62,6 +65,8 @@ struct Launcher<'o> {
     options: &'o Options,
     slots: Slots,
     signals: Signals,
+    /// Who watches the launcher itself.
+    supervisor: Supervisor,
     /// Held for as long as the launcher lives.
     _lock: std::fs::File,
 }
@@ -79,7 +84,8 @@ impl<'o> Launcher<'o> {
         let slots = Slots::open(&options.slots).map_err(failed)?;
         let lock = slots.lock().map_err(failed)?;
         let signals = Signals::new().map_err(|error| error.to_string())?;
-        Ok(Self { options, slots, signals, _lock: lock })
+        let supervisor = Supervisor::from_environment();
+        Ok(Self { options, slots, signals, supervisor, _lock: lock })
     }
 
     async fn run(mut self) -> Result<u8, String> {
@@ -179,16 +185,19 @@ impl<'o> Launcher<'o> {
 
     async fn run_once(&mut self, slot: Slot) -> Run {
         let begun = Instant::now();
-        let (child, line) = match self.spawn(slot) {
-            Ok(spawned) => spawned,
-            Err(error) => return Run::not_started(&error),
-        };
         let patience = Patience {
             hang_after: self.options.hang_after,
             start_within: self.options.start_within,
             stop_within: self.options.stop_within,
         };
-        let mut run = watch(child, line, &mut self.signals, patience).await;
+        // Else systemd, tired of waiting for an update that never gets ready, stops the launcher in
+        // the midst of the next start, which is none of its fault.
+        self.supervisor.starting(patience.start_within + patience.stop_within + START_MARGIN);
+        let (child, line) = match self.spawn(slot) {
+            Ok(spawned) => spawned,
+            Err(error) => return Run::not_started(&error),
+        };
+        let mut run = watch(child, line, &mut self.signals, &mut self.supervisor, patience).await;
         let lived = u64::try_from(begun.elapsed().as_millis());
         run.lived = Millis(lived.unwrap_or(u64::MAX));
         run
@@ -204,8 +213,8 @@ impl<'o> Launcher<'o> {
         command.env(SLOTS_VARIABLE, self.slots.dir());
         command.env(SLOT_VARIABLE, slot.as_str());
         command.env(BEAT_VARIABLE, beat.as_millis().to_string());
-        // systemd's watchdog is for the agent's loop to beat, and knows the launcher by its number.
-        command.env_remove("WATCHDOG_PID");
+        // systemd's watchdog is over the launcher: an agent that fed it would hide one that hangs.
+        command.env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         Ok((probe::spawn(&mut command)?, line))
     }

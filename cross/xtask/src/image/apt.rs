@@ -1,4 +1,5 @@
-//! A private apt for arm64: it fetches and checks packages of Debian, and leaves the host's alone.
+//! A private apt for another machine: it fetches and checks packages of Debian, and leaves the host's
+//! alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,10 +14,14 @@ use super::tool::{output, run, tool};
 pub(crate) const SUITE: &str = "trixie";
 /// Where its packages are, unless `HOLM_DEBIAN_MIRROR` names another mirror.
 const MIRROR: &str = "http://deb.debian.org/debian";
+
+/// Where packages are fetched from.
+pub(crate) fn mirror() -> String {
+    std::env::var("HOLM_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned())
+}
+
 /// Debian's keys, by which apt checks what a mirror gives.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// The package that depends on the newest kernel.
-const KERNEL: &str = "linux-image-arm64";
 
 /// Lies in the folder of a package that is wholly unpacked.
 const DONE: &str = ".unpacked";
@@ -36,15 +41,15 @@ pub(crate) fn is_unpacked(dir: &Path, package: &Package) -> bool {
     unpacked(dir, package).join(DONE).is_file()
 }
 
-/// An apt with lists, cache and status of its own, for arm64.
+/// An apt with lists, cache and status of its own.
 #[derive(Debug)]
 pub(crate) struct Apt {
     dir: PathBuf,
 }
 
 impl Apt {
-    /// One that keeps everything in `dir`.
-    pub(crate) fn new(dir: &Path) -> Result<Self> {
+    /// One for packages of an architecture that keeps everything in `dir`.
+    pub(crate) fn new(dir: &Path, arch: &str) -> Result<Self> {
         ensure!(
             Path::new(KEYRING).is_file(),
             "the boot parts come from Debian's packages, checked by {KEYRING}, which is not here; \
@@ -53,8 +58,8 @@ impl Apt {
         for folder in ["lists/partial", "archives/partial", "unpacked"] {
             std::fs::create_dir_all(dir.join(folder))?;
         }
-        let mirror = std::env::var("HOLM_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
-        let source = format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main non-free-firmware\n");
+        let source =
+            format!("deb [signed-by={KEYRING}] {} {SUITE} main non-free-firmware\n", mirror());
         std::fs::write(dir.join("sources.list"), source)?;
         // Nothing counts as installed.
         std::fs::write(dir.join("status"), "")?;
@@ -64,7 +69,7 @@ impl Apt {
              Dir::State::status \"{place}/status\";\nDir::Cache \"{place}\";\n\
              Dir::Cache::archives \"{place}/archives\";\n\
              Dir::Etc::sourcelist \"{place}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
-             APT::Architecture \"arm64\";\nAPT::Architectures {{ \"arm64\"; }};\n\
+             APT::Architecture \"{arch}\";\nAPT::Architectures {{ \"{arch}\"; }};\n\
              APT::Sandbox::User \"\";\nAcquire::Languages \"none\";\nAcquire::Retries \"3\";\n\
              Acquire::http::Timeout \"60\";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
         );
@@ -85,12 +90,12 @@ impl Apt {
         updated.context("Debian's package lists; `HOLM_DEBIAN_MIRROR` names another mirror")
     }
 
-    /// The package of the newest kernel.
-    pub(crate) fn kernel(&self) -> Result<String> {
-        let shown = self.show(KERNEL)?;
+    /// The package of the newest kernel; `newest` depends on it.
+    pub(crate) fn kernel(&self, newest: &str) -> Result<String> {
+        let shown = self.show(newest)?;
         let depends = field(&shown, "Depends").context("no Depends")?;
         let name = depends.split([' ', ',']).next().unwrap_or_default();
-        ensure!(name.starts_with("linux-image-"), "{KERNEL} depends on {depends:?}");
+        ensure!(name.starts_with("linux-image-"), "{newest} depends on {depends:?}");
         Ok(name.to_owned())
     }
 

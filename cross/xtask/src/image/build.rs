@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -17,6 +17,7 @@ use super::root::{self, Contents, Root};
 use super::seed::Seed;
 use super::{disk, tool, wifi};
 use crate::setup;
+use crate::steps::Steps;
 
 /// What is to be built.
 #[derive(Clone, Debug)]
@@ -62,22 +63,6 @@ pub(crate) struct Built {
     pub(crate) sizes: Vec<(String, u64)>,
     /// Steps, with the time that each took.
     pub(crate) steps: Vec<(String, Duration)>,
-}
-
-/// Steps under way: each is named when it begins.
-#[derive(Default)]
-struct Steps(Vec<(String, Duration)>);
-
-impl Steps {
-    fn step<T>(&mut self, name: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        eprint!("{name} ...");
-        let begun = Instant::now();
-        let value = act().with_context(|| name.to_owned());
-        let took = begun.elapsed();
-        eprintln!(" {:.1} s", took.as_secs_f64());
-        self.0.push((name.to_owned(), took));
-        value
-    }
 }
 
 /// Builds an image.
@@ -143,7 +128,7 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
         kernel: kernel_version,
         sha256,
         sizes,
-        steps: steps.0,
+        steps: steps.into_inner(),
     })
 }
 

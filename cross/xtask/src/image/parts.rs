@@ -87,9 +87,9 @@ impl Parts {
         {
             return Ok(parts);
         }
-        let apt = Apt::new(&dir)?;
+        let apt = Apt::new(&dir, "arm64")?;
         apt.update()?;
-        let kernel = apt.kernel()?;
+        let kernel = apt.kernel("linux-image-arm64")?;
         let names = PACKAGES.iter().chain(boot_packages(board)).copied();
         let mut packages = Vec::new();
         for name in names.chain([kernel.as_str()]) {

@@ -8,6 +8,10 @@ use anyhow::{Context, Result, ensure};
 use super::release::{Content, Release};
 use super::stage::Stage;
 
+/// Who answers for it, and where it is: as the workspace has it.
+const MAINTAINER: &str = env!("CARGO_PKG_AUTHORS");
+const HOMEPAGE: &str = env!("CARGO_PKG_REPOSITORY");
+
 /// Packages the agent for Debian's architecture `arch`; returns the package.
 pub(crate) fn build(
     release: &Release,
@@ -26,7 +30,6 @@ pub(crate) fn build(
         ),
         ("etc/holm/agent.toml".into(), 0o644, release.file("agent.toml")?),
         (format!("{doc}/examples/serial.conf"), 0o644, release.file("serial.conf")?),
-        (format!("{doc}/examples/launch.conf"), 0o644, release.file("launch.conf")?),
         (format!("{doc}/copyright"), 0o644, release.copyright()?),
         (format!("{doc}/sbom.cdx.json"), 0o644, content.sbom.clone()),
     ];
@@ -67,12 +70,12 @@ fn control(
         "Package: edge-agent\n\
          Version: {version}\n\
          Architecture: {arch}\n\
-         Maintainer: The Holm project <holm@holm.invalid>\n\
+         Maintainer: {MAINTAINER}\n\
          Section: net\n\
          Priority: optional\n\
          Installed-Size: {installed_kib}\n\
          Depends: {depends}\n\
-         Homepage: https://github.com/holm-edge/holm\n\
+         Homepage: {HOMEPAGE}\n\
          Description: gateway that runs WebAssembly functions and loses no message\n\
          \x20Holm runs WebAssembly functions when devices send MQTT messages, keeps their\n\
          \x20state, work and results safe through power cuts and weeks without a link, and\n\

@@ -61,6 +61,12 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
 }
 
+/// The private key in a file.
+pub(crate) fn key(path: &Path) -> Result<SigningKey> {
+    let pem = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    SigningKey::from_pem(&pem).with_context(|| path.display().to_string())
+}
+
 /// `SOURCE_DATE_EPOCH`, or the time of the last commit.
 pub(crate) fn epoch() -> Result<u64> {
     if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {

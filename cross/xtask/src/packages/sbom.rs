@@ -30,6 +30,19 @@ pub(crate) fn of_agent(triple: &str, agent: &[u8]) -> Result<Vec<u8>> {
     Ok(text)
 }
 
+/// The licences in a bill, a line for each part: name, version, licence.
+pub(crate) fn licences(bill: &[u8]) -> Result<Vec<u8>> {
+    let bill: Value = serde_json::from_slice(bill).context("the bill of materials")?;
+    let mut text = String::new();
+    let program = std::iter::once(&bill["metadata"]["component"]);
+    for part in program.chain(bill["components"].as_array().into_iter().flatten()) {
+        let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+        let (name, version) = (word(&part["name"]), word(&part["version"]));
+        text += &format!("{name} {version}  {}\n", word(&part["licenses"][0]["expression"]));
+    }
+    Ok(text.into_bytes())
+}
+
 /// SHA-256 of what was downloaded, by crate.
 fn checksums(lock: &str) -> Result<BTreeMap<Crate, String>> {
     let lock: toml::Table = lock.parse().context("Cargo.lock")?;
@@ -156,6 +169,10 @@ mod tests {
         assert_eq!(of("agent@0.1.0"), &json!(["core@0.1.0", "ring@0.17.14"]));
         assert_eq!(of("ring@0.17.14"), &json!(["untrusted@0.9.0"]));
         assert_eq!(of("core@0.1.0"), &json!(["ring@0.17.14"]));
+        let list = licences(&serde_json::to_vec(&bill).unwrap()).unwrap();
+        let list = String::from_utf8(list).unwrap();
+        assert!(list.starts_with("agent 0.1.0  MIT OR Apache-2.0\n"), "{list}");
+        assert!(list.contains("\nring 0.17.14  Apache-2.0 AND ISC\n"), "{list}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use sync_protocol::{Digest, SigningKey};
 
 use super::release::{Content, Release};
-use super::{deb, make};
+use super::{deb, make, sums};
 use crate::command::project_root;
 use crate::targets::list::{TARGETS, Target};
 
@@ -37,6 +37,7 @@ fn release(dir: &Path, key: Option<&SigningKey>) -> Release {
 fn made(dir: &Path, key: Option<&SigningKey>) -> BTreeMap<String, Vec<u8>> {
     let release = release(dir, key);
     make(&release, &contents()).unwrap();
+    sums::write_sums(&release).unwrap();
     let files = std::fs::read_dir(&release.out).unwrap().map(Result::unwrap);
     files
         .map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap()))
@@ -119,7 +120,7 @@ fn a_debian_package_has_its_files_for_root_and_its_configuration_for_the_user() 
 #[test]
 fn scripts_are_shell() {
     let folder = project_root().join("cross/packages");
-    for script in ["postinst", "prerm", "postrm", "install.sh", "edge-agent.openrc"] {
+    for script in ["postinst", "prerm", "postrm", "install.sh", "edge-agent.openrc", "guest-init"] {
         let checked = Command::new("sh").arg("-n").arg(folder.join(script)).output().unwrap();
         assert!(checked.status.success(), "{script}: {}", text(&checked));
     }
@@ -159,12 +160,18 @@ fn the_installer_takes_what_is_signed_and_whole_and_nothing_else() {
     assert!(said.contains("signature good, checksum good"), "{said}");
     assert!(root.join("usr/local/bin/edge-agent").is_file());
     let unit = std::fs::read_to_string(root.join("etc/systemd/system/edge-agent.service")).unwrap();
-    assert!(unit.contains("ExecStart=/usr/local/bin/edge-agent run"), "{unit}");
+    assert!(unit.contains("ExecStart=/usr/local/bin/edge-agent launch "), "{unit}");
     // The user's configuration stays at an upgrade and at a removal.
     std::fs::write(root.join("etc/holm/agent.toml"), "name = \"mine\"\n").unwrap();
     assert!(install(dir.path(), &[]).0);
+    assert!(root.join("usr/local/share/edge-agent/serial.conf").is_file());
+    let drop_in = root.join("etc/systemd/system/edge-agent.service.d/mine.conf");
+    std::fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+    std::fs::write(&drop_in, "[Service]\nNice=5\n").unwrap();
     let (good, said) = install(dir.path(), &["--remove"]);
     assert!(good && !root.join("usr/local/bin/edge-agent").exists(), "{said}");
+    assert!(!root.join("usr/local/share/edge-agent").exists(), "{said}");
+    assert!(drop_in.is_file() && said.contains("your drop-ins"), "{said}");
     let kept = std::fs::read_to_string(root.join("etc/holm/agent.toml")).unwrap();
     assert_eq!(kept, "name = \"mine\"\n");
 
@@ -193,6 +200,36 @@ fn the_installer_takes_what_is_signed_and_whole_and_nothing_else() {
     made(stranger.path(), Some(&SigningKey::generate().unwrap()));
     std::fs::copy(stranger.path().join("out/SHA256SUMS.sig"), out.join("SHA256SUMS.sig")).unwrap();
     refuses("the signature of SHA256SUMS is wrong");
+}
+
+/// The folder of a release may be writable for others, who wait for the check to be over.
+#[test]
+fn what_is_installed_is_what_was_checked() {
+    if !has("dpkg-deb") || !has("openssl") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path(), Some(&SigningKey::generate().unwrap()));
+    let (out, tools) = (dir.path().join("out"), dir.path().join("tools"));
+    std::fs::create_dir(&tools).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let swap = format!(
+        "#!/bin/sh\nPATH={path}\nsha256sum \"$@\" && for file in {}/*.tar.gz; do echo >$file; done\n",
+        out.display()
+    );
+    std::fs::write(tools.join("sha256sum"), swap).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(tools.join("sha256sum"), executable).unwrap();
+    let mut command = Command::new("sh");
+    command.arg(out.join("install.sh")).env("DESTDIR", dir.path().join("root"));
+    command.env("PATH", format!("{}:{path}", tools.display()));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let agent = std::fs::read_to_string(dir.path().join("root/usr/local/bin/edge-agent")).unwrap();
+    assert!(agent.starts_with("#!/bin/sh\necho "), "{agent}");
+    let swapped = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+    let swapped = swapped.filter(|path| path.to_string_lossy().ends_with(".tar.gz"));
+    assert!(swapped.map(|path| std::fs::read(path).unwrap()).all(|bytes| bytes == b"\n"));
 }
 
 #[test]

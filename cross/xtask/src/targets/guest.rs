@@ -48,6 +48,17 @@ pub(crate) fn launcher(guest: &Guest, program: &Path, dir: &Path) -> Result<Path
     Ok(path)
 }
 
+/// The line for `binfmt_misc` that lets the kernel run such programs; `None`: they are this machine's.
+///
+/// # Errors
+/// The emulator is not installed.
+pub(crate) fn binfmt(guest: &Guest) -> Result<Option<String>> {
+    match guest {
+        Guest::Host => Ok(None),
+        Guest::Qemu { program, elf, .. } => Ok(Some(rule(&path_of(program)?, *elf))),
+    }
+}
+
 /// Why this machine cannot run such programs; `None`: it can.
 pub(crate) fn why_not(guest: &Guest, launcher: &Path) -> Option<String> {
     let Guest::Qemu { .. } = guest else {

@@ -117,7 +117,7 @@ pub(crate) const TARGETS: &[Target] = &[
         route: Route::Static { cc: "cc", parts: &[CC, FILE] },
         guest: Guest::Host,
         machine: "x86_64",
-        budget: 14 * MIB,
+        budget: 18 * MIB,
         deb: "amd64",
         oci: "amd64",
     },

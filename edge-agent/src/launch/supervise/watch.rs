@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::signals::{Said, Signals};
 use super::{code_of, end_of};
+use crate::supervisor::Supervisor;
 
 /// How long is waited.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +47,12 @@ impl Run {
 }
 
 /// Watches until the program ended, which is at most `stop_within` after the time for it came.
+/// `supervisor` hears meanwhile that the launcher itself turns.
 pub(super) async fn watch(
     mut child: Child,
     mut line: UnixStream,
     signals: &mut Signals,
+    supervisor: &mut Supervisor,
     patience: Patience,
 ) -> Run {
     let mut silent_until = Instant::now() + patience.start_within;
@@ -57,6 +60,7 @@ pub(super) async fn watch(
     let (mut was_told, mut hung, mut is_heard) = (false, None, true);
     let mut beats = [0; 64];
     loop {
+        supervisor.beat();
         match child.try_wait() {
             Ok(Some(status)) => {
                 let end = hung.map_or_else(|| end_of(status), End::Failed);
@@ -66,9 +70,11 @@ pub(super) async fn watch(
             Err(error) => return Run { was_told, ..Run::not_started(&error) },
         }
         let due = kill_at.unwrap_or(silent_until);
+        let beat_at = Instant::now() + supervisor.longest_wait();
         tokio::select! {
             said = signals.next() => if let Said::Stop(signal) = said {
                 was_told = true;
+                supervisor.stopping();
                 kill_at.get_or_insert(Instant::now() + patience.stop_within);
                 tell(&child, signal);
             },
@@ -77,8 +83,10 @@ pub(super) async fn watch(
                 Ok(0) | Err(_) => is_heard = false,
                 Ok(_) => silent_until = Instant::now() + patience.hang_after,
             },
-            () = tokio::time::sleep_until(due) => {
-                if kill_at.is_some() {
+            () = tokio::time::sleep_until(due.min(beat_at)) => {
+                if Instant::now() < due {
+                    // A beat is due, nothing else.
+                } else if kill_at.is_some() {
                     tell(&child, Signal::KILL);
                     kill_at = Some(Instant::now() + patience.stop_within);
                 } else {

@@ -11,31 +11,43 @@ use crate::process::wait_for;
 
 /// Programs that are run, and the Debian packages that have them.
 const PROGRAMS: [(&str, &str); 5] = [
-    ("qemu-storage-daemon", "qemu-utils"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("e2fsck", "e2fsprogs"),
     ("losetup", "mount"),
     ("mount", "mount"),
     ("umount", "mount"),
 ];
+/// What records a disk on this machine.
+const RECORDER: (&str, &str) = ("qemu-storage-daemon", "qemu-utils");
+/// From this exit code on e2fsck has left something as it was.
+const FSCK_UNMENDED: i32 = 4;
 /// How long an unmount may find the file system busy: a process that was just ended lets go.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
 /// Why nothing can be recorded here; `None` where it can be tried.
 #[must_use]
 pub fn why_not() -> Option<String> {
+    why_no_mounts().or_else(|| absent("/dev/fuse")).or_else(|| missing(RECORDER))
+}
+
+/// Why no image of a disk can be mounted here; `None` where it can be tried.
+#[must_use]
+pub fn why_no_mounts() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root can mount file systems".to_owned());
     }
-    for device in ["/dev/fuse", "/dev/loop-control"] {
-        if !Path::new(device).exists() {
-            return Some(format!("there is no {device}"));
-        }
-    }
+    absent("/dev/loop-control").or_else(|| PROGRAMS.into_iter().find_map(missing))
+}
+
+fn absent(device: &str) -> Option<String> {
+    (!Path::new(device).exists()).then(|| format!("there is no {device}"))
+}
+
+fn missing((program, package): (&str, &str)) -> Option<String> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let folders: Vec<&str> = path.split(':').chain(["/usr/sbin", "/sbin"]).collect();
-    let is_here = |program: &str| folders.iter().any(|dir| Path::new(dir).join(program).is_file());
-    let (program, package) = PROGRAMS.iter().find(|(program, _)| !is_here(program))?;
-    Some(format!("{program} is missing (Debian package {package})"))
+    let mut folders = path.split(':').chain(["/usr/sbin", "/sbin"]);
+    let is_here = folders.any(|dir| Path::new(dir).join(program).is_file());
+    (!is_here).then(|| format!("{program} is missing (Debian package {package})"))
 }
 
 /// Runs a command to its end; returns what it printed.
@@ -46,6 +58,23 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
         bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Looks through the ext4 file system in a file as the image does at each start: first what can be
+/// mended without asking, then the rest. Returns whether that was needed.
+pub(crate) fn fsck(image: &Path) -> Result<bool> {
+    let status = |how: &str| -> Result<i32> {
+        let mut fsck = Command::new("e2fsck");
+        fsck.arg(how).arg(image).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = fsck.status().context("e2fsck (Debian package e2fsprogs)")?;
+        status.code().context("e2fsck was killed")
+    };
+    if status("-p")? < FSCK_UNMENDED {
+        return Ok(false);
+    }
+    let after = status("-y")?;
+    ensure!(after < FSCK_UNMENDED, "e2fsck -y ended with {after}");
+    Ok(true)
 }
 
 /// A mounted file system. Dropping it unmounts it.

@@ -2,7 +2,7 @@
 //! and the verification that recomputes everything from these ledgers.
 //!
 //! The agent and the control plane are started as the programs that users start, and spoken to over
-//! sockets. Only [`replay`] links the agent, for its store: it looks into what a power cut left.
+//! sockets. Only [`replay`] links the agent, for its store and its identity: it looks into what a power cut left.
 
 pub mod author;
 pub mod bench;
@@ -26,7 +26,7 @@ pub mod qemu;
 pub mod random;
 pub mod readings;
 pub mod reopen;
-#[cfg(feature = "store")]
+#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "the crash replay uses it"))]
 pub mod replay;
 pub mod replay_options;
 pub mod sensors;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 pub use elf::Sizes;
 pub use firmware::{Firmware, firmware};
+use gateway_machine::plain;
 pub use qmp::Qmp;
 
 use crate::process::{self, Process, wait_for};
@@ -100,12 +101,6 @@ impl Options {
         }
         Ok(command)
     }
-}
-
-/// A path inside of an option of QEMU, where a comma ends it.
-fn plain(path: &Path) -> Result<&str> {
-    let text = path.to_str().filter(|text| !text.contains(','));
-    text.with_context(|| format!("{}: not UTF-8, or has a comma", path.display()))
 }
 
 /// A running device. Dropped, it is killed.

@@ -18,11 +18,15 @@ pub struct Options {
     pub whole_every: usize,
     /// Messages of each device.
     pub messages: u32,
+    /// Only the point with this number.
+    pub only: Option<usize>,
+    /// Every cut finds a disk that had not done its last flushes, though it said so.
+    pub disk_lies: bool,
     /// The agent program.
     pub agent: String,
     /// A planted bug of a test-only agent.
     pub plant: Option<String>,
-    /// The record of an earlier run is cut again; none is made.
+    /// The record that is there is cut, of an earlier run or of a card; none is made.
     pub again: bool,
     /// The record stays in any case; without this only if something was found.
     pub keep: bool,

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::author::{Author, fixture};
 use crate::cloud::Cloud;
@@ -30,7 +31,7 @@ pub const ANONYMOUS: &str = "anonymous";
 /// Where a device in QEMU finds the host's loopback.
 const HOST: &str = "10.0.2.2";
 /// The name in the listener's certificate.
-const SERVER_NAME: &str = "barn.local";
+pub const SERVER_NAME: &str = "barn.local";
 /// Far more than anything takes, for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -238,23 +239,28 @@ impl Site {
     /// There is no control plane, it does not answer, or a row is no reading.
     pub fn stored(&self) -> Result<Vec<(String, Id)>> {
         let cloud = self.cloud.as_ref().context("the site has no control plane")?;
-        let mut stored = Vec::new();
-        for stream in 0..3 {
-            for row in cloud.stream("barn", stream)? {
-                if row["kind"] != "telemetry" {
-                    continue;
-                }
-                let row = &row["payload"];
-                let read = || {
-                    let boot = u64::from_str_radix(row["boot"].as_str()?, 16).ok()?;
-                    let id = Id { boot, sequence: row["sequence"].as_u64()? };
-                    Some((row["device"].as_str()?.to_owned(), id))
-                };
-                stored.push(read().with_context(|| format!("not a reading: {row}"))?);
-            }
-        }
-        Ok(stored)
+        let streams: Result<Vec<_>> = (0..3).map(|stream| cloud.stream("barn", stream)).collect();
+        stored_readings(&streams?)
     }
+}
+
+/// Readings among the rows that a control plane holds of a gateway, by stream: those that the app `fleet`
+/// recorded.
+///
+/// # Errors
+/// A recorded row is no reading.
+pub fn stored_readings(streams: &[Vec<Value>]) -> Result<Vec<(String, Id)>> {
+    let rows = streams.iter().flatten().filter(|row| row["kind"] == "telemetry");
+    let reading = |row: &Value| {
+        let row = &row["payload"];
+        let read = || {
+            let boot = u64::from_str_radix(row["boot"].as_str()?, 16).ok()?;
+            let id = Id { boot, sequence: row["sequence"].as_u64()? };
+            Some((row["device"].as_str()?.to_owned(), id))
+        };
+        read().with_context(|| format!("not a reading: {row}"))
+    };
+    rows.map(reading).collect()
 }
 
 /// Lines of `agent.toml`: a serial line at this address that the gateway trusts, and the device at its other end.

@@ -25,7 +25,9 @@ pub use fleet::{
 };
 pub use messages::{Broker, Publish, Subscribe};
 pub use overview::command;
-pub use simulate::{Simulate, SimulateCommand, SimulatePrepare, SimulateRun, SimulateSet};
+pub use simulate::{
+    Simulate, SimulateCommand, SimulateGateway, SimulatePrepare, SimulateRun, SimulateSet,
+};
 
 /// Heading of the options that every command takes.
 const GLOBAL: &str = "Global options";

@@ -2,7 +2,7 @@
 //!
 //! Decisions are in pure parts: [`profile`], [`waveform`], [`plan`], [`ledger`], [`judge`]. Around them are the effects:
 //! [`host`] and [`qemu`] run devices, [`link`] is their network, [`hostile`] attacks, [`watch`] and [`cloud`] look,
-//! [`own`] is a gateway for a first try, [`control`] takes commands while it runs, [`table`] shows.
+//! [`own`] is a gateway for a first try, [`gateway`] one from a card image in QEMU, [`control`] takes commands while it runs, [`table`] shows.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -24,6 +24,7 @@ mod credentials;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fleet;
+mod gateway;
 mod host;
 mod hostile;
 mod judge;
@@ -74,6 +75,7 @@ const REMEMBERED_MIN: u32 = 1_000;
 pub fn run(args: &Simulate, global: &Global, out: &Out) -> Done {
     match &args.command {
         Some(SimulateCommand::Set(args)) => control::ask(args, out),
+        Some(SimulateCommand::Gateway(args)) => gateway::run(args, out),
         Some(SimulateCommand::Prepare(args)) => prepare::run(args, global, out),
         Some(SimulateCommand::Profile) => out.raw(profile::WORKSHOP.as_bytes()),
         None => simulate(&args.run, global, out),

@@ -1,7 +1,11 @@
 //! `cargo xtask gateway-vm`: the image as a gateway in QEMU, with a control plane on this machine.
 
+mod cuts;
+mod devices;
+mod gate;
 mod judge;
 mod machine;
+mod many;
 mod offline;
 mod programs;
 mod site;
@@ -35,8 +39,16 @@ gateway must come back from the two, and keep the third.
   guest    from the start of the kernel, by the clock of the guest
   PSS      memory of the agent in the guest, from smaps_rollup
 
-The kill is one of the gateway's software: what QEMU has written stays in the caches of this machine.
-Power cuts of the card itself are the business of `cargo xtask crash-replay`.
+The kill is one of the gateway's software: what QEMU has written stays in the caches of this machine. --replay cuts
+the power of the card: it records every block that the gateway writes, from its first boot on, with the other slot
+on trial, while five devices send and a subscriber listens. Then the record is cut at so many points. What was flushed
+is there, of the rest some is kept, dropped or torn, by the seed; the data partition is mounted, and the agent's store
+is opened on it. What was acked must be there, once; so must configuration, token or identity, and a whole copy of the
+boot record. In the end a card that did not do its last flushes must be found out. Needs root and loop devices.
+
+With --gateways there are several, each with a card and a token of its own, at one control plane, and one deployment to
+all. With --devices the messages are sent by firmware on emulated microcontrollers, so that nothing of the system is left
+that is not in an emulator but the control plane; gateway and devices lose their power on the way.
 
 Examples:
   cargo xtask gateway-vm                  200 messages, for a look
@@ -44,6 +56,10 @@ Examples:
   cargo xtask gateway-vm --test           the proof
   cargo xtask gateway-vm --board rpi3 --test
   cargo xtask gateway-vm --test --idle 15 ... and PSS over 10 idle minutes, after 5 of warm-up
+  cargo xtask gateway-vm --replay 200     200 power cuts of its card
+  cargo xtask gateway-vm --replay 200 --again --seed 7 --point 31    one of them once more, of a record that was kept
+  cargo xtask gateway-vm --gateways 3     three of them, 256 MiB each
+  cargo xtask gateway-vm --devices 3      emulated devices at the emulated gateway
 ";
 
 /// Options of `cargo xtask gateway-vm`.
@@ -56,18 +72,47 @@ pub(crate) struct GatewayVmArgs {
     /// The board that is emulated. `rpi3` has no network in QEMU: it boots, and returns from a bad slot.
     #[arg(long, default_value = "virt", value_parser = ["virt", "rpi3"])]
     board: String,
-    /// Leave it running at the end, until Enter.
+    /// Leave it running at the end, until Enter; with --replay the record stays.
     #[arg(long)]
     keep: bool,
-    /// Messages that are sent [default: 200, with --test 10000].
+    /// Record the card and cut its power at so many points.
+    #[arg(long, value_name = "POINTS", conflicts_with_all = ["test", "idle", "gateways", "devices"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    replay: Option<u32>,
+    /// Chooses the points of --replay (default: by the clock; printed).
+    #[arg(long, requires = "replay")]
+    seed: Option<u64>,
+    /// Cut the record that is there once more, and make none.
+    #[arg(long, requires = "replay")]
+    again: bool,
+    /// Only the point with this number.
+    #[arg(long, value_name = "N", requires_all = ["again", "seed"])]
+    point: Option<usize>,
+    /// Print the report of --replay as JSON.
+    #[arg(long, requires = "replay")]
+    json: bool,
+    /// So many gateways at once.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["test", "idle", "keep"])]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=8))]
+    gateways: u8,
+    /// So many emulated devices send, instead of a client on this machine.
+    #[arg(long, value_name = "N", conflicts_with_all = ["test", "idle", "keep", "gateways", "messages"])]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=20))]
+    devices: Option<u8>,
+    /// How long emulated devices measure.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "devices")]
+    #[arg(value_parser = clap::value_parser!(u64).range(10..=86_400))]
+    seconds: u64,
+    /// Messages that are sent [default: 200, with --test 10000]; with --replay those of each of five devices
+    /// [default: 300], with --gateways those to each.
     #[arg(long, value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
     messages: Option<u32>,
     /// Minutes without messages before them: a third is warm-up, the median of the rest is the idle PSS.
     #[arg(long, value_name = "MINUTES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=120))]
     idle: u64,
-    /// MiB of memory of the machine.
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(128..=4_096))]
-    memory: u32,
+    /// MiB of memory of the machine [default: 512, with --gateways 256 each].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(128..=4_096))]
+    memory: Option<u32>,
     /// The agent for 64-bit ARM [default: what `cargo xtask targets` built].
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
@@ -90,32 +135,88 @@ pub(crate) struct GatewayVmArgs {
 
 /// Runs the gateway.
 pub(crate) fn run(args: &GatewayVmArgs) -> Result<()> {
-    image::tools()?;
-    let missing = setup::offer(setup::GATEWAY_VM, false)?;
-    ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
-    let agent = image::agent(args.agent.as_ref())?;
-    let is_virt = args.board == "virt";
-    if !is_virt {
-        // Neither control plane nor functions.
-    } else if args.no_build {
-        setup::wasm_target()?;
-        machine::check_programs()?;
-    } else {
-        setup::programs(Agent::Shipped)?;
+    if args.replay.is_some() {
+        cuts::check_host()?;
     }
+    if args.again {
+        return cuts::cut(&crate::command::project_root().join(&args.dir), &args.cuts());
+    }
+    prepare(args)?;
+    let agent = image::agent(args.agent.as_ref())?;
     let dir = setup::empty_dir(&args.dir)?;
-    println!("console, ledgers and logs in {}", dir.display());
+    eprintln!("console, ledgers and logs in {}", dir.display());
+    let parts = crate::command::project_root().join(&args.parts);
+    let memory_mib = args.memory.unwrap_or(512);
+    if args.replay.is_some() {
+        let (messages, cuts) = (args.messages.unwrap_or(300), args.cuts());
+        eprintln!("seed {}", cuts.seed);
+        let options = cuts::Options { dir, agent, parts, messages, memory_mib, cuts };
+        return cuts::record_and_cut(&options);
+    }
+    if let Some(devices) = args.devices {
+        let length = std::time::Duration::from_secs(args.seconds);
+        return devices::tell(&devices::Options { dir, agent, parts, memory_mib, devices, length });
+    }
+    if args.gateways > 1 {
+        return many::tell(&many::Options {
+            dir,
+            agent,
+            parts,
+            memory_mib: args.memory.unwrap_or(256),
+            gateways: args.gateways,
+            messages: args.messages.unwrap_or(200),
+        });
+    }
     let options = story::Options {
         dir,
         agent,
         update: args.update.clone(),
         update_version: args.update_version.clone(),
-        parts: crate::command::project_root().join(&args.parts),
+        parts,
         messages: args.messages.unwrap_or(if args.test { 10_000 } else { 200 }),
-        memory_mib: args.memory,
+        memory_mib,
         idle: std::time::Duration::from_secs(args.idle * 60),
         is_test: args.test,
         keep: args.keep,
     };
-    if is_virt { story::tell(&options) } else { offline::tell(&options) }
+    if args.is_virt() { story::tell(&options) } else { offline::tell(&options) }
+}
+
+/// Installs, checks and builds what the run is made of.
+fn prepare(args: &GatewayVmArgs) -> Result<()> {
+    image::tools()?;
+    let more = args.devices.iter().flat_map(|_| setup::EMULATED);
+    let missing = setup::offer(setup::GATEWAY_VM.iter().chain(more), false)?;
+    ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
+    let is_plain = args.replay.is_none() && args.devices.is_none() && args.gateways == 1;
+    ensure!(
+        args.is_virt() || is_plain,
+        "rpi3 has no network in QEMU: --replay, --gateways and --devices are for the board virt"
+    );
+    if !args.is_virt() {
+        // Neither control plane nor functions.
+        return Ok(());
+    }
+    if args.no_build {
+        setup::wasm_target()?;
+        machine::check_programs()
+    } else {
+        setup::programs(Agent::Shipped)
+    }
+}
+
+impl GatewayVmArgs {
+    fn is_virt(&self) -> bool {
+        self.board == "virt"
+    }
+
+    fn cuts(&self) -> cuts::Cuts {
+        cuts::Cuts {
+            points: self.replay.unwrap_or_default(),
+            seed: setup::seed(self.seed),
+            only: self.point,
+            keep: self.keep,
+            json: self.json,
+        }
+    }
 }

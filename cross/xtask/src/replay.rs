@@ -27,6 +27,7 @@ Examples:
   cargo xtask crash-replay                             100 points
   cargo xtask crash-replay --points 2000 --seed 7      the long run
   cargo xtask crash-replay --again --seed 7            the kept record once more, the same points
+  cargo xtask crash-replay --again --seed 7 --point 31 one of them
   cargo xtask crash-replay --plant ack-before-commit   must find the planted bug
 ";
 
@@ -40,6 +41,9 @@ pub(crate) struct ReplayArgs {
     /// Chooses the points (default: by the clock; printed).
     #[arg(long)]
     seed: Option<u64>,
+    /// Only the point with this number, of those that the seed chooses; with --again.
+    #[arg(long, value_name = "N", requires_all = ["again", "seed"])]
+    point: Option<usize>,
     /// Messages of each of the five devices.
     #[arg(long, default_value_t = 2_500, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     messages: u32,
@@ -84,6 +88,8 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
         points: usize::try_from(args.points)?,
         whole_every: usize::try_from(args.whole_every)?,
         messages: args.messages,
+        only: args.point,
+        disk_lies: false,
         agent: agent.program().to_owned(),
         plant: args.plant.clone(),
         again: args.again,

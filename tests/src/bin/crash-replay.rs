@@ -26,7 +26,8 @@ fn run() -> Result<()> {
     } else {
         println!("\n{}", report.table());
     }
-    conclude(&report, options.plant.as_deref())
+    let lies = options.disk_lies.then_some("a disk that does not flush");
+    conclude(&report, options.plant.as_deref().or(lies))
 }
 
 fn conclude(report: &Report, plant: Option<&str>) -> Result<()> {
@@ -38,9 +39,9 @@ fn conclude(report: &Report, plant: Option<&str>) -> Result<()> {
         }
         None => bail!("{} problem(s), listed above; seed {}", problems.len(), report.seed),
         Some(bug) if report.lost() => {
-            eprintln!("OK: the planted bug {bug} was found");
+            eprintln!("OK: the planted fault was found: {bug}");
             Ok(())
         }
-        Some(bug) => bail!("the planted bug {bug} was not found: the check is blind"),
+        Some(bug) => bail!("the planted fault was not found, the check is blind: {bug}"),
     }
 }

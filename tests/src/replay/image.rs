@@ -55,7 +55,7 @@ impl Image {
 
     /// Rolls it forward to the last flush before the cut. Cuts must come in order.
     pub(super) fn advance(&mut self, log: &Log, cut: &Cut) {
-        self.apply(log, last_flush(log, cut.at));
+        self.apply(log, last_flush(log, cut));
     }
 
     /// Rolls it forward through the first `upto` entries of the log.
@@ -85,9 +85,11 @@ impl Image {
     }
 }
 
-/// The entry behind the last flush before `at`.
-fn last_flush(log: &Log, at: usize) -> usize {
-    log.entries[..at].iter().rposition(|entry| *entry == Entry::Flush).map_or(0, |flush| flush + 1)
+/// The entry behind the last flush before the cut that was done.
+fn last_flush(log: &Log, cut: &Cut) -> usize {
+    let before = log.entries[..cut.at].iter().enumerate().rev();
+    let mut flushes = before.filter(|(_, entry)| **entry == Entry::Flush);
+    flushes.nth(cut.flushes_missed).map_or(0, |(place, _)| place + 1)
 }
 
 /// How the cut treats what was not flushed.
@@ -116,7 +118,7 @@ pub(super) fn survivors<'a>(log: &'a Log, cut: &Cut) -> Vec<Piece<'a>> {
         _ => None,
     };
     let open: Vec<Piece> =
-        log.entries[last_flush(log, cut.at)..cut.at].iter().filter_map(write).collect();
+        log.entries[last_flush(log, cut)..cut.at].iter().filter_map(write).collect();
     let latest = random.below(open.len() + 1);
     let mut pieces = Vec::new();
     for (n, piece) in open.into_iter().enumerate() {

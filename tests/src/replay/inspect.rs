@@ -10,6 +10,7 @@ use edge_broker::broker::op::BrokerOp;
 use edge_core::core::Rows;
 use edge_core::id::{DeviceId, FunctionId, LaneKey, RecordSeq, StreamId};
 use edge_core::op::{DedupeRow, Job, OutboxRecord, RecordBody};
+use serde_json::Value;
 
 use crate::crash::Point;
 
@@ -62,8 +63,9 @@ pub(super) struct Found {
     pub(super) torn_bytes: u64,
 }
 
-/// Reads the store below a data directory.
-pub(super) fn read(data: &Path) -> Result<Found> {
+/// Reads the store below a data directory. `stored` is what a control plane has, by stream: of that
+/// counts what the store deleted after a receipt.
+pub(super) fn read(data: &Path, stored: &[Vec<Value>]) -> Result<Found> {
     let settings = store::Settings { new_store_id: 1, background: false, ..Default::default() };
     let opened = store::open(&data.join("store"), settings).context("the store does not open")?;
     let reader = &opened.reader;
@@ -75,8 +77,12 @@ pub(super) fn read(data: &Path) -> Result<Found> {
     };
     let rows = reader.core_rows().context("the core's rows")?;
     for stream in StreamId::ALL {
-        let records = records(reader, stream)?;
-        check_positions(stream, &records, &rows, &mut found.oddities);
+        let index = rows.outbox.iter().find(|row| row.stream == stream);
+        let receipted = index.map_or(RecordSeq(0), |row| row.stored_to);
+        let elsewhere = stored.get(usize::from(stream.0)).map_or(&[][..], Vec::as_slice);
+        found.take_stored(stream, receipted, elsewhere)?;
+        let records = records(reader, stream, receipted)?;
+        check_positions(stream, receipted, &records, &rows, &mut found.oddities);
         found.take_points(&records)?;
     }
     rows.jobs.iter().try_for_each(|job| found.take_job(job))?;
@@ -90,11 +96,11 @@ pub(super) fn read(data: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// All records of a stream: nothing was receipted, so they begin at 1.
-fn records(reader: &Reader, stream: StreamId) -> Result<Vec<OutboxRecord>> {
+/// All records of a stream, behind those that were receipted.
+fn records(reader: &Reader, stream: StreamId, receipted: RecordSeq) -> Result<Vec<OutboxRecord>> {
     let mut records: Vec<OutboxRecord> = Vec::new();
     loop {
-        let from = records.last().map_or(RecordSeq(1), |record| record.seq.next());
+        let from = records.last().map_or(receipted, |record| record.seq).next();
         let page = reader.outbox_read(stream, from, PAGE_ROWS, PAGE_BYTES).context("the outbox")?;
         if page.is_empty() {
             return Ok(records);
@@ -106,25 +112,33 @@ fn records(reader: &Reader, stream: StreamId) -> Result<Vec<OutboxRecord>> {
 /// Positions have no gaps, and the index of the runs says the same as the records.
 fn check_positions(
     stream: StreamId,
+    receipted: RecordSeq,
     records: &[OutboxRecord],
     rows: &Rows,
     oddities: &mut Vec<String>,
 ) {
     let stream_n = stream.0;
-    if let Some((due, record)) = (1..).zip(records).find(|(due, record)| record.seq.0 != *due) {
+    if let Some((due, record)) =
+        (receipted.0 + 1..).zip(records).find(|(due, record)| record.seq.0 != *due)
+    {
         oddities.push(format!("outbox {stream_n}: {} stands where {due} belongs", record.seq.0));
     }
     let index = rows.outbox.iter().find(|row| row.stream == stream);
-    let runs = index.into_iter().flat_map(|row| &row.chunks);
-    let runs = runs.map(|run| (run.last.0 + 1 - run.first.0, run.bytes));
-    let tail = index.into_iter().flat_map(|row| &row.tail).map(|row| (1, row.cost_bytes));
-    let indexed = runs.chain(tail).fold((0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1));
-    let costs = records.iter().map(OutboxRecord::cost_bytes).sum::<u64>();
-    if indexed != (records.len() as u64, costs) {
-        let there = records.len();
-        oddities.push(format!(
-            "outbox {stream_n}: (records, bytes) are ({there}, {costs}), the index says {indexed:?}"
-        ));
+    let chunks = || index.into_iter().flat_map(|row| &row.chunks);
+    let tail = || index.into_iter().flat_map(|row| &row.tail).filter(|row| row.seq > receipted);
+    let runs = chunks().map(|run| run.last.0.saturating_sub(receipted.0.max(run.first.0 - 1)));
+    let (count, indexed) = (records.len() as u64, runs.sum::<u64>() + tail().count() as u64);
+    if indexed != count {
+        oddities.push(format!("outbox {stream_n}: {count} records, the index says {indexed}"));
+    }
+    // The bytes of a run are those of all its records, also of what was receipted since it was closed.
+    if chunks().all(|run| run.first > receipted) {
+        let costs = records.iter().map(OutboxRecord::cost_bytes).sum::<u64>();
+        let runs = chunks().map(|run| run.bytes).sum::<u64>();
+        let indexed = runs + tail().map(|row| row.cost_bytes).sum::<u64>();
+        if indexed != costs {
+            oddities.push(format!("outbox {stream_n}: {costs} bytes, the index says {indexed}"));
+        }
     }
 }
 
@@ -140,6 +154,34 @@ impl Found {
             let RecordBody::Telemetry { device, payload, .. } = &record.body else { continue };
             let point = serde_json::from_slice(payload).context("a record of `alarm`")?;
             self.of(device.as_ref())?.points.push(point);
+        }
+        Ok(())
+    }
+
+    /// Records that a control plane has, up to the receipt that the store knows.
+    fn take_stored(
+        &mut self,
+        stream: StreamId,
+        receipted: RecordSeq,
+        rows: &[Value],
+    ) -> Result<()> {
+        let mut last = 0;
+        for row in rows {
+            let seq = row["seq"].as_u64().context("a row without its position")?;
+            if seq > receipted.0 {
+                break;
+            }
+            last = seq;
+            if row["kind"] == "telemetry" {
+                let point: Point = serde_json::from_value(row["payload"].clone())?;
+                let device = DeviceId::new(&point.smoothed.device);
+                self.of(Some(&device))?.points.push(point);
+            }
+        }
+        if last < receipted.0 {
+            let (stream, upto) = (stream.0, receipted.0);
+            self.oddities
+                .push(format!("outbox {stream}: LOST, receipted to {upto} and sent to {last}"));
         }
         Ok(())
     }

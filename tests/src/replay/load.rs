@@ -5,6 +5,7 @@
 //! cut when it comes back afterwards.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -54,6 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy)]
 pub(super) struct Scene<'a> {
     pub(super) address: SocketAddr,
+    /// CA of the listener; `None` is plaintext.
+    pub(super) ca: Option<&'a Path>,
     pub(super) readings: &'a [Reading],
     /// Messages of each device.
     pub(super) upto: u32,
@@ -76,6 +79,7 @@ pub(super) fn token(name: &str) -> String {
 
 fn login(scene: &Scene, name: &str, persistent: bool) -> Login {
     Login {
+        ca: scene.ca.map(Path::to_owned),
         password: Some(token(name)),
         clean: !persistent,
         session_expiry_s: if persistent { SESSION_EXPIRY_S } else { 0 },
@@ -220,6 +224,28 @@ impl Sender<'_> {
 
 fn packet_id(seq: u32) -> Result<PacketId> {
     PacketId::new(u16::try_from(seq + 1)?).context("a packet id")
+}
+
+/// All clients from their first message to their last, each with notes of its own: `notes` is given the
+/// place of a device, or behind all of them that of the subscriber.
+pub(super) fn run<N: Notes>(
+    scene: &Scene,
+    mut notes: impl FnMut(usize) -> Result<N>,
+) -> Result<()> {
+    let subscriber = subscribe(scene)?;
+    std::thread::scope(|scope| {
+        let mut clients = Vec::new();
+        for place in 0..DEVICES.len() {
+            let mut notes = notes(place)?;
+            clients.push(scope.spawn(move || send(scene, place, Seen::default(), &mut notes)));
+        }
+        let mut notes = notes(DEVICES.len())?;
+        let mut heard = [Seen::default(); DEVICES.len()];
+        clients.push(scope.spawn(move || listen(scene, subscriber, &mut heard, &mut notes)));
+        let ends = clients.into_iter().map(|client| client.join().expect("a client panicked"));
+        // All of them have ended before any failure is told.
+        ends.collect::<Vec<_>>().into_iter().collect()
+    })
 }
 
 /// Subscribes for the first time; the devices may begin when it returns.

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::card::{Milestone, Note, Part};
 use super::witness::{self, Mark};
 
 /// What is written as one: a torn write keeps whole sectors.
@@ -30,6 +31,17 @@ pub(super) enum Entry {
     Flush,
     /// A client noted what it saw.
     Witness(Vec<Mark>),
+    /// The gateway of a card had come so far.
+    Reached(Milestone),
+}
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Disk<'a> {
+    /// A file system, and behind it, from this byte on, notes of clients.
+    Noted(u64),
+    /// A card, of which one part counts; notes were taken beside it.
+    Card(Part, &'a [Note]),
 }
 
 /// The log.
@@ -40,21 +52,31 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Takes a log apart. What lies at or behind `witness_from` on the disk are notes of clients.
-    pub(super) fn read(bytes: Vec<u8>, witness_from: u64) -> Result<Self> {
+    /// Takes a log apart.
+    pub(super) fn read(bytes: Vec<u8>, disk: Disk) -> Result<Self> {
         ensure!(number(&bytes, 0)? == MAGIC, "this is no log of block writes");
         ensure!(number(&bytes, 8)? == VERSION, "the log has a version that is not known here");
         let count = number(&bytes, 16)?;
         let sector = number(&bytes, 24)? & u64::from(u32::MAX);
         ensure!(sector == SECTOR_BYTES as u64, "the log has sectors of {sector} bytes");
+        let mut notes = match disk {
+            Disk::Noted(_) => [].iter(),
+            Disk::Card(_, notes) => notes.iter(),
+        }
+        .peekable();
         let mut entries = Vec::new();
         let mut at = SECTOR_BYTES;
         for n in 0..count {
-            let (entry, end) = entry(&bytes, at, witness_from)
+            // A log that was so long has every entry that begins before that.
+            while let Some(note) = notes.next_if(|note| note.log_bytes <= at as u64) {
+                entries.push(note.entry());
+            }
+            let (entry, end) = entry(&bytes, at, disk)
                 .with_context(|| format!("entry {n} of {count} of the log, at byte {at}"))?;
             entries.extend(entry);
             at = end;
         }
+        entries.extend(notes.map(Note::entry));
         Ok(Self { bytes, entries })
     }
 
@@ -76,7 +98,7 @@ fn number(bytes: &[u8], at: usize) -> Result<u64> {
 }
 
 /// The entry at `at`, and where the next one begins.
-fn entry(bytes: &[u8], at: usize, witness_from: u64) -> Result<(Option<Entry>, usize)> {
+fn entry(bytes: &[u8], at: usize, disk: Disk) -> Result<(Option<Entry>, usize)> {
     let [sector, sectors, flags] =
         [number(bytes, at)?, number(bytes, at + 8)?, number(bytes, at + 16)?];
     let begin = at + SECTOR_BYTES;
@@ -90,13 +112,24 @@ fn entry(bytes: &[u8], at: usize, witness_from: u64) -> Result<(Option<Entry>, u
     }
     let written = bytes.get(data.clone()).context("the log is cut short")?;
     let offset = sector.checked_mul(SECTOR_BYTES as u64).context("its place")?;
-    let entry = if offset < witness_from {
-        ensure!(offset + len as u64 <= witness_from, "a write reaches into the notes");
-        Entry::Write { offset, data: data.clone() }
-    } else {
-        Entry::Witness(witness::decode(written).context("a note that is none")?)
+    let part = match disk {
+        Disk::Noted(from) if offset >= from => {
+            let marks = witness::decode(written).context("a note that is none")?;
+            return Ok((Some(Entry::Witness(marks)), data.end));
+        }
+        Disk::Noted(from) => Part { start: 0, bytes: from },
+        Disk::Card(part, _) => part,
     };
-    Ok((Some(entry), data.end))
+    let end = offset + len as u64;
+    let outside = end <= part.start || offset >= part.start + part.bytes;
+    let entry = if outside {
+        None
+    } else {
+        let inside = offset >= part.start && end <= part.start + part.bytes;
+        ensure!(inside, "a write reaches over an end of its part of the disk");
+        Some(Entry::Write { offset: offset - part.start, data: data.clone() })
+    };
+    Ok((entry, data.end))
 }
 
 #[cfg(test)]
@@ -129,22 +162,22 @@ pub(super) mod tests {
     fn writes_flushes_and_notes_are_told_apart() {
         let data = vec![3; 2 * SECTOR_BYTES];
         let bytes = made(&[Some((4, data.clone())), None]);
-        let log = Log::read(bytes, 1 << 20).unwrap();
+        let log = Log::read(bytes, Disk::Noted(1 << 20)).unwrap();
         let [Entry::Write { offset: 2_048, data: range }, Entry::Flush] = &log.entries[..] else {
             panic!("{:?}", log.entries);
         };
         assert_eq!((log.data(range), log.flushes()), (&data[..], vec![1]));
         // The same bytes where notes are expected are none.
-        assert!(Log::read(made(&[Some((4, data))]), 2_048).is_err());
+        assert!(Log::read(made(&[Some((4, data))]), Disk::Noted(2_048)).is_err());
     }
 
     #[test]
     fn what_is_no_log_or_is_cut_short_is_refused() {
         let whole = made(&[Some((0, vec![1; SECTOR_BYTES])), None]);
-        assert!(Log::read(whole[..SECTOR_BYTES * 2].to_vec(), 1 << 20).is_err());
-        assert!(Log::read(Vec::new(), 0).is_err());
+        assert!(Log::read(whole[..SECTOR_BYTES * 2].to_vec(), Disk::Noted(1 << 20)).is_err());
+        assert!(Log::read(Vec::new(), Disk::Noted(0)).is_err());
         let mut discard = whole;
         discard[SECTOR_BYTES + 16] = 4;
-        assert!(Log::read(discard, 1 << 20).is_err());
+        assert!(Log::read(discard, Disk::Noted(1 << 20)).is_err());
     }
 }

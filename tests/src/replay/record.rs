@@ -1,6 +1,7 @@
 //! The record: a real agent at work on a disk that writes everything down.
 
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,15 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::author::{Author, fixture};
 use crate::gateway::{Gateway, Setup};
+use crate::host::{self, Loop, Mount};
 use crate::interrupt::Interrupt;
 use crate::readings;
 
-use super::host::{self, Loop, Mount};
+use super::card::{self, Card, Part};
 use super::image::Image;
 use super::load::{self, DEVICES, SUBSCRIBER, Scene, token};
-use super::log::Log;
+use super::log::{Disk, Log};
 use super::recorder::Recorder;
-use super::witness::{PAGE_BYTES, Pen, Seen};
+use super::witness::{PAGE_BYTES, Pen};
 
 /// Bytes of the file system.
 pub(super) const DATA_BYTES: u64 = 160 << 20;
@@ -26,10 +28,25 @@ const NOTES_BYTES: u64 = ((DEVICES.len() + 1) * PAGE_BYTES) as u64;
 /// Longest wait for the gateway to come to rest.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The disk, as it is after the record.
+pub(super) const DISK: &str = "disk.img";
+/// As it was before.
+pub(super) const BASE: &str = "base.img";
+/// What was done to it.
+pub(super) const LOG: &str = "disk.log";
+/// What was noted beside a card.
+pub(super) const NOTES: &str = "notes.jsonl";
+/// What the control plane has of the gateway on a card.
+pub(super) const STORED: &str = "stored.json";
+/// The record itself.
+const RECORD: &str = "record.json";
+
 /// A finished record, in its folder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     dir: PathBuf,
+    /// The gateway was on a card, in a machine.
+    pub(super) card: Option<Card>,
     /// Messages of each device.
     pub(super) messages: u32,
     /// For the gateway that is brought up on what is left.
@@ -52,42 +69,75 @@ impl Record {
         self.dir.join(name)
     }
 
-    /// The disk before the agent, of the file system alone.
-    pub(super) fn base(&self) -> Result<Vec<u8>> {
-        let mut bytes = fs::read(self.path("base.img")).context("base.img")?;
-        bytes.truncate(usize::try_from(DATA_BYTES)?);
+    /// That of a card.
+    pub(super) fn of_card(dir: &Path, card: Card, messages: u32, load_ms: u64) -> Self {
+        let (dir, card) = (dir.to_owned(), Some(card));
+        Self { dir, card, messages, author_key: String::new(), load_ms }
+    }
+
+    /// The file system on the disk.
+    pub(super) fn part(&self) -> Part {
+        self.card.as_ref().map_or(Part { start: 0, bytes: DATA_BYTES }, |card| card.data)
+    }
+
+    /// A part of the disk before the agent.
+    pub(super) fn base(&self, part: Part) -> Result<Vec<u8>> {
+        self.read(BASE, part)
+    }
+
+    fn read(&self, name: &str, part: Part) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(part.bytes)?];
+        let file = File::open(self.path(name)).context(name.to_owned())?;
+        file.read_exact_at(&mut bytes, part.start).context(name.to_owned())?;
         Ok(bytes)
     }
 
-    /// What was done to the disk.
-    pub(super) fn log(&self) -> Result<Vec<u8>> {
-        fs::read(self.path("disk.log")).context("disk.log")
+    /// What was done to a part of the disk, and what was noted.
+    pub(super) fn log(&self, part: Part) -> Result<Log> {
+        let bytes = fs::read(self.path(LOG)).context(LOG)?;
+        if self.card.is_none() {
+            return Log::read(bytes, Disk::Noted(part.bytes));
+        }
+        Log::read(bytes, Disk::Card(part, &card::notes(&self.path(NOTES))?))
+    }
+
+    /// What the control plane has, by stream.
+    pub(super) fn stored(&self) -> Result<Vec<Vec<serde_json::Value>>> {
+        if self.card.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(serde_json::from_slice(&fs::read(self.path(STORED)).context(STORED)?)?)
     }
 
     /// What was logged is what was done: rolled over the disk before, the log gives the disk after.
     fn check(&self) -> Result<()> {
-        let log = Log::read(self.log()?, DATA_BYTES)?;
-        let mut after = fs::read(self.path("disk.img"))?;
-        after.truncate(usize::try_from(DATA_BYTES)?);
-        let mut image = Image::new(self.base()?);
+        let part = self.part();
+        let log = self.log(part)?;
+        let mut image = Image::new(self.base(part)?);
         image.apply(&log, log.entries.len());
+        let after = self.read(DISK, part)?;
         ensure!(image.bytes() == after, "the recorder's log and its disk differ");
         Ok(())
     }
 
+    /// Finishes it.
+    pub(super) fn keep(&self) -> Result<()> {
+        self.check()?;
+        Ok(fs::write(self.path(RECORD), serde_json::to_vec_pretty(self)?)?)
+    }
+
     /// Reads one that was kept.
     pub(super) fn kept(dir: &Path) -> Result<Self> {
-        let text = fs::read(dir.join("record.json"));
+        let text = fs::read(dir.join(RECORD));
         let text = text.with_context(|| format!("no record was kept in {}", dir.display()))?;
         Ok(Self { dir: dir.to_owned(), ..serde_json::from_slice(&text)? })
     }
 
     /// What it takes on the disk goes, but for logs of programs.
     pub(super) fn remove(&self) -> Result<()> {
-        ["base.img", "disk.img", "disk.log", "record.json", "export"]
-            .iter()
-            .try_for_each(|name| fs::remove_file(self.path(name)))
-            .context("removing the record")
+        let beside: &[&str] = if self.card.is_some() { &[NOTES, STORED] } else { &["export"] };
+        let mut names = [BASE, DISK, LOG, RECORD].iter().chain(beside);
+        names.try_for_each(|name| fs::remove_file(self.path(name))).context("removing the record")
     }
 
     /// A gateway that takes the clients of the record.
@@ -123,17 +173,18 @@ pub(super) fn make(plan: &Plan, interrupt: &Interrupt) -> Result<Record> {
     let bundle = author.build(&fixture("apps/cold-chain"))?;
     let mut record = Record {
         dir: dir.to_owned(),
+        card: None,
         messages: plan.messages,
         author_key: author.key()?,
         load_ms: 0,
     };
-    let disk = record.path("disk.img");
+    let disk = record.path(DISK);
     File::create(&disk)?.set_len(DATA_BYTES + NOTES_BYTES)?;
     host::mkfs(&disk, DATA_BYTES)?;
-    fs::copy(&disk, record.path("base.img"))?;
+    fs::copy(&disk, record.path(BASE))?;
 
     // Undone in the reverse order, whatever happens.
-    let recorder = Recorder::start(dir, &disk, &record.path("disk.log"))?;
+    let recorder = Recorder::start(dir, &disk, &record.path(LOG))?;
     let device = Loop::over(recorder.export(), DATA_BYTES)?;
     let mount = Mount::ext4(device.device(), &dir.join("gateway/data"))?;
     let mut gateway = gateway(&dir.join("gateway"), plan.agent, plan.plant, &record.author_key)?;
@@ -147,8 +198,7 @@ pub(super) fn make(plan: &Plan, interrupt: &Interrupt) -> Result<Record> {
     mount.unmount()?;
     drop(device);
     recorder.finish()?;
-    record.check()?;
-    fs::write(record.path("record.json"), serde_json::to_vec_pretty(&record)?)?;
+    record.keep()?;
     Ok(record)
 }
 
@@ -165,22 +215,12 @@ fn remove_folder(dir: &Path) -> Result<()> {
 /// All clients from their first message to their last, each with a page of its own for its notes.
 fn run_load(gateway: &Gateway, messages: u32, disk: &Path, interrupt: &Interrupt) -> Result<()> {
     let readings = readings::read(&readings::excerpt())?;
-    let scene =
-        Scene { address: gateway.address(), readings: &readings, upto: messages, interrupt };
-    let subscriber = load::subscribe(&scene)?;
-    let pen = |place| Pen::open(disk, DATA_BYTES, place);
-    std::thread::scope(|scope| {
-        let scene = &scene;
-        let mut clients = Vec::new();
-        for place in 0..DEVICES.len() {
-            let mut pen = pen(place)?;
-            clients.push(scope.spawn(move || load::send(scene, place, Seen::default(), &mut pen)));
-        }
-        let mut pen = pen(DEVICES.len())?;
-        let mut heard = [Seen::default(); DEVICES.len()];
-        clients.push(scope.spawn(move || load::listen(scene, subscriber, &mut heard, &mut pen)));
-        let ends = clients.into_iter().map(|client| client.join().expect("a client panicked"));
-        // All of them have ended before any failure is told.
-        ends.collect::<Vec<_>>().into_iter().collect()
-    })
+    let scene = Scene {
+        address: gateway.address(),
+        ca: None,
+        readings: &readings,
+        upto: messages,
+        interrupt,
+    };
+    load::run(&scene, |place| Pen::open(disk, DATA_BYTES, place))
 }

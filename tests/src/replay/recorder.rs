@@ -72,7 +72,7 @@ impl Recorder {
         if let Some(status) = self.daemon.try_wait()? {
             return Ok(status);
         }
-        super::host::run(Command::new("kill").arg("-TERM").arg(self.daemon.id().to_string()))?;
+        crate::host::run(Command::new("kill").arg("-TERM").arg(self.daemon.id().to_string()))?;
         wait_for(DAEMON_MAX, "the storage daemon to end", || Ok(self.daemon.try_wait()?))
     }
 }

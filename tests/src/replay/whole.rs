@@ -11,10 +11,10 @@ use crate::gateway::Gateway;
 use crate::interrupt::Interrupt;
 use crate::readings::Reading;
 
-use super::host::Mount;
 use super::load::{self, Scene};
 use super::witness::{Mark, Notes, Witness};
 use super::{inspect, judge};
+use crate::host::Mount;
 
 /// Messages of each device after it came back, beyond what had been acked.
 const MORE: u32 = 40;
@@ -51,7 +51,7 @@ pub(super) fn run(
         let _ = gateway.kill();
     }
     let witness = end?;
-    let found = inspect::read(mount.dir())?;
+    let found = inspect::read(mount.dir(), &[])?;
     mount.unmount()?;
     Ok(judge::judge(&found, &witness, readings))
 }
@@ -64,7 +64,8 @@ fn go_on(
 ) -> Result<Witness> {
     gateway.start()?;
     let furthest = witness.0.iter().map(|seen| seen.acked).max().unwrap_or_default();
-    let scene = Scene { address: gateway.address(), readings, upto: furthest + MORE, interrupt };
+    let scene =
+        Scene { address: gateway.address(), ca: None, readings, upto: furthest + MORE, interrupt };
     let subscriber = load::resubscribe(&scene)?;
     let shared = Memory(Arc::new(Mutex::new(witness.clone())));
     std::thread::scope(|scope| {

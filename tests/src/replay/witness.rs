@@ -12,6 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of a page; what direct writes are aligned to.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -20,7 +21,7 @@ const MARK_BYTES: usize = 8;
 const MARKS_MAX: usize = (PAGE_BYTES - MAGIC.len() - 2) / MARK_BYTES;
 
 /// What a client saw. All of it comes in order, so a count tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Kind {
     /// A device has the PUBACK (QoS 1) or PUBREC (QoS 2) of so many of its messages.
     Acked,
@@ -40,7 +41,7 @@ impl Kind {
 }
 
 /// A note: of this device's messages, those below `upto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub(super) kind: Kind,
     /// Which device, by its place among the devices.

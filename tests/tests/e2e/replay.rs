@@ -24,6 +24,8 @@ fn options(dir: &Path, points: usize) -> Options {
         points,
         whole_every: points / 2,
         messages: 300,
+        only: None,
+        disk_lies: false,
         agent: "edge-agent".to_owned(),
         plant: None,
         again: false,
@@ -32,20 +34,31 @@ fn options(dir: &Path, points: usize) -> Options {
     }
 }
 
-/// Whatever the power cut leaves, what was acked is there, whole and once.
+/// Whatever the power cut leaves, what was acked is there, whole and once. The same record on a disk that did not do its
+/// last flushes is convicted.
 #[test]
 fn what_was_acked_survives_power_cuts() -> Result<()> {
     if is_skipped() {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
-    let report = replay::run(&options(dir.path(), 30), &Interrupt::default(), &mut |line| {
-        println!("{line}");
-    })?;
+    let kept = Options { keep: true, ..options(dir.path(), 30) };
+    let mut tell = |line: &str| println!("{line}");
+    let report = replay::run(&kept, &Interrupt::default(), &mut tell)?;
     println!("{}", report.table());
     assert_eq!(report.problems(), [] as [String; 0]);
     assert_eq!(report.points.len(), 30);
     assert!(report.points.iter().any(|point| point.whole && point.acks > 0), "{report:?}");
+
+    let lies = Options { disk_lies: true, again: true, whole_every: usize::MAX, ..kept };
+    let report = replay::run(&lies, &Interrupt::default(), &mut tell)?;
+    assert!(report.lost(), "{}", report.table());
+    let one =
+        report.points.iter().find(|point| !point.problems.is_empty()).expect("a cut that lost");
+    let only = Options { only: Some(one.number), ..lies };
+    let again = replay::run(&only, &Interrupt::default(), &mut tell)?;
+    let found: Vec<_> = again.points.iter().map(|point| (point.at, &point.problems)).collect();
+    assert_eq!(found, [(one.at, &one.problems)], "the same cut leaves the same");
     Ok(())
 }
 

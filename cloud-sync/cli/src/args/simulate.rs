@@ -28,7 +28,9 @@ Examples:
 
   holm simulate prepare --devices 200 --agent-toml /etc/holm/agent.toml     # a gateway of your own
   holm simulate --devices 200                                               # once the agent was started again
-  holm simulate --devices 10 --firmware qemu-mps2-an385                     # built with --features full,wrong-clock")]
+  holm simulate --devices 10 --firmware qemu-mps2-an385                     # built with --features full,wrong-clock
+
+  holm simulate gateway --image holm-virt.img    # a gateway's card in QEMU, at your control plane")]
 pub struct Simulate {
     /// What else to do.
     #[command(subcommand)]
@@ -45,6 +47,8 @@ pub enum SimulateCommand {
     Set(SimulateSet),
     /// Make credentials of many devices for a gateway of your own
     Prepare(SimulatePrepare),
+    /// Boot a card image of a gateway in QEMU
+    Gateway(SimulateGateway),
     /// Print the profile that is used without --profile
     Profile,
 }
@@ -166,4 +170,52 @@ pub struct SimulatePrepare {
     /// Folder.
     #[command(flatten)]
     pub folder: DeviceFolder,
+}
+
+/// `holm simulate gateway`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Boots an image of `cargo xtask image --board virt` as a gateway, until Ctrl-C, which pulls its plug. Its console is shown
+line by line behind its name. The image stays as it is: what the gateway writes is gone with it, and a token of enrolment
+in it works for the first start only. With --keep the image is the gateway's card, and it goes on from there the
+next time. Of --count gateways from one image only one can enrol; give each an image of its own to have more.
+
+The gateway finds this machine at 10.0.2.2, and all that this machine reaches. For a control plane that runs here:
+`holm cloud init DIR --host localhost --host 10.0.2.2`, `cloud-sync serve --dir DIR --endpoint 10.0.2.2:8883`. Devices
+find the gateway's listener on port 8883, if its agent.toml has one, at the port of --forward on 127.0.0.1; those of
+further gateways follow.
+
+Needs qemu-system-aarch64 (Debian: qemu-system-arm) and U-Boot: NAME.u-boot.bin beside the image, where the build of the
+image puts it, or that of Debian's package u-boot-qemu.
+
+Examples:
+  holm simulate gateway --image holm-virt.img
+  holm simulate gateway --image holm-virt.img --keep --forward 18883
+  holm simulate gateway --image holm-virt.img --count 3 --memory-mib 256
+  holm simulate gateway --image barn-1.img --image barn-2.img")]
+pub struct SimulateGateway {
+    /// The image; may be given several times, a gateway each
+    #[arg(long, value_name = "FILE", required = true)]
+    pub image: Vec<PathBuf>,
+    /// So many gateways from one image
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "keep")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=8))]
+    pub count: u16,
+    /// Memory of each
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u32).range(128..=4_096))]
+    pub memory_mib: u32,
+    /// Port of 127.0.0.1 that leads to the listener for devices of the first
+    #[arg(long, value_name = "PORT", default_value_t = 8883)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub forward: u16,
+    /// The gateway writes to the image
+    #[arg(long)]
+    pub keep: bool,
+    /// The boot loader [default: NAME.u-boot.bin beside the image, or Debian's]
+    #[arg(long, value_name = "FILE")]
+    pub u_boot: Option<PathBuf>,
+    /// End after so many seconds [default: at Ctrl-C]
+    #[arg(long = "for", value_name = "S")]
+    pub for_s: Option<u64>,
 }

@@ -132,7 +132,7 @@ fn names(program: &[u8], word: &str) -> bool {
 }
 
 /// Mebibytes that programs can have.
-fn free_mib() -> Option<u64> {
+pub(super) fn free_mib() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)

@@ -1,21 +1,23 @@
 //! A gateway in QEMU: the image of the board `virt`, its console, and its power switch.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+pub(crate) use gateway_machine::HOST;
+use gateway_machine::{Card, Forward, PROGRAM, Virt, plain};
 use system_tests::interrupt::Interrupt;
 use system_tests::process::{Process, wait_for};
 use system_tests::qemu::next_line;
 
 use crate::command::built;
 
-/// The emulator.
-const PROGRAM: &str = "qemu-system-aarch64";
-
-/// The address at which the machine finds the host: QEMU's network, which nobody else is on.
-pub(crate) const HOST: &str = "10.0.2.2";
+/// Port of the listener of the gateway.
+const LISTENER: u16 = 8_883;
+/// Longest wait for QEMU to end in order.
+const END_MAX: Duration = Duration::from_secs(60);
 
 /// Longest wait for a line of the console. A start takes 10 s on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
@@ -31,6 +33,10 @@ pub(crate) struct Hardware {
     pub(crate) device_tree: Option<PathBuf>,
     /// Port of the host that leads to the TLS listener of the gateway, 8883.
     pub(crate) mqtt_port: u16,
+    /// More ways in.
+    pub(crate) forwards: Vec<Forward>,
+    /// Every block that is written is logged here as well; only of a `virt`.
+    pub(crate) block_log: Option<PathBuf>,
     /// MiB of memory.
     pub(crate) memory_mib: u32,
     /// Where the console is written, appended.
@@ -51,6 +57,11 @@ pub(crate) struct Machine {
 }
 
 impl Hardware {
+    /// Where devices find the gateway.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.mqtt_port).into()
+    }
+
     /// Switches it on. Its clock shows 1970: like a board without a battery.
     pub(crate) fn start(&self) -> Result<Machine> {
         let command = match &self.device_tree {
@@ -65,18 +76,20 @@ impl Hardware {
     }
 
     fn virt(&self) -> Result<Command> {
-        let mut command = Command::new(PROGRAM);
-        command.args(["-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]);
-        command.args(["-m", &self.memory_mib.to_string(), "-rtc", "base=1970-01-01"]);
-        command.args(["-display", "none", "-nodefaults", "-serial", "stdio", "-bios"]);
-        command.arg(&self.u_boot);
-        let image = plain(&self.image)?;
-        command.args(["-drive", &format!("file={image},if=none,id=card,format=raw")]);
-        command.args(["-device", "virtio-blk-device,drive=card"]);
-        let forward = format!("user,id=lan,hostfwd=tcp:127.0.0.1:{}-:8883", self.mqtt_port);
-        command.args(["-netdev", &forward, "-device", "virtio-net-device,netdev=lan"]);
-        command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
-        Ok(command)
+        let image = self.image.clone();
+        let mut forwards = vec![Forward { host: self.mqtt_port, guest: LISTENER }];
+        forwards.extend(&self.forwards);
+        let machine = Virt {
+            card: match self.block_log.clone() {
+                None => Card::Own(image),
+                Some(log) => Card::Recorded { image, log },
+            },
+            u_boot: self.u_boot.clone(),
+            memory_mib: self.memory_mib,
+            forwards,
+            is_at_1970: true,
+        };
+        Ok(machine.command()?)
     }
 
     /// It has a gigabyte and no clock. Boot loader and kernel use the second serial line. Its network,
@@ -90,12 +103,6 @@ impl Hardware {
         command.args(["-drive", &format!("file={image},if=sd,format=raw")]);
         Ok(command)
     }
-}
-
-/// A path inside of an option of QEMU, where a comma ends it.
-fn plain(path: &Path) -> Result<&str> {
-    let text = path.to_str().filter(|text| !text.contains(','));
-    text.with_context(|| format!("{}: not UTF-8, or has a comma", path.display()))
 }
 
 /// A console as text, byte for byte. A serial line that is set up prints what is no UTF-8.
@@ -148,6 +155,11 @@ impl Machine {
     /// cut for the gateway's software, not for its card.
     pub(crate) fn cut_power(mut self) -> Result<()> {
         self.process.kill()
+    }
+
+    /// Ends QEMU in order (SIGTERM): it finishes what it is writing. The gateway is not told.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.process.stop(END_MAX)
     }
 
     /// Processor time that the emulation took.

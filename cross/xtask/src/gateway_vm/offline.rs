@@ -33,6 +33,8 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         u_boot: built.u_boot.context("QEMU has this board")?,
         device_tree: built.device_tree,
         mqtt_port: 0,
+        forwards: Vec::new(),
+        block_log: None,
         memory_mib: 1_024,
         log: options.dir.join("console.log"),
         interrupt: Interrupt::watch()?,

@@ -12,6 +12,7 @@ use system_tests::mqtt::Login;
 use system_tests::pki::{ServerIdentity, server_identity};
 use system_tests::process::wait_for;
 
+use super::gate::Gate;
 use super::machine::{HOST, Hardware};
 use crate::image::{Board, Built, Request, Seed, Sources, Versions, build};
 
@@ -38,12 +39,12 @@ const DEPLOY_MAX: Duration = Duration::from_secs(300);
 
 /// Control plane, author and listener's certificate.
 pub(crate) struct Site {
-    dir: PathBuf,
-    author: Author,
+    pub(super) dir: PathBuf,
+    pub(super) author: Author,
     /// The control plane.
     pub(crate) cloud: Cloud,
-    identity: ServerIdentity,
-    interrupt: Interrupt,
+    pub(super) identity: ServerIdentity,
+    pub(super) interrupt: Interrupt,
 }
 
 impl Site {
@@ -58,12 +59,26 @@ impl Site {
 
     /// Builds an image that enrols here.
     pub(crate) fn image(&self, agent: &Path, parts: &Path) -> Result<Built> {
-        let token = self.author.holm(&["gateway", "add", GATEWAY])?;
-        let config = self.dir.join("config");
+        let gate = Gate { name: GATEWAY.to_owned(), agent_toml: agent_toml(), files: Vec::new() };
+        self.image_of(&gate, &self.token(&gate)?, agent, parts)
+    }
+
+    /// Builds the image of a gateway that enrols here by `token`.
+    pub(crate) fn image_of(
+        &self,
+        gate: &Gate,
+        token: &str,
+        agent: &Path,
+        parts: &Path,
+    ) -> Result<Built> {
+        let config = self.config(gate);
         std::fs::create_dir_all(&config)?;
+        for file in &gate.files {
+            std::fs::copy(file, config.join(file.file_name().context("it has a name")?))?;
+        }
         std::fs::copy(&self.identity.certificate, config.join("server.pem"))?;
         std::fs::copy(&self.identity.key, config.join("server.key"))?;
-        std::fs::write(config.join("agent.toml"), agent_toml())?;
+        std::fs::write(config.join("agent.toml"), &gate.agent_toml)?;
         let seed = Seed::read(&Sources {
             config: Some(&config),
             token: Some(token.trim()),
@@ -78,7 +93,7 @@ impl Site {
             board: Board::Virt,
             agent: agent.to_owned(),
             seed,
-            out: self.dir.join("gateway.img"),
+            out: self.dir.join(format!("{}.img", gate.name)),
             parts: parts.to_owned(),
             versions: Versions::AsBefore,
             built_at: Some(BUILT_AT),
@@ -93,6 +108,8 @@ impl Site {
             u_boot: built.u_boot.clone().context("the board `virt` has a boot loader")?,
             device_tree: None,
             mqtt_port: free.port(),
+            forwards: Vec::new(),
+            block_log: None,
             memory_mib,
             log: self.dir.join("console.log"),
             interrupt: self.interrupt.clone(),

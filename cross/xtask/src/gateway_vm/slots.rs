@@ -60,8 +60,7 @@ fn comes_back(hardware: &Hardware, before: BootRecord, last_words: Option<&str>)
 /// Puts a copy of the good root into the other slot: it must run, and become the good one.
 pub(crate) fn good(hardware: &Hardware) -> Result<()> {
     let before = record(&hardware.image)?;
-    copy_root(&hardware.image, before.good)?;
-    put_on_trial(&hardware.image, before)?;
+    good_on_trial(&hardware.image)?;
     let mut machine = hardware.start()?;
     machine.expect(&format!("trial 1, tries left {}", TRIES - 1), PATIENCE)?;
     machine.expect("agent ready", PATIENCE)?;
@@ -76,6 +75,13 @@ pub(crate) fn good(hardware: &Hardware) -> Result<()> {
     machine.expect("trial 0", PATIENCE)?;
     machine.expect("agent ready", PATIENCE)?;
     machine.cut_power()
+}
+
+/// Puts a copy of the good root into the other slot, which is on trial then.
+pub(crate) fn good_on_trial(image: &Path) -> Result<()> {
+    let before = record(image)?;
+    copy_root(image, before.good)?;
+    put_on_trial(image, before)
 }
 
 fn root(slot: Slot) -> &'static crate::image::layout::Partition {

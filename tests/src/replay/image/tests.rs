@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::super::log::Disk;
 use super::super::log::tests::made;
 use super::super::points::Aim;
 use super::*;
@@ -21,11 +22,11 @@ fn log() -> Log {
         Some((100, sectors(6, 8))),
         None,
     ];
-    Log::read(made(&entries), DISK_BYTES as u64).unwrap()
+    Log::read(made(&entries), Disk::Noted(DISK_BYTES as u64)).unwrap()
 }
 
 fn cut(at: usize, seed: u64) -> Cut {
-    Cut { number: 0, at, seed, aim: Aim::Anywhere }
+    Cut { number: 0, at, seed, aim: Aim::Anywhere, flushes_missed: 0 }
 }
 
 /// The disk after a cut.
@@ -83,7 +84,8 @@ fn the_write_under_way_may_be_there_in_part() {
 
 #[test]
 fn the_superblock_is_there_as_a_whole_or_as_it_was() {
-    let log = Log::read(made(&[Some((2, sectors(9, 2))), None]), DISK_BYTES as u64).unwrap();
+    let log =
+        Log::read(made(&[Some((2, sectors(9, 2))), None]), Disk::Noted(DISK_BYTES as u64)).unwrap();
     let pieces = |seed| survivors(&log, &cut(1, seed)).len() + survivors(&log, &cut(0, seed)).len();
     let counts: BTreeSet<usize> = (0..100).map(pieces).collect();
     assert_eq!(counts, BTreeSet::from([0, 1, 2]));
@@ -94,4 +96,18 @@ fn the_superblock_is_there_as_a_whole_or_as_it_was() {
 #[test]
 fn the_same_cut_leaves_the_same_disk() {
     assert_eq!(after(6, 77), after(6, 77));
+}
+
+#[test]
+fn a_disk_that_did_not_flush_may_have_lost_what_was_flushed() {
+    let log = log();
+    let lies = |seed| Cut { flushes_missed: 1, ..cut(8, seed) };
+    let is_there = |seed| {
+        let mut image = Image::new(vec![0; DISK_BYTES]);
+        image.advance(&log, &lies(seed));
+        let begin = 100 * SECTOR_BYTES as u64;
+        assert_eq!((image.bytes()[8 * SECTOR_BYTES], image.bytes()[0]), (2, 1));
+        survivors(&log, &lies(seed)).iter().any(|(offset, _)| *offset >= begin)
+    };
+    assert!((0..50).any(is_there) && !(0..50).all(is_there));
 }

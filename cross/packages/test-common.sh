@@ -4,10 +4,8 @@
 # longest that the agent may take to stop.
 . ./settings
 
-began=$(date +%s)
-
 ok() {
-	echo "ok: $* ($(($(date +%s) - began)) s)"
+	echo "ok: $* ($SECONDS s)"
 }
 
 fail() {
@@ -23,7 +21,8 @@ holds() {
 }
 
 until_so() {
-	for _ in $(seq $((PATIENCE * 5))); do
+	end=$((SECONDS + PATIENCE))
+	while [ "$SECONDS" -lt "$end" ]; do
 		if "$@"; then
 			return
 		fi

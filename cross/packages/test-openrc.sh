@@ -22,7 +22,7 @@ launcher() {
 }
 
 agent() {
-	pgrep --parent "$(launcher)"
+	pgrep --parent "$(launcher || echo none)" 2>/dev/null
 }
 
 # The agent is another one, and answers.

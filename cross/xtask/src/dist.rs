@@ -256,12 +256,12 @@ fn pack_card(
     Ok(beside.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Packs an image. In blocks of a size that is said, since otherwise the bytes depend on the number of
-/// cores of this machine.
+/// Packs an image. With a dictionary that reaches over slot a, whose root and kernel slot b repeats; by
+/// one thread, since several cut the file into blocks, which depend on their number.
 fn xz(from: &Path, to: &Path) -> Result<()> {
     let file = std::fs::File::create(to).with_context(|| to.display().to_string())?;
     let mut xz = tool::tool("xz", 0);
-    xz.args(["-6", "--threads=2", "--block-size=32MiB", "--check=crc32", "--stdout"]).arg(from);
+    xz.args(["--lzma2=preset=6,dict=128MiB", "--threads=1", "--check=crc32", "--stdout"]).arg(from);
     let status = xz.stdout(file).status().context("xz")?;
     ensure!(status.success(), "xz: {status}");
     Ok(())

@@ -126,16 +126,31 @@ fn scripts_are_shell() {
     }
 }
 
+/// Also where serial ports are opened.
 #[test]
 fn the_unit_gives_away_little() {
     if !has("systemd-analyze") {
         return;
     }
-    let mut command = Command::new("systemd-analyze");
-    command.args(["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE_MAX]);
-    let unit = project_root().join("cross/packages/edge-agent.service");
-    let output = command.arg(unit).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
+    let dir = tempfile::tempdir().unwrap();
+    let unit = dir.path().join("edge-agent.service");
+    let packages = project_root().join("cross/packages");
+    std::fs::copy(packages.join("edge-agent.service"), &unit).unwrap();
+    let exposed = || {
+        let mut command = Command::new("systemd-analyze");
+        command.args(["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE_MAX]);
+        let output = command.arg(&unit).output().unwrap();
+        (output.status.success(), text(&output))
+    };
+    let (good, said) = exposed();
+    assert!(good, "{said}");
+    assert!(!said.contains("/dev/tty"), "{said}");
+    let drop_ins = dir.path().join("edge-agent.service.d");
+    std::fs::create_dir(&drop_ins).unwrap();
+    std::fs::copy(packages.join("serial.conf"), drop_ins.join("serial.conf")).unwrap();
+    let (good, said) = exposed();
+    assert!(good, "{said}");
+    assert!(said.contains("/dev/ttyUSB0:rw"), "the drop-in was not read: {said}");
 }
 
 /// `install.sh WORDS` of a release, below an own root.

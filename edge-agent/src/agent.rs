@@ -6,6 +6,7 @@
 mod access;
 mod admin;
 mod answers;
+mod block_device;
 mod blueprint;
 mod clock;
 mod commit;

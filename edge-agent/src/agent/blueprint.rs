@@ -39,7 +39,7 @@ use super::state::State;
 use super::telemetry::Telemetry;
 use super::timeline::Timeline;
 use super::update::Update;
-use super::wear::Wear;
+use super::wear::{Disk, Wear};
 use crate::auth::Accounts;
 use crate::desk::Desk;
 use crate::launch::Launched;
@@ -99,8 +99,12 @@ impl Blueprint {
         let limits = self.broker_limits();
         let network = world.network(transport_limits(&limits));
         let (broker, effects) = broker(limits, draw(world)?, reader.broker_rows()?, now);
-        let disk = &self.settings.disk;
-        let wear = Wear::load(&reader, now.at, disk.endurance_bytes.or(endurance(&*world)))?;
+        let disk = Disk {
+            device: world.block_device(),
+            bytes: world.disk_bytes(),
+            endurance_bytes: self.settings.disk.endurance_bytes,
+        };
+        let wear = Wear::load(&reader, now.at, disk)?;
         let timeline = Timeline::load(&reader, self.enrolment)?;
         self.time_floor.vouch(timeline.vouched_unix_s());
         let state = Arc::new(State::new(reader.clone()));
@@ -115,6 +119,7 @@ impl Blueprint {
             name: self.settings.name.clone(),
             epoch,
             listeners: Vec::new(),
+            start_ms: None,
             buses: world.buses(),
             link: Default::default(),
             clock,
@@ -164,7 +169,9 @@ impl Blueprint {
         gateway.resume_deployments();
         gateway.carry_out();
         gateway.listeners = world.listen()?.iter().map(SocketAddr::to_string).collect();
-        tracing::info!(gateway = self.settings.name, listeners = ?gateway.listeners, "ready");
+        gateway.start_ms = world.process_ms();
+        let (listeners, start_ms) = (&gateway.listeners, gateway.start_ms);
+        tracing::info!(gateway = self.settings.name, ?listeners, start_ms, "ready");
         Ok(gateway)
     }
 
@@ -437,11 +444,6 @@ impl Outbox for StoreOutbox {
         records.retain(|record| record.seq.0 <= to);
         Ok(records)
     }
-}
-
-/// What a cheap card takes: each of its bytes 300 times.
-fn endurance(world: &dyn World) -> Option<u64> {
-    world.disk_bytes().map(|bytes| bytes.saturating_mul(300))
 }
 
 /// 1 GiB or a tenth of the disk, whichever is less.

@@ -98,6 +98,8 @@ pub(super) struct Gateway {
     pub(super) name: String,
     pub(super) epoch: Epoch,
     pub(super) listeners: Vec<String>,
+    /// From the start of the process until clients could come, in milliseconds.
+    pub(super) start_ms: Option<u64>,
     pub(super) buses: Board,
     pub(super) link: LinkState,
     pub(super) clock: Clock,

@@ -11,10 +11,12 @@ use edge_broker::transport::{ListenConfig, Listener, Transport, TransportLimits,
 use edge_core::op::Event;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::block_device::SystemBlockDevice;
 use super::library::{Folder, Shelf};
 use super::prepare::Task;
 use super::seams::{
-    Boot, Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords, Pool, World,
+    BlockDevice, Boot, Clocks, Committer, Crumbs, Executor, Link, LinkStart, Network, Passwords,
+    Pool, World,
 };
 use super::start::{RunError, io_error};
 use crate::auth::thread::{AuthThread, Question};
@@ -155,6 +157,11 @@ impl World for Machine {
         Some(disk.f_blocks.saturating_mul(disk.f_frsize))
     }
 
+    fn block_device(&self) -> Option<Box<dyn BlockDevice>> {
+        let device = SystemBlockDevice::below(&self.data_dir)?;
+        Some(Box::new(device))
+    }
+
     fn committer(
         &mut self,
         store: JournalStore,
@@ -186,6 +193,10 @@ impl World for Machine {
         self.addresses = self.listening.iter().map(Listener::local_addr).collect();
         self.listening.push(transport.serve(self.buses.0.answer(), bridge::ADDRESS, None));
         Ok(self.addresses.clone())
+    }
+
+    fn process_ms(&self) -> Option<u64> {
+        system_clock::process_ms()
     }
 
     fn buses(&self) -> bridge::Board {
@@ -283,12 +294,7 @@ impl Clocks for SystemClocks {
     fn boot(&self) -> Option<Boot> {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let id = u64::from_str_radix(id.replace('-', "").get(..16)?, 16).ok()?;
-        // Seconds with two decimals; the time of a sleep counts.
-        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-        let (seconds, rest) = uptime.split_once('.')?;
-        let seconds: u64 = seconds.parse().ok()?;
-        let hundredths: u64 = rest.get(..2)?.parse().ok()?;
-        Some(Boot { id, since_ms: seconds * 1_000 + hundredths * 10 })
+        Some(Boot { id, since_ms: system_clock::uptime_ms()? })
     }
 }
 

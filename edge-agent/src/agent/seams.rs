@@ -130,6 +130,25 @@ pub trait Link {
     fn stop(self: Box<Self>);
 }
 
+/// The block device that holds the data.
+pub trait BlockDevice {
+    /// How far its count has come; `None` where it cannot be read any more.
+    fn count(&self) -> Option<BlockCount>;
+}
+
+/// What a block device has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCount {
+    /// Which device.
+    pub identity: u64,
+    /// Which boot of the machine.
+    pub boot: u64,
+    /// Bytes written to it since this boot began, by everybody.
+    pub written_bytes: u64,
+    /// Bytes that it has room for.
+    pub size_bytes: u64,
+}
+
 /// Sees what happens in the core, in order: the stream that logs and metrics are made from.
 pub trait Watch {
     /// Something happened.
@@ -175,6 +194,11 @@ pub trait World {
     /// Size of the file system that holds the store, in bytes, where it is known.
     fn disk_bytes(&self) -> Option<u64>;
 
+    /// The block device below it, where the system counts; none in a simulation.
+    fn block_device(&self) -> Option<Box<dyn BlockDevice>> {
+        None
+    }
+
     /// Takes the store to commit with.
     ///
     /// # Errors
@@ -193,6 +217,12 @@ pub trait World {
     /// # Errors
     /// An address or a certificate cannot be used.
     fn listen(&mut self) -> Result<Vec<SocketAddr>, RunError>;
+
+    /// How long this process has been there, in milliseconds, where the system tells; a simulation has
+    /// none.
+    fn process_ms(&self) -> Option<u64> {
+        None
+    }
 
     /// How the serial lines are; none in a simulation.
     fn buses(&self) -> Board {

@@ -24,6 +24,7 @@ impl Gateway {
             "agent": self.update.json(),
             "epoch": self.epoch.to_string(),
             "uptime_s": self.clock.uptime_s(),
+            "start_ms": self.start_ms,
             "listeners": self.listeners,
             "degraded": self.degraded(&core),
             "safe_mode_left_ms": self.safe_mode_left(),

@@ -190,6 +190,12 @@ fn disk(disk: &Value, lines: &mut Lines) {
     let syncs = count(&disk["syncs"]);
     lines.add("disk writes", &format!("{}; {syncs} syncs", written("", "since_ms")));
     lines.add("", &format!("{} over its life", written("life_", "life_ms")));
+    let by = if disk["device_written_bytes"].is_u64() {
+        lines.add("", &format!("{} to the whole device", written("device_", "device_ms")));
+        "written"
+    } else {
+        "used by this store"
+    };
     let (Some(endurance), Some(used)) =
         (disk["endurance_bytes"].as_u64(), disk["life_used_percent"].as_f64())
     else {
@@ -197,7 +203,7 @@ fn disk(disk: &Value, lines: &mut Lines) {
     };
     let left = disk["years_left"].as_f64();
     let left = left.map(|years| format!(", {years} years left at this rate")).unwrap_or_default();
-    lines.add("card life", &format!("{used} % of {} used by this store{left}", bytes(endurance)));
+    lines.add("card life", &format!("{used} % of {} {by}{left}", bytes(endurance)));
 }
 
 /// A whole number with its thousands apart.
@@ -287,7 +293,9 @@ mod tests {
                 "written_bytes": 900, "written_bytes_per_day": 19_440, "since_ms": 4_000_000,
                 "syncs": 7, "life_written_bytes": 3_000_000_000_u64,
                 "life_written_bytes_per_day": 100_000_000, "life_ms": 2_592_000_000_u64,
-                "endurance_bytes": 9_000_000_000_000_u64, "life_used_percent": 0.03, "years_left": 246.5,
+                "device_written_bytes": 4_000_000_000_u64, "device_ms": 2_592_000_000_u64,
+                "device_written_bytes_per_day": 133_333_333,
+                "endurance_bytes": 9_000_000_000_000_u64, "life_used_percent": 0.04, "years_left": 184.8,
             },
             "deployments": { "apps": [
                 { "app": "cold-chain", "phase": "live", "revision": "0123456789abcdef", "reason": "" },
@@ -317,7 +325,8 @@ batches       cold-chain/store  3,000 given
               b/f  7 given, 2 halved
 disk writes   900 B in 1 h 6 min, 18.9 KiB a day; 7 syncs
               2.7 GiB in 30 d 0 h, 95.3 MiB a day over its life
-card life     0.03 % of 8.1 TiB used by this store, 246.5 years left at this rate
+              3.7 GiB in 30 d 0 h, 127.1 MiB a day to the whole device
+card life     0.04 % of 8.1 TiB written, 184.8 years left at this rate
 app           cold-chain  live  0123456789ab
 app           b  failed  ff: below the floor
 ";

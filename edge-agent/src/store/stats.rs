@@ -15,9 +15,11 @@ pub struct Stats {
     pub synced: BatchSeq,
     /// Bytes written to the journal.
     pub journal_bytes: u64,
-    /// Bytes that reach the device: whole blocks of 4 KiB, of the journal and of redb. (The
-    /// system's own count for a process, `/proc/self/io`, can be fifteen times as much: it counts a
-    /// page cache folio of 64 KiB where only one block of it is written.)
+    /// Bytes that are handed to the device: whole blocks of 4 KiB, of the journal and of redb. The
+    /// file system adds its own book-keeping: 6 % at 20 messages a second that are written at once, and
+    /// up to 70 % at one a second (ext4, counted at a loop device). The system's count for a process,
+    /// `/proc/self/io`, can be fifteen times as much: it counts a page cache folio of 64 KiB where only one
+    /// block of it is written.
     pub disk_bytes: u64,
     /// Journal bytes that the next checkpoint will release.
     pub journal_bytes_pending: u64,

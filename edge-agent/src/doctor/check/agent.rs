@@ -55,7 +55,8 @@ fn up(status: &Value, letter: Option<&Letter>) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("agent", what)];
     let reasons = status["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str);
     findings.extend(reasons.map(degraded));
-    if let Some(day) = status["disk"]["life_written_bytes_per_day"].as_u64() {
+    let written = |of: &str| status["disk"][format!("{of}_written_bytes_per_day")].as_u64();
+    if let Some(day) = written("device").or(written("life")) {
         findings.push(Finding::ok("wear", format!("{} a day over its life", bytes(day))));
     }
     match number(&status["core"]["dead_letters"]) {

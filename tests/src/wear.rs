@@ -36,20 +36,40 @@ pub struct Plan {
     pub idle: Duration,
 }
 
+/// What was written, to the block device that holds the gateway's data and by the store alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// Bytes in whole blocks that the store wrote.
+    pub store: u64,
+    /// Bytes that the block device took, whoever wrote them: also the file system's own book-keeping.
+    /// `None` where the file system has no device of its own.
+    pub device: Option<u64>,
+}
+
 /// What was measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// Bytes in whole blocks that the store wrote, for a message.
-    pub stored_per_message: u64,
-    /// Bytes that the system says the process wrote (`/proc/PID/io`), for a message. It is far more than the store counts; that
-    /// it counts large folios as a whole is a guess, and was not checked at the device.
-    pub dirtied_per_message: u64,
+    /// For a message.
+    pub per_message: Written,
     /// Syncs of the store while the messages came.
     pub syncs: u64,
     /// Median time from a message to its ack.
     pub ack_median: Duration,
-    /// Bytes in whole blocks that the store writes in an idle hour.
-    pub stored_per_idle_hour: u64,
+    /// In an idle hour.
+    pub per_idle_hour: Written,
+}
+
+impl Written {
+    fn since(self, before: Self) -> Self {
+        Self {
+            store: self.store - before.store,
+            device: self.device.zip(before.device).map(|(now, before)| now - before),
+        }
+    }
+
+    fn map(self, each: impl Fn(u64) -> u64) -> Self {
+        Self { store: each(self.store), device: self.device.map(each) }
+    }
 }
 
 /// Sends messages to a gateway of its own in `dir`, which is empty, and then lets it idle.
@@ -72,21 +92,23 @@ pub fn measure(dir: &Path, plan: Plan) -> Result<Figures> {
         Ok((status["deployments"]["apps"][0]["phase"] == "live").then_some(()))
     })?;
     gateway.wait_idle(PATIENCE)?;
-    let (dirtied_before, before) = (dirtied(&gateway)?, stored(&gateway)?);
+    // Of what came before, the file system writes some later.
+    sleep(SETTLE);
+    let (before, syncs_before) = written(&gateway)?;
     let ack_median = send(&gateway, plan)?;
     gateway.wait_idle(PATIENCE)?;
+    let (_, syncs) = written(&gateway)?;
     sleep(SETTLE);
-    let (dirtied_after, after) = (dirtied(&gateway)?, stored(&gateway)?);
+    let (after, _) = written(&gateway)?;
     sleep(plan.idle);
-    let idle = stored(&gateway)?.0 - after.0;
+    let idle = written(&gateway)?.0.since(after);
     gateway.stop()?;
-    let messages = u64::from(plan.messages);
+    let (messages, idle_s) = (u64::from(plan.messages), plan.idle.as_secs().max(1));
     Ok(Figures {
-        stored_per_message: (after.0 - before.0) / messages,
-        dirtied_per_message: (dirtied_after - dirtied_before) / messages,
-        syncs: after.1 - before.1,
+        per_message: after.since(before).map(|bytes| bytes / messages),
+        syncs: syncs - syncs_before,
         ack_median,
-        stored_per_idle_hour: idle * 3_600 / plan.idle.as_secs().max(1),
+        per_idle_hour: idle.map(|bytes| bytes * 3_600 / idle_s),
     })
 }
 
@@ -131,17 +153,10 @@ fn send(gateway: &Gateway, plan: Plan) -> Result<Duration> {
     Ok(took[took.len() / 2])
 }
 
-/// Bytes and syncs of the store.
-fn stored(gateway: &Gateway) -> Result<(u64, u64)> {
-    let status = gateway.status()?;
-    let number = |key: &str| status["disk"][key].as_u64().with_context(|| format!("no {key}"));
-    Ok((number("written_bytes")?, number("syncs")?))
-}
-
-/// Bytes of the page cache that the process has made dirty so far.
-fn dirtied(gateway: &Gateway) -> Result<u64> {
-    let path = format!("/proc/{}/io", gateway.id()?);
-    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    Ok(line.with_context(|| format!("no write_bytes in {path}"))?.parse()?)
+/// Bytes so far, and syncs of the store.
+fn written(gateway: &Gateway) -> Result<(Written, u64)> {
+    let disk = &gateway.status()?["disk"];
+    let number = |key: &str| disk[key].as_u64().with_context(|| format!("no {key}"));
+    let device = disk["device_written_bytes"].as_u64();
+    Ok((Written { store: number("written_bytes")?, device }, number("syncs")?))
 }

@@ -14,6 +14,7 @@ pub mod contender;
 pub mod disk;
 pub mod ledger;
 pub mod load;
+pub mod memory;
 pub mod meter;
 pub mod report;
 pub mod row;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what is measured.
 
 mod connections;
+mod memory;
 mod pipeline;
 mod reopen;
 mod wear;
@@ -18,6 +19,8 @@ pub(crate) enum Bench {
     Connections(connections::ConnectionsArgs),
     /// The first ack after a SIGKILL with a large outbox, on one core.
     Reopen(reopen::ReopenArgs),
+    /// Memory of an agent, at rest and at work (profile `dist`).
+    Memory(memory::MemoryArgs),
     /// Bytes written to the disk for a message and in an idle hour, by how often batches are written.
     Wear(wear::WearArgs),
 }
@@ -28,6 +31,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Pipeline(args) => pipeline::run(args),
         Bench::Connections(args) => connections::run(args),
         Bench::Reopen(args) => reopen::run(args),
+        Bench::Memory(args) => memory::run(args),
         Bench::Wear(args) => wear::run(args),
     }
 }

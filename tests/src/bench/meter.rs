@@ -10,7 +10,7 @@ pub struct Used {
     /// CPU time in milliseconds, of all threads, in user and kernel.
     pub cpu_ms: f64,
     /// Bytes that the kernel counts as written to a disk. Where the page cache works with large
-    /// folios this is far more than what reaches the device.
+    /// folios this is far more than what reaches the device: a write to one block counts 64 KiB.
     pub write_bytes: u64,
 }
 
@@ -47,6 +47,32 @@ pub fn pss_kib(pids: &[u32]) -> Result<u64> {
         field(&read(*pid, "smaps_rollup")?, "Pss:").context("/proc/PID/smaps_rollup has no Pss")
     };
     pids.iter().map(one).sum()
+}
+
+/// Memory of a process, in KiB; of a page that others have too its part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it: proportional set size.
+    pub pss_kib: u64,
+    /// Pages that only this process has contents for.
+    pub own_kib: u64,
+    /// Pages of files: its program.
+    pub file_kib: u64,
+}
+
+/// Reads it.
+///
+/// # Errors
+/// The process has ended, or the kernel does not tell (Linux before 5.4).
+pub fn memory(pid: u32) -> Result<Memory> {
+    let text = read(pid, "smaps_rollup")?;
+    let part =
+        |name: &str| field(&text, name).with_context(|| format!("smaps_rollup has no {name}"));
+    Ok(Memory {
+        pss_kib: part("Pss:")?,
+        own_kib: part("Pss_Anon:")? + part("Pss_Shmem:")?,
+        file_kib: part("Pss_File:")?,
+    })
 }
 
 /// Runnable processes of the whole machine over the last minute.
@@ -92,6 +118,8 @@ mod tests {
     fn this_process_has_used_something() {
         let own = [std::process::id()];
         assert!(pss_kib(&own).unwrap() > 0);
+        let memory = memory(own[0]).unwrap();
+        assert!(memory.own_kib > 0 && memory.file_kib > 0, "{memory:?}");
         used(&own).unwrap();
         assert!(used(&[u32::MAX]).is_err());
     }

@@ -10,6 +10,9 @@ use edge_agent::log_file::LogFile;
 use edge_agent::settings::LogFile as LogSettings;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Logs to the configured file, or to standard error; `HOLM_LOG` filters, `HOLM_LOG_FORMAT=json`
 /// is for collectors.
@@ -34,14 +37,22 @@ fn log_to(
     writer: impl for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
     colours: bool,
 ) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOLM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let filter = filter(std::env::var("HOLM_LOG").ok().as_deref());
+    let logs = tracing_subscriber::fmt::layer().with_writer(writer);
+    let registry = tracing_subscriber::registry().with(filter);
     if std::env::var("HOLM_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        logs.json().init();
+        registry.with(logs.json()).init();
     } else {
-        logs.with_ansi(colours).init();
+        registry.with(logs.with_ansi(colours)).init();
     }
+}
+
+/// `LEVEL` or `TARGET=LEVEL`, with commas between them; `info` where nothing is asked for, or nothing
+/// that can be read.
+fn filter(asked: Option<&str>) -> Targets {
+    let asked = asked.map(str::trim).filter(|asked| !asked.is_empty());
+    let read = asked.and_then(|asked| asked.parse().ok());
+    read.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
 }
 
 /// Waits for SIGTERM or SIGINT.
@@ -83,4 +94,29 @@ pub(crate) fn device_password() -> Result<(), String> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::filter::LevelFilter;
+
+    use super::filter;
+
+    #[test]
+    fn a_filter_names_levels_and_targets() {
+        let uplink = "edge_agent::uplink::session";
+        let at = |asked, target| {
+            let levels = [LevelFilter::ERROR, LevelFilter::INFO, LevelFilter::DEBUG];
+            let filter = filter(asked);
+            let enabled = |level: &&LevelFilter| {
+                level.into_level().is_some_and(|level| filter.would_enable(target, &level))
+            };
+            levels.iter().filter(enabled).count()
+        };
+        assert_eq!((at(None, uplink), at(Some(" "), uplink)), (2, 2));
+        assert_eq!(at(Some("debug"), uplink), 3);
+        assert_eq!(at(Some("no such=thing=at all"), uplink), 2);
+        let some = Some("error,edge_agent::uplink=debug");
+        assert_eq!((at(some, uplink), at(some, "rustls")), (3, 1));
+    }
 }

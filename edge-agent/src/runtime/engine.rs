@@ -126,9 +126,11 @@ pub fn engine_config(settings: &EngineSettings) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// The engine that runs functions.
+/// The engine that runs functions. It cannot compile: to set a compiler up costs every start time, and
+/// memory for pages of the program that only a child needs.
 pub(super) fn running(settings: &EngineSettings) -> wasmtime::Result<Engine> {
     let mut config = engine_config(settings)?;
+    config.enable_compiler(false);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)?));
     Engine::new(&config)
 }
@@ -269,6 +271,16 @@ mod tests {
         let lock = include_str!("../../../Cargo.lock");
         let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_VERSION}\"\n");
         assert!(lock.contains(&entry), "WASMTIME_VERSION differs from Cargo.lock");
+    }
+
+    #[test]
+    fn what_one_engine_compiles_the_other_runs() {
+        const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+        let settings = EngineSettings::default();
+        let artifact = compiling(&settings).unwrap().precompile_component(EMPTY).unwrap();
+        let running = running(&settings).unwrap();
+        super::super::trusted::load(&running, &artifact).unwrap();
+        assert!(running.precompile_component(EMPTY).is_err(), "it has no compiler");
     }
 
     #[test]

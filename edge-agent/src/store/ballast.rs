@@ -4,10 +4,12 @@
 use std::io;
 use std::sync::Arc;
 
-use super::disk::{Disk, is_full};
+use super::disk::{Disk, DiskFile, is_full};
 
 const FILE: &str = "ballast";
 const STEP: usize = 64 << 10;
+/// Bytes between two syncs. A file system may find out at a sync only that it is full.
+const SYNC_BYTES: u64 = 512 << 10;
 
 /// The ballast of a store.
 #[derive(Debug)]
@@ -49,20 +51,41 @@ impl Ballast {
             other => other?,
         };
         self.held = 0;
-        // Not zeros: a file system that keeps no zeros would give nothing back.
-        let pattern: Vec<u8> = (1..=u8::MAX).cycle().take(STEP).collect();
-        while self.held < self.bytes {
-            let step = (self.bytes - self.held).min(STEP as u64);
-            let data = &pattern[..usize::try_from(step).unwrap_or(STEP)];
-            match file.write_at(self.held, data).and_then(|()| file.sync_data()) {
-                Ok(()) => self.held += step,
-                Err(error) if is_full(&error) => break,
-                Err(error) => return Err(error),
-            }
-        }
+        self.fill(&*file)?;
         if self.held < self.bytes {
             file.set_len(self.held)?;
         }
         self.disk.sync_dir()
+    }
+
+    /// Writes until there is enough, or the disk has no more.
+    fn fill(&mut self, file: &dyn DiskFile) -> io::Result<()> {
+        // Not zeros: a file system that keeps no zeros would give nothing back.
+        let pattern: Vec<u8> = (1..=u8::MAX).cycle().take(STEP).collect();
+        let mut written = 0;
+        loop {
+            let step = (self.bytes - written).min(STEP as u64);
+            let data = &pattern[..usize::try_from(step).unwrap_or(STEP)];
+            let is_full_now = match file.write_at(written, data) {
+                Ok(()) => {
+                    written += step;
+                    false
+                }
+                Err(error) if is_full(&error) => true,
+                Err(error) => return Err(error),
+            };
+            let is_last = is_full_now || written == self.bytes;
+            if !is_last && written - self.held < SYNC_BYTES {
+                continue;
+            }
+            match file.sync_data() {
+                Ok(()) => self.held = written,
+                Err(error) if is_full(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 }

@@ -20,6 +20,9 @@ const TIMES: usize = 24;
 /// Entries before and behind a write that are cut at, too.
 const AROUND: usize = 2;
 
+/// Says what must not be, of what was durable and of what a cut left.
+type Judge<'a> = dyn FnMut(&[u8], &[u8]) -> Vec<String> + 'a;
+
 /// What was cut and found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -36,22 +39,12 @@ pub struct Found {
 ///
 /// # Errors
 /// There is no record, or it cannot be read.
-pub fn cut(
-    dir: &Path,
-    part: Part,
-    seed: u64,
-    judge: &mut dyn FnMut(&[u8], &[u8]) -> Vec<String>,
-) -> Result<Found> {
+pub fn cut(dir: &Path, part: Part, seed: u64, judge: &mut Judge<'_>) -> Result<Found> {
     let record = Record::kept(dir)?;
     Ok(cut_log(&record.log(part)?, record.base(part)?, seed, judge))
 }
 
-fn cut_log(
-    log: &Log,
-    base: Vec<u8>,
-    seed: u64,
-    judge: &mut dyn FnMut(&[u8], &[u8]) -> Vec<String>,
-) -> Found {
+fn cut_log(log: &Log, base: Vec<u8>, seed: u64, judge: &mut Judge<'_>) -> Found {
     let mut random = Random::new(seed);
     let mut image = Image::new(base);
     let mut found = Found::default();

@@ -144,7 +144,7 @@ pub(crate) fn cut(dir: &Path, cuts: &Cuts) -> Result<()> {
     let dir = folder(dir);
     let found = replay(&dir, cuts, false)?;
     if cuts.only.is_some() {
-        return finish(&found, Value::Null, &[], cuts.json);
+        return finish(&found, &Value::Null, &[], cuts.json);
     }
     let record = part::cut(&dir, RECORD_PART, cuts.seed, &mut judge_boot_record)?;
     let mut problems = record.problems;
@@ -164,7 +164,7 @@ pub(crate) fn cut(dir: &Path, cuts: &Cuts) -> Result<()> {
         "boot_record": { "writes": record.writes, "cuts": record.cuts, "problems": problems },
         "lying_card": { "cuts": LYING_POINTS, "lost": lying["lost"] },
     });
-    finish(&found, more, &problems, cuts.json)?;
+    finish(&found, &more, &problems, cuts.json)?;
     if !cuts.keep {
         std::fs::remove_dir_all(&dir).context("removing the record")?;
     }
@@ -211,7 +211,7 @@ fn replay(dir: &Path, cuts: &Cuts, disk_lies: bool) -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("the report of crash-replay")
 }
 
-fn finish(found: &Value, more: Value, problems: &[String], json: bool) -> Result<()> {
+fn finish(found: &Value, more: &Value, problems: &[String], json: bool) -> Result<()> {
     if json {
         println!("{:#}", json!({ "cuts": found, "beside": more }));
     } else if !more.is_null() {

@@ -105,7 +105,7 @@ if test -e ${devtype} ${devnum}:1 /watchdog-off; then setenv more " holm.watchdo
 
 setenv fdt ${fdtcontroladdr}
 if test -n "${fdt_addr}"; then setenv fdt ${fdt_addr}; fi
-setenv holm_start 'setenv bootargs "@ARGS@ quiet panic=5 holm.slot=${slot} holm.trial=${on_trial}${more}"; echo "holm: starting slot ${slot}, trial ${on_trial}, tries left ${tries}"; if load ${devtype} ${devnum}:1 ${holm_packed} /${slot}/kernel.gz && unzip ${holm_packed} ${holm_kernel} && load ${devtype} ${devnum}:1 ${holm_ramdisk} /${slot}/initramfs.gz; then booti ${holm_kernel} ${holm_ramdisk}:${filesize} ${fdt}; fi'
+setenv holm_start 'setenv bootargs "@ARGS@ quiet panic=5 oops=panic holm.slot=${slot} holm.trial=${on_trial}${more}"; echo "holm: starting slot ${slot}, trial ${on_trial}, tries left ${tries}"; if load ${devtype} ${devnum}:1 ${holm_packed} /${slot}/kernel.gz && unzip ${holm_packed} ${holm_kernel} && load ${devtype} ${devnum}:1 ${holm_ramdisk} /${slot}/initramfs.gz; then booti ${holm_kernel} ${holm_ramdisk}:${filesize} ${fdt}; fi'
 run holm_start
 echo "holm: slot ${slot} cannot be started"
 if test ${on_trial} = 1; then reset; fi

@@ -18,8 +18,9 @@ use crate::process::wait_for;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// An app is on probation for a minute; that it ends is written, and is nothing of the messages.
 const PROBATION: Duration = Duration::from_secs(150);
-/// What rides along with other batches, and the checkpoint a minute later, are of the messages.
-const SETTLE: Duration = Duration::from_secs(70);
+/// What rides along with other batches, the checkpoint a minute later, and what the file system writes half
+/// a minute after that, are of the messages.
+const SETTLE: Duration = Duration::from_secs(110);
 /// What each message has a function record: a job, its outcome, and a record of this many bytes.
 const RECORD_BYTES: u32 = 100;
 

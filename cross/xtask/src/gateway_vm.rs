@@ -32,8 +32,8 @@ After that the agent is updated by deployments, while another device sends: to a
 to three that must go by themselves, with their reason at the control plane: one that crashes, one that hangs,
 one that works and does not reach the control plane. These are scripts around the agent itself.
 
-In the end systems are put into the other slot: one that does not boot, one that hangs, one that is well. The
-gateway must come back from the two, and keep the third.
+In the end systems are put into the other slot: one that is well while the agent is itself on trial, which must
+be kept after the agent is; one that does not boot and one that hangs, from which the gateway must come back.
 
   host     from QEMU's start, on this machine
   guest    from the start of the kernel, by the clock of the guest

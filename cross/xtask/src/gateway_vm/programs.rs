@@ -21,8 +21,8 @@ answers() { $agent status --config /etc/holm/agent.toml >/dev/null 2>&1; }
 /// An update that does not stay.
 #[derive(Debug)]
 pub(crate) struct Bad {
-    /// What is wrong with it.
-    pub(crate) name: &'static str,
+    /// What it does.
+    pub(crate) what: &'static str,
     /// Version of the app that brings it.
     pub(crate) version: &'static str,
     /// Its bytes.
@@ -34,7 +34,7 @@ pub(crate) struct Bad {
 /// It dies of a signal as soon as it answers, at every try.
 pub(crate) fn crash() -> Bad {
     Bad {
-        name: "an update that crashes",
+        what: "crashes",
         version: "1.0.1",
         program: format!(
             "{WELL}(until answers; do sleep 1; done; kill -ABRT $$) &\nexec $agent \"$@\"\n"
@@ -46,7 +46,7 @@ pub(crate) fn crash() -> Bad {
 /// It stands still as soon as it answers, at every try.
 pub(crate) fn hang() -> Bad {
     Bad {
-        name: "an update that hangs",
+        what: "hangs",
         version: "1.0.2",
         program: format!(
             "{WELL}(until answers; do sleep 1; done; kill -STOP $$) &\nexec $agent \"$@\"\n"
@@ -72,7 +72,7 @@ pub(crate) fn deaf(endpoint: &str) -> Result<Bad> {
          exec unshare -r -m sh -c 'mount --bind $0 $1 && shift && exec \"$@\"' $other $own $agent \"$@\"\n"
     );
     Ok(Bad {
-        name: "an update that works, and does not reach the control plane",
+        what: "reaches no control plane",
         version: "1.0.3",
         program,
         reason: "it did not reach the control plane, which the agent before it did",

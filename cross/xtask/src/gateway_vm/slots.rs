@@ -57,13 +57,15 @@ fn comes_back(hardware: &Hardware, before: BootRecord, last_words: Option<&str>)
     Ok(())
 }
 
-/// Puts a copy of the good root into the other slot: it must run, and become the good one.
+/// Puts a copy of the good root into the other slot: it must run, and become the good one. An update of the
+/// agent is on trial, too: the system must wait for it. Each of these lines is looked for behind the one before.
 pub(crate) fn good(hardware: &Hardware) -> Result<()> {
     let before = record(&hardware.image)?;
     good_on_trial(&hardware.image)?;
     let mut machine = hardware.start()?;
     machine.expect(&format!("trial 1, tries left {}", TRIES - 1), PATIENCE)?;
-    machine.expect("agent ready", PATIENCE)?;
+    machine.expect("agent_state=trial uplink=up", PATIENCE)?;
+    machine.expect("agent_state=confirmed", COMMIT_MAX)?;
     machine.expect("is kept", COMMIT_MAX)?;
     machine.cut_power()?;
     let after = record(&hardware.image)?;

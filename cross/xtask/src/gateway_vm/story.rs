@@ -94,6 +94,9 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         );
         std::io::stdin().read_line(&mut String::new())?;
     }
+    if options.is_test {
+        updates::begin_another(options, &site, &mut machine)?;
+    }
     let cpu = machine.cpu_time()?;
     machine.expect("status", PATIENCE)?;
     machine.cut_power()?;
@@ -281,13 +284,13 @@ fn trials(options: &Options, hardware: &Hardware) -> Result<()> {
         trial()?;
         Ok::<_, anyhow::Error>(begun.elapsed().as_secs_f64())
     };
+    let s = timed("a system that is well, while the agent is on trial", &|| slots::good(hardware))?;
+    println!("  the gateway kept both, the agent first: {s:.0} s");
     let s = timed("a system that does not boot", &|| slots::bad(hardware))?;
     println!("  the gateway came back from it by itself: {s:.0} s");
     let s =
         timed("a system that hangs", &|| slots::hanging(hardware, &options.parts, &options.dir))?;
     println!("  the watchdog ended it, and the gateway came back: {s:.0} s");
-    let s = timed("a system that is well", &|| slots::good(hardware))?;
-    println!("  the gateway kept it: {s:.0} s");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Updates of the agent in the machine, by ordinary deployments: a good one stays, bad ones go by themselves,
 //! and a device that sends all the while loses nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -29,7 +29,7 @@ struct Updates<'a> {
     options: &'a Options,
     site: &'a Site,
     machine: &'a mut Machine,
-    /// Version of the agent in the image's root.
+    /// Version of the agent as it was found.
     root: String,
     lines: Vec<Line>,
 }
@@ -42,27 +42,41 @@ pub(crate) fn tell(
     machine: &mut Machine,
 ) -> Result<(Vec<Line>, Vec<Fact>)> {
     let sending = Sending::start(options, site, hardware)?;
-    let before = site.agent_version()?;
-    let root = before.strip_suffix(" (slot a)");
-    let root = root.with_context(|| format!("before any update it runs from {before}"))?.to_owned();
-    let mut updates = Updates { options, site, machine, root, lines: Vec::new() };
+    let mut updates = Updates::new(options, site, machine)?;
     let own = updates.good()?;
     for bad in [programs::crash(), programs::hang(), programs::deaf(&site.endpoint())?] {
         updates.bad(&bad, &own)?;
     }
-    let mut lines = updates.lines;
     let facts = sending.stop()?;
+    let mut lines = updates.lines;
     lines.push(("longest time without an ack meanwhile".to_owned(), longest_wait(&facts)));
     Ok((lines, facts))
 }
 
-impl Updates<'_> {
+/// One more good update, which is left on trial.
+pub(crate) fn begin_another(options: &Options, site: &Site, machine: &mut Machine) -> Result<()> {
+    let updates = Updates::new(options, site, machine)?;
+    let version = options.update_version.as_ref().unwrap_or(&updates.root);
+    updates.deploy("1.0.4", version, &updates.program(b"\n\n")?)?;
+    // An agent before it was on trial in that slot.
+    machine.pass_over();
+    machine.expect("agent_slot=a agent_state=trial", UPDATE_MAX)?;
+    Ok(())
+}
+
+impl<'a> Updates<'a> {
+    fn new(options: &'a Options, site: &'a Site, machine: &'a mut Machine) -> Result<Self> {
+        let label = site.agent_version()?;
+        let (version, _) = label.split_once(" (slot ").context("the agent has no slot")?;
+        Ok(Self { options, site, machine, root: version.to_owned(), lines: Vec::new() })
+    }
+
     /// The agent is replaced by another program of its kind, which stays; its version.
     fn good(&mut self) -> Result<String> {
         println!("a good update of the agent");
         let version = self.options.update_version.as_ref().unwrap_or(&self.root).clone();
         let begun = Instant::now();
-        let deployment = self.deploy("1.0.0", &version, &self.program()?)?;
+        let deployment = self.deploy("1.0.0", &version, &self.program(b"\n")?)?;
         let wanted = format!("{version} (slot b)");
         wait_for(UPDATE_MAX, "the update to be on trial", || {
             std::thread::sleep(Duration::from_millis(500));
@@ -83,7 +97,7 @@ impl Updates<'_> {
 
     /// An update that does not stay; `own` is what runs before it and after it.
     fn bad(&mut self, bad: &Bad, own: &str) -> Result<()> {
-        println!("{}", bad.name);
+        println!("an update that {}", bad.what);
         let begun = Instant::now();
         let deployment = self.deploy(bad.version, &self.root, bad.program.as_bytes())?;
         let reason = wait_for(UPDATE_MAX, "the deployment to be taken back", || {
@@ -93,7 +107,7 @@ impl Updates<'_> {
             Ok((progress == "taken-back").then_some(reason))
         })?;
         ensure!(reason.contains(bad.reason), "taken back for another reason: {reason}");
-        self.lines.push(line_s(&format!("{}: to its return", bad.name), begun.elapsed()));
+        self.lines.push(line_s(&format!("one that {}: to its return", bad.what), begun.elapsed()));
         println!("  {reason}");
         self.notice("agent-taken-back", bad.reason)?;
         let now = self.site.agent_version()?;
@@ -117,15 +131,12 @@ impl Updates<'_> {
         self.site.deploy(&dir)
     }
 
-    /// The program of the good update: another build, or the agent with a byte behind its end, which no
-    /// loader looks at.
-    fn program(&self) -> Result<Vec<u8>> {
-        let read = |file: &Path| std::fs::read(file).with_context(|| file.display().to_string());
-        if let Some(file) = &self.options.update {
-            return read(file);
-        }
-        let mut bytes = read(&self.options.agent)?;
-        bytes.push(b'\n');
+    /// The program of a good update: another build, or the agent, with bytes behind its end, which no loader
+    /// looks at.
+    fn program(&self, end: &[u8]) -> Result<Vec<u8>> {
+        let file = self.options.update.as_ref().unwrap_or(&self.options.agent);
+        let mut bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+        bytes.extend_from_slice(end);
         Ok(bytes)
     }
 }

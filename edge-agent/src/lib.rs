@@ -19,7 +19,6 @@ pub mod launch;
 pub mod letters;
 pub mod log_file;
 pub mod open_files;
-pub mod program_pages;
 pub mod runtime;
 pub mod settings;
 mod slot;

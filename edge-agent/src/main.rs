@@ -8,9 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use edge_agent::agent::Agent;
 use edge_agent::control::{self, Request};
 use edge_agent::enroll::enroll;
+use edge_agent::open_files;
 use edge_agent::settings::Settings;
 use edge_agent::supervisor::Supervisor;
-use edge_agent::{open_files, program_pages};
 use serde::Deserialize as _;
 use serde_json::Value;
 use sync_protocol::wire::{Request as Ask, StateAt};
@@ -336,7 +336,6 @@ fn run_agent(config: &Path) -> Result<ExitCode, String> {
             stopper.stop();
         }
     });
-    io.spawn(program_pages::give_back_regularly());
     let launched = launcher::join(&mut agent, &io)?;
     agent.run().map_err(|err| err.to_string())?;
     Ok(launcher::code(launched.as_ref()))

@@ -7,7 +7,7 @@
 //!   its [`Completion`], and only if the function returned ok.
 //! - Every attempt starts from the same memory: nothing of an earlier one is left in its sandbox.
 //! - Native code is executed only if this device compiled it, or [`ArtifactCache`] proved that it
-//!   did; the `unsafe` block that does it stands in `trusted`.
+//!   did; the one `unsafe` block of the process stands in `trusted`.
 //! - Everything compiled into an artifact is set by [`engine_config`]; everything else that
 //!   reserves memory is set by [`EngineSettings`], with no number left to a default.
 //!

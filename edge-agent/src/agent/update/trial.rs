@@ -9,7 +9,7 @@ use edge_core::time::Millis;
 use super::super::gateway::Gateway;
 use super::{FORMAT, JUDGE_EVERY, WRITE_AGAIN_AFTER, offer};
 
-/// The live revision that brings the update on trial.
+/// The live revision that brings the update on trial, and did not fail.
 struct Bringer {
     app: String,
     revision: Digest,
@@ -24,13 +24,14 @@ impl Gateway {
         let ledger = self.deployments.reconciler.ledger();
         ledger.apps.iter().find_map(|(app, entry)| {
             let revision = entry.live.as_ref()?.digest;
+            let has_failed = entry.failed.as_ref().is_some_and(|it| it.revision == revision);
             let ready = self.deployments.revision(revision);
             let brings = || {
                 let offer = offer(ready?.manifest())?.ok()?;
                 Some(offer.program.digest)
             };
             let is_it = revision == by || (program.is_some() && brings() == program);
-            is_it.then(|| Bringer {
+            (is_it && !has_failed).then(|| Bringer {
                 app: app.clone(),
                 revision,
                 on_probation: entry.on_probation,

@@ -6,7 +6,7 @@ use super::super::record;
 use super::*;
 
 /// Something that happens to a gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     Launch,
     Stage(u8),

@@ -7,8 +7,10 @@
 //! - [`install`]: an update into the free slot.
 //!
 //! # Invariants
-//! - One launcher has the folder (a lock). While its agent runs only the agent writes the state, and
-//!   only the launcher otherwise.
+//! - One launcher has the folder (a lock), and one agent (another lock, that the agent takes itself). While
+//!   an agent runs only it writes the state, and only the launcher otherwise: a launcher waits for
+//!   the end of an agent whose own one is gone.
+//! - What reads the state to change it holds a lock of the process meanwhile ([`slots::Slots::change`]).
 //! - A program gets its name when it is whole and durable; the running one is never written over.
 
 pub mod install;

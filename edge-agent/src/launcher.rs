@@ -17,7 +17,8 @@ const EXAMPLES: &str = "Examples:
   edge-agent launch --slots ./slots -- run --config agent.toml  to try it
   ls -l /opt/holm/current                                       the slot that proved itself
 
-The first start copies this program into slot a. An update comes by a deployment ([agent] of holm.toml), is
+The first start copies this program into slot a. An update comes by a deployment ([agent] of holm.toml), or is
+this program where it is a newer one than the agent that proved itself, after an upgrade of its package. It is
 written into the other slot and tried three times at most; `edge-agent status` tells of it.
 docs/agent-updates.md has the rules.";
 
@@ -51,8 +52,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
     super::show::start_logging(None)?;
     let Arguments { slots, hang_after, start_within, stop_within, arguments } = arguments;
-    let seed = std::env::current_exe().map_err(|error| error.to_string())?;
-    launch(&Options { slots, seed, arguments, hang_after, start_within, stop_within })
+    // The program of this process, though its package may have put another one in its place meanwhile.
+    let own = PathBuf::from("/proc/self/exe");
+    launch(&Options { slots, own, arguments, hang_after, start_within, stop_within })
         .map(ExitCode::from)
 }
 

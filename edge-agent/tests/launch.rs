@@ -3,18 +3,24 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use edge_agent::launch::slots::Slots;
-use edge_core::boot::{Before, Offer, Program, Slot, State, Version};
+use edge_core::boot::{Before, Offer, Program, Seen, Slot, Source, State, Terms, Version};
 use edge_core::id::Digest;
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Says once in a while that it lives, and stops when told to.
 const LIVES: &str = "trap 'exit 0' TERM; while :; do printf . >&0; sleep 0.05; done";
+/// Says once in a while that it lives, and does not listen.
+const DEAF: &str = "trap '' TERM; while :; do printf . >&0; sleep 0.05; done";
 /// Says nothing, and does not listen.
 const HANGS: &str = "trap '' TERM; while :; do sleep 0.1; done";
 
@@ -24,12 +30,16 @@ struct Rig {
 }
 
 impl Rig {
-    /// An agent in slot a that proved itself.
+    /// An agent in slot a that proved itself, of the launcher's version.
     fn new(old: &str) -> Self {
+        Self::with_version(old, env!("CARGO_PKG_VERSION").parse().unwrap())
+    }
+
+    fn with_version(old: &str, version: Version) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let slots = Slots::open(&dir.path().join("slots")).unwrap();
         let rig = Self { dir, slots };
-        let program = rig.install(Slot::A, "old", old);
+        let program = Program { version, ..rig.install(Slot::A, "old", old) };
         rig.slots.save(&State::new(Slot::A, program)).unwrap();
         rig
     }
@@ -38,8 +48,7 @@ impl Rig {
     fn with_update(self, new: &str, tries: u8) -> Self {
         let program = self.install(Slot::B, "new", new);
         let offer = Offer { program, floor: Version::default(), force: false };
-        let state = self.state().begin_trial(&offer, Before::default(), tries, 1);
-        self.slots.save(&state).unwrap();
+        self.slots.save(&self.state().begin_trial(&offer, terms(tries))).unwrap();
         self
     }
 
@@ -56,9 +65,18 @@ impl Rig {
     }
 
     fn command(&self) -> Command {
-        let mut command = launcher(self.slots.dir(), &["run", "--quick"]);
-        command.env_remove("INVOCATION_ID");
-        command
+        launcher(self.slots.dir(), &["run", "--quick"])
+    }
+
+    /// What the launcher says when it cannot go on.
+    fn says(&self) -> String {
+        let output = self.command().stderr(Stdio::piped()).output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn tries_left(&self) -> Option<u8> {
+        self.state().trial.map(|trial| trial.tries_left)
     }
 
     /// Runs to its end.
@@ -77,12 +95,23 @@ impl Rig {
 }
 
 fn launcher(slots: &Path, arguments: &[&str]) -> Command {
+    launcher_within(["3 s", "2 s", "500 ms"], slots, arguments)
+}
+
+/// Times: to hang, to start, to stop.
+fn launcher_within(times: [&str; 3], slots: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
     command.args(["launch", "--slots"]).arg(slots);
-    command.args(["--hang-after", "3 s", "--start-within", "2 s", "--stop-within", "500 ms"]);
+    let [hang, start, stop] = times;
+    command.args(["--hang-after", hang, "--start-within", start, "--stop-within", stop]);
     command.arg("--").args(arguments).stdin(Stdio::null()).process_group(0);
-    command.stderr(Stdio::null());
+    command.stderr(Stdio::null()).env_remove("INVOCATION_ID");
     command
+}
+
+fn terms(tries: u8) -> Terms {
+    let by = Source::Revision(Digest([7; 32]));
+    Terms { by, before: Before::default(), tries, data: 1 }
 }
 
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
@@ -108,7 +137,7 @@ fn the_first_start_copies_the_launcher_into_slot_a() {
     let slots = Slots::open(dir.path()).unwrap();
     let state = slots.load().unwrap().unwrap().state;
     assert_eq!((state.confirmed, state.on_trial()), (Slot::A, None));
-    assert_eq!(slots.found().linked, Some(Slot::A));
+    assert_eq!(slots.found(None).linked, Some(Slot::A));
 }
 
 #[test]
@@ -147,8 +176,7 @@ fn a_program_that_is_none_has_its_tries_too() {
         force: false,
     };
     rig.slots.install(Slot::B, bytes, digest).unwrap();
-    let state = rig.state().begin_trial(&offer, Before::default(), 2, 1);
-    rig.slots.save(&state).unwrap();
+    rig.slots.save(&rig.state().begin_trial(&offer, terms(2))).unwrap();
     assert_eq!(rig.run().status.code(), Some(0));
     assert_eq!(rig.log(), ["old a run --quick"]);
     assert!(rig.state().failures[0].reason.contains("it did not start"));
@@ -156,17 +184,50 @@ fn a_program_that_is_none_has_its_tries_too() {
 
 #[test]
 fn a_stop_reaches_the_agent_and_costs_an_update_no_try() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let rig = Rig::new("exit 3").with_update(&LIVES.replace("TERM", "TERM INT"), 3);
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+        let rig = Rig::new("exit 3").with_update(LIVES, 3);
         let mut launcher = rig.command().spawn().unwrap();
         rig.wait_log(1);
         // Longer than an agent may be silent that never said a word.
         std::thread::sleep(Duration::from_millis(2_500));
         tell(&launcher, signal);
-        assert_eq!(launcher.wait().unwrap().code(), Some(0));
+        assert_eq!(launcher.wait().unwrap().code(), Some(0), "{signal:?}");
         assert_eq!(rig.log(), ["new b run --quick"]);
-        assert_eq!(rig.state().trial.map(|trial| trial.tries_left), Some(3));
+        assert_eq!(rig.tries_left(), Some(3));
     }
+}
+
+#[test]
+fn a_stop_that_takes_too_long_costs_an_update_no_try_either() {
+    let rig = Rig::new("exit 3").with_update(DEAF, 3);
+    let mut launcher = rig.command().spawn().unwrap();
+    rig.wait_log(1);
+    tell(&launcher, Signal::TERM);
+    assert_eq!(launcher.wait().unwrap().code(), Some(128 + 9));
+    assert_eq!((rig.tries_left(), rig.log().len()), (Some(3), 1));
+}
+
+/// The launcher reads the programs before it decides: a pipe in the place of one holds it there.
+#[test]
+fn a_stop_before_the_start_costs_an_update_no_try() {
+    let rig = Rig::new("exit 3").with_update("exit 9", 3);
+    let pipe = rig.slots.program(Slot::A);
+    fs::remove_file(&pipe).unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut launcher = rig.command().spawn().unwrap();
+    let mut options = fs::OpenOptions::new();
+    options.write(true).custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap());
+    let mut open = None;
+    let until = Instant::now() + Duration::from_secs(30);
+    while open.is_none() {
+        assert!(Instant::now() < until, "waited for the launcher to read");
+        open = options.open(&pipe).ok();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    tell(&launcher, Signal::TERM);
+    drop(open);
+    assert_eq!(launcher.wait().unwrap().code(), Some(0));
+    assert_eq!((rig.tries_left(), rig.log().len()), (Some(3), 0));
 }
 
 #[test]
@@ -200,16 +261,192 @@ fn without_systemd_a_confirmed_agent_is_started_again() {
 }
 
 #[test]
-fn a_damaged_program_does_not_run_and_two_of_them_are_said() {
+fn a_damaged_program_does_not_run_and_the_launcher_takes_the_place_of_two() {
     let rig = Rig::new("exit 0").with_update("exit 0", 1);
-    rig.slots.save(&rig.state().confirm(1)).unwrap();
+    rig.slots.save(&rig.state().confirm(1, None)).unwrap();
     fs::write(rig.slots.program(Slot::B), "rotten").unwrap();
     assert_eq!(rig.run().status.code(), Some(0));
     assert_eq!(rig.log(), ["old a run --quick"]);
     fs::write(rig.slots.program(Slot::A), "rotten").unwrap();
-    let output = rig.command().stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("remove state-0 and state-1"), "{said}");
+    let output = launcher(rig.slots.dir(), &["about"]).output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+    let state = rig.state();
+    let own = state.program(state.confirmed).unwrap().digest;
+    assert_eq!((Some(own), state.confirmed), (state.offered, Slot::A));
+    assert_eq!(state.failures.len(), 2, "both are remembered");
+}
+
+/// A folder in the place of a program cannot be read, as one on a bad block.
+#[test]
+fn a_program_that_cannot_be_read_is_not_written_over() {
+    let rig = Rig::new("exit 0").with_update("exit 0", 1);
+    rig.slots.save(&rig.state().confirm(1, None)).unwrap();
+    let hide = |slot| {
+        fs::remove_file(rig.slots.program(slot)).unwrap();
+        fs::create_dir(rig.slots.program(slot)).unwrap();
+    };
+    hide(Slot::B);
+    assert_eq!(rig.run().status.code(), Some(0));
+    assert_eq!(rig.log(), ["old a run --quick"]);
+    assert_eq!(rig.state().failures[0].reason, "its file cannot be read");
+    hide(Slot::A);
+    let said = rig.says();
+    assert!(said.contains("cannot be read"), "{said}");
+    assert!(rig.slots.program(Slot::A).is_dir() && rig.slots.program(Slot::B).is_dir());
+}
+
+#[test]
+fn the_link_is_for_people_and_no_update_fails_by_it() {
+    let rig = Rig::new("exit 3").with_update("exit 0", 1);
+    rig.slots.save(&rig.state().confirm(1, None)).unwrap();
+    fs::create_dir(rig.slots.dir().join("current.new")).unwrap();
+    assert_eq!(rig.run().status.code(), Some(0));
+    assert_eq!(rig.log(), ["new b run --quick"]);
+    assert!(fs::read_link(rig.slots.dir().join("current")).is_err(), "it could not be made");
+}
+
+#[test]
+fn the_agent_of_a_launcher_that_is_gone_is_waited_for() {
+    let rig = Rig::new("exit 0");
+    let orphan = rig.slots.lock_agent().unwrap().unwrap();
+    let mut second = rig.command().spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(rig.log().len(), 0, "not beside it");
+    drop(orphan);
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+    assert_eq!(rig.log().len(), 1);
+
+    let _orphan = rig.slots.lock_agent().unwrap().unwrap();
+    let said = rig.says();
+    assert!(said.contains("an agent still runs with the slots"), "{said}");
+    let mut waiting = rig.command().spawn().unwrap();
+    wait_for("the launcher", || rig.slots.lock().is_err());
+    std::thread::sleep(Duration::from_millis(300));
+    tell(&waiting, Signal::TERM);
+    assert_eq!(waiting.wait().unwrap().code(), Some(0), "it can be stopped meanwhile");
+    assert_eq!(rig.log().len(), 1);
+}
+
+#[test]
+fn the_program_of_a_newer_package_has_its_trial_once() {
+    let rig = Rig::with_version("exit 0", Version(0, 0, 9));
+    // What it is started with lets the launcher's own program end at once.
+    let run = || launcher(rig.slots.dir(), &["about"]).output().unwrap();
+    let output = run();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 3, "three tries");
+    assert_eq!(rig.log(), ["old a about"]);
+    let state = rig.state();
+    assert_eq!((state.confirmed, state.failures.len()), (Slot::A, 1));
+    assert_eq!(state.offered, Some(state.failures[0].program.digest));
+    assert_eq!(run().stdout.len(), 0, "not again");
+    assert_eq!(rig.log().len(), 2);
+}
+
+#[test]
+fn the_program_of_a_package_that_is_not_newer_or_below_the_floor_is_not_taken() {
+    for (version, floor) in
+        [(Version(0, 1, 0), Version::default()), (Version(0, 0, 9), Version(0, 2, 0))]
+    {
+        let rig = Rig::with_version("exit 0", version);
+        rig.slots.save(&State { floor, ..rig.state() }).unwrap();
+        assert_eq!(rig.run().status.code(), Some(0));
+        assert_eq!(rig.log(), ["old a run --quick"]);
+        let state = rig.state();
+        assert!(state.offered.is_some() && state.failures.is_empty());
+        assert_eq!(rig.slots.found(None).programs[1], Seen::Absent);
+    }
+}
+
+/// A real agent, with what it tells a supervisor.
+struct Real {
+    dir: tempfile::TempDir,
+    heard: UnixDatagram,
+}
+
+impl Real {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let heard = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        heard.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let text = format!(
+            "name = \"barn\"\ndata_dir = {:?}\nauthor_keys = []\n[update]\nsettle = \"1 s\"\n\
+             [[listeners]]\nbind = \"127.0.0.1:0\"\n[anonymous]\npublish = [\"#\"]\n\
+             subscribe = [\"#\"]\n",
+            dir.path().join("data"),
+        );
+        fs::write(dir.path().join("agent.toml"), text).unwrap();
+        Self { dir, heard }
+    }
+
+    fn slots(&self) -> PathBuf {
+        self.dir.path().join("slots")
+    }
+
+    fn launcher(&self) -> Command {
+        launcher_within(["30 s", "60 s", "30 s"], &self.slots(), &["run", "--config"])
+    }
+
+    fn start(&self, mut command: Command) -> Child {
+        command.arg(self.dir.path().join("agent.toml"));
+        command.env("NOTIFY_SOCKET", self.dir.path().join("notify"));
+        command.stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The next word of the agent.
+    fn word(&self) -> Option<String> {
+        let mut bytes = [0; 64];
+        match self.heard.recv(&mut bytes) {
+            Ok(len) => Some(String::from_utf8_lossy(&bytes[..len]).into_owned()),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                None
+            }
+        }
+    }
+
+    /// Stops it, and returns what it said since.
+    fn stop(&self, mut child: Child) -> Vec<String> {
+        tell(&child, Signal::TERM);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        self.heard.set_nonblocking(true).unwrap();
+        let said = std::iter::from_fn(|| self.word()).collect();
+        self.heard.set_nonblocking(false).unwrap();
+        said
+    }
+}
+
+#[test]
+fn systemd_is_told_once_of_a_stop() {
+    let real = Real::new();
+    let mut alone = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
+    alone.args(["run", "--config"]);
+    let child = real.start(alone);
+    assert_eq!(real.word().as_deref(), Some("READY=1\n"));
+    assert_eq!(real.stop(child), ["STOPPING=1\n"]);
+    // By the launcher: its agent ends for an update as well, and to systemd the unit goes on then.
+    let child = real.start(real.launcher());
+    assert!(real.word().is_some_and(|word| word.starts_with("EXTEND_TIMEOUT_USEC=")));
+    assert_eq!(real.word().as_deref(), Some("READY=1\n"));
+    assert_eq!(real.stop(child), ["STOPPING=1\n"]);
+}
+
+#[test]
+fn an_upgrade_of_the_package_that_is_well_stays_and_one_agent_runs_at_a_time() {
+    let real = Real::new();
+    let slots = Slots::open(&real.slots()).unwrap();
+    let old = b"#!/bin/sh\nexit 1\n";
+    let digest = Digest(sync_protocol::id::Digest::of(old).0);
+    slots.install(Slot::A, old, digest).unwrap();
+    let program = Program { digest, version: Version(0, 0, 9) };
+    slots.save(&State::new(Slot::A, program)).unwrap();
+    let child = real.start(real.launcher());
+    let state = || slots.load().unwrap().unwrap().state;
+    wait_for("the agent of the package to be kept", || state().confirmed == Slot::B);
+    assert_eq!((state().on_trial(), state().failures.len()), (None, 0));
+    assert!(slots.lock_agent().unwrap().is_none(), "the agent holds it");
+    real.stop(child);
+    assert!(slots.lock_agent().unwrap().is_some());
 }
 
 #[test]
@@ -217,8 +454,7 @@ fn one_launcher_at_a_time() {
     let rig = Rig::new(LIVES);
     let mut first = rig.command().spawn().unwrap();
     rig.wait_log(1);
-    let second = rig.command().stderr(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    let said = rig.says();
     assert!(said.contains("another launcher"), "{said}");
     tell(&first, Signal::TERM);
     assert_eq!(first.wait().unwrap().code(), Some(0));

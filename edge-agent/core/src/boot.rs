@@ -6,14 +6,21 @@
 //! the launcher and the agent write down what it says before they act on it.
 //!
 //! # Invariants
-//! - A try is counted durably before it begins: whatever happens during it, there is one less.
-//! - The confirmed slot changes in one write, and only to a slot whose program was found well.
+//! - A try is counted durably before it begins: whatever happens during it, there is one less. One that
+//!   somebody stopped is given back.
+//! - The confirmed slot changes in one write, and only to a program that was found well here, or is the
+//!   launcher's own. One that was taken back is never confirmed without another trial.
+//! - The revision that brought an update and the update stand and fall together: it is not kept before
+//!   it ([`health`]), and the write that confirms the slot is the one that keeps both
+//!   ([`State::owed`]).
 //! - The state stands in two copies ([`record`]); a write goes over the older one. A cut in it
 //!   leaves the other.
-//! - Nothing here overwrites the program of the confirmed slot, whatever the state says.
+//! - Nothing here overwrites the program of the confirmed slot unless it is known to be damaged or gone,
+//!   nor a file that cannot be read.
 //! - The list of failures, and every text in it, is bounded.
 
 pub mod health;
+mod own;
 pub mod record;
 pub mod restart;
 mod start;
@@ -26,8 +33,9 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
-pub use start::{Found, Start, start};
-pub use update::{Offer, Refusal};
+pub use own::{Own, Unwanted};
+pub use start::{Found, Seen, Start, Stuck, start};
+pub use update::{Offer, Refusal, Terms};
 pub use version::{Version, VersionError};
 
 /// Starts of an update before it is taken back, where nobody says otherwise.
@@ -125,9 +133,20 @@ pub struct Before {
     pub ill: u32,
 }
 
+/// Who brought an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// A revision of an app: its digest.
+    Revision(Digest),
+    /// The package that the launcher came with.
+    Package,
+}
+
 /// An update on trial, in the slot that is not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
+    /// Who brought it.
+    pub by: Source,
     /// Starts that are left.
     pub tries_left: u8,
     /// Starts that it was given.
@@ -140,13 +159,16 @@ pub struct Trial {
     pub last_end: Option<String>,
 }
 
-/// An update that did not stay.
+/// A program that did not stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The update.
+    /// The program.
     pub program: Program,
     /// Why, at most [`REASON_BYTES_MAX`].
     pub reason: String,
+    /// It had its chance, and is not tried again unless somebody says so. Not so where only its file
+    /// was lost.
+    pub barred: bool,
     /// The control plane was told of it.
     pub told: bool,
 }
@@ -164,8 +186,14 @@ pub struct State {
     pub floor: Version,
     /// Number of the format that the data is in; 0: no agent has said yet.
     pub data: u32,
-    /// Updates that did not stay, the newest last; at most [`FAILURES_MAX`].
+    /// Programs that did not stay, the newest last; at most [`FAILURES_MAX`].
     pub failures: Vec<Failure>,
+    /// The revision that is kept with the confirmed program, until the ledger of deployments says so too.
+    pub owed: Option<Digest>,
+    /// The launcher's own program that was looked at last: each is offered once.
+    pub offered: Option<Digest>,
+    /// How things were when an agent that proved itself stopped last.
+    pub usual: Before,
 }
 
 /// How a run of a program ended.
@@ -185,8 +213,17 @@ impl State {
     pub fn new(confirmed: Slot, program: Program) -> Self {
         let mut programs = [None, None];
         programs[confirmed.index()] = Some(program);
-        let floor = Version::default();
-        Self { programs, confirmed, trial: None, floor, data: 0, failures: Vec::new() }
+        Self {
+            programs,
+            confirmed,
+            trial: None,
+            floor: Version::default(),
+            data: 0,
+            failures: Vec::new(),
+            owed: None,
+            offered: None,
+            usual: Before::default(),
+        }
     }
 
     /// The program in a slot.
@@ -201,10 +238,16 @@ impl State {
         self.trial.is_some().then(|| self.confirmed.other())
     }
 
-    /// Why the program of this digest failed here; `None`: it did not.
+    /// Why the program of this digest did not stay here; `None`: it did.
     #[must_use]
     pub fn failure(&self, digest: Digest) -> Option<&Failure> {
         self.failures.iter().find(|failure| failure.program.digest == digest)
+    }
+
+    /// Why the program of this digest is not tried again; `None`: it may be.
+    #[must_use]
+    pub fn bar(&self, digest: Digest) -> Option<&Failure> {
+        self.failure(digest).filter(|failure| failure.barred)
     }
 
     /// The state after a run of the program in `slot`; `None` where that changes nothing.
@@ -216,7 +259,7 @@ impl State {
         let mut next = self.clone();
         let trial = next.trial.as_mut()?;
         match end {
-            // Whoever stops the machine tries nothing: the try is given back.
+            // Whoever stops the machine tries nothing, however the program takes it: the try is given back.
             End::Stopped => trial.tries_left = trial.tries_left.saturating_add(1).min(trial.tries),
             End::Switch => return None,
             End::Failed(how) => trial.last_end = Some(clipped(how)),
@@ -224,14 +267,15 @@ impl State {
         Some(next)
     }
 
-    /// The update on trial is well: it is the confirmed one from now on. `data` is the format that
-    /// the data is in.
+    /// The update on trial is well: it is the confirmed one from now on, and so is `revision`, which
+    /// brought it. `data` is the format that the data is in.
     #[must_use]
-    pub fn confirm(&self, data: u32) -> Self {
+    pub fn confirm(&self, data: u32, revision: Option<Digest>) -> Self {
         let mut next = self.clone();
         if let Some(trial) = next.trial.take() {
             next.confirmed = next.confirmed.other();
             next.floor = next.floor.max(trial.floor);
+            next.owed = revision;
             let kept = next.program(next.confirmed).map(|program| program.digest);
             // It was forced, and is well now.
             next.failures.retain(|failure| Some(failure.program.digest) != kept);
@@ -245,9 +289,15 @@ impl State {
     pub fn take_back(&self, reason: &str) -> Self {
         let mut next = self.clone();
         if next.trial.take().is_some() {
-            next.blame(self.confirmed.other(), reason);
+            next.blame(self.confirmed.other(), reason, true);
         }
         next
+    }
+
+    /// The ledger of deployments says what [`State::owed`] says.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        Self { owed: None, ..self.clone() }
     }
 
     /// The control plane was told of all failures.
@@ -259,14 +309,14 @@ impl State {
     }
 
     /// Notes that the program of a slot did not stay; the oldest such note makes room.
-    fn blame(&mut self, slot: Slot, reason: &str) {
+    fn blame(&mut self, slot: Slot, reason: &str, barred: bool) {
         let Some(program) = self.program(slot).cloned() else { return };
         self.failures.retain(|failure| failure.program.digest != program.digest);
         if self.failures.len() >= FAILURES_MAX {
             self.failures.remove(0);
         }
         let reason = clipped(reason.to_owned());
-        self.failures.push(Failure { program, reason, told: false });
+        self.failures.push(Failure { program, reason, barred, told: false });
     }
 }
 

@@ -288,6 +288,7 @@ impl Core {
             Input::Crashed(crumb) => self.crashed(&crumb, turn),
             Input::Started => self.started(turn),
             Input::Activate { release, probation } => self.activate(&release, probation, turn),
+            Input::EndProbation { app, revision } => self.end_probation(&app, revision, turn),
             Input::Deactivate { app } => self.deactivate(&app, turn),
             Input::Quiesce { app } => self.quiesce(&app, turn),
             Input::Resume { app } => self.resume(&app),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::id::{AttemptId, DeliveryId, EventId, FunctionId, JobId, RecordSeq, StreamId};
+use crate::id::{AttemptId, DeliveryId, Digest, EventId, FunctionId, JobId, RecordSeq, StreamId};
 use crate::message::Message;
 use crate::op::{DeadLetter, OutboxRecord};
 use crate::outbox::RecordSummary;
@@ -81,6 +81,13 @@ pub enum Input {
         release: Arc<Release>,
         /// Set while it has to prove itself.
         probation: Option<ProbationPolicy>,
+    },
+    /// A revision on probation is kept: what a held probation waited for has come.
+    EndProbation {
+        /// Its app.
+        app: String,
+        /// Which; another one of the app stays as it is.
+        revision: Digest,
     },
     /// An app goes; its waiting events are given up. The app must be quiet.
     Deactivate {

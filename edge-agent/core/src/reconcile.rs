@@ -81,6 +81,15 @@ impl Reconciler {
         Some((&work.app, work.target, phase))
     }
 
+    /// Whether what runs of an app is about to change, and nothing is waited for but its rest.
+    #[must_use]
+    pub fn is_changing(&self, app: &str) -> bool {
+        let ending =
+            |work: &Work| matches!(work.stage, Stage::Quiesce | Stage::Migrate | Stage::Retreat);
+        self.fallen.contains(app)
+            || self.work.as_ref().is_some_and(|work| work.app == app && ending(work))
+    }
+
     /// Starts the next app that is behind, where none is in work.
     pub fn go_on(&mut self, steps: &mut Vec<Step>) {
         if self.work.is_some() {

@@ -66,11 +66,20 @@ pub struct ProbationPolicy {
     pub successes: Option<u32>,
     /// Gateway time after which it is kept; `None`: only attempts count.
     pub span: Option<Millis>,
+    /// It is told when it would be kept, and stays on probation until
+    /// [`Input::EndProbation`](crate::input::Input): somebody else has to agree.
+    pub held: bool,
 }
 
 impl Default for ProbationPolicy {
     fn default() -> Self {
-        Self { faults_max: 1, crashes_max: 3, successes: None, span: Some(Millis::from_secs(60)) }
+        Self {
+            faults_max: 1,
+            crashes_max: 3,
+            successes: None,
+            span: Some(Millis::from_secs(60)),
+            held: false,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use sync_protocol::revision::AuthorKeys;
 use super::access::Access;
 use super::clock::Clock;
 use super::commit::Commit;
-use super::deploy::{Deployments, LEDGER_ROW, foreign};
+use super::deploy::{Deployments, LEDGER_ROW, foreign, probation_of};
 use super::functions::Functions;
 use super::gateway::{Gateway, Work};
 use super::inbox::{Inbound, Outlet};
@@ -379,15 +379,15 @@ impl Gateway {
                 entry.live.as_ref().is_some_and(|live| live.digest == app.release.revision)
             };
             let Some(entry) = entry.filter(is_live) else { continue };
-            let probation = entry.on_probation.then_some(super::deploy::PROBATION);
+            let is_owed = self.update.owes(app.release.revision);
+            let probation = (entry.on_probation && !is_owed).then(|| probation_of(&app.revision));
             self.with_core(CoreInput::Activate { release: app.release, probation });
         }
         self.keep_offers();
         self.begin_life();
-        let crashed = match self.update.excuses_crashes() {
-            true => Vec::new(),
-            false => self.crumbs.left(),
-        };
+        // Left by an update, on trial or gone: no message and no revision is to blame.
+        let excused = self.update.is_on_trial() || self.life().follows_another();
+        let crashed = if excused { Vec::new() } else { self.crumbs.left() };
         let (alone, none) = (crashed.len() == 1, crashed.is_empty());
         for crash in crashed {
             let Crashed { job, event, run, function, likeness, batched, .. } = crash;
@@ -411,6 +411,7 @@ impl Gateway {
         if let Err(error) = self.crumbs.settle() {
             tracing::warn!(%error, "crashes may be counted once more");
         }
+        self.life().settled();
         self.with_core(CoreInput::Started);
         self.carry_out();
     }

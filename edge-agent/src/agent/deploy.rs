@@ -32,13 +32,17 @@ use crate::uplink::Say;
 /// Name of the ledger's row.
 pub(super) const LEDGER_ROW: &str = "deployments";
 
-/// When a new revision is kept: nothing faulted for a minute, or so many attempts went well.
-pub(super) const PROBATION: ProbationPolicy = ProbationPolicy {
-    faults_max: 1,
-    crashes_max: 3,
-    successes: Some(100),
-    span: Some(Millis::from_secs(60)),
-};
+/// When a new revision is kept: nothing faulted for a minute, or so many attempts went well. One that
+/// brings an agent waits for the end of its trial, too.
+pub(super) fn probation_of(revision: &VerifiedRevision) -> ProbationPolicy {
+    ProbationPolicy {
+        faults_max: 1,
+        crashes_max: 3,
+        successes: Some(100),
+        span: Some(Millis::from_secs(60)),
+        held: revision.manifest().agent.is_some(),
+    }
+}
 
 /// Deployments of this gateway.
 pub(super) struct Deployments {
@@ -106,6 +110,11 @@ impl Deployments {
             let prepared = self.apps.get(&app.live.as_ref()?.digest)?;
             Some((name.as_str(), &prepared.revision))
         })
+    }
+
+    /// A revision that can run here.
+    pub(super) fn revision(&self, digest: Digest) -> Option<&Arc<VerifiedRevision>> {
+        self.apps.get(&digest).map(|app| &app.revision)
     }
 
     /// Apps that should run and could not be made ready.
@@ -224,7 +233,7 @@ impl Gateway {
         for prepared in &app.functions {
             self.functions.add(Arc::clone(prepared));
         }
-        let probation = probation.then_some(PROBATION);
+        let probation = probation.then(|| probation_of(&app.revision));
         tracing::info!(app = app.release.app, %revision, ?probation, "revision goes live");
         self.with_core(CoreInput::Activate { release: app.release, probation });
     }
@@ -236,7 +245,7 @@ impl Gateway {
         self.commit.push(Op::Ledger(op), Pace::Prompt, self.now.at);
         self.forget_old_revisions();
         self.keep_offers();
-        self.update.look = true;
+        self.update.look();
     }
 
     /// What is neither live nor good nor in work goes.
@@ -336,10 +345,14 @@ impl Gateway {
     }
 
     pub(super) fn probation_passed(&mut self, app: &str, revision: Digest) {
-        if self.holds_pass(app, revision) {
-            return;
+        if !self.holds_pass(app, revision) {
+            self.keep_revision(app, revision);
         }
+    }
+
+    pub(super) fn keep_revision(&mut self, app: &str, revision: Digest) {
         tracing::info!(app, %revision, "revision is kept");
+        self.with_core(CoreInput::EndProbation { app: app.to_owned(), revision });
         self.reconcile(Input::Passed { app: app.to_owned(), revision });
     }
 

@@ -372,6 +372,7 @@ impl Gateway {
             }
             Inbound::Stop => {
                 tracing::info!("stopping: finishing what is in work");
+                self.note_usual();
                 self.stop_by.get_or_insert(self.now.at + STOP_ATTEMPTS_MAX);
                 self.with_broker(Broker::shutdown);
                 self.with_core(CoreInput::Stop);

@@ -47,6 +47,12 @@ impl LinkState {
         self.last_contact = Some(now);
     }
 
+    /// Whether the control plane was not reached for so long. A link that is away for a moment is none.
+    #[must_use]
+    pub(super) fn is_away(&self, longer_than: Millis, now: Millis) -> bool {
+        !self.up && self.last_contact.is_none_or(|at| now.since(at) > longer_than)
+    }
+
     /// The control plane has lost what it had receipted: a copy of it was put back.
     pub(super) fn gap(&mut self, stream: u8, seq: u64) {
         tracing::warn!(
@@ -70,5 +76,21 @@ impl LinkState {
             "last_contact_age_ms": contact.map(|at| now.since(at).0),
             "gaps": self.gaps.iter().map(gap).collect::<Vec<_>>(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_away_when_it_was_so_for_long() {
+        let mut link = LinkState::default();
+        let is_away = |link: &LinkState, now| link.is_away(Millis(1_000), Millis(now));
+        assert!(is_away(&link, 0), "it was never there");
+        link.changed(true, String::new(), Millis(10));
+        assert!(!is_away(&link, 99_000));
+        link.changed(false, "cut".to_owned(), Millis(100_000));
+        assert!(!is_away(&link, 101_000) && is_away(&link, 101_001));
     }
 }

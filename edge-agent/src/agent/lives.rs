@@ -4,6 +4,8 @@
 //! # Rules
 //! - A life that ends without having been told to is counted, unless it lasted [`WELL_AFTER`], or
 //!   the kernel ended with it: a power cut is nobody's fault.
+//! - Ends are counted of one program: with an update, and with the way back from one, the count begins
+//!   anew, once.
 //! - At `safe_mode_after` such ends in a row the next life begins in safe mode. It is left by
 //!   itself after a well life of [`WELL_AFTER`]: one more such end then leads back into it. Or an
 //!   operator says so (`edge-agent resume`).
@@ -16,6 +18,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 
+use edge_core::id::Digest;
 use edge_core::input::Input;
 use edge_core::time::Millis;
 use serde::{Deserialize, Serialize};
@@ -37,6 +40,10 @@ struct Row {
     ends: u32,
     /// A life is under way.
     lives: bool,
+    /// The program whose ends they are; `None`: nobody said.
+    program: Option<Digest>,
+    /// What is left of attempts in work was left by another program.
+    follows_another: bool,
 }
 
 /// The count of one data directory.
@@ -79,9 +86,27 @@ impl Lives {
         Ok(Self { file: Some(file), row, boot, after, safe_mode: false, well_at: None })
     }
 
-    /// The ends so far were those of another program: nothing is counted yet.
-    pub(super) fn forgive(&mut self) {
-        self.row = Row::default();
+    /// This life is one of `program`. The ends of another one are not its own, and those of an update on
+    /// trial are counted by its launcher.
+    pub(super) fn run_by(&mut self, program: Digest, on_trial: bool) {
+        let follows_another = self.row.program != Some(program);
+        if follows_another || on_trial {
+            let follows_another = follows_another || self.row.follows_another;
+            self.row = Row { program: Some(program), follows_another, ..Row::default() };
+        }
+    }
+
+    /// Whether what is left of attempts in work was left by another program.
+    #[must_use]
+    pub(super) fn follows_another(&self) -> bool {
+        self.row.follows_another
+    }
+
+    /// What was left of attempts is settled.
+    pub(super) fn settled(&mut self) {
+        if std::mem::take(&mut self.row.follows_another) {
+            self.write();
+        }
     }
 
     /// A life begins.
@@ -253,14 +278,37 @@ mod tests {
         assert!(!life(dir.path(), "boot").safe_mode(), "it was well with functions too");
     }
 
-    #[test]
-    fn what_another_program_did_is_forgiven() {
-        let dir = tempfile::tempdir().unwrap();
-        (0..3).for_each(|_| drop(life(dir.path(), "boot")));
-        let mut lives = Lives::open_under(dir.path(), 3, "boot".to_owned()).unwrap();
-        lives.forgive();
+    fn life_of(dir: &Path, program: u8, on_trial: bool) -> Lives {
+        let mut lives = Lives::open_under(dir, 3, "boot".to_owned()).unwrap();
+        lives.run_by(Digest([program; 32]), on_trial);
         lives.begin();
-        assert_eq!((lives.ends(), lives.safe_mode()), (0, false));
+        lives
+    }
+
+    #[test]
+    fn what_another_program_did_is_forgiven_once() {
+        let dir = tempfile::tempdir().unwrap();
+        (0..4).for_each(|_| drop(life_of(dir.path(), 1, false)));
+        let lives = life_of(dir.path(), 2, false);
+        assert_eq!((lives.ends(), lives.safe_mode(), lives.follows_another()), (0, false, true));
+        // What it does from then on is its own; what is left of attempts, when that is settled.
+        let mut lives = life_of(dir.path(), 2, false);
+        assert_eq!((lives.ends(), lives.follows_another()), (1, true));
+        lives.settled();
+        let lives = life_of(dir.path(), 2, false);
+        assert_eq!((lives.ends(), lives.follows_another()), (2, false));
+        assert!(life_of(dir.path(), 2, false).safe_mode());
+    }
+
+    #[test]
+    fn ends_of_an_update_on_trial_are_not_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..9 {
+            let lives = life_of(dir.path(), 1, true);
+            assert_eq!((lives.ends(), lives.safe_mode()), (0, false));
+        }
+        life_of(dir.path(), 1, true).end();
+        assert_eq!(life_of(dir.path(), 1, false).ends(), 0);
     }
 
     #[test]

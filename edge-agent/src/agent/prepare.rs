@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use edge_core::boot::{Before, Offer};
+use edge_core::boot::{Before, Offer, Source};
 use edge_core::id::DeviceId;
 use edge_core::op::StateKey;
 use edge_core::release::Release;
@@ -20,7 +20,7 @@ use super::release;
 use super::seams::Executor;
 use super::state::State;
 use crate::launch::Launched;
-use crate::launch::install::install;
+use crate::launch::install::{self, install};
 use crate::runtime::{Runnable, Toolchain};
 use crate::store;
 
@@ -72,6 +72,8 @@ pub(super) struct Staging {
     pub launched: Launched,
     /// The update; its program is in the library.
     pub offer: Offer,
+    /// Who brought it.
+    pub by: Source,
     /// How things are before it.
     pub before: Before,
 }
@@ -310,11 +312,12 @@ impl Worker {
     }
 
     fn stage(&self, staging: &Staging) -> Result<(), String> {
-        let Staging { launched, offer, before } = staging;
+        let Staging { launched, offer, by, before } = staging;
         let digest = Digest(offer.program.digest.0);
         let program = self.library.read(digest, |bytes| Some(Digest::of(bytes)));
         let program = program.map_err(|err| err.to_string())?;
-        install(launched.slots(), offer, &program, *before, store::FORMAT)
+        let (by, before, data) = (*by, *before, store::FORMAT);
+        install(launched.slots(), &install::Update { offer, bytes: &program, by, before, data })
     }
 
     fn migrate(

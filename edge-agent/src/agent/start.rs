@@ -178,15 +178,17 @@ impl Agent {
         self.machine.watch_syncs(log);
     }
 
-    /// The agent runs from a slot, and may update itself. An end of an update on trial is held against
-    /// the update, not against the process that follows.
+    /// The agent runs from a slot, and may update itself. Ends of another program, and of an update on
+    /// trial, are not held against it.
     ///
     /// # Errors
     /// The state of the slots cannot be read.
     pub fn launched_by(&mut self, launched: Launched) -> Result<(), RunError> {
         let state = launched.state().map_err(io_error("state of the slots"))?;
-        if state.trial.is_some() || state.failures.iter().any(|failure| !failure.told) {
-            self.blueprint.lives().forgive();
+        let slot = launched.slot();
+        if let Some(program) = state.program(slot) {
+            let on_trial = state.on_trial() == Some(slot);
+            self.blueprint.lives().run_by(program.digest, on_trial);
         }
         self.blueprint.launched = Some(launched);
         Ok(())

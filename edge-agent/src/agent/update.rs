@@ -1,13 +1,12 @@
 //! The agent's own update: the shell around [`edge_core::boot`].
 //!
 //! A live revision brings a program; where it is another one than this, it goes into the free slot and
-//! this process ends so that the launcher tries it. On trial this process judges itself, and stays or
-//! ends so that the launcher goes back. Then the revision that brought it is taken back like any other.
+//! this process ends so that the launcher tries it. On trial this process judges itself ([`trial`]), and
+//! stays or ends so that the launcher goes back. The revision stands and falls with it.
 
-use edge_core::boot::health::{Facts, Patience, Verdict, judge};
-use edge_core::boot::{Before, Offer, Program, State};
+use edge_core::boot::health::Patience;
+use edge_core::boot::{Before, Offer, Program, Source, State};
 use edge_core::id::{BatchSeq, Digest};
-use edge_core::reconcile::Input as Reconcile;
 use edge_core::time::Millis;
 use serde_json::{Value, json};
 use sync_protocol::Manifest;
@@ -17,6 +16,8 @@ use super::inbox::Inbound;
 use super::prepare::{Prepare, Staging};
 use crate::launch::{Launched, TARGET};
 use crate::store::FORMAT;
+
+mod trial;
 
 /// How often an agent on trial looks at itself.
 const JUDGE_EVERY: Millis = Millis(1_000);
@@ -34,18 +35,20 @@ pub(super) struct Update {
     begun: Millis,
     /// The control plane was reached in this life.
     pub(super) reached: bool,
-    /// The ledger changed: there may be something to do.
-    pub(super) look: bool,
+    /// When to look whether there is something to do: at once after the ledger changed.
+    look_at: Option<Millis>,
     judge_at: Option<Millis>,
     /// App and revision whose program is being written.
     staging: Option<(String, Digest)>,
     switching: bool,
     /// The revision that failed by its program in this life: it is told once, not at every turn.
     failed: Option<Digest>,
-    /// A revision that passed its probation while its program is on trial.
-    held: Option<(String, Digest)>,
+    /// A revision whose functions passed their probation, and whose program did not yet.
+    met: Option<Digest>,
     /// The batch in which the control plane is told of failures.
     telling: Option<BatchSeq>,
+    /// The batch in which the ledger says that the revision is kept which the state owes.
+    settling: Option<BatchSeq>,
 }
 
 impl Update {
@@ -60,7 +63,7 @@ impl Update {
     ) -> std::io::Result<Self> {
         let state = launched.as_ref().map(Launched::state).transpose()?;
         let mut update =
-            Self { launched, state, patience, begun: now, look: true, ..Self::default() };
+            Self { launched, state, patience, begun: now, look_at: Some(now), ..Self::default() };
         update.judge_at = update.is_on_trial().then_some(now);
         Ok(update)
     }
@@ -72,11 +75,15 @@ impl Update {
         slot.is_some() && self.state.as_ref().and_then(State::on_trial) == slot
     }
 
-    /// A crash before this life was that of an update on trial: no message and no revision is to be
-    /// blamed for it.
+    /// Whether a revision is kept by the state of the slots, though the ledger may not say so yet.
     #[must_use]
-    pub(super) fn excuses_crashes(&self) -> bool {
-        self.is_on_trial() || self.has_untold()
+    pub(super) fn owes(&self, revision: Digest) -> bool {
+        self.state.as_ref().is_some_and(|state| state.owed == Some(revision))
+    }
+
+    /// There may be something to do.
+    pub(super) fn look(&mut self) {
+        self.look_at = Some(Millis(0));
     }
 
     /// Version and slot, for the control plane.
@@ -91,7 +98,7 @@ impl Update {
     #[must_use]
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         self.launched.as_ref()?;
-        if self.look { Some(Millis(0)) } else { self.judge_at }
+        [self.look_at, self.judge_at].into_iter().flatten().min()
     }
 
     fn has_untold(&self) -> bool {
@@ -103,14 +110,19 @@ impl Update {
         self.state.as_ref()?.program(self.launched.as_ref()?.slot())
     }
 
-    fn save(&mut self, state: State) -> bool {
+    /// Changes the state of the slots, durably; whether that worked.
+    fn change(&mut self, change: impl FnOnce(&State) -> Option<State>) -> bool {
         let Some(launched) = &self.launched else { return false };
-        if let Err(error) = launched.slots().save(&state) {
-            tracing::error!(%error, "the state of the slots cannot be written");
-            return false;
-        }
+        let state = match launched.slots().change(change) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(%error, "the state of the slots cannot be written");
+                return false;
+            }
+        };
+        let before = self.state.as_ref().map(|before| before.confirmed);
         // The link is for people, and is led there again at the next start.
-        if state.confirmed == launched.slot()
+        if before != Some(state.confirmed)
             && let Err(error) = launched.slots().link(state.confirmed)
         {
             tracing::warn!(%error, "the link to the confirmed slot cannot be led there");
@@ -135,7 +147,10 @@ impl Update {
         json!({
             "target": TARGET,
             "slot": slot.map(edge_core::boot::Slot::as_str),
-            "state": slot.map(|_| if self.is_on_trial() { "trial" } else { "confirmed" }),
+            "state": slot.map(|slot| match state.is_some_and(|state| state.confirmed == slot) {
+                true => "confirmed",
+                false => "trial",
+            }),
             "tries_left": tries,
             "digest": self.running().map(|program| program.digest.to_string()),
             "floor": state.map(|state| state.floor.to_string()),
@@ -193,16 +208,29 @@ impl Gateway {
     /// What is due.
     pub(super) fn tick_update(&mut self) {
         if self.update.launched.is_none() || self.stop_by.is_some() {
-            self.update.look = false;
+            self.update.look_at = None;
             return;
         }
+        let now = self.now.at;
         self.update.reached |= self.link.up;
-        if std::mem::take(&mut self.update.look) {
+        if self.update.look_at.take_if(|at| *at <= now).is_some() {
+            self.note_format();
+            self.keep_owed();
             self.tell_failures();
             self.take_update();
+            // The revision that brought this agent may be another one, or gone.
+            self.update.judge_at = self.update.judge_at.map(|_| now);
         }
-        if self.update.judge_at.is_some_and(|at| at <= self.now.at) {
+        if self.update.judge_at.is_some_and(|at| at <= now) {
             self.judge_update();
+        }
+    }
+
+    /// A launcher that has another program to offer asks which format the data is in.
+    fn note_format(&mut self) {
+        let is_news = self.update.state.as_ref().is_some_and(|state| state.data != FORMAT);
+        if is_news && !self.update.is_on_trial() {
+            self.update.change(|state| Some(State { data: FORMAT, ..state.clone() }));
         }
     }
 
@@ -213,11 +241,15 @@ impl Gateway {
         let state = match launched.state() {
             Ok(state) if !busy && !self.update.is_on_trial() => state,
             Ok(_) => return,
-            Err(error) => return tracing::error!(%error, "the state of the slots cannot be read"),
+            Err(error) => {
+                tracing::error!(%error, "the state of the slots cannot be read");
+                self.update.look_at = Some(self.now.at + WRITE_AGAIN_AFTER);
+                return;
+            }
         };
         if state.trial.is_some() {
             // Written before the store failed.
-            return self.switch_agent();
+            return self.begin_trial();
         }
         let running = self.update.running().map(|program| program.digest);
         let failed = self.update.failed;
@@ -235,10 +267,26 @@ impl Gateway {
         }
         tracing::info!(app, version = %offer.program.version, "an update of the agent is written");
         self.update.staging = Some((app, revision));
+        let (by, before) = (Source::Revision(revision), self.before_update());
+        self.deployments.ask(Prepare::Stage(Box::new(Staging { launched, offer, by, before })));
+    }
+
+    /// How things are now, for which an update is not to blame.
+    fn before_update(&self) -> Before {
         // A link that is away for this moment only is no excuse for an update that reaches nobody.
-        let link_down = self.deployments.is_managed && !self.update.reached;
-        let before = Before { link_down, ill: self.ill() };
-        self.deployments.ask(Prepare::Stage(Box::new(Staging { launched, offer, before })));
+        let is_away = self.link.is_away(self.update.patience.grace, self.now.at);
+        Before { link_down: self.deployments.is_managed && is_away, ill: self.ill() }
+    }
+
+    /// This process stops: how things are now counts for an update that the next launcher brings.
+    pub(super) fn note_usual(&mut self) {
+        let update = &self.update;
+        let lived = self.now.at.since(update.begun) >= update.patience.settle;
+        let knows = lived || update.reached || !self.deployments.is_managed;
+        if update.launched.is_some() && knows && !update.is_on_trial() && !update.switching {
+            let usual = self.before_update();
+            self.update.change(|state| state.note_usual(usual));
+        }
     }
 
     /// Why the program of a revision did not stay, where it was tried for this revision: then no word of
@@ -255,26 +303,18 @@ impl Gateway {
     pub(super) fn agent_staged(&mut self, result: Result<(), String>) {
         let Some((app, revision)) = self.update.staging.take() else { return };
         match result {
-            Err(reason) => self.fail_update(&app, revision, reason),
-            Ok(()) if self.is_on_probation(revision) => self.switch_agent(),
-            Ok(()) => {
-                // Its revision went meanwhile; the program was never started.
-                let state = self.update.launched.as_ref().and_then(|it| it.state().ok());
-                if let Some(state) = state {
-                    self.update.save(state.forget_free());
-                }
+            Err(reason) => {
+                self.fail_update(&app, revision, reason);
+                // Another revision may have waited.
+                self.update.look();
             }
+            Ok(()) => self.begin_trial(),
         }
     }
 
     fn fail_update(&mut self, app: &str, revision: Digest, reason: String) {
         self.update.failed = Some(revision);
         self.probation_failed(app, revision, reason);
-    }
-
-    fn is_on_probation(&self, revision: Digest) -> bool {
-        let mut live = self.deployments.revisions_on_probation();
-        live.any(|(_, live)| live.digest().0 == revision.0)
     }
 
     /// Ends this process so that the launcher looks at the state anew.
@@ -285,83 +325,6 @@ impl Gateway {
         self.update.switching = true;
         tracing::info!("this process makes room for the agent in the other slot");
         self.inbound(Inbound::Stop);
-    }
-
-    fn judge_update(&mut self) {
-        self.update.judge_at = Some(self.now.at + JUDGE_EVERY);
-        let Some(state) = self.update.state.clone() else { return };
-        let Some(trial) = state.trial.as_ref().filter(|_| self.update.is_on_trial()) else {
-            self.update.judge_at = None;
-            return;
-        };
-        let facts = Facts {
-            alive: self.now.at.since(self.update.begun),
-            is_managed: self.deployments.is_managed,
-            reached: self.update.reached,
-            ill: self.ill(),
-            safe_mode: self.core.is_in_safe_mode(),
-            data: (state.data, FORMAT),
-        };
-        match judge(trial.before, &facts, self.update.patience) {
-            Verdict::Wait(_) => {}
-            Verdict::Commit => self.confirm_update(&state),
-            Verdict::TakeBack(reason) => self.take_back_update(&reason),
-        }
-    }
-
-    fn confirm_update(&mut self, state: &State) {
-        if !self.update.save(state.confirm(FORMAT)) {
-            self.update.judge_at = Some(self.now.at + WRITE_AGAIN_AFTER);
-            return;
-        }
-        self.update.judge_at = None;
-        let Some(program) = self.update.running().cloned() else { return };
-        let text =
-            format!("agent {} ({:.12}) is kept", program.version, program.digest.to_string());
-        tracing::info!(text, "update");
-        self.tell_cloud("agent-updated", text);
-        if let Some((app, revision)) = self.update.held.take() {
-            self.reconcile(Reconcile::Passed { app, revision });
-        }
-    }
-
-    fn take_back_update(&mut self, reason: &str) {
-        let Some(state) = self.update.state.clone() else { return };
-        tracing::error!(reason, "this agent takes itself back");
-        if self.update.save(state.take_back(reason)) {
-            self.update.judge_at = None;
-            self.switch_agent();
-        } else {
-            self.update.judge_at = Some(self.now.at + WRITE_AGAIN_AFTER);
-        }
-    }
-
-    /// Whether the end of a probation does not count (yet): it waits for that of the program which the
-    /// revision brings, or the program has failed.
-    pub(super) fn holds_pass(&mut self, app: &str, revision: Digest) -> bool {
-        let ledger = self.deployments.reconciler.ledger().apps.get(app);
-        let failed = ledger.and_then(|app| app.failed.as_ref());
-        if failed.is_some_and(|failed| failed.revision == revision) {
-            return true;
-        }
-        let update = &self.update;
-        let waits = update.is_on_trial() || update.staging.is_some() || update.switching;
-        let live = self.deployments.live_revisions();
-        let brings = live.get(app).is_some_and(|live| live.manifest().agent.is_some());
-        if waits && brings {
-            self.update.held = Some((app.to_owned(), revision));
-        }
-        waits && brings
-    }
-
-    /// A revision failed: where it brought the agent on trial, that goes as well.
-    pub(super) fn revision_failed(&mut self, revision: Digest, reason: &str) {
-        let live = self.deployments.live_revisions();
-        let mut failed = live.values().filter(|live| live.digest().0 == revision.0);
-        let brought = failed.any(|live| live.manifest().agent.is_some());
-        if brought && self.update.is_on_trial() && !self.update.switching {
-            self.take_back_update(&format!("its revision failed: {reason}"));
-        }
     }
 
     /// Apps that are not ready and functions that are paused.
@@ -398,10 +361,11 @@ impl Gateway {
 
     /// What is durable need not be told again.
     pub(super) fn update_durable(&mut self, ticket: BatchSeq) {
-        if self.update.telling.take_if(|at| *at <= ticket).is_some()
-            && let Some(state) = self.update.launched.as_ref().and_then(|it| it.state().ok())
-        {
-            self.update.save(state.told());
+        if self.update.telling.take_if(|at| *at <= ticket).is_some() {
+            self.update.change(|state| Some(state.told()));
+        }
+        if self.update.settling.take_if(|at| *at <= ticket).is_some() {
+            self.update.change(|state| Some(state.settled()));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The agent's side: which slot it runs from, and that it lives.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -20,13 +21,16 @@ pub struct Launched {
     slot: Slot,
     beat: Duration,
     switch: Arc<AtomicBool>,
+    /// Held for as long as the agent lives.
+    _alone: Arc<File>,
 }
 
 impl Launched {
     /// What the launcher said; `None` where none did.
     ///
     /// # Errors
-    /// What it said makes no sense: two programs of different opinion.
+    /// What it said makes no sense: two programs of different opinion. Or another agent runs with these
+    /// slots, whose launcher is gone.
     pub fn from_environment() -> Result<Option<Self>, String> {
         let read = |name: &str| std::env::var(name).ok();
         let Some(dir) = read(SLOTS_VARIABLE) else { return Ok(None) };
@@ -35,14 +39,13 @@ impl Launched {
             slot.ok_or_else(|| format!("{SLOT_VARIABLE} names no slot: use `edge-agent launch`"))?;
         let beat_ms = read(BEAT_VARIABLE).and_then(|text| text.parse().ok());
         let beat_ms: u64 = beat_ms.ok_or_else(|| format!("{BEAT_VARIABLE} is no number"))?;
-        let slots = Slots::open(Path::new(&dir)).map_err(|error| format!("{dir}: {error}"))?;
-        Ok(Some(Self::new(slots, slot, Duration::from_millis(beat_ms.max(10)))))
-    }
-
-    /// An agent in a slot.
-    #[must_use]
-    pub fn new(slots: Slots, slot: Slot, beat: Duration) -> Self {
-        Self { slots, slot, beat, switch: Arc::default() }
+        let failed = |error: io::Error| format!("{dir}: {error}");
+        let slots = Slots::open(Path::new(&dir)).map_err(failed)?;
+        let alone = slots.lock_agent().map_err(failed)?.ok_or_else(|| {
+            format!("another agent runs with the slots in {dir}: it ends by itself if its launcher is gone")
+        })?;
+        let beat = Duration::from_millis(beat_ms.max(10));
+        Ok(Some(Self { slots, slot, beat, switch: Arc::default(), _alone: Arc::new(alone) }))
     }
 
     /// The folder of the slots.

@@ -6,32 +6,41 @@
 //! | `state-0`, `state-1` | two copies of the state ([`edge_core::boot::record`]) |
 //! | `current` | link to the folder of the confirmed slot |
 //! | `lock` | held by the launcher |
+//! | `lock-agent` | held by the launcher and by its agent |
 //!
 //! Whatever is written is durable when the call returns: the file is synced, and its folder where a
-//! name is new.
+//! name is new. Threads of one process that have clones of the same [`Slots`] change the state one after
+//! the other, and so do those that write a program.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edge_core::boot::record::{self, COPIES, COPY_BYTES_MAX, Stored};
-use edge_core::boot::{Found, Slot, State};
+use edge_core::boot::{Found, Own, Seen, Slot, State};
 use edge_core::id::Digest;
 
 /// Name of a program in its slot.
 pub const PROGRAM: &str = "edge-agent";
 const CURRENT: &str = "current";
+const NEXT: &str = "edge-agent.new";
 const LOCK: &str = "lock";
+const LOCK_AGENT: &str = "lock-agent";
 /// Mode of a program: everyone may run it, its owner replace it.
 const PROGRAM_MODE: u32 = 0o755;
 /// Longest program that is looked at.
 pub const PROGRAM_BYTES_MAX: u64 = 512 << 20;
 
-/// A folder of slots.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A folder of slots. Clones share their locks.
+#[derive(Clone, Debug)]
 pub struct Slots {
     dir: PathBuf,
+    /// Held from reading the state to writing it; for milliseconds.
+    state: Arc<Mutex<()>>,
+    /// Held while a program is written; for seconds, and never by the agent's loop.
+    program: Arc<Mutex<()>>,
 }
 
 impl Slots {
@@ -45,7 +54,7 @@ impl Slots {
             fs::create_dir_all(dir.join(slot.as_str()))?;
         }
         sync_dir(&dir)?;
-        Ok(Self { dir })
+        Ok(Self { dir, state: Arc::default(), program: Arc::default() })
     }
 
     /// The folder.
@@ -65,15 +74,19 @@ impl Slots {
     /// # Errors
     /// Another one is there, or the file cannot be made.
     pub fn lock(&self) -> io::Result<File> {
-        let file = open(&self.dir.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-            Err(fs::TryLockError::WouldBlock) => {
-                let text = "another launcher runs with these slots: stop it first";
-                Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
-            }
-        }
+        try_lock(&self.dir.join(LOCK))?.ok_or_else(|| {
+            let text = "another launcher runs with these slots: stop it first";
+            io::Error::new(io::ErrorKind::ResourceBusy, text)
+        })
+    }
+
+    /// Keeps other agents away for as long as the file, or what it was sent to, lives; `None`: the agent
+    /// of a launcher that is gone is still there.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn lock_agent(&self) -> io::Result<Option<File>> {
+        try_lock(&self.dir.join(LOCK_AGENT))
     }
 
     /// The state; `None` where no copy of it is valid. One that cannot be read, on a bad block perhaps,
@@ -103,7 +116,7 @@ impl Slots {
     }
 
     /// Writes the state over its older copy, in place: on a full disk, blocks that were given up would
-    /// not come back.
+    /// not come back. Whoever is not alone uses [`Slots::change`].
     ///
     /// # Errors
     /// The disk refuses; then the state before counts.
@@ -118,13 +131,35 @@ impl Slots {
         if is_new { sync_dir(&self.dir) } else { Ok(()) }
     }
 
-    /// Looks at the programs and the link.
+    /// Changes the state as it stands on the disk, and nobody of this process writes it between. `None`
+    /// from `change` leaves it. Returns the state as it is then.
+    ///
+    /// # Errors
+    /// It cannot be read or written; then it is as it was.
+    pub fn change(&self, change: impl FnOnce(&State) -> Option<State>) -> io::Result<State> {
+        let _alone = hold(&self.state);
+        let stored = self.load()?;
+        let state = stored.ok_or_else(|| io::Error::other("no copy of it is valid"))?.state;
+        match change(&state).filter(|next| *next != state) {
+            Some(next) => self.save(&next).map(|()| next),
+            None => Ok(state),
+        }
+    }
+
+    /// Looks at the programs and the link; `own` is the launcher's own program.
     #[must_use]
-    pub fn found(&self) -> Found {
-        let digest = |slot: Slot| digest_of(&self.program(slot)).ok();
+    pub fn found(&self, own: Option<Own>) -> Found {
+        let seen = |slot: Slot| match digest_of(&self.program(slot)) {
+            Ok(digest) => Seen::Present(digest),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Absent,
+            Err(error) => {
+                tracing::error!(%error, slot = slot.as_str(), "the program cannot be read");
+                Seen::Unreadable
+            }
+        };
         let link = fs::read_link(self.dir.join(CURRENT)).ok();
         let linked = link.and_then(|path| Slot::named(path.to_str()?));
-        Found { programs: Slot::ALL.map(digest), linked }
+        Found { programs: Slot::ALL.map(seen), linked, own }
     }
 
     /// Leads the link to a slot, at once and durably.
@@ -146,26 +181,77 @@ impl Slots {
     /// # Errors
     /// The disk refuses, or gives back other bytes; the slot holds what it did.
     pub fn install(&self, slot: Slot, bytes: &[u8], digest: Digest) -> io::Result<()> {
+        self.write_beside(slot, bytes, digest)?.name()
+    }
+
+    /// Writes a program beside that of a slot, syncs it and reads it back. Until what is returned is gone
+    /// nobody else writes one.
+    ///
+    /// # Errors
+    /// The disk refuses, or gives back other bytes; the slot holds what it did.
+    pub fn write_beside(&self, slot: Slot, bytes: &[u8], digest: Digest) -> io::Result<Beside<'_>> {
+        let alone = hold(&self.program);
         let dir = self.dir.join(slot.as_str());
-        let next = dir.join("edge-agent.new");
-        let installed = write_program(&next, bytes).and_then(|()| {
-            let read = digest_of(&next)?;
-            if read != digest {
-                let text = format!("what was read back has digest {read}, not {digest}");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
-            fs::rename(&next, self.program(slot))?;
-            sync_dir(&dir)
-        });
-        if installed.is_err() {
-            // Its room is needed for the next try.
-            let _ = fs::remove_file(&next);
+        let beside =
+            Beside { path: dir.join(NEXT), program: self.program(slot), dir, _alone: alone };
+        write_program(&beside.path, bytes)?;
+        let read = digest_of(&beside.path)?;
+        if read != digest {
+            let text = format!("what was read back has digest {read}, not {digest}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        installed
+        Ok(beside)
     }
 
     fn copy(&self, n: usize) -> PathBuf {
         self.dir.join(format!("state-{n}"))
+    }
+}
+
+/// A program beside that of its slot, whole and durable. Dropped, it is removed: its room is needed.
+#[derive(Debug)]
+pub struct Beside<'s> {
+    path: PathBuf,
+    program: PathBuf,
+    dir: PathBuf,
+    _alone: MutexGuard<'s, ()>,
+}
+
+impl Beside<'_> {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the place of the slot's program, durably.
+    ///
+    /// # Errors
+    /// The disk refuses; the slot holds the one or the other.
+    pub fn name(self) -> io::Result<()> {
+        fs::rename(&self.path, &self.program)?;
+        sync_dir(&self.dir)
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        // There is none once it has its name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Locks have no contents that a panic could leave in pieces.
+fn hold(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    let file = open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -9,14 +9,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use edge_core::boot::restart::{Again, Restarts};
-use edge_core::boot::{End, Program, Slot, Start, State, Version, start};
+use edge_core::boot::{End, Own, Slot, State};
 use edge_core::time::Millis;
 use tokio::time::Instant;
 
-use super::slots::{self, Slots};
+use super::slots::Slots;
 use super::{BEAT_VARIABLE, SLOT_VARIABLE, SLOTS_VARIABLE, SWITCH_EXIT, probe};
 use crate::supervisor::Supervisor;
 
+mod choose;
 mod signals;
 mod watch;
 
@@ -29,6 +30,10 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 const BEATS: u32 = 4;
 /// What a supervisor waits longer for a start than the launcher does.
 const START_MARGIN: Duration = Duration::from_secs(30);
+/// How long is looked whether a stop was asked for while the launcher did something else.
+const LOOK: Duration = Duration::from_millis(1);
+/// How often is looked whether the agent of a launcher before is gone.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Set by systemd for its services.
 const SYSTEMD: &str = "INVOCATION_ID";
 
@@ -37,8 +42,8 @@ const SYSTEMD: &str = "INVOCATION_ID";
 pub struct Options {
     /// Folder of the slots.
     pub slots: PathBuf,
-    /// The program for an empty slot.
-    pub seed: PathBuf,
+    /// The launcher's own program: for empty slots, and for an upgrade of its package.
+    pub own: PathBuf,
     /// Arguments of the agent.
     pub arguments: Vec<OsString>,
     /// An agent that is silent for so long hangs.
@@ -67,14 +72,10 @@ struct Launcher<'o> {
     signals: Signals,
     /// Who watches the launcher itself.
     supervisor: Supervisor,
+    /// The launcher's own program, where it can be read.
+    own: Option<Own>,
     /// Held for as long as the launcher lives.
     _lock: std::fs::File,
-}
-
-/// What is started.
-struct Chosen {
-    slot: Slot,
-    state: State,
 }
 
 impl<'o> Launcher<'o> {
@@ -85,14 +86,55 @@ impl<'o> Launcher<'o> {
         let lock = slots.lock().map_err(failed)?;
         let signals = Signals::new().map_err(|error| error.to_string())?;
         let supervisor = Supervisor::from_environment();
-        Ok(Self { options, slots, signals, supervisor, _lock: lock })
+        Ok(Self {
+            options,
+            slots,
+            signals,
+            own: choose::own(&options.own),
+            supervisor,
+            _lock: lock,
+        })
+    }
+
+    /// Waits until no agent of a launcher before this one is there; whether a stop was asked for
+    /// meanwhile. That agent sees at its next beat that its launcher is gone.
+    async fn wait_for_orphan(&mut self) -> Result<bool, String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", self.slots.dir().display());
+        let until = Instant::now() + self.options.hang_after + self.options.stop_within;
+        let mut is_told = false;
+        while self.slots.lock_agent().map_err(failed)?.is_none() {
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(
+                    "the agent of a launcher that is gone still runs: waiting for its end"
+                );
+            }
+            if Instant::now() >= until {
+                return Err(format!(
+                    "an agent still runs with the slots in {}, though its launcher is gone: end it, then \
+                     start again",
+                    self.slots.dir().display()
+                ));
+            }
+            if self.signals.stop_within(LOOK_EVERY).await {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn run(mut self) -> Result<u8, String> {
+        if self.wait_for_orphan().await? {
+            return Ok(0);
+        }
         let mut restarts = Restarts::default();
         let mut before = None;
         loop {
-            let Chosen { slot, state } = self.choose()?;
+            let (slot, state) = self.choose()?;
+            if self.signals.stop_within(LOOK).await {
+                // The try was counted, and never began.
+                self.note_end(slot, End::Stopped);
+                return Ok(0);
+            }
             if before.replace(slot).is_some_and(|before| before != slot) {
                 restarts.begin_anew();
             }
@@ -101,12 +143,15 @@ impl<'o> Launcher<'o> {
             let mut run = self.run_once(slot).await;
             // It may have been confirmed meanwhile.
             let on_trial = self.state().is_some_and(|state| state.on_trial() == Some(slot));
-            if on_trial && run.end == End::Stopped && !run.was_told {
+            // Told to stop while it was about to make room: both are a good end.
+            let code = if run.was_told && run.end == End::Switch { 0 } else { run.code() };
+            if run.was_told && !run.hung {
+                // However it took that. One that hung before has lost its try already.
+                run.end = End::Stopped;
+            } else if on_trial && run.end == End::Stopped {
                 // Else an update that does nothing would stop the gateway for good.
                 run.end = End::Failed("it ended by itself".to_owned());
             }
-            // Told to stop while it was about to make room: both are a good end.
-            let code = if run.was_told && run.end == End::Switch { 0 } else { run.code() };
             self.note_end(slot, run.end.clone());
             if run.was_told || run.end == End::Stopped {
                 return Ok(code);
@@ -128,59 +173,6 @@ impl<'o> Launcher<'o> {
                 return Ok(0);
             }
         }
-    }
-
-    /// Decides, and writes down what must be durable before the start.
-    fn choose(&self) -> Result<Chosen, String> {
-        let dir = self.slots.dir().display();
-        let failed = |error: std::io::Error| format!("slots in {dir}: {error}");
-        let mut stored = self.slots.load().map_err(failed)?.map(|stored| stored.state);
-        let mut found = self.slots.found();
-        if start(stored.as_ref(), &found) == Start::Empty {
-            stored = Some(self.seed(stored.as_ref())?);
-            found = self.slots.found();
-        }
-        match start(stored.as_ref(), &found) {
-            Start::Run { slot, state, changed } => {
-                if changed {
-                    self.slots.save(&state).map_err(failed)?;
-                }
-                if found.linked != Some(state.confirmed)
-                    && let Err(error) = self.slots.link(state.confirmed)
-                {
-                    // It is for people: the state says which slot starts.
-                    tracing::warn!(%error, "the link to the confirmed slot cannot be led there");
-                }
-                Ok(Chosen { slot, state: *state })
-            }
-            Start::Empty | Start::Damaged => Err(format!(
-                "no program in {dir} is what its state says: put good ones there and remove state-0 and \
-                 state-1, then what is there is taken"
-            )),
-        }
-    }
-
-    /// The launcher's own program into slot a. What failed before, and the floor, are not forgotten.
-    fn seed(&self, before: Option<&State>) -> Result<State, String> {
-        let seed = &self.options.seed;
-        let failed = |error: std::io::Error| format!("{}: {error}", seed.display());
-        let bytes = std::fs::read(seed).map_err(failed)?;
-        let digest = slots::digest_of(seed).map_err(failed)?;
-        self.slots.install(Slot::A, &bytes, digest).map_err(failed)?;
-        let version: Result<Version, _> = env!("CARGO_PKG_VERSION").parse();
-        let program = Program { digest, version: version.unwrap_or_default() };
-        let mut state = State::new(Slot::A, program);
-        if let Some(before) = before {
-            state = State {
-                programs: state.programs,
-                confirmed: Slot::A,
-                trial: None,
-                ..before.clone()
-            };
-        }
-        self.slots.save(&state).map_err(failed)?;
-        tracing::info!(seed = %seed.display(), "slot a has its first program");
-        Ok(state)
     }
 
     async fn run_once(&mut self, slot: Slot) -> Run {
@@ -220,9 +212,7 @@ impl<'o> Launcher<'o> {
     }
 
     fn note_end(&self, slot: Slot, end: End) {
-        let next = self.slots.load().map(|stored| stored.and_then(|it| it.state.ended(slot, end)));
-        let saved = next.and_then(|next| next.map_or(Ok(()), |next| self.slots.save(&next)));
-        if let Err(error) = saved {
+        if let Err(error) = self.slots.change(|state| state.ended(slot, end)) {
             // The try is counted already; only the words are lost.
             tracing::warn!(%error, "how the agent ended cannot be noted");
         }

@@ -2,10 +2,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use edge_core::boot::{Before, Formats, Offer, Program, Slot, State, Version};
+use edge_core::boot::{Before, Formats, Offer, Program, Seen, Slot, Source, State, Version};
 use edge_core::id::Digest;
 
-use super::install::install;
+use super::install::{Update, install};
 use super::probe::{self, About};
 use super::slots::{Slots, digest_of};
 
@@ -26,6 +26,11 @@ fn about(version: &str) -> About {
 fn offer(bytes: &[u8], version: Version) -> Offer {
     let program = Program { digest: sha256(bytes), version };
     Offer { program, floor: Version::default(), force: false }
+}
+
+fn try_install(slots: &Slots, offer: &Offer, bytes: &[u8]) -> Result<(), String> {
+    let (by, before) = (Source::Revision(Digest([7; 32])), Before::default());
+    install(slots, &Update { offer, bytes, by, before, data: 1 })
 }
 
 /// Slots whose slot a holds a confirmed program.
@@ -56,7 +61,7 @@ fn the_state_goes_over_its_older_copy_and_damage_leaves_the_other() {
     let dir = tempfile::tempdir().unwrap();
     let slots = slots(dir.path());
     let first = slots.load().unwrap().unwrap();
-    let next = first.state.told().confirm(7);
+    let next = first.state.told().confirm(7, None);
     slots.save(&next).unwrap();
     assert_eq!(slots.load().unwrap().unwrap().state, next);
     let newest = dir.path().join("state-0");
@@ -80,11 +85,12 @@ fn a_program_is_named_when_it_is_whole_and_may_be_run() {
     assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1, "nothing is left over");
     let mode = fs::metadata(slots.program(Slot::A)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
-    let found = slots.found();
-    assert_eq!((found.programs, found.linked), ([Some(sha256(b"old")), None], None));
+    let found = slots.found(None);
+    let old = Seen::Present(sha256(b"old"));
+    assert_eq!((found.programs, found.linked), ([old, Seen::Absent], None));
     for slot in [Slot::B, Slot::A] {
         slots.link(slot).unwrap();
-        assert_eq!(slots.found().linked, Some(slot));
+        assert_eq!(slots.found(None).linked, Some(slot));
     }
 }
 
@@ -105,12 +111,75 @@ fn an_update_that_fits_has_its_trial() {
     let slots = slots(dir.path());
     let new = script(&about("0.2.0-rc.1"), "");
     let offer = offer(&new, Version(0, 2, 0));
-    install(&slots, &offer, &new, Before::default(), 1).unwrap();
+    try_install(&slots, &offer, &new).unwrap();
     let state = slots.load().unwrap().unwrap().state;
     assert_eq!((state.on_trial(), state.confirmed), (Some(Slot::B), Slot::A));
-    assert_eq!(slots.found().programs, [Some(sha256(b"old")), Some(offer.program.digest)]);
-    let again = install(&slots, &offer, &new, Before::default(), 1).unwrap_err();
-    assert!(again.contains("itself on trial"), "{again}");
+    let present = [sha256(b"old"), offer.program.digest].map(Seen::Present);
+    assert_eq!(slots.found(None).programs, present);
+    // A second one, after a store failure: the first was not heard of.
+    try_install(&slots, &offer, &new).unwrap();
+    assert_eq!(slots.load().unwrap().unwrap().state, state);
+    let third = script(&about("0.2.0"), "");
+    let refused = try_install(&slots, &self::offer(&third, Version(0, 2, 0)), &third);
+    assert!(refused.unwrap_err().contains("itself on trial"));
+}
+
+/// The store fails while an update is written, and the next life writes it as well; meanwhile the
+/// control plane was told of a failure.
+#[test]
+fn what_is_written_at_once_is_written_one_after_the_other() {
+    const CHANGES: u16 = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let new = script(&about("0.2.0"), "sleep 0.2");
+    let offer = offer(&new, Version(0, 2, 0));
+    std::thread::scope(|scope| {
+        let writing = [(); 2].map(|()| scope.spawn(|| try_install(&slots, &offer, &new)));
+        for _ in 0..CHANGES {
+            let bump = |state: &State| State { floor: bumped(state.floor), ..state.clone() };
+            slots.change(|state| Some(bump(state))).unwrap();
+        }
+        for written in writing {
+            written.join().unwrap().unwrap();
+        }
+    });
+    let state = slots.load().unwrap().unwrap().state;
+    assert_eq!(state.floor, Version(0, 0, CHANGES), "none is lost");
+    assert_eq!(state.on_trial(), Some(Slot::B));
+    assert_eq!(fs::read_dir(dir.path().join("b")).unwrap().count(), 1, "nothing is left over");
+}
+
+fn bumped(Version(major, minor, patch): Version) -> Version {
+    Version(major, minor, patch + 1)
+}
+
+#[test]
+fn the_program_before_stays_until_an_update_has_passed_all_questions() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    slots.install(Slot::B, b"before", sha256(b"before")).unwrap();
+    let before = Program { digest: sha256(b"before"), version: Version(0, 0, 9) };
+    let named = |state: &State| {
+        let mut next = state.clone();
+        next.programs[1] = Some(before.clone());
+        Some(next)
+    };
+    let state = slots.change(named).unwrap();
+    let bad = script(&about("0.3.0"), "");
+    try_install(&slots, &offer(&bad, Version(0, 2, 0)), &bad).unwrap_err();
+    assert_eq!(slots.load().unwrap().unwrap().state, state);
+    assert_eq!(slots.found(None).programs[1], Seen::Present(sha256(b"before")));
+}
+
+#[test]
+fn a_program_that_cannot_be_read_is_not_one_that_is_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    fs::create_dir(slots.program(Slot::B)).unwrap();
+    let present = Seen::Present(sha256(b"old"));
+    assert_eq!(slots.found(None).programs, [present, Seen::Unreadable]);
+    fs::remove_dir(slots.program(Slot::B)).unwrap();
+    assert_eq!(slots.found(None).programs, [present, Seen::Absent]);
 }
 
 #[test]
@@ -128,14 +197,14 @@ fn what_does_not_fit_is_declined_before_anything_depends_on_it() {
         (b"\x7fELF of another processor".to_vec(), "it does not start on this machine"),
     ] {
         let offer = offer(&bytes, Version(0, 2, 0));
-        let declined = install(&slots, &offer, &bytes, Before::default(), 1).unwrap_err();
+        let declined = try_install(&slots, &offer, &bytes).unwrap_err();
         assert!(declined.contains(why), "{declined}");
         let state = slots.load().unwrap().unwrap().state;
         assert_eq!((state.on_trial(), state.confirmed), (None, Slot::A));
-        assert_eq!(slots.found().programs[0], Some(sha256(b"old")));
+        assert_eq!(slots.found(None).programs[0], Seen::Present(sha256(b"old")));
     }
     let other = offer(b"other", Version(0, 2, 0));
-    let declined = install(&slots, &other, b"new", Before::default(), 1).unwrap_err();
+    let declined = try_install(&slots, &other, b"new").unwrap_err();
     assert!(declined.contains("read back"), "{declined}");
 }
 

@@ -21,6 +21,7 @@ use system_tests::mqtt::Login;
 use system_tests::process::{program, wait_for};
 use system_tests::readings;
 
+use crate::functions::Device;
 use crate::support::{PATIENCE, acked, author, deploy_counter, planted_agent, publish, wait_live};
 
 /// Three tries of an update that hangs, on a busy machine.
@@ -65,6 +66,22 @@ impl Site {
         let bundle = self.agents.build(&self.app(version, bytes)?)?;
         self.gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
         Ok(())
+    }
+
+    /// An app that brings the next version of the agent and the function `rogue`, so that it has a
+    /// probation of a minute.
+    fn app_with_function(&self, version: &str) -> Result<PathBuf> {
+        let folder = self.app(version, &new_version(&self.dir)?)?;
+        let path = folder.join("holm.toml");
+        let functions = fixture("functions");
+        let more = format!(
+            "[functions.rogue]\npath = {functions:?}\nexample = \"rogue\"\npublish = [\"rogue/#\"]\n\
+             record = [\"n\"]\n[[triggers]]\nfunction = \"rogue\"\nmqtt = [\"rogue-in/+\"]\nretries = 0\n"
+        );
+        std::fs::write(&path, std::fs::read_to_string(&path)? + &more)?;
+        let bundle = self.agents.build(&folder)?;
+        self.gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
+        Ok(bundle)
     }
 
     /// Waits until the status of the agent is so.
@@ -247,6 +264,60 @@ fn an_update_that_crashes_at_work_comes_back_and_no_message_is_blamed() -> Resul
 #[test]
 fn an_update_that_hangs_comes_back() -> Result<()> {
     comes_back("agent:hang", "press", "it was started 3 times; the last time it hung")
+}
+
+/// The revision that brought the update fails by its function, long after the update itself was well.
+#[test]
+fn an_update_goes_with_the_revision_that_brought_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut site = Site::start(dir.path(), None)?;
+    site.app_with_function("1.0.0")?;
+    site.wait_agent("the update on trial", |agent| agent["state"] == "trial")?;
+    // It settled after 3 s; the probation of the function goes on.
+    std::thread::sleep(Duration::from_secs(6));
+    let status = site.gateway.status()?;
+    assert_eq!(status["agent"]["state"], "trial", "it waits for the function: {status:#}");
+    misbehave(&site.gateway)?;
+    let is_back = |agent: &Value| agent["slot"] == "a" && agent["taken_back"][0].is_object();
+    let status = site.wait_agent("the agent before to be back", is_back)?;
+    let why = status["agent"]["taken_back"][0]["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("its revision failed"), "{why}");
+    wait_for(PATIENCE, "the revision to be taken back", || {
+        Ok((phase(&site.gateway.status()?).0 == "taken-back").then_some(()))
+    })?;
+    site.gateway.stop()
+}
+
+/// Somebody takes the app away during the trial: the agent before it is back, the update is not blamed,
+/// and the same deployment has another trial.
+#[test]
+fn an_update_that_is_not_wanted_any_more_goes_without_blame() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut site = Site::start(dir.path(), None)?;
+    let bundle = site.app_with_function("1.0.0")?;
+    let on_trial = |agent: &Value| agent["state"] == "trial" && agent["slot"] == "b";
+    site.wait_agent("the update on trial", on_trial)?;
+    site.gateway.agent(&["undeploy", "agent"])?.status()?;
+    let status = site.wait_agent("the agent before to be back", |agent| {
+        agent["slot"] == "a" && agent["state"] == "confirmed"
+    })?;
+    assert_eq!(status["agent"]["taken_back"], serde_json::json!([]), "{:#}", status["agent"]);
+    assert_eq!(status["agent"]["other"], Value::Null);
+    site.gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
+    site.wait_agent("the update on trial again", on_trial)?;
+    let status = site.wait_agent("both to be kept", |agent| {
+        agent["slot"] == "b" && agent["state"] == "confirmed"
+    })?;
+    let kept = wait_for(PATIENCE, "the revision to be kept", || {
+        Ok(Some(phase(&site.gateway.status()?).0).filter(|phase| phase == "live"))
+    });
+    assert!(kept.is_ok(), "{:#}", status["deployments"]);
+    site.gateway.stop()
+}
+
+/// Lets the function `rogue` fault.
+fn misbehave(gateway: &Gateway) -> Result<()> {
+    Device::new(gateway, "vandal")?.publish("rogue-in/panic", "x")
 }
 
 #[test]

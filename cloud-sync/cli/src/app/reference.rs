@@ -311,8 +311,8 @@ pub const AGENT: Table = Table {
             "force",
             "true or false",
             "false",
-            "Take it even below a floor, or where this very program was taken back before. Data in a format that it \
-             cannot read is not forced on it.",
+            "Try it even where this very program was taken back before. A floor holds all the same, and data in a \
+             format that it cannot read is not forced on it.",
         ),
         key(
             "programs",

@@ -16,7 +16,7 @@ pub struct Agent {
     /// Once a gateway has confirmed it, lower versions are refused. Left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<String>,
-    /// It is taken below a floor, and where it was taken back before. Left out where it is not.
+    /// It is tried again where it was taken back before. Left out where it is not.
     #[serde(default, skip_serializing_if = "is_false")]
     pub force: bool,
     /// Programs by target triple, such as `aarch64-unknown-linux-musl`.

@@ -1,7 +1,10 @@
 //! The state on a disk: two copies, of which a cut in a write leaves one.
 //!
-//! A copy is, integers little-endian: `HOLMSLOT`, format (u16, now 1), length n of the contents (u16),
+//! A copy is, integers little-endian: `HOLMSLOT`, format (u16, now 2), length n of the contents (u16),
 //! generation (u64), n bytes of contents (postcard of [`State`]), CRC-32C of all before it (u32).
+//! A launcher and the agents in its slots are of different versions and share these copies: once this
+//! is released, fields are added at the end only, and a reader takes a copy without them.
+//!
 //! Generation g is written over copy g mod 2; the valid copy of the highest generation counts.
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::State;
 
 const MAGIC: &[u8; 8] = b"HOLMSLOT";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 const HEAD_BYTES: usize = 20;
 const SUM_BYTES: usize = 4;
 

@@ -1,8 +1,9 @@
-use super::health::{Facts, Patience, Verdict, judge};
+use super::health::{Facts, Patience, Revision, Verdict, judge};
 use super::restart::{Again, ENDS_MAX, Restarts, WELL_AFTER};
 use super::*;
 use crate::time::Millis;
 
+mod own;
 mod power;
 mod properties;
 
@@ -18,13 +19,36 @@ fn offer(n: u8) -> Offer {
     Offer { program: program(n), floor: Version::default(), force: false }
 }
 
-/// Program 1 in slot a is confirmed, program 2 in slot b has a trial.
-fn on_trial(tries: u8) -> State {
-    State::new(Slot::A, program(1)).begin_trial(&offer(2), Before::default(), tries, 1)
+/// The revision that brings updates.
+const REVISION: Digest = Digest([77; 32]);
+
+fn terms(tries: u8) -> Terms {
+    Terms { by: Source::Revision(REVISION), before: Before::default(), tries, data: 1 }
 }
 
-const BOTH: Found =
-    Found { programs: [Some(Digest([1; 32])), Some(Digest([2; 32]))], linked: None };
+/// Program 1 in slot a is confirmed, program 2 in slot b has a trial.
+fn on_trial(tries: u8) -> State {
+    State::new(Slot::A, program(1)).begin_trial(&offer(2), terms(tries))
+}
+
+const fn present(n: u8) -> Seen {
+    Seen::Present(Digest([n; 32]))
+}
+
+const fn found(a: Seen, b: Seen) -> Found {
+    Found { programs: [a, b], linked: None, own: None }
+}
+
+const BOTH: Found = found(present(1), present(2));
+
+/// What is run, and the state after it.
+#[track_caller]
+fn run(state: Option<&State>, found: &Found) -> (Slot, State) {
+    match start(state, found) {
+        Start::Run { slot, state, .. } => (slot, *state),
+        other => panic!("{other:?}"),
+    }
+}
 
 #[test]
 fn versions_are_three_numbers_and_compare_as_such() {
@@ -71,13 +95,15 @@ fn a_stop_that_was_asked_for_costs_no_try() {
 #[test]
 fn what_is_found_well_is_confirmed_and_brings_its_floor() {
     let offer = Offer { floor: Version(0, 2, 0), ..offer(2) };
-    let state = State::new(Slot::A, program(1)).begin_trial(&offer, Before::default(), 3, 1);
-    let state = state.confirm(1);
+    let state = State::new(Slot::A, program(1)).begin_trial(&offer, terms(3));
+    let state = state.confirm(1, Some(REVISION));
     assert_eq!((state.confirmed, state.on_trial()), (Slot::B, None));
+    assert_eq!((state.owed, state.settled().owed), (Some(REVISION), None));
     let older = Offer { program: program(1), ..offer.clone() };
     let refused = Refusal::BelowFloor { version: Version(0, 1, 0), floor: Version(0, 2, 0) };
-    assert_eq!(state.admit(&older), Err(refused));
-    assert_eq!(state.admit(&Offer { force: true, ..older }), Ok(()), "who says so may");
+    assert_eq!(state.admit(&older), Err(refused.clone()));
+    // Else any deployment that was ever signed with it would bring the holes of its time back.
+    assert_eq!(state.admit(&Offer { force: true, ..older }), Err(refused), "nobody goes below it");
     assert_eq!(state.free(), Slot::A);
 }
 
@@ -90,7 +116,7 @@ fn what_failed_is_refused_unless_somebody_says_so() {
     assert_eq!(state.admit(&offer(2)), Err(refused));
     let forced = Offer { force: true, ..offer(2) };
     assert_eq!((state.admit(&forced), state.admit(&offer(3))), (Ok(()), Ok(())));
-    let state = state.begin_trial(&forced, Before::default(), 3, 1).confirm(1);
+    let state = state.begin_trial(&forced, terms(3)).confirm(1, None);
     assert_eq!(state.failures, [], "it is well after all");
 }
 
@@ -98,7 +124,7 @@ fn what_failed_is_refused_unless_somebody_says_so() {
 fn failures_are_told_once_and_bounded() {
     let mut state = State::new(Slot::A, program(1));
     for n in 2..60 {
-        state = state.begin_trial(&offer(n), Before::default(), 3, 1).take_back(&"é".repeat(200));
+        state = state.begin_trial(&offer(n), terms(3)).take_back(&"é".repeat(200));
         assert!(state.failures.len() <= FAILURES_MAX);
         let last = state.failures.last().unwrap();
         assert!(last.reason.len() <= REASON_BYTES_MAX && !last.told);
@@ -124,31 +150,60 @@ fn formats_go_up_by_one_and_a_trial_writes_what_was_there() {
 }
 
 #[test]
+fn an_update_that_nobody_wants_any_more_goes_without_blame() {
+    let state = on_trial(3).forget_free();
+    assert_eq!((state.on_trial(), state.program(Slot::B), state.failures.len()), (None, None, 0));
+    assert_eq!(state.admit(&offer(2)), Ok(()), "it may come again");
+}
+
+#[test]
 fn without_a_state_the_link_decides_and_then_what_is_there() {
-    let slot_of = |found: &Found| match start(None, found) {
-        Start::Run { slot, changed: true, .. } => Some(slot),
-        _ => None,
-    };
-    assert_eq!(slot_of(&Found { linked: Some(Slot::B), ..BOTH }), Some(Slot::B));
-    assert_eq!(slot_of(&BOTH), Some(Slot::A));
-    let only_b = Found { programs: [None, BOTH.programs[1]], linked: Some(Slot::A) };
-    assert_eq!(slot_of(&only_b), Some(Slot::B), "a link to nothing");
-    assert_eq!(start(None, &Found::default()), Start::Empty);
+    let slot_of = |found: &Found| run(None, found).0;
+    assert_eq!(slot_of(&Found { linked: Some(Slot::B), ..BOTH }), Slot::B);
+    assert_eq!(slot_of(&BOTH), Slot::A);
+    let only_b = found(Seen::Absent, present(2));
+    assert_eq!(slot_of(&Found { linked: Some(Slot::A), ..only_b }), Slot::B, "a link to nothing");
+    assert_eq!(slot_of(&found(Seen::Unreadable, present(2))), Slot::B);
+    let other = run(None, &BOTH).1.program(Slot::B).cloned();
+    assert_eq!(other, None, "nobody knows whether it proved itself");
+    assert_eq!(start(None, &Found::default()), Start::Stuck(Stuck::Damaged));
 }
 
 #[test]
 fn a_damaged_program_does_not_run() {
-    let state = on_trial(3).confirm(1);
-    let found = Found { programs: [BOTH.programs[0], Some(digest(9))], linked: None };
-    let Start::Run { slot, state: next, .. } = start(Some(&state), &found) else { panic!("a") };
+    let state = on_trial(3).confirm(1, None);
+    let rotten = found(present(1), present(9));
+    let (slot, next) = run(Some(&state), &rotten);
     assert_eq!((slot, next.confirmed), (Slot::A, Slot::A));
     assert_eq!(next.failure(digest(2)).unwrap().reason, "its file is damaged or gone");
-    let neither = Found { programs: [Some(digest(8)), Some(digest(9))], linked: None };
-    assert_eq!(start(Some(&state), &neither), Start::Damaged);
-    assert_eq!(start(Some(&state), &Found::default()), Start::Empty);
+    assert_eq!(next.admit(&offer(2)), Ok(()), "the program did nothing wrong");
+    let neither = found(present(8), present(9));
+    assert_eq!(start(Some(&state), &neither), Start::Stuck(Stuck::Damaged));
+    assert_eq!(start(Some(&state), &Found::default()), Start::Stuck(Stuck::Damaged));
     // An update that was damaged before its first try goes at once.
-    let Start::Run { slot, state, .. } = start(Some(&on_trial(3)), &found) else { panic!("a") };
+    let (slot, state) = run(Some(&on_trial(3)), &rotten);
     assert_eq!((slot, state.on_trial()), (Slot::A, None));
+}
+
+#[test]
+fn what_cannot_be_read_does_not_run_either_and_is_not_taken_for_gone() {
+    let state = on_trial(3).confirm(1, None);
+    let (slot, next) = run(Some(&state), &found(present(1), Seen::Unreadable));
+    assert_eq!(slot, Slot::A);
+    assert_eq!(next.failure(digest(2)).unwrap().reason, "its file cannot be read");
+    for found in [found(Seen::Unreadable, Seen::Unreadable), found(Seen::Absent, Seen::Unreadable)]
+    {
+        assert_eq!(start(Some(&state), &found), Start::Stuck(Stuck::Unreadable));
+    }
+    let (slot, state) = run(Some(&on_trial(3)), &found(present(1), Seen::Unreadable));
+    assert_eq!((slot, state.on_trial()), (Slot::A, None));
+}
+
+#[test]
+fn a_program_that_was_taken_back_never_takes_the_place_of_the_confirmed_one() {
+    let state = on_trial(3).take_back("it hung");
+    let rotten = found(present(9), present(2));
+    assert_eq!(start(Some(&state), &rotten), Start::Stuck(Stuck::Damaged));
 }
 
 fn facts() -> Facts {
@@ -159,6 +214,7 @@ fn facts() -> Facts {
         ill: 0,
         safe_mode: false,
         data: (1, 1),
+        revision: Revision::Passed,
     }
 }
 
@@ -167,7 +223,7 @@ fn an_agent_that_is_well_stays_after_it_settled() {
     let patience = Patience::default();
     let judge = |facts: &Facts| judge(Before::default(), facts, patience);
     let young = Facts { alive: Millis(29_999), ..facts() };
-    assert_eq!(judge(&young), Verdict::Wait(patience.settle));
+    assert_eq!(judge(&young), Verdict::Wait);
     assert_eq!(judge(&facts()), Verdict::Commit);
     let alone = Facts { is_managed: false, reached: false, ..facts() };
     assert_eq!(judge(&alone), Verdict::Commit, "nobody is to be reached");
@@ -180,7 +236,7 @@ fn an_agent_that_is_not_well_goes_when_its_time_is_up() {
     let ill = Facts { ill: 1, ..facts() };
     let safe = Facts { safe_mode: true, ..facts() };
     for facts in [unreached, ill, safe] {
-        assert_eq!(judge(Before::default(), &facts, patience), Verdict::Wait(patience.grace));
+        assert_eq!(judge(Before::default(), &facts, patience), Verdict::Wait);
         let late = Facts { alive: patience.grace, ..facts };
         let verdict = judge(Before::default(), &late, patience);
         assert!(matches!(verdict, Verdict::TakeBack(_)), "{verdict:?}");
@@ -188,6 +244,22 @@ fn an_agent_that_is_not_well_goes_when_its_time_is_up() {
     let surprise = Facts { alive: Millis(0), data: (1, 2), ..facts() };
     let verdict = judge(Before::default(), &surprise, patience);
     assert!(matches!(verdict, Verdict::TakeBack(_)), "at once: {verdict:?}");
+    let unsaid = Facts { data: (0, 2), ..facts() };
+    assert_eq!(judge(Before::default(), &unsaid, patience), Verdict::Commit);
+}
+
+#[test]
+fn an_agent_and_the_revision_that_brought_it_stand_and_fall_together() {
+    let patience = Patience::default();
+    let judge = |facts: &Facts| judge(Before::default(), facts, patience);
+    let waiting = Facts { revision: Revision::OnProbation, ..facts() };
+    assert_eq!(judge(&waiting), Verdict::Wait, "not before its functions");
+    let late = Facts { alive: Millis(patience.grace.0 + 50_000), ..waiting };
+    assert_eq!(judge(&late), Verdict::Wait, "a probation has an end of its own");
+    let lonely = Facts { reached: false, ..late };
+    assert!(matches!(judge(&lonely), Verdict::TakeBack(_)));
+    let gone = Facts { revision: Revision::Gone, alive: Millis(0), ..facts() };
+    assert_eq!(judge(&gone), Verdict::Withdraw, "at once");
 }
 
 #[test]
@@ -195,7 +267,7 @@ fn an_update_is_not_blamed_for_what_was_so_before_it() {
     let patience = Patience::default();
     let before = Before { link_down: true, ill: 2 };
     let facts = Facts { reached: false, ill: 2, ..facts() };
-    assert_eq!(judge(before, &facts, patience), Verdict::Wait(patience.grace));
+    assert_eq!(judge(before, &facts, patience), Verdict::Wait);
     let late = Facts { alive: patience.grace, ..facts };
     assert_eq!(judge(before, &late, patience), Verdict::Commit);
 }

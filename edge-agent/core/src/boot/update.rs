@@ -1,6 +1,6 @@
 //! Taking an update: whether it may have a trial, and what is written down for one.
 
-use super::{Before, Formats, Program, Slot, State, Trial, Version};
+use super::{Before, Formats, Program, Slot, Source, State, Trial, Version};
 
 /// A program that a deployment brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +9,22 @@ pub struct Offer {
     pub program: Program,
     /// Once it is confirmed, lower versions are refused.
     pub floor: Version,
-    /// It is taken below the floor, and where it failed before.
+    /// It is tried again where it failed before. A floor holds all the same: whoever has an old
+    /// signed deployment must not be able to bring its holes back.
     pub force: bool,
+}
+
+/// What a trial begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Who brought the update.
+    pub by: Source,
+    /// How things are before it.
+    pub before: Before,
+    /// Starts that it has.
+    pub tries: u8,
+    /// The format that the data is in.
+    pub data: u32,
 }
 
 /// Why an update is not tried.
@@ -33,8 +47,8 @@ pub enum Refusal {
     },
     /// It is older than what was ruled out.
     #[error(
-        "its version {version} is below the floor {floor} that an agent of this gateway set; deploy a \
-         later one, or say `force = true` in [agent]"
+        "its version {version} is below the floor {floor} that an agent of this gateway set: deploy a \
+         later one"
     )]
     BelowFloor {
         /// Its version.
@@ -75,14 +89,14 @@ impl State {
         if self.trial.is_some() {
             return Err(Refusal::OnTrial);
         }
-        if offer.force {
-            return Ok(());
-        }
-        if let Some(failure) = self.failure(offer.program.digest) {
-            return Err(Refusal::FailedBefore { reason: failure.reason.clone() });
-        }
         let (version, floor) = (offer.program.version, self.floor);
-        if version < floor { Err(Refusal::BelowFloor { version, floor }) } else { Ok(()) }
+        if version < floor {
+            return Err(Refusal::BelowFloor { version, floor });
+        }
+        match self.bar(offer.program.digest).filter(|_| !offer.force) {
+            Some(failure) => Err(Refusal::FailedBefore { reason: failure.reason.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Whether a program that knows these formats can go on with the data, and the one before it
@@ -103,7 +117,8 @@ impl State {
         self.confirmed.other()
     }
 
-    /// The free slot is about to be written: nothing is known of it until that is done.
+    /// The free slot is about to be written, or its update goes without blame because nobody wants it any
+    /// more: nothing is known of it.
     #[must_use]
     pub fn forget_free(&self) -> Self {
         let mut next = self.clone();
@@ -114,12 +129,13 @@ impl State {
 
     /// The update stands in the free slot, whole and durable: its trial begins with the next start.
     #[must_use]
-    pub fn begin_trial(&self, offer: &Offer, before: Before, tries: u8, data: u32) -> Self {
+    pub fn begin_trial(&self, offer: &Offer, terms: Terms) -> Self {
+        let Terms { by, before, tries, data } = terms;
         let mut next = self.forget_free();
         next.programs[next.free().index()] = Some(offer.program.clone());
         let tries = tries.max(1);
         let floor = offer.floor;
-        next.trial = Some(Trial { tries_left: tries, tries, before, floor, last_end: None });
+        next.trial = Some(Trial { by, tries_left: tries, tries, before, floor, last_end: None });
         next.data = data;
         next
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::effect::{Effect, Pace};
 use crate::event::CoreEvent;
-use crate::id::{FunctionId, JobId, TriggerId};
+use crate::id::{Digest, FunctionId, JobId, TriggerId};
 use crate::op::{CoreOp, DeadReason};
 use crate::queue::Batched;
 use crate::release::{ProbationPolicy, Release, TriggerSource, TriggerSpec};
@@ -113,6 +113,12 @@ impl Core {
         match trial {
             Trial::NotOnProbation => {}
             Trial::Goes => self.write_mark(app, Pace::Lazy, turn),
+            Trial::Passed if self.apps.is_held(app) => {
+                self.write_mark(app, Pace::Lazy, turn);
+                if let Some(revision) = self.apps.meet(app) {
+                    turn.effect(Effect::ProbationPassed { app: app.to_owned(), revision });
+                }
+            }
             Trial::Passed => {
                 if let Some(revision) = self.apps.pass(app) {
                     self.write_mark(app, Pace::Prompt, turn);
@@ -130,6 +136,15 @@ impl Core {
                     });
                 }
             }
+        }
+    }
+
+    /// A revision is kept, whoever it waited for.
+    pub(super) fn end_probation(&mut self, app: &str, revision: Digest, turn: &mut Turn<'_>) {
+        let is_it = self.apps.mark(app).is_some_and(|mark| mark.revision == revision);
+        if is_it && self.apps.pass(app).is_some() {
+            self.write_mark(app, Pace::Prompt, turn);
+            self.stop_functions(app);
         }
     }
 

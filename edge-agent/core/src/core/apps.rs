@@ -5,6 +5,8 @@
 //!   `faults_max` faults or `crashes_max` crashes of the process the revision has failed; it
 //!   starts nothing more, and the shell brings back the last good one.
 //! - It is kept after `successes` good attempts or `span` of gateway time, as the policy says.
+//! - A held probation goes on after that, until it is ended from outside: that it would be over is told
+//!   once in a life.
 //! - The counts are a row of the store: a crash of the process does not reset them. One end of the
 //!   process counts once, however many attempts of the app were in work.
 
@@ -23,6 +25,8 @@ struct App {
     release: Arc<Release>,
     /// `None`: it has proved itself, or never had to.
     policy: Option<ProbationPolicy>,
+    /// It was told that a held probation would be over.
+    met: bool,
     /// A swap is being prepared.
     quiescing: bool,
 }
@@ -99,7 +103,7 @@ impl Apps {
     ) -> bool {
         let name = release.app.clone();
         let revision = release.revision;
-        self.apps.insert(name.clone(), App { release, policy, quiescing: false });
+        self.apps.insert(name.clone(), App { release, policy, met: false, quiescing: false });
         self.spans.clear(&name);
         let Some(policy) = policy else { return self.marks.remove(&name).is_some() };
         let goes_on = self.marks.get(&name).is_some_and(|mark| mark.revision == revision);
@@ -190,6 +194,18 @@ impl Apps {
 
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         self.spans.first()
+    }
+
+    /// Whether somebody else has to agree to the end of a probation.
+    pub(super) fn is_held(&self, app: &str) -> bool {
+        self.policy(app).held
+    }
+
+    /// A held probation would be over. Returns the revision, the first time.
+    pub(super) fn meet(&mut self, app: &str) -> Option<Digest> {
+        let met = &mut self.apps.get_mut(app)?.met;
+        let is_news = !std::mem::replace(met, true);
+        self.marks.get(app).map(|mark| mark.revision).filter(|_| is_news)
     }
 
     /// Ends a probation. Returns the revision.

@@ -187,6 +187,7 @@ fn a_newer_statement_makes_a_fetch_that_hangs_void() {
     assert_eq!(out, [Step::Fetch { digest: digest(1) }]);
     let out = steps(&mut reconciler, statement(2, &[("cold-chain", 2)]));
     assert_eq!(out, [Step::Fetch { digest: digest(2) }]);
+    assert!(!reconciler.is_changing("cold-chain"), "what is fetched changes nothing yet");
     let late = Input::Fetched { digest: digest(1), result: Err("too late".into()) };
     assert_eq!(steps(&mut reconciler, late), []);
     assert!(reconciler.ledger().apps["cold-chain"].failed.is_none());
@@ -250,6 +251,7 @@ fn what_the_shell_is_changing_is_ended_before_another_app_is_taken_back() {
     let reason = "it traps".to_owned();
     let failed = Input::Failed { app: "other".into(), revision: digest(12), reason };
     assert_eq!(steps(reconciler, failed), []);
+    assert!(reconciler.is_changing("cold-chain") && reconciler.is_changing("other"));
     let migrated = Input::Migrated { app: "cold-chain".into(), result: Ok(()) };
     let out = steps(reconciler, migrated);
     assert!(matches!(&out[..], [Step::Swap { .. }, Step::Quiesce { app }] if app == "other"));

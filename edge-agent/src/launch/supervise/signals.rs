@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::process::Signal as Kill;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Those that are handled.
@@ -20,8 +19,8 @@ pub(super) struct Signals {
 pub(super) enum Said {
     /// Something became of a child.
     Child,
-    /// Stop, and tell the agent so with this signal.
-    Stop(Kill),
+    /// Stop, and tell the agent so: with SIGTERM, which it knows, whatever the launcher was told with.
+    Stop,
 }
 
 impl Signals {
@@ -39,11 +38,10 @@ impl Signals {
     /// The next one.
     pub(super) async fn next(&mut self) -> Said {
         tokio::select! {
-            _ = self.terminate.recv() => Said::Stop(Kill::TERM),
-            _ = self.interrupt.recv() => Said::Stop(Kill::INT),
-            // The agent knows the two others: it would not stop well at these.
-            _ = self.hangup.recv() => Said::Stop(Kill::TERM),
-            _ = self.quit.recv() => Said::Stop(Kill::TERM),
+            _ = self.terminate.recv() => Said::Stop,
+            _ = self.interrupt.recv() => Said::Stop,
+            _ = self.hangup.recv() => Said::Stop,
+            _ = self.quit.recv() => Said::Stop,
             _ = self.child.recv() => Said::Child,
         }
     }

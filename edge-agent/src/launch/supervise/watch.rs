@@ -30,6 +30,8 @@ pub(super) struct Run {
     status: Option<ExitStatus>,
     /// Somebody told the launcher to stop.
     pub(super) was_told: bool,
+    /// It was silent for too long, before anybody told it to stop.
+    pub(super) hung: bool,
     pub(super) lived: Millis,
 }
 
@@ -37,7 +39,7 @@ impl Run {
     /// It did not even start.
     pub(super) fn not_started(error: &std::io::Error) -> Self {
         let end = End::Failed(format!("it did not start: {error}"));
-        Self { end, status: None, was_told: false, lived: Millis(0) }
+        Self { end, status: None, was_told: false, hung: false, lived: Millis(0) }
     }
 
     /// The exit code that stands for it.
@@ -57,26 +59,26 @@ pub(super) async fn watch(
 ) -> Run {
     let mut silent_until = Instant::now() + patience.start_within;
     let mut kill_at: Option<Instant> = None;
-    let (mut was_told, mut hung, mut is_heard) = (false, None, true);
+    let (mut was_told, mut hung, mut is_heard) = (false, false, true);
     let mut beats = [0; 64];
     loop {
         supervisor.beat();
         match child.try_wait() {
             Ok(Some(status)) => {
-                let end = hung.map_or_else(|| end_of(status), End::Failed);
-                return Run { end, status: Some(status), was_told, lived: Millis(0) };
+                let end = if hung { End::Failed("it hung".to_owned()) } else { end_of(status) };
+                return Run { end, status: Some(status), was_told, hung, lived: Millis(0) };
             }
             Ok(None) => {}
-            Err(error) => return Run { was_told, ..Run::not_started(&error) },
+            Err(error) => return Run { was_told, hung, ..Run::not_started(&error) },
         }
         let due = kill_at.unwrap_or(silent_until);
         let beat_at = Instant::now() + supervisor.longest_wait();
         tokio::select! {
-            said = signals.next() => if let Said::Stop(signal) = said {
+            said = signals.next() => if said == Said::Stop {
                 was_told = true;
                 supervisor.stopping();
                 kill_at.get_or_insert(Instant::now() + patience.stop_within);
-                tell(&child, signal);
+                tell(&child, Signal::TERM);
             },
             read = line.read(&mut beats), if is_heard => match read {
                 // It closed the line, or is about to end: silence says the rest.
@@ -91,7 +93,7 @@ pub(super) async fn watch(
                     kill_at = Some(Instant::now() + patience.stop_within);
                 } else {
                     tracing::error!("the agent hangs: it is told to stop, then killed");
-                    hung = Some("it hung".to_owned());
+                    hung = true;
                     kill_at = Some(Instant::now() + patience.stop_within);
                     tell(&child, Signal::TERM);
                 }

@@ -1,7 +1,10 @@
-//! A power cut at every write of an update, each write lost, torn at every byte or whole.
+//! A power cut at every write of an update, each write lost, torn at every byte or whole. The ledger of
+//! deployments is on the same disk, in a store that loses a write or has it whole.
 
 use super::super::record::{self, Stored};
 use super::*;
+
+mod seeds;
 
 const OLD: u8 = 1;
 const NEW: u8 = 2;
@@ -29,22 +32,38 @@ enum New {
     Well,
     Crashes,
     SaysNo,
+    /// A function of the revision that brought it fails during the trial.
+    FunctionFails,
+    /// Somebody deploys something else during the trial.
+    Unwanted,
 }
 
-/// A disk with two copies of the state, two programs and a link.
+const STORIES: [New; 5] = [New::Well, New::Crashes, New::SaysNo, New::FunctionFails, New::Unwanted];
+
+/// What the ledger says of the revision that brings the new program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ledger {
+    OnProbation,
+    Kept,
+    TakenBack,
+    Withdrawn,
+}
+
+/// A disk with two copies of the state, two programs, a link, and the ledger.
 #[derive(Clone, Debug)]
 struct Disk {
     copies: [Vec<u8>; 2],
     found: Found,
+    ledger: Ledger,
     /// Writes until power is cut, with how that write ends; the next one last.
     cuts: Vec<(usize, Cut)>,
 }
 
 impl Disk {
     fn new(cuts: Vec<(usize, Cut)>) -> Self {
-        let mut disk =
-            Self { copies: Default::default(), found: Found::default(), cuts: Vec::new() };
-        disk.found = Found { programs: [Some(digest(OLD)), None], linked: Some(Slot::A) };
+        let found = Found { linked: Some(Slot::A), ..found(present(OLD), Seen::Absent) };
+        let (copies, ledger) = (Default::default(), Ledger::OnProbation);
+        let mut disk = Self { copies, found, ledger, cuts: Vec::new() };
         disk.save(&State::new(Slot::A, program(OLD))).unwrap();
         disk.cuts = cuts;
         disk
@@ -82,12 +101,13 @@ impl Disk {
         Err(Gone)
     }
 
-    fn rename(&mut self, done: impl FnOnce(&mut Found)) -> Result<(), Gone> {
+    /// A change that is there as a whole or not at all: a name, a batch of the store.
+    fn change(&mut self, done: impl FnOnce(&mut Self)) -> Result<(), Gone> {
         match self.next_cut() {
-            None => done(&mut self.found),
+            None => done(self),
             Some(Cut::At(end)) => {
                 if end == WHOLE {
-                    done(&mut self.found);
+                    done(self);
                 }
                 return Err(Gone);
             }
@@ -95,54 +115,102 @@ impl Disk {
         Ok(())
     }
 
+    fn note(&mut self, ledger: Ledger) -> Result<(), Gone> {
+        self.change(|disk| disk.ledger = ledger)
+    }
+
     fn state(&self) -> State {
         self.load().unwrap().state
     }
 }
 
-/// What the launcher does: returns the program that runs.
+/// What the launcher does: returns the slot that runs.
 fn launch(disk: &mut Disk) -> Result<Slot, Gone> {
-    let stored = disk.load();
-    let begun = start(stored.as_ref().map(|stored| &stored.state), &disk.found);
-    let Start::Run { slot, state, changed } = begun else { panic!("{begun:?}: {disk:?}") };
-    if changed {
-        disk.save(&state)?;
+    for _ in 0..3 {
+        let stored = disk.load();
+        match start(stored.as_ref().map(|stored| &stored.state), &disk.found) {
+            Start::Run { slot, state, changed } => {
+                if changed {
+                    disk.save(&state)?;
+                }
+                let confirmed = state.confirmed;
+                if disk.found.linked != Some(confirmed) {
+                    disk.change(|disk| disk.found.linked = Some(confirmed))?;
+                }
+                return Ok(slot);
+            }
+            Start::Put { slot, ahead, then } => {
+                if let Some(ahead) = ahead {
+                    disk.save(&ahead)?;
+                }
+                let own = disk.found.own.as_ref().unwrap().program.digest;
+                disk.change(|disk| disk.found.programs[slot.index()] = Seen::Present(own))?;
+                disk.save(&then)?;
+            }
+            stuck @ Start::Stuck(_) => panic!("{stuck:?}: {disk:?}"),
+        }
     }
-    let confirmed = state.confirmed;
-    if disk.found.linked != Some(confirmed) {
-        disk.rename(|found| found.linked = Some(confirmed))?;
-    }
-    Ok(slot)
+    panic!("a launcher that only writes: {disk:?}");
 }
 
 /// What the old agent does with a deployment of the new one.
 fn stage(disk: &mut Disk) -> Result<(), Gone> {
     let state = disk.state();
-    if state.admit(&offer(NEW)).is_err() {
+    if disk.ledger != Ledger::OnProbation || state.admit(&offer(NEW)).is_err() {
         return Ok(());
     }
     let free = state.free();
     disk.save(&state.forget_free())?;
-    disk.rename(|found| found.programs[free.index()] = Some(digest(NEW)))?;
+    disk.change(|disk| disk.found.programs[free.index()] = present(NEW))?;
     let state = disk.state();
-    disk.save(&state.begin_trial(&offer(NEW), Before::default(), TRIES, 1))
+    disk.save(&state.begin_trial(&offer(NEW), Terms { tries: TRIES, ..terms(TRIES) }))
 }
 
 /// What the new agent does on trial.
 fn try_out(disk: &mut Disk, new: New) -> Result<(), Gone> {
+    if disk.ledger == Ledger::Withdrawn {
+        let state = disk.state().forget_free();
+        return disk.save(&state);
+    }
     let state = disk.state();
     match new {
         New::Well => {
-            let state = state.confirm(1);
+            let state = state.confirm(1, Some(REVISION));
             disk.save(&state)?;
-            disk.rename(|found| found.linked = Some(state.confirmed))
+            disk.change(|disk| disk.found.linked = Some(state.confirmed))
         }
         New::Crashes => {
             let ended = state.ended(state.free(), End::Failed("crash".to_owned()));
             disk.save(&ended.unwrap())
         }
         New::SaysNo => disk.save(&state.take_back("no")),
+        New::FunctionFails => {
+            disk.save(&state.take_back("its revision failed"))?;
+            disk.note(Ledger::TakenBack)
+        }
+        New::Unwanted => {
+            disk.note(Ledger::Withdrawn)?;
+            disk.save(&state.forget_free())
+        }
     }
+}
+
+/// What a confirmed agent does first: the ledger follows what was decided by slots.
+fn catch_up(disk: &mut Disk) -> Result<(), Gone> {
+    let state = disk.state();
+    if let Some(owed) = state.owed {
+        assert_eq!(owed, REVISION);
+        disk.note(Ledger::Kept)?;
+        disk.save(&state.settled())?;
+    }
+    let state = disk.state();
+    if state.failure(digest(NEW)).is_some_and(|failure| !failure.told) {
+        if disk.ledger == Ledger::OnProbation {
+            disk.note(Ledger::TakenBack)?;
+        }
+        disk.save(&state.told())?;
+    }
+    Ok(())
 }
 
 /// Plays an update to its end.
@@ -156,15 +224,20 @@ fn play(cuts: Vec<(usize, Cut)>, new: New) -> Disk {
             cut += 1;
             continue;
         };
-        let running = disk.found.program(slot).unwrap();
-        assert!([digest(OLD), digest(NEW)].contains(&running), "{told:?}");
+        let running = disk.found.program(slot);
+        assert!([present(OLD), present(NEW)].contains(&running), "{told:?}");
         if disk.state().on_trial() == Some(slot) {
-            assert_eq!(running, digest(NEW), "{told:?}");
+            assert_eq!(running, present(NEW), "{told:?}");
+            assert_ne!(disk.ledger, Ledger::Kept, "not before its program: {told:?}");
             tries += 1;
             cut += usize::from(try_out(&mut disk, new).is_err());
             continue;
         }
-        if running == digest(NEW) || disk.state().failure(digest(NEW)).is_some() {
+        if catch_up(&mut disk).is_err() {
+            cut += 1;
+            continue;
+        }
+        if disk.ledger != Ledger::OnProbation {
             is_over = true;
             break;
         }
@@ -172,26 +245,32 @@ fn play(cuts: Vec<(usize, Cut)>, new: New) -> Disk {
     }
     let state = disk.state();
     let confirmed = state.program(state.confirmed).unwrap().digest;
-    assert_eq!(disk.found.program(state.confirmed), Some(confirmed), "{told:?}");
-    assert!(is_over && state.trial.is_none(), "{told:?} {state:?}");
+    assert_eq!(disk.found.program(state.confirmed), Seen::Present(confirmed), "{told:?}");
+    assert!(is_over && state.trial.is_none() && state.owed.is_none(), "{told:?} {state:?}");
+    let is_new = confirmed == digest(NEW);
+    assert_eq!(is_new, disk.ledger == Ledger::Kept, "app and agent are one: {told:?} {state:?}");
+    let is_blamed = state.failure(digest(NEW)).is_some();
     match new {
         // Cuts may cost the tries; then the old one goes on.
-        New::Well => assert!(confirmed == digest(NEW) || cut >= usize::from(TRIES), "{told:?}"),
-        New::Crashes | New::SaysNo => assert_eq!(confirmed, digest(OLD), "{told:?}"),
+        New::Well => assert!(is_new || cut >= usize::from(TRIES), "{told:?}"),
+        New::Crashes | New::SaysNo | New::FunctionFails => {
+            assert!(!is_new && is_blamed, "{told:?}")
+        }
+        New::Unwanted => assert!(!is_new && (!is_blamed || cut >= usize::from(TRIES)), "{told:?}"),
     }
     assert!(tries <= usize::from(TRIES), "{tries} tries, {told:?}");
     disk
 }
 
 /// Writes of the longest story.
-const WRITES: usize = 12;
+const WRITES: usize = 14;
 
 #[test]
 fn a_cut_at_every_byte_of_every_write_ends_well() {
-    for new in [New::Well, New::Crashes, New::SaysNo] {
+    for new in STORIES {
         play(Vec::new(), new);
         for write in 0..WRITES {
-            for end in (0..420).chain([WHOLE]) {
+            for end in (0..480).chain([WHOLE]) {
                 play(vec![(write, Cut::At(end))], new);
             }
         }
@@ -201,7 +280,7 @@ fn a_cut_at_every_byte_of_every_write_ends_well() {
 #[test]
 fn three_cuts_in_a_row_end_well() {
     let ends = [0, 25, 90, WHOLE];
-    for new in [New::Well, New::Crashes, New::SaysNo] {
+    for new in STORIES {
         for first in 0..WRITES {
             for second in 0..4 {
                 for ends in ends.iter().flat_map(|a| ends.iter().map(move |b| (*a, *b))) {
@@ -219,7 +298,7 @@ fn with_both_copies_gone_what_proved_itself_runs() {
         let mut disk = play(Vec::new(), new);
         disk.copies = [vec![7; 300], Vec::new()];
         let slot = launch(&mut disk).unwrap();
-        assert_eq!(disk.found.program(slot), Some(digest(expected)));
+        assert_eq!(disk.found.program(slot), present(expected));
         assert_eq!(disk.state().confirmed, slot);
     }
     // In the middle of a trial too: the link still leads to the old one.

@@ -105,6 +105,34 @@ fn a_revision_passes_after_good_attempts_or_time() {
 }
 
 #[test]
+fn a_held_probation_goes_on_until_it_is_ended() {
+    let policy = ProbationPolicy { held: true, ..ProbationPolicy::default() };
+    let passed = Effect::ProbationPassed { app: "a".into(), revision: Digest([2; 32]) };
+    let held = || {
+        let mut world = World::with(settings(), &[&revision(1)]);
+        on_probation(&mut world, 2, policy);
+        world.pass_with_deadlines(59_999);
+        assert!(world.pass(1).contains(&passed), "it is told");
+        world
+    };
+    let mut world = held();
+    assert!(world.applied.probations.contains_key("a"));
+    world.deliver(message("in/x", "d", "1"));
+    assert!(failed(&world.finish_the_job(trap())), "it can fail all the same");
+
+    let mut world = held();
+    let before = world.told.len();
+    world.pass_with_deadlines(600_000);
+    assert!(!world.told[before..].contains(&passed), "told once");
+    world.tell(Input::EndProbation { app: "a".into(), revision: Digest([1; 32]) });
+    assert!(world.applied.probations.contains_key("a"), "that was another one");
+    world.tell(Input::EndProbation { app: "a".into(), revision: Digest([2; 32]) });
+    assert!(world.applied.probations.is_empty());
+    world.deliver(message("in/x", "d", "1"));
+    assert!(!failed(&world.finish_the_job(trap())));
+}
+
+#[test]
 fn one_end_of_the_process_is_one_crash_of_a_revision_on_probation() {
     let mut world = World::with(settings(), &[&revision(1)]);
     on_probation(&mut world, 2, ProbationPolicy::default());

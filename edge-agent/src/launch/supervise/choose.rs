@@ -1,0 +1,122 @@
+//! Which slot is started, and what is written before.
+
+use std::io;
+use std::path::Path;
+
+use edge_core::boot::{Found, Own, Program, Slot, Start, State, Stuck, Unwanted, Version, start};
+
+use super::Launcher;
+use crate::launch::probe::About;
+use crate::launch::slots::digest_of;
+
+/// Answers of the core until there is one to run: a first program, and an update of the package.
+const ANSWERS_MAX: usize = 4;
+
+/// The launcher's own program; `None` where it cannot be read, which matters to empty slots alone.
+pub(super) fn own(path: &Path) -> Option<Own> {
+    let digest = match digest_of(path) {
+        Ok(digest) => digest,
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "the launcher's own program cannot be read");
+            return None;
+        }
+    };
+    let About { version, formats, .. } = About::own();
+    let version: Result<Version, _> = version.parse();
+    Some(Own { program: Program { digest, version: version.unwrap_or_default() }, formats })
+}
+
+impl Launcher<'_> {
+    /// Decides, and writes down what must be durable before the start.
+    pub(super) fn choose(&self) -> Result<(Slot, State), String> {
+        let mut own = self.own.clone();
+        let mut why_not = String::new();
+        for _ in 0..ANSWERS_MAX {
+            let stored = self.slots.load().map_err(|error| self.failed(&error))?;
+            let stored = stored.map(|stored| stored.state);
+            let found = self.slots.found(own.clone());
+            match start(stored.as_ref(), &found) {
+                Start::Run { slot, state, changed } => {
+                    say_unwanted(stored.as_ref(), &state, &found);
+                    self.begin(&state, changed, &found)?;
+                    return Ok((slot, *state));
+                }
+                Start::Put { slot, ahead, then } => {
+                    if let Err(error) = self.put(slot, ahead.as_deref(), &then, &found) {
+                        // What is there goes on, if it can.
+                        tracing::error!(%error, "the launcher's own program cannot be written");
+                        why_not =
+                            format!("; the launcher's own program cannot be written: {error}");
+                        own = None;
+                    }
+                }
+                Start::Stuck(stuck) => return Err(self.stuck(stuck) + &why_not),
+            }
+        }
+        Err(self.stuck(Stuck::Damaged))
+    }
+
+    fn begin(&self, state: &State, changed: bool, found: &Found) -> Result<(), String> {
+        if changed {
+            self.slots.save(state).map_err(|error| self.failed(&error))?;
+        }
+        if found.linked != Some(state.confirmed)
+            && let Err(error) = self.slots.link(state.confirmed)
+        {
+            // It is for people: the state says which slot starts.
+            tracing::warn!(%error, "the link to the confirmed slot cannot be led there");
+        }
+        Ok(())
+    }
+
+    /// Writes the launcher's own program into a slot.
+    fn put(
+        &self,
+        slot: Slot,
+        ahead: Option<&State>,
+        then: &State,
+        found: &Found,
+    ) -> io::Result<()> {
+        let own = found.own.as_ref().expect("invariant: only what is there is put into a slot");
+        let bytes = std::fs::read(&self.options.own)?;
+        let beside = self.slots.write_beside(slot, &bytes, own.program.digest)?;
+        if let Some(ahead) = ahead {
+            self.slots.save(ahead)?;
+        }
+        beside.name()?;
+        self.slots.save(then)?;
+        let (slot, version) = (slot.as_str(), own.program.version);
+        let on_trial = then.trial.is_some();
+        tracing::info!(slot, %version, on_trial, "the launcher's own program is in its slot");
+        Ok(())
+    }
+
+    fn failed(&self, error: &io::Error) -> String {
+        format!("slots in {}: {error}", self.slots.dir().display())
+    }
+
+    fn stuck(&self, stuck: Stuck) -> String {
+        let dir = self.slots.dir().display();
+        match stuck {
+            Stuck::Damaged => format!(
+                "no program in {dir} is what its state says, or may run: put good ones there and remove \
+                 state-0 and state-1, then what is there is taken"
+            ),
+            Stuck::Unreadable => format!(
+                "programs in {dir} cannot be read: look at the disk, and at the owner of the folder (the \
+                 user that the launcher runs as)"
+            ),
+        }
+    }
+}
+
+/// People who upgraded a package want to know why it is not taken.
+fn say_unwanted(before: Option<&State>, now: &State, found: &Found) {
+    let Some(own) = &found.own else { return };
+    if let Some(before) = before.filter(|before| before.offered != now.offered)
+        && let Err(why) = before.wants(own)
+        && why != Unwanted::Same
+    {
+        tracing::warn!(version = %own.program.version, %why, "the launcher's own program is not tried");
+    }
+}

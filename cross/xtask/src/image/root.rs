@@ -236,7 +236,39 @@ pub(crate) fn check_agent(agent: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::check_agent;
+    use std::process::Command;
+
+    use super::{check_agent, source};
+
+    #[test]
+    fn scripts_are_shell() {
+        let mut scripts = vec![source("initramfs/init"), source("root/usr/bin/holm-slot")];
+        let folder = source("root/usr/lib/holm").read_dir().expect("a folder");
+        scripts.extend(folder.map(|entry| entry.expect("a file").path()));
+        assert!(scripts.len() > 8, "{scripts:?}");
+        for script in scripts {
+            let read = Command::new("sh").arg("-n").arg(&script).output().expect("sh");
+            let said = String::from_utf8_lossy(&read.stderr);
+            assert!(read.status.success(), "{}: {said}", script.display());
+        }
+    }
+
+    /// A shell that waits has its files under other numbers: it was not found, nor ended, and who came next
+    /// could not open the watchdog. `/dev/full` stands for that here.
+    #[test]
+    fn whoever_feeds_the_watchdog_is_found_and_ended() {
+        let feeder = tempfile::NamedTempFile::new().expect("a file");
+        let script = format!(
+            "pidof() {{ :; }}; . {}; feed 60; pid=$(cat $FEEDER); n=0; \
+             until feeds $pid || [ $n -eq 100 ]; do n=$((n + 1)); sleep 0.05; done; \
+             feeds $pid || exit 2; sleep 0.2; unfed; ! feeds $pid && ! [ -e $FEEDER ]",
+            source("root/usr/lib/holm/watchdog").display()
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).env("WATCHDOG_DEVICE", "/dev/full");
+        let ended = shell.env("FEEDER", feeder.path()).status().expect("sh");
+        assert!(ended.success(), "{ended}");
+    }
 
     #[test]
     fn a_program_for_another_processor_is_refused() {

@@ -1,33 +1,27 @@
 //! Backup, restore and factory reset of the data folder of a gateway that is stopped.
 //!
-//! # The archive
-//! A gzipped tar with a trailer behind it ([`seal`]): the files, and last a manifest with path,
-//! size and SHA-256 of each ([`manifest`]). `tar tzf` lists it.
+//! The file is read and judged by [`backup_archive`].
 //!
 //! # Invariants
 //! - Nothing here works on the folder of an agent that runs: the lock is the one that the agent
 //!   takes ([`hold`]).
 //! - A restore changes nothing at its target before the whole archive was read and found whole, and
 //!   then in one rename: a power cut leaves the old folder or the new one.
-//! - What an archive may hold is a closed list ([`parts`]); a path, a kind or a size that a backup
-//!   does not make is refused, whoever wrote the archive.
+//! - The only whole copy of data is never deleted, wherever a restore is cut off ([`place`]).
 //! - A restored store never continues the process run that wrote it: runs are drawn anew at each
 //!   start, and a breadcrumb of the run before is one of a boot before.
 
 mod hold;
-mod manifest;
-pub(crate) mod parts;
 mod place;
 mod read;
 mod reset;
 mod restore;
 mod save;
-mod seal;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use manifest::{Manifest, Saved};
+pub(crate) use place::cut_off;
 pub use reset::{Emptied, reset};
 pub use restore::{Options, Restored, restore};
 pub use save::{BackedUp, back_up};
@@ -49,6 +43,22 @@ pub enum BackupError {
         /// What is wrong with it.
         why: String,
     },
+    /// The backup is in its place, and the system refused what comes behind that.
+    #[error(
+        "the backup is in its place, {target}{}; but {what}: {source}. Look whether the disk is well \
+         before the agent is started",
+        kept(.before.as_deref())
+    )]
+    Placed {
+        /// Where it is.
+        target: PathBuf,
+        /// Where the data of before are, if there were any.
+        before: Option<PathBuf>,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refused.
     #[error("{what}: {source}")]
     Io {
@@ -59,14 +69,15 @@ pub enum BackupError {
     },
 }
 
+fn kept(before: Option<&Path>) -> String {
+    let told = |before: &Path| format!(", and what was there is in {}", before.display());
+    before.map(told).unwrap_or_default()
+}
+
 /// The system refused to do something with a path.
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     let what = format!("{what} {}", path.display());
     move |source| BackupError::Io { what, source }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ pub(super) fn restore(arguments: &Restore) -> Result<(), String> {
 }
 
 fn restored(done: &Restored, data: &Path) -> String {
-    let Restored { gateway, agent, made_unix_s, files, bytes, identity, before } = done;
+    let Restored { gateway, agent, made_unix_s, files, bytes, identity, before, left_over } = done;
     let data = data.display();
     let mut text = format!(
         "{gateway}: {files} files, {bytes} bytes, in {data} (made by agent {agent}, {made_unix_s} s since 1970)\n"
@@ -183,6 +183,13 @@ fn restored(done: &Restored, data: &Path) -> String {
         let before = before.display();
         text +=
             &format!("the data that were there are in {before}: delete them when you are sure\n");
+    }
+    if let Some(left) = left_over {
+        let left = left.display();
+        text += &format!(
+            "an earlier restore was cut off: what it had left is in {left}, either the data of before it \
+             or its backup: look before you delete it\n"
+        );
     }
     text += if *identity {
         "it is the same gateway: if its old machine runs as well, the control plane raises the alarm \

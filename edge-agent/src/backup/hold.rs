@@ -4,7 +4,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::parts::STORE;
+use backup_archive::parts::STORE;
+
 use super::place::give;
 use super::{BackupError, io_error};
 use crate::store::disk::{LOCK_FILE, SystemDisk};

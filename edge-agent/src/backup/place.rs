@@ -1,25 +1,38 @@
-//! Where a restored folder goes: beside the target first, then into its place by one rename.
+//! Where a restored folder goes: filled beside the target, then into its place by one rename.
+//!
+//! Beside the target `X` stand, while a restore is under way or where one was cut off:
+//!
+//! | folder | what it is |
+//! |---|---|
+//! | `.X.restoring` | a backup that is unpacked, or a part of one: worth nothing |
+//! | `.X.restored` | whole: the backup just before the exchange, the data of before just behind it |
+//! | `X.before-restore`, `X.before-restore-1`, ... | data of before, for people to delete |
+//!
+//! A folder is called `.X.restored` once all of it is durable, then changes places with `X`, then is
+//! called `X.before-restore`. Which side of the exchange a power cut fell on cannot be told from the
+//! names, so what is called `.X.restored` is never deleted ([`leftovers`]).
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use backup_archive::parts::{PARTS, STORE};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::hold::Hold;
-use super::parts::{PARTS, STORE};
 use super::{BackupError, io_error};
 
 /// Old folders that are kept beside each other.
 const KEPT_MAX: u32 = 100;
 
-/// A target, and the folder beside it that is filled.
+/// A target, and the folders beside it.
 #[derive(Debug)]
 pub(super) struct Place {
     target: PathBuf,
     parent: PathBuf,
-    next: PathBuf,
+    half: PathBuf,
+    whole: PathBuf,
     there: There,
 }
 
@@ -30,6 +43,30 @@ enum There {
     Empty(fs::Metadata),
     /// A gateway's data, which no agent uses.
     Data(fs::Metadata, #[expect(dead_code, reason = "held for its lock")] Hold),
+}
+
+/// What becomes of a folder that an earlier restore left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leftover {
+    /// There is none.
+    None,
+    /// It is worth nothing.
+    Delete,
+    /// It may be the only whole copy of something: it gets a name that people see.
+    Keep,
+}
+
+/// What becomes of `.X.restoring` and of `.X.restored`, by whether they are there.
+fn leftovers(half: bool, whole: bool) -> (Leftover, Leftover) {
+    let of = |there, then| if there { then } else { Leftover::None };
+    (of(half, Leftover::Delete), of(whole, Leftover::Keep))
+}
+
+/// The backup is in its place.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Where the data of before are, if there were any.
+    pub(super) before: Option<PathBuf>,
 }
 
 impl Place {
@@ -69,21 +106,32 @@ impl Place {
                 There::Data(data, Hold::take(&target, &target.join("control.sock"))?)
             }
         };
-        let next = parent.join(format!(".{}.restoring", name.to_string_lossy()));
-        Ok(Self { target, parent, next, there })
+        let (half, whole) = (beside(&target, "restoring"), beside(&target, RESTORED));
+        Ok(Self { target, parent, half, whole, there })
     }
 
-    /// Makes the folder beside the target, empty; what a restore that was cut off left there goes.
-    pub(super) fn begin(&self) -> Result<&Path, BackupError> {
-        match fs::remove_dir_all(&self.next) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("removing", &self.next)(error));
-            }
-            _ => {}
+    /// Makes the folder beside the target, empty. What restores that were cut off left there goes, or
+    /// gets a name; that name is returned.
+    pub(super) fn begin(&self) -> Result<Option<PathBuf>, BackupError> {
+        let (half, whole) = leftovers(is_there(&self.half)?, is_there(&self.whole)?);
+        let kept = match whole {
+            Leftover::None | Leftover::Delete => None,
+            Leftover::Keep => Some(self.keep()?),
+        };
+        sync(&self.parent).map_err(io_error("syncing", &self.parent))?;
+        if half != Leftover::None {
+            fs::remove_dir_all(&self.half).map_err(io_error("removing", &self.half))?;
         }
-        let made = DirBuilder::new().mode(0o700).create(&self.next);
-        made.map_err(io_error("making", &self.next))?;
-        Ok(&self.next)
+        // Found out now rather than when it is needed.
+        free_name(&self.target)?;
+        let made = DirBuilder::new().mode(0o700).create(&self.half);
+        made.map_err(io_error("making", &self.half))?;
+        Ok(kept)
+    }
+
+    /// The folder to fill.
+    pub(super) fn folder(&self) -> &Path {
+        &self.half
     }
 
     /// Bytes that are free where it will be.
@@ -93,43 +141,132 @@ impl Place {
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Removes the folder beside the target.
+    /// Removes the folder that was filled; the target is as it was.
     pub(super) fn give_up(&self) {
         // Whoever restores again removes it first.
-        let _ = fs::remove_dir_all(&self.next);
+        let _ = fs::remove_dir_all(&self.half);
     }
 
-    /// Puts the filled folder into its place. Returns where the old one is now, if there was one
-    /// with something in it.
-    pub(super) fn take(self) -> Result<Option<PathBuf>, BackupError> {
-        let naming = io_error("naming", &self.target);
+    /// Puts the filled folder, which is durable, into its place.
+    ///
+    /// # Errors
+    /// [`BackupError::Placed`] where that is done and what comes behind it fails; else the target is
+    /// as it was, and nothing is left beside it.
+    pub(super) fn take(&self) -> Result<Placed, BackupError> {
+        self.arrive().inspect_err(|_| self.give_up())?;
+        self.settle()
+    }
+
+    /// The folder is in its place.
+    fn arrive(&self) -> Result<(), BackupError> {
         if let There::Empty(data) | There::Data(data, _) = &self.there {
-            adopt(&self.next, data)?;
+            adopt(&self.half, data)?;
         }
-        let kept = match self.there {
+        match self.there {
+            // In the place of an empty folder too, and of no other.
             There::Nothing | There::Empty(_) => {
-                // In the place of an empty folder too, and of no other.
-                fs::rename(&self.next, &self.target).map_err(naming)?;
-                None
+                fs::rename(&self.half, &self.target).map_err(io_error("naming", &self.target))
             }
             There::Data(..) => {
-                let swapped =
-                    renameat_with(CWD, &self.next, CWD, &self.target, RenameFlags::EXCHANGE);
-                swapped.map_err(|error| {
-                    let what = format!(
-                        "this file system cannot exchange two folders: move {} away by hand and \
-                         restore again",
-                        self.target.display()
-                    );
-                    BackupError::Io { what, source: error.into() }
-                })?;
-                Some(keep(&self.next, &self.target)?)
+                self.call_whole()?;
+                self.exchange().inspect_err(|_| {
+                    // Nobody's only copy: it was unpacked by this process.
+                    let _ = fs::rename(&self.whole, &self.half);
+                })
             }
+        }
+    }
+
+    /// From here on it is not deleted.
+    fn call_whole(&self) -> Result<(), BackupError> {
+        fs::rename(&self.half, &self.whole).map_err(io_error("naming", &self.whole))?;
+        sync(&self.parent).map_err(io_error("syncing", &self.parent)).inspect_err(|_| {
+            let _ = fs::rename(&self.whole, &self.half);
+        })
+    }
+
+    fn exchange(&self) -> Result<(), BackupError> {
+        let swapped = renameat_with(CWD, &self.whole, CWD, &self.target, RenameFlags::EXCHANGE);
+        swapped.map_err(|error| {
+            let what = format!(
+                "this file system cannot exchange two folders: move {} away by hand and restore again",
+                self.target.display()
+            );
+            BackupError::Io { what, source: error.into() }
+        })
+    }
+
+    /// What comes behind the arrival.
+    fn settle(&self) -> Result<Placed, BackupError> {
+        let mut before = matches!(self.there, There::Data(..)).then(|| self.whole.clone());
+        let failed = |what, before: Option<PathBuf>, source| BackupError::Placed {
+            target: self.target.clone(),
+            before,
+            what,
+            source,
         };
-        let synced = File::open(&self.parent).and_then(|dir| dir.sync_all());
-        synced.map_err(io_error("syncing", &self.parent))?;
+        // Before the old one has another name: by the one that it has it is known.
+        sync(&self.parent)
+            .map_err(|source| failed("syncing its folder", before.clone(), source))?;
+        if before.is_some() {
+            let naming = |error| failed("naming what was there", before.clone(), error);
+            let kept = self.keep().map_err(|error| naming(io::Error::other(error)))?;
+            before = Some(kept);
+            sync(&self.parent)
+                .map_err(|source| failed("syncing its folder", before.clone(), source))?;
+        }
+        Ok(Placed { before })
+    }
+
+    /// Gives what is whole and beside the target a name that people see.
+    fn keep(&self) -> Result<PathBuf, BackupError> {
+        let kept = free_name(&self.target)?;
+        fs::rename(&self.whole, &kept).map_err(io_error("naming", &kept))?;
         Ok(kept)
     }
+}
+
+/// How a whole folder beside a target ends.
+const RESTORED: &str = "restored";
+
+/// A folder beside a target while a restore is under way.
+fn beside(target: &Path, what: &str) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{name}.{what}"))
+}
+
+/// What a restore to `target` that was cut off around the exchange left, if it is there.
+pub(crate) fn cut_off(target: &Path) -> Option<PathBuf> {
+    let whole = beside(target, RESTORED);
+    whole.symlink_metadata().is_ok().then_some(whole)
+}
+
+fn is_there(path: &Path) -> Result<bool, BackupError> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("looking at", path)(error)),
+    }
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all())
+}
+
+/// A name beside a target that nothing has yet.
+fn free_name(target: &Path) -> Result<PathBuf, BackupError> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    for n in 0..KEPT_MAX {
+        let end = if n == 0 { String::new() } else { format!("-{n}") };
+        let free = target.with_file_name(format!("{name}.before-restore{end}"));
+        if !is_there(&free)? {
+            return Ok(free);
+        }
+    }
+    let text = format!(
+        "{KEPT_MAX} folders are kept as {name}.before-restore: delete those that nobody needs"
+    );
+    Err(BackupError::Refused(text))
 }
 
 fn is_mount(parent: &Path, data: &fs::Metadata) -> Result<bool, BackupError> {
@@ -184,16 +321,5 @@ pub(super) fn give(at: &Path, like: &fs::Metadata) -> Result<(), BackupError> {
     given.map_err(io_error("giving to the agent's user", at))
 }
 
-/// Names the old folder so that nobody takes it for a restore that was cut off.
-fn keep(old: &Path, target: &Path) -> Result<PathBuf, BackupError> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for n in 0..KEPT_MAX {
-        let end = if n == 0 { String::new() } else { format!("-{n}") };
-        let kept = target.with_file_name(format!("{name}.before-restore{end}"));
-        if kept.symlink_metadata().is_err() {
-            fs::rename(old, &kept).map_err(io_error("naming", &kept))?;
-            return Ok(kept);
-        }
-    }
-    Ok(old.to_owned())
-}
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,16 @@
 //! Reading a backup: once through all of it without writing anything, and once more to unpack it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use flate2::read::GzDecoder;
-use tar::{Archive, Entry, EntryType};
+use backup_archive::seal::{self, Broken};
+use backup_archive::{Manifest, parts, walk};
 
-use super::manifest::{self, Manifest, Saved};
-use super::seal::{self, Broken, Hashed};
-use super::{BackupError, hex, io_error, parts};
+use super::{BackupError, io_error};
+
+type Trouble = backup_archive::Trouble<BackupError>;
 
 /// A backup that was read to its end and found whole.
 #[derive(Debug)]
@@ -20,20 +19,6 @@ pub(super) struct Whole<'f> {
     file: File,
     body: u64,
     pub(super) manifest: Manifest,
-}
-
-/// What is wrong while an archive is read.
-enum Trouble {
-    /// With the archive.
-    Archive(String),
-    /// With what it is unpacked to.
-    Target(BackupError),
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Self::Archive(error.to_string())
-    }
 }
 
 /// Reads all of a backup and writes nothing.
@@ -45,6 +30,9 @@ pub(super) fn inspect(path: &Path) -> Result<Whole<'_>, BackupError> {
     })?;
     let manifest = walk(&mut file, body, |_, from| Ok(seal::copy(from, &mut io::sink())?));
     let manifest = manifest.map_err(|trouble| blame(path, trouble))?;
+    if !crate::settings::is_name(&manifest.gateway) {
+        return Err(damaged(path, "the name of its gateway is none"));
+    }
     Ok(Whole { path, file, body, manifest })
 }
 
@@ -79,78 +67,6 @@ impl Whole<'_> {
         }
         sync_folders(to)
     }
-}
-
-/// Goes through the entries. `each` takes the contents of one and says how many bytes that were.
-fn walk(
-    file: &mut File,
-    body: u64,
-    mut each: impl FnMut(&str, &mut dyn Read) -> Result<u64, Trouble>,
-) -> Result<Manifest, Trouble> {
-    file.rewind()?;
-    let mut archive = Archive::new(GzDecoder::new(io::BufReader::new((&*file).take(body))));
-    let mut found = BTreeMap::new();
-    let mut manifest = None;
-    // Raw: long names and extended headers are kinds of entries that a backup does not make.
-    for entry in archive.entries()?.raw(true) {
-        let mut entry = entry?;
-        let path = path_of(&entry)?;
-        if manifest.is_some() {
-            return Err(Trouble::Archive(format!("{path:?} stands behind the manifest")));
-        }
-        if path == manifest::NAME {
-            manifest = Some(read_manifest(&mut entry, &found)?);
-            continue;
-        }
-        check(&entry, &path, found.len())?;
-        let bytes = entry.size();
-        let mut hashed = Hashed::new(&mut entry);
-        let read = each(&path, &mut hashed)?;
-        let (_, _, hash) = hashed.finish();
-        if read != bytes {
-            return Err(Trouble::Archive(format!("{path:?} is cut short")));
-        }
-        if found.insert(path.clone(), Saved { bytes, sha256: hex(&hash) }).is_some() {
-            return Err(Trouble::Archive(format!("{path:?} stands in it twice")));
-        }
-    }
-    manifest.ok_or_else(|| Trouble::Archive("it has no manifest".to_owned()))
-}
-
-fn path_of(entry: &Entry<'_, impl Read>) -> Result<String, Trouble> {
-    let path = String::from_utf8(entry.path_bytes().into_owned());
-    let path = path.map_err(|_| Trouble::Archive("a path is not UTF-8".to_owned()))?;
-    let kind = entry.header().entry_type();
-    if kind != EntryType::Regular {
-        let why = format!("{path:?} is not an ordinary file ({kind:?})");
-        return Err(Trouble::Archive(why));
-    }
-    Ok(path)
-}
-
-fn check(entry: &Entry<'_, impl Read>, path: &str, before: usize) -> Result<(), Trouble> {
-    if parts::of_path(path).is_none() {
-        return Err(Trouble::Archive(format!("{path:?} belongs to no backup")));
-    }
-    if entry.size() > manifest::FILE_BYTES_MAX {
-        return Err(Trouble::Archive(format!("{path:?} is larger than any file of a gateway")));
-    }
-    if before >= manifest::FILES_MAX {
-        return Err(Trouble::Archive(format!("it has over {} files", manifest::FILES_MAX)));
-    }
-    Ok(())
-}
-
-fn read_manifest(
-    entry: &mut Entry<'_, impl Read>,
-    found: &BTreeMap<String, Saved>,
-) -> Result<Manifest, Trouble> {
-    if entry.size() > manifest::BYTES_MAX {
-        return Err(Trouble::Archive("its manifest is too long".to_owned()));
-    }
-    let mut text = Vec::new();
-    entry.take(manifest::BYTES_MAX).read_to_end(&mut text)?;
-    Manifest::judge(&text, found).map_err(Trouble::Archive)
 }
 
 fn write_file(to: &Path, from: &mut dyn Read) -> Result<u64, Trouble> {

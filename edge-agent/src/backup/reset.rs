@@ -7,10 +7,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use backup_archive::parts::{PARTS, Part, STORE, STORE_GONE};
 use serde::Serialize;
 
 use super::hold::Hold;
-use super::parts::{PARTS, Part, STORE, STORE_GONE};
 use super::{BackupError, io_error};
 
 /// What was done.

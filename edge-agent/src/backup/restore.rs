@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::place::Place;
+use super::place::{Place, Placed};
 use super::save::is_identity;
 use super::{BackupError, read};
 
@@ -38,12 +38,15 @@ pub struct Restored {
     pub identity: bool,
     /// Where the data are that were there before.
     pub before: Option<PathBuf>,
+    /// Where a whole folder is that an earlier restore had left when it was cut off: the data of
+    /// before, or another copy of a backup.
+    pub left_over: Option<PathBuf>,
 }
 
 /// Restores a backup to `target`.
 ///
 /// # Errors
-/// See [`BackupError`]; the target is as it was.
+/// See [`BackupError`]; but for [`BackupError::Placed`] the target is as it was.
 pub fn restore(file: &Path, target: &Path, options: Options) -> Result<Restored, BackupError> {
     let mut whole = read::inspect(file)?;
     let place = Place::judge(target, options.force)?;
@@ -56,12 +59,9 @@ pub fn restore(file: &Path, target: &Path, options: Options) -> Result<Restored,
         )));
     }
     let wanted = |path: &str| !(options.as_replacement && is_identity(path));
-    let unpacked = place.begin().and_then(|next| whole.unpack(next, wanted));
-    if let Err(error) = unpacked {
-        place.give_up();
-        return Err(error);
-    }
-    let before = place.take()?;
+    let left_over = place.begin()?;
+    whole.unpack(place.folder(), wanted).inspect_err(|_| place.give_up())?;
+    let Placed { before } = place.take()?;
     let files: Vec<_> = manifest.files.iter().filter(|(path, _)| wanted(path)).collect();
     Ok(Restored {
         files: files.len(),
@@ -71,5 +71,6 @@ pub fn restore(file: &Path, target: &Path, options: Options) -> Result<Restored,
         agent: manifest.agent,
         made_unix_s: manifest.made_unix_s,
         before,
+        left_over,
     })
 }

@@ -6,16 +6,18 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use backup_archive::hex;
+use backup_archive::manifest::{self, Manifest, Saved};
+use backup_archive::parts::{self, PARTS, STORE};
+use backup_archive::seal::{self, Hashed};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
 use tar::{Builder, EntryType, Header};
 
 use super::hold::Hold;
-use super::manifest::{self, Manifest, Saved};
-use super::parts::{self, PARTS, STORE};
-use super::seal::{self, Hashed};
-use super::{BackupError, hex, io_error};
+use super::{BackupError, io_error};
 use crate::system_clock;
 
 /// What was done.
@@ -59,7 +61,13 @@ pub fn back_up(
         // Half a backup is of no use to anybody; that it cannot be removed changes nothing.
         let _ = fs::remove_file(&half);
     })?;
-    fs::rename(&half, &file).map_err(io_error("naming", &file))?;
+    if let Err(error) = name_new(&half, &file) {
+        let _ = fs::remove_file(&half);
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return Err(taken(&file));
+        }
+        return Err(io_error("naming", &file)(error));
+    }
     File::open(&folder).and_then(|dir| dir.sync_all()).map_err(io_error("syncing", &folder))?;
     let backup_bytes = fs::metadata(&file).map_err(io_error("reading", &file))?.len();
     Ok(BackedUp {
@@ -90,9 +98,25 @@ fn new_file(data_dir: &Path, file: &Path) -> Result<(PathBuf, PathBuf), BackupEr
     }
     let file = folder.join(name);
     if file.symlink_metadata().is_ok() {
-        return Err(BackupError::Refused(format!("{shown} is there already: name another file")));
+        return Err(taken(&file));
     }
     Ok((file, folder))
+}
+
+fn taken(file: &Path) -> BackupError {
+    BackupError::Refused(format!("{} is there already: name another file", file.display()))
+}
+
+/// Gives a file a name that nothing has, also where somebody takes it at the same moment.
+pub(super) fn name_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
+        // A file system that does not know this knows links, which replace nothing either.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        named => named,
+    }
 }
 
 fn half_of(file: &Path) -> PathBuf {

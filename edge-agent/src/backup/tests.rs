@@ -4,6 +4,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use backup_archive::seal::{Hashed, seal};
+use backup_archive::{Manifest, Saved, hex, manifest};
 use edge_core::id::BatchSeq;
 use edge_core::time::Millis;
 use flate2::Compression;
@@ -12,10 +14,11 @@ use proptest::prelude::*;
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
-use super::seal::{Hashed, seal};
 use super::*;
 use crate::store::disk::SystemDisk;
 use crate::store::{self, Batch, LedgerOp, Op, Store as _};
+
+mod owners;
 
 /// A folder of a gateway, and room beside it.
 struct Rig {

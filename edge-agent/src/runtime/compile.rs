@@ -280,7 +280,9 @@ fn child(args: &[OsString]) -> Result<(), ChildError> {
     Ok(())
 }
 
+/// Lowers a limit; one that is lower already stays, since only root could raise it.
 fn restrict(resource: Resource, limit: u64) -> io::Result<()> {
+    let limit = limit.min(rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX));
     let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
     Ok(rustix::process::setrlimit(resource, limit)?)
 }

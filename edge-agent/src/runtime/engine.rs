@@ -3,6 +3,8 @@
 //!
 //! - [`engine_config`] alone decides what is compiled into an artifact; the compiling child and
 //!   the running process both use it, else artifacts would not load.
+//! - A pool that finds no room is made smaller ([`EngineSettings::fitted`]): address space is short
+//!   under `ulimit -v`, in 32 bits, and where other programs' limits say so.
 //! - The pool reserves `slots x (memory_bytes_max + 64 KiB)` of address space, 257 MiB with 16
 //!   slots of 16 MiB. wasmtime's own defaults reserve 3.9 TiB.
 //! - The epoch thread ticks every 10 ms while attempts run and sleeps when none has run for 100 ms.
@@ -17,6 +19,8 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy,
     PoolingAllocationConfig, WasmFeatures,
 };
+
+use super::workers::HOST_STACK_BYTES;
 
 /// The full version of the engine. wasmtime itself compares the major number only, so that code
 /// from a compiler with a known fault would go on running after its correction.
@@ -43,6 +47,10 @@ pub(super) const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
     .union(WasmFeatures::STACK_SWITCHING)
     .union(WasmFeatures::MEMORY64)
     .union(WasmFeatures::RELAXED_SIMD);
+/// Address space of the rest: program, threads, store, heap.
+const SPACE_BESIDE_BYTES: u64 = 512 << 20;
+/// Address space of a process of 32 bits, as much of it as is left whole.
+const SPACE_32_BYTES: u64 = 1_536 << 20;
 /// Frames kept of a trap.
 const BACKTRACE_FRAMES: usize = 64;
 
@@ -90,6 +98,33 @@ impl EngineSettings {
         self.function_memory_bytes_max.next_multiple_of(WASM_PAGE_BYTES)
     }
 
+    /// Address space that a sandbox and its worker take, in bytes.
+    fn slot_bytes(&self) -> u64 {
+        const TABLES_BYTES: u64 =
+            PARTS_PER_COMPONENT as u64 * (TABLE_ELEMENTS as u64 * 8).next_multiple_of(64 << 10);
+        let stack = (self.call_stack_bytes as u64).saturating_add(HOST_STACK_BYTES as u64);
+        let memory = self.reservation_bytes().saturating_add(GUARD_BYTES);
+        memory.saturating_add(TABLES_BYTES).saturating_add(stack)
+    }
+
+    /// How many of the slots there is address space for, beside the rest of the process:
+    /// `limit_bytes` is that of the process, if it has one, and `bits` is the length of an address.
+    #[must_use]
+    pub fn slots_that_fit(&self, limit_bytes: Option<u64>, bits: u32) -> u32 {
+        let all = if bits <= 32 { Some(SPACE_32_BYTES) } else { None };
+        let Some(space) = all.into_iter().chain(limit_bytes).min() else { return self.slots };
+        // Little space is shared by halves, much leaves the rest what it may need.
+        let room = space.saturating_sub(SPACE_BESIDE_BYTES.min(space / 2));
+        u32::try_from(room / self.slot_bytes()).unwrap_or(u32::MAX).min(self.slots)
+    }
+
+    /// The same with no more slots than there is address space for, but at least one.
+    #[must_use]
+    pub fn fitted(self, limit_bytes: Option<u64>, bits: u32) -> Self {
+        let slots = self.slots_that_fit(limit_bytes, bits).max(1);
+        Self { slots, ..self }
+    }
+
     /// Address space that the pool reserves for sandboxes, in bytes.
     #[must_use]
     pub fn pool_bytes(&self) -> u64 {
@@ -126,13 +161,32 @@ pub fn engine_config(settings: &EngineSettings) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// The engine that runs functions. It cannot compile: to set a compiler up costs every start time, and
+/// The engine that runs functions, and the sizes that it has: with half as many slots as often as
+/// the system refuses their address space. It cannot compile: to set a compiler up costs every start time, and
 /// memory for pages of the program that only a child needs.
-pub(super) fn running(settings: &EngineSettings) -> wasmtime::Result<Engine> {
-    let mut config = engine_config(settings)?;
-    config.enable_compiler(false);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)?));
-    Engine::new(&config)
+pub(super) fn running(mut settings: EngineSettings) -> wasmtime::Result<(Engine, EngineSettings)> {
+    let wanted = settings.slots;
+    loop {
+        let mut config = engine_config(&settings)?;
+        config.enable_compiler(false);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&settings)?));
+        match Engine::new(&config) {
+            Ok(engine) => {
+                if settings.slots < wanted {
+                    let workers = settings.slots;
+                    tracing::warn!(
+                        wanted,
+                        workers,
+                        "the system gives no address space for more workers"
+                    );
+                }
+                return Ok((engine, settings));
+            }
+            // One that has another reason says it again of one slot.
+            Err(_) if settings.slots > 1 => settings.slots /= 2,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The engine that only compiles: it reserves nothing.
@@ -278,9 +332,30 @@ mod tests {
         const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
         let settings = EngineSettings::default();
         let artifact = compiling(&settings).unwrap().precompile_component(EMPTY).unwrap();
-        let running = running(&settings).unwrap();
+        let (running, _) = running(settings).unwrap();
         super::super::trusted::load(&running, &artifact).unwrap();
         assert!(running.precompile_component(EMPTY).is_err(), "it has no compiler");
+    }
+
+    #[test]
+    fn slots_are_as_many_as_there_is_address_space_for() {
+        let settings = EngineSettings { slots: 200, ..EngineSettings::default() };
+        let fit = |limit: Option<u64>, bits| settings.slots_that_fit(limit, bits);
+        assert_eq!(fit(None, 64), 200);
+        assert_eq!(fit(Some(256 << 30), 64), 200, "39 bits of address");
+        let slot = settings.slot_bytes();
+        assert_eq!(fit(Some(SPACE_BESIDE_BYTES + 200 * slot), 64), 200);
+        assert_eq!(fit(Some(SPACE_BESIDE_BYTES + 200 * slot - 1), 64), 199);
+        assert_eq!(fit(Some(1_500_000 << 10), 64), 53);
+        assert_eq!(fit(Some(3_000_000 << 10), 64), 135);
+        assert_eq!(fit(None, 32), 57);
+        assert_eq!(fit(Some(400_000 << 10), 32), 10, "by halves");
+        assert_eq!(fit(Some(1 << 20), 64), 0);
+        assert_eq!(settings.clone().fitted(Some(1 << 20), 64).slots, 1);
+        let few = EngineSettings { slots: 8, ..EngineSettings::default() };
+        assert_eq!(few.fitted(Some(1_500_000 << 10), 64).slots, 8);
+        let large = EngineSettings { function_memory_bytes_max: u64::MAX / 2, ..settings.clone() };
+        assert_eq!(large.slots_that_fit(Some(1 << 40), 64), 0);
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Runtime {
         compiler: Compiler,
         cache_dir: Option<&Path>,
     ) -> Result<Self, RuntimeError> {
-        let engine = engine::running(&settings).map_err(RuntimeError::Engine)?;
+        let (engine, settings) = engine::running(settings).map_err(RuntimeError::Engine)?;
         let mut linker = Linker::new(&engine);
         function::Function::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)
             .map_err(RuntimeError::Engine)?;
@@ -152,7 +152,7 @@ impl Runtime {
         Ok(Self { engine, linker, ticker, settings, compiler, cache })
     }
 
-    /// Sizes this runtime was started with.
+    /// Sizes that this runtime has: no more slots than there was address space for.
     #[must_use]
     pub fn settings(&self) -> &EngineSettings {
         &self.settings

@@ -32,7 +32,7 @@ use queue::Queue;
 /// Workers give way to the loop, the store and the transports.
 const NICENESS: i32 = 5;
 /// Stack of a worker beyond what the function may use.
-const HOST_STACK_BYTES: usize = 1 << 20;
+pub(super) const HOST_STACK_BYTES: usize = 1 << 20;
 /// How often attempts that must end are told so.
 const END_EVERY: Duration = Duration::from_millis(10);
 

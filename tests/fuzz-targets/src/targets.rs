@@ -1,5 +1,6 @@
 //! The targets by name.
 
+mod backup;
 mod chunks;
 mod core_inputs;
 mod device_messages;
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sync_wire", run: sync_wire::run },
     Target { name: "manifest", run: manifest::run_manifest },
     Target { name: "bundle", run: manifest::run_bundle },
+    Target { name: "backup", run: backup::run },
     Target { name: "chunks", run: chunks::run },
     Target { name: "schedule", run: schedule::run },
     Target { name: "topics", run: topics::run },

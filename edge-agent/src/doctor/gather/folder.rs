@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use crate::backup::parts::{PARTS, STORE, STORE_GONE};
+use backup_archive::parts::{PARTS, STORE, STORE_GONE};
+
 use crate::doctor::facts::{Access, Disk, FileFact, FileKind, Sizes};
 use crate::settings::Settings;
 

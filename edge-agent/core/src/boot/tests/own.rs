@@ -9,8 +9,9 @@ fn own(version: u16) -> Own {
     Own { program, formats: Formats { reads: 1, writes: 1 } }
 }
 
-fn with_own(found: Found, version: u16) -> Found {
-    Found { own: Some(own(version)), ..found }
+fn with_own(mut found: Found, version: u16) -> Found {
+    found.own = Some(own(version));
+    found
 }
 
 /// Program 2, of version 0.2.0, is confirmed in slot b, program 1 in slot a was before it.

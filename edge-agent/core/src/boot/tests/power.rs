@@ -254,7 +254,7 @@ fn play(cuts: Vec<(usize, Cut)>, new: New) -> Disk {
         // Cuts may cost the tries; then the old one goes on.
         New::Well => assert!(is_new || cut >= usize::from(TRIES), "{told:?}"),
         New::Crashes | New::SaysNo | New::FunctionFails => {
-            assert!(!is_new && is_blamed, "{told:?}")
+            assert!(!is_new && is_blamed, "{told:?}");
         }
         New::Unwanted => assert!(!is_new && (!is_blamed || cut >= usize::from(TRIES)), "{told:?}"),
     }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts;
+use crate::parts;
 
 /// Its name within the archive: the last entry.
-pub(super) const NAME: &str = "manifest.json";
+pub const NAME: &str = "manifest.json";
 /// Version of the archive.
-pub(super) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 /// Bytes of a manifest.
-pub(super) const BYTES_MAX: u64 = 8 << 20;
+pub const BYTES_MAX: u64 = 8 << 20;
 /// Files of a backup: a store has a few, a library one for each artifact.
-pub(super) const FILES_MAX: usize = 20_000;
+pub const FILES_MAX: usize = 20_000;
 /// Bytes of one file: the highest ceiling of a store.
-pub(super) const FILE_BYTES_MAX: u64 = 1 << 40;
+pub const FILE_BYTES_MAX: u64 = 1 << 40;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,10 @@ impl Manifest {
     }
 
     /// Reads one and compares it with what was found in the archive before it.
-    pub(super) fn judge(text: &[u8], found: &BTreeMap<String, Saved>) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn judge(text: &[u8], found: &BTreeMap<String, Saved>) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Version {
             format: u32,
@@ -62,9 +65,6 @@ impl Manifest {
             return Err(format!("its format is {}, {known}", version.format));
         }
         let manifest: Self = serde_json::from_slice(text).map_err(|err| err.to_string())?;
-        if !crate::settings::is_name(&manifest.gateway) {
-            return Err("the name of its gateway is none".to_owned());
-        }
         if let Some(path) = manifest.files.keys().find(|path| parts::of_path(path).is_none()) {
             return Err(format!("{path:?} belongs to no backup"));
         }

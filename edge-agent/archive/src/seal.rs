@@ -12,7 +12,6 @@
 //!
 //! It finds damage. It proves no origin: who can write a backup can write its trailer.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use ring::digest::{Context, SHA256};
@@ -26,14 +25,15 @@ const TRAILER_BYTES: usize = BEGIN.len() + 8 + 32 + END.len();
 const STEP: usize = 64 << 10;
 
 /// Counts and hashes what passes.
-pub(super) struct Hashed<T> {
+pub struct Hashed<T> {
     inner: T,
     context: Context,
     bytes: u64,
 }
 
 impl<T> Hashed<T> {
-    pub(super) fn new(inner: T) -> Self {
+    /// Nothing has passed yet.
+    pub fn new(inner: T) -> Self {
         Self { inner, context: Context::new(&SHA256), bytes: 0 }
     }
 
@@ -43,7 +43,7 @@ impl<T> Hashed<T> {
     }
 
     /// What is behind it, how many bytes passed, and their SHA-256.
-    pub(super) fn finish(self) -> (T, u64, [u8; 32]) {
+    pub fn finish(self) -> (T, u64, [u8; 32]) {
         let mut hash = [0; 32];
         hash.copy_from_slice(self.context.finish().as_ref());
         (self.inner, self.bytes, hash)
@@ -71,7 +71,10 @@ impl<R: Read> Read for Hashed<R> {
 }
 
 /// Puts the trailer behind what was written.
-pub(super) fn seal<W: Write>(written: Hashed<W>) -> io::Result<W> {
+///
+/// # Errors
+/// What is behind refuses it.
+pub fn seal<W: Write>(written: Hashed<W>) -> io::Result<W> {
     let (mut file, bytes, hash) = written.finish();
     file.write_all(&trailer(bytes, &hash))?;
     Ok(file)
@@ -83,7 +86,7 @@ fn trailer(bytes: u64, hash: &[u8; 32]) -> Vec<u8> {
 
 /// Why a file is not whole.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub enum Broken {
     /// The system refused.
     Io(io::Error),
     /// It is not what it should be.
@@ -92,8 +95,11 @@ pub(super) enum Broken {
 
 /// Checks a file against its trailer. Returns the length of what stands before it; the file is at
 /// its beginning again.
-pub(super) fn verify(file: &mut File) -> Result<u64, Broken> {
-    let len = file.metadata().map_err(Broken::Io)?.len();
+///
+/// # Errors
+/// It is not whole, or cannot be read.
+pub fn verify(file: &mut (impl Read + Seek)) -> Result<u64, Broken> {
+    let len = file.seek(SeekFrom::End(0)).map_err(Broken::Io)?;
     let body = len.checked_sub(TRAILER_BYTES as u64).ok_or(Broken::Why("it is too short"))?;
     let mut found = [0; TRAILER_BYTES];
     file.seek(SeekFrom::Start(body)).map_err(Broken::Io)?;
@@ -106,7 +112,7 @@ pub(super) fn verify(file: &mut File) -> Result<u64, Broken> {
     }
     file.rewind().map_err(Broken::Io)?;
     let mut hashed = Hashed::new(io::sink());
-    copy(&mut (&*file).take(body), &mut hashed).map_err(Broken::Io)?;
+    copy(&mut file.by_ref().take(body), &mut hashed).map_err(Broken::Io)?;
     let (_, _, hash) = hashed.finish();
     file.rewind().map_err(Broken::Io)?;
     if found[..] != trailer(body, &hash)[..] {
@@ -116,7 +122,10 @@ pub(super) fn verify(file: &mut File) -> Result<u64, Broken> {
 }
 
 /// Copies to the end. Returns how many bytes.
-pub(super) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<u64> {
+///
+/// # Errors
+/// Either side fails.
+pub fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<u64> {
     let mut buffer = vec![0; STEP];
     let mut bytes = 0;
     loop {

@@ -3,22 +3,22 @@
 
 /// One entry of a data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub struct Part {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// A folder of files, or a file.
-    pub(crate) is_folder: bool,
+    pub is_folder: bool,
     /// Whether a backup holds it. The rest belongs to one machine, or is made or fetched again.
-    pub(super) is_saved: bool,
+    pub is_saved: bool,
     /// Whether it says who the gateway is.
-    pub(crate) is_identity: bool,
+    pub is_identity: bool,
 }
 
 const FOLDER: Part = Part { name: "", is_folder: true, is_saved: false, is_identity: false };
 const FILE: Part = Part { is_folder: false, ..FOLDER };
 
 /// All of them.
-pub(crate) const PARTS: [Part; 12] = [
+pub const PARTS: [Part; 12] = [
     Part { name: "identity", is_saved: true, is_identity: true, ..FILE },
     Part { name: "identity.new", is_identity: true, ..FILE },
     Part { name: "enrolling.key", is_identity: true, ..FILE },
@@ -39,9 +39,9 @@ pub(crate) const PARTS: [Part; 12] = [
 ];
 
 /// The store while a reset deletes it.
-pub(crate) const STORE_GONE: &str = "store.reset";
+pub const STORE_GONE: &str = "store.reset";
 /// The store.
-pub(crate) const STORE: &str = "store";
+pub const STORE: &str = "store";
 
 /// Files within folders that are not worth keeping: locks, space held in reserve, halves.
 const LEFT_OUT: [&str; 3] = ["lock", "ballast", "checkpoint.redb.new"];
@@ -53,7 +53,7 @@ fn part(name: &str) -> Option<&'static Part> {
 
 /// Whether a file of a folder is kept in a backup.
 #[must_use]
-pub(super) fn is_kept(name: &str) -> bool {
+pub fn is_kept(name: &str) -> bool {
     is_plain(name)
         && !LEFT_OUT.contains(&name)
         && !name.ends_with(".new")
@@ -69,7 +69,7 @@ fn is_plain(name: &str) -> bool {
 
 /// The part that a path within an archive belongs to, if a backup makes such paths.
 #[must_use]
-pub(super) fn of_path(path: &str) -> Option<&'static Part> {
+pub fn of_path(path: &str) -> Option<&'static Part> {
     match path.split_once('/') {
         None => part(path).filter(|part| part.is_saved && !part.is_folder),
         Some((folder, name)) => {

@@ -67,8 +67,9 @@ fn of(config: &Path, settings: &Settings) -> Facts {
         listeners: net::listeners(settings, !matches!(agent, Agent::Down)),
         disk: folder::disk(data),
         sizes: folder::sizes(data, settings.limits.store_bytes_max),
+        left_over: crate::backup::cut_off(data),
         memory: process::memory(),
-        space: process::space(process, engine(&settings.limits).pool_bytes()),
+        space: process::space(process, &engine(&settings.limits)),
         files: folder::files(settings),
         agent,
     }

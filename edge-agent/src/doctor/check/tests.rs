@@ -52,8 +52,16 @@ fn well() -> Facts {
             store_bytes_max: 4 << 30,
             ..Sizes::default()
         },
+        left_over: None,
         memory: Some(Memory { available_bytes: 300 << 20, all_bytes: 512 << 20 }),
-        space: Space { limit_bytes: None, of: "x".to_owned(), pool_bytes: 128 << 20, bits: 64 },
+        space: Space {
+            limit_bytes: None,
+            of: "x".to_owned(),
+            pool_bytes: 128 << 20,
+            bits: 64,
+            workers: 8,
+            workers_that_fit: 8,
+        },
         files: vec![file(FileKind::Data, 0o700), file(FileKind::Secret, 0o600)],
     }
 }
@@ -193,6 +201,8 @@ fn disk_and_store() {
     makes("store", State::Fault, |facts| facts.sizes.journal_bytes = 0);
     makes("store", State::Warning, |facts| facts.sizes.ballast_bytes = 0);
     makes("store", State::Warning, |facts| facts.sizes.store_bytes_max = 6 << 20);
+    let left = makes("store", State::Warning, |facts| facts.left_over = Some("/x/.y".into()));
+    assert!(left.what.contains("/x/.y"), "{left:?}");
     assert_eq!(after(|facts| facts.sizes = Sizes::default()), [], "before the first start");
 }
 
@@ -207,12 +217,14 @@ fn memory_and_address_space() {
     makes("memory", State::Warning, |facts| facts.memory = None);
     let enough = |facts: &mut Facts| facts.space.limit_bytes = Some((128 + 512) << 20);
     assert_eq!(after(enough), []);
-    let found =
-        makes("address-space", State::Fault, |facts| facts.space.limit_bytes = Some(639 << 20));
-    assert!(found.mend.contains("LimitAS=` to 640 MiB"), "{found:?}");
-    makes("address-space", State::Fault, |facts| {
-        (facts.space.bits, facts.space.pool_bytes) = (32, 1_025 << 20);
+    let found = makes("address-space", State::Warning, |facts| {
+        (facts.space.limit_bytes, facts.space.workers_that_fit) = (Some(600 << 20), 5);
     });
+    assert!(found.what.contains("5 of 8 workers") && found.mend.contains("LimitAS="), "{found:?}");
+    let found = makes("address-space", State::Fault, |facts| {
+        (facts.space.bits, facts.space.workers_that_fit) = (32, 0);
+    });
+    assert!(found.mend.contains("32 bits"), "{found:?}");
 }
 
 #[test]

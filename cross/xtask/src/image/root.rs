@@ -270,6 +270,23 @@ mod tests {
         assert!(ended.success(), "{ended}");
     }
 
+    /// The keeper writes the time of its turn anew each second: whoever reads it in between finds nothing.
+    #[test]
+    fn the_watchdog_is_fed_though_the_keeper_is_just_writing() {
+        let (feeder, turned) = (tempfile::NamedTempFile::new(), tempfile::NamedTempFile::new());
+        let (feeder, turned) = (feeder.expect("a file"), turned.expect("a file"));
+        let script = format!(
+            "up_ms() {{ echo 1000; }}; sleep() {{ command sleep 0.05; }}; . {}; feed_on; command sleep 1; \
+             feeds $(cat $FEEDER); fed=$?; unfed; exit $fed",
+            source("root/usr/lib/holm/watchdog").display()
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).env("WATCHDOG_DEVICE", "/dev/zero");
+        shell.env("FEEDER", feeder.path()).env("TURNED", turned.path());
+        let ended = shell.status().expect("sh");
+        assert!(ended.success(), "{ended}");
+    }
+
     #[test]
     fn a_program_for_another_processor_is_refused() {
         let own = std::env::current_exe().expect("a test has a program");

@@ -146,7 +146,7 @@ put_files() {
 }
 
 start() {
-	install -d -o holm -g holm -m 0700 /var/lib/holm
+	install -d -o holm -g holm -m 0700 /var/lib/holm /var/lib/holm-slots
 	chown root:holm /etc/holm/agent.toml
 	if [ -d /run/systemd/system ]; then
 		systemctl daemon-reload

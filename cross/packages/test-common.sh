@@ -51,7 +51,7 @@ counted() {
 
 # The agent is the program in this slot.
 runs_from() {
-	ps -o args= -p "$(agent)" | grep -q "^/var/lib/holm/slots/$1/edge-agent run "
+	ps -o args= -p "$(agent)" | grep -q "^/var/lib/holm-slots/$1/edge-agent run "
 }
 
 # What the status says of the agent's slot.

@@ -71,7 +71,7 @@ cat >/etc/systemd/system/edge-agent.service.d/test.conf <<END
 [Service]
 WatchdogSec=$HANG
 ExecStart=
-ExecStart=/usr/bin/edge-agent launch --slots /var/lib/holm/slots --hang-after "$HANG s" --stop-within "$STOP s" \\
+ExecStart=/usr/bin/edge-agent launch --slots /var/lib/holm-slots --hang-after "$HANG s" --stop-within "$STOP s" \\
 	-- run --config /etc/holm/agent.toml
 END
 systemctl daemon-reload
@@ -105,7 +105,7 @@ edge-agent deploy "$PWD/good.holm" >/dev/null || fail "an agent cannot be deploy
 until_so says 'in slot b, confirmed'
 runs_from b || fail "the agent does not run from slot b"
 [ "$(launcher)" = "$before" ] || fail "the update ended the launcher"
-[ "$(readlink /var/lib/holm/slots/current)" = b ] || fail "current does not lead to slot b"
+[ "$(readlink /var/lib/holm-slots/current)" = b ] || fail "current does not lead to slot b"
 publish
 until_so counted 4
 restarts_are 2 || fail "systemd took the update for an end of the service"
@@ -141,7 +141,7 @@ dpkg --install new.deb >/dev/null
 enabled || fail "the unit is not enabled again"
 until_so counted 6
 dpkg --purge edge-agent >/dev/null
-[ ! -e /var/lib/holm ] || fail "data is still there"
+[ ! -e /var/lib/holm ] && [ ! -e /var/lib/holm-slots ] || fail "data is still there"
 [ ! -e /etc/holm ] || fail "configuration is still there"
 if enabled; then fail "the unit is still enabled"; fi
 if getent passwd holm; then fail "the user is still there"; fi

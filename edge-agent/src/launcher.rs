@@ -12,6 +12,9 @@ use edge_agent::launch::supervise::{Options, launch};
 use edge_agent::launch::{Launched, SWITCH_EXIT};
 use edge_agent::toml_reader::parse_duration_ms;
 
+/// How long an agent without its launcher may take to stop.
+const ORPHAN_MAX: Duration = Duration::from_secs(60);
+
 const EXAMPLES: &str = "Examples:
   edge-agent launch --slots /opt/holm -- run                    as a service does
   edge-agent launch --slots ./slots -- run --config agent.toml  to try it
@@ -74,6 +77,8 @@ pub(crate) fn join(
     agent.launched_by(launched.clone()).map_err(|error| error.to_string())?;
     let line = launched.line().map_err(|error| format!("the line to the launcher: {error}"))?;
     let (pulse, stopper, beat) = (agent.pulse(), agent.stopper(), launched.beat());
+    let gone = line.gone().map_err(|error| format!("the line to the launcher: {error}"))?;
+    io.spawn(outlived(gone, agent.stopper()));
     io.spawn(beats(line, pulse, stopper, beat));
     Ok(Some(launched))
 }
@@ -93,6 +98,15 @@ async fn beats(
         }
         tokio::time::sleep(every).await;
     }
+}
+
+/// Ends an agent that hangs after its launcher has gone: nobody else would, and no other could start.
+async fn outlived(gone: impl Future<Output = ()>, stopper: Stopper) {
+    gone.await;
+    stopper.stop();
+    tokio::time::sleep(ORPHAN_MAX).await;
+    tracing::error!("the launcher is gone, and this agent does not stop: it ends as it is");
+    std::process::exit(1);
 }
 
 /// The exit code of an agent that ended well.

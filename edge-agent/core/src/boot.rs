@@ -311,6 +311,8 @@ impl State {
     /// Notes that the program of a slot did not stay; the oldest such note makes room.
     fn blame(&mut self, slot: Slot, reason: &str, barred: bool) {
         let Some(program) = self.program(slot).cloned() else { return };
+        // Whatever happens to its file in a forced trial, the bar of before stands.
+        let barred = barred || self.bar(program.digest).is_some();
         self.failures.retain(|failure| failure.program.digest != program.digest);
         if self.failures.len() >= FAILURES_MAX {
             self.failures.remove(0);

@@ -122,6 +122,17 @@ fn runtime(settings: &Settings, compiler_exe: PathBuf) -> Result<Runtime, RunErr
         Some(slots) => EngineSettings { slots, ..engine },
         None => engine,
     };
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    let wanted = engine.slots;
+    let engine = engine.fitted(limit, usize::BITS);
+    if engine.slots < wanted {
+        let workers = engine.slots;
+        tracing::warn!(
+            wanted,
+            workers,
+            "address space is short: fewer workers, see `edge-agent doctor`"
+        );
+    }
     let compiler = Compiler::Child {
         exe: compiler_exe,
         memory_bytes_max: limits.compile_memory_bytes_max,

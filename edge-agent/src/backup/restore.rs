@@ -51,15 +51,17 @@ pub fn restore(file: &Path, target: &Path, options: Options) -> Result<Restored,
     let mut whole = read::inspect(file)?;
     let place = Place::judge(target, options.force)?;
     let manifest = whole.manifest.clone();
+    let wanted = |path: &str| !(options.as_replacement && is_identity(path));
+    // First: it makes the room that a restore which was cut off has taken.
+    let left_over = place.begin()?;
     let (needed, free) = (manifest.bytes().saturating_add(SPARE_BYTES), place.free_bytes()?);
     if free < needed {
+        place.give_up();
         return Err(BackupError::Refused(format!(
             "restoring takes {needed} bytes and {free} are free: make room on the disk of {}",
             target.display()
         )));
     }
-    let wanted = |path: &str| !(options.as_replacement && is_identity(path));
-    let left_over = place.begin()?;
     whole.unpack(place.folder(), wanted).inspect_err(|_| place.give_up())?;
     let Placed { before } = place.take()?;
     let files: Vec<_> = manifest.files.iter().filter(|(path, _)| wanted(path)).collect();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use edge_core::boot::{Slot, State};
+use tokio::io::AsyncReadExt as _;
 
 use super::slots::Slots;
 use super::{BEAT_VARIABLE, SLOT_VARIABLE, SLOTS_VARIABLE};
@@ -102,6 +103,20 @@ impl Launched {
 pub struct Beats(UnixStream);
 
 impl Beats {
+    /// Ends when the launcher is gone, which never writes here.
+    ///
+    /// # Errors
+    /// There are too many open files.
+    pub fn gone(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        let line = self.0.try_clone()?;
+        Ok(async move {
+            // Only within a runtime; elsewhere nobody looks.
+            let Ok(mut line) = tokio::net::UnixStream::from_std(line) else { return };
+            let mut byte = [0];
+            while line.read(&mut byte).await.is_ok_and(|read| read > 0) {}
+        })
+    }
+
     /// Says so. A launcher that does not read at the moment is told the next time.
     ///
     /// # Errors

@@ -146,13 +146,18 @@ fn lost(found: &Found, slot: Slot) -> &'static str {
     }
 }
 
-/// The confirmed program cannot run: the one before it does, where it is whole and was not taken back,
-/// or else the launcher's own.
+/// The confirmed program cannot run: the launcher's own does where it is the same one, else the one before
+/// it, where that is whole and was not taken back, or else the launcher's own whatever it is.
 fn without_confirmed(mut next: State, found: &Found) -> Result<State, Start> {
     let confirmed = next.confirmed;
     let other = confirmed.other();
+    let lost_digest = next.program(confirmed).map(|program| program.digest);
     next.blame(confirmed, lost(found, confirmed), false);
     let is_barred = |digest: Digest| next.bar(digest).is_some();
+    let same = found.own.as_ref().filter(|own| Some(own.program.digest) == lost_digest);
+    if same.is_some() {
+        return Err(put(&next, found, [confirmed, other], same));
+    }
     let before = next.program(other).map(|program| program.digest);
     if is_whole(&next, found, other) && before.is_some_and(|digest| !is_barred(digest)) {
         next.confirmed = other;

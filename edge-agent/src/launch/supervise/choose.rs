@@ -38,7 +38,7 @@ impl Launcher<'_> {
             match start(stored.as_ref(), &found) {
                 Start::Run { slot, state, changed } => {
                     say_unwanted(stored.as_ref(), &state, &found);
-                    self.begin(&state, changed, &found)?;
+                    self.begin(slot, &state, changed, &found)?;
                     return Ok((slot, *state));
                 }
                 Start::Put { slot, ahead, then } => {
@@ -56,9 +56,13 @@ impl Launcher<'_> {
         Err(self.stuck(Stuck::Damaged))
     }
 
-    fn begin(&self, state: &State, changed: bool, found: &Found) -> Result<(), String> {
-        if changed {
-            self.slots.save(state).map_err(|error| self.failed(&error))?;
+    fn begin(&self, slot: Slot, state: &State, changed: bool, found: &Found) -> Result<(), String> {
+        if changed && let Err(error) = self.slots.save(state) {
+            // A try that is not counted is not made. What proved itself needs no count.
+            if slot != state.confirmed {
+                return Err(self.failed(&error));
+            }
+            tracing::error!(%error, "the state of the slots cannot be written");
         }
         if found.linked != Some(state.confirmed)
             && let Err(error) = self.slots.link(state.confirmed)

@@ -144,14 +144,16 @@ impl Gateway {
     /// It does not come up; the message names its log.
     pub fn start(&mut self) -> Result<()> {
         self.spawn()?;
-        let log = self.log();
+        let (log, control) = (self.log(), self.data_dir().join("control.sock"));
         let process = self.process.as_mut().context("it was just started")?;
         let name = &self.name;
         wait_for(READY_MAX, &format!("{name} to listen (see {})", log.display()), || {
             if !process.is_running() {
                 bail!("{name} ended: {}", process.output());
             }
-            Ok(std::net::TcpStream::connect(self.address).ok())
+            // Somebody else may have taken the port meanwhile; nobody else has this socket.
+            let is_own = std::os::unix::net::UnixStream::connect(&control).is_ok();
+            Ok(std::net::TcpStream::connect(self.address).ok().filter(|_| is_own))
         })?;
         Ok(())
     }

@@ -16,7 +16,7 @@ use system_tests::sensors::fleet::{FEATURES, Report, judge, table};
 use system_tests::sensors::measure::all_acked;
 use system_tests::sensors::{Console, FOLDER, SERVER_NAME, stored_readings, write_flash};
 
-use super::gate::Gate;
+use super::gate::{Gate, LIMITS};
 use super::machine::{HOST, Hardware, Machine, PATIENCE};
 use super::site::{GATEWAY, Site};
 use super::story::{boot, print_lines};
@@ -132,7 +132,7 @@ fn gate(site: &Site, names: &[String], port: u16) -> Result<Gate> {
     std::fs::write(
         &agent_toml,
         format!(
-            "name = \"{GATEWAY}\"\n\n[[listeners]]\nbind = \"0.0.0.0:8883\"\n\
+            "name = \"{GATEWAY}\"\n\n{LIMITS}[[listeners]]\nbind = \"0.0.0.0:8883\"\n\
              certificate = \"/etc/holm/{certificate}\"\nkey = \"/etc/holm/{key}\"\n\
              client_ca = \"/etc/holm/{ca}\"\n"
         ),

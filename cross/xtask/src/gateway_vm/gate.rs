@@ -14,6 +14,9 @@ use super::site::Site;
 /// Longest wait for a deployment on all gateways: each compiles it, in emulation.
 const DEPLOY_MAX: Duration = Duration::from_secs(600);
 
+/// Lines of `agent.toml`: in emulation, on a machine that others load, a compilation takes minutes.
+pub(crate) const LIMITS: &str = "[limits]\ncompile_time = \"10 min\"\n\n";
+
 /// A gateway of the site.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
@@ -29,7 +32,7 @@ impl Gate {
     /// One with a listener for devices; `more` are further lines of its configuration.
     pub(crate) fn new(name: &str, more: &str) -> Self {
         let agent_toml = format!(
-            "name = \"{name}\"\n\n\
+            "name = \"{name}\"\n\n{LIMITS}\
              [[listeners]]\nbind = \"0.0.0.0:8883\"\n\
              certificate = \"/etc/holm/server.pem\"\nkey = \"/etc/holm/server.key\"\n\n{more}"
         );

@@ -52,7 +52,8 @@ fn what_was_acked_survives_power_cuts() -> Result<()> {
 
     let lies = Options { disk_lies: true, again: true, whole_every: usize::MAX, ..kept };
     let report = replay::run(&lies, &Interrupt::default(), &mut tell)?;
-    assert!(report.lost(), "{}", report.table());
+    // Messages that are not there, or a store that sees that some are missing and does not open.
+    assert_ne!(report.problems(), [] as [String; 0], "{}", report.table());
     let one =
         report.points.iter().find(|point| !point.problems.is_empty()).expect("a cut that lost");
     let only = Options { only: Some(one.number), ..lies };

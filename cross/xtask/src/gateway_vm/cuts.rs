@@ -162,7 +162,7 @@ pub(crate) fn cut(dir: &Path, cuts: &Cuts) -> Result<()> {
     let lying = replay(&dir, &lies, true)?;
     let more = json!({
         "boot_record": { "writes": record.writes, "cuts": record.cuts, "problems": problems },
-        "lying_card": { "cuts": LYING_POINTS, "lost": lying["lost"] },
+        "lying_card": { "cuts": LYING_POINTS, "found_out": found_out(&lying) },
     });
     finish(&found, &more, &problems, cuts.json)?;
     if !cuts.keep {
@@ -211,14 +211,20 @@ fn replay(dir: &Path, cuts: &Cuts, disk_lies: bool) -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("the report of crash-replay")
 }
 
+/// Cuts of a report that have problems.
+fn found_out(report: &Value) -> usize {
+    let points = report["points"].as_array().into_iter().flatten();
+    points.filter(|point| point["problems"].as_array().is_some_and(|all| !all.is_empty())).count()
+}
+
 fn finish(found: &Value, more: &Value, problems: &[String], json: bool) -> Result<()> {
     if json {
         println!("{:#}", json!({ "cuts": found, "beside": more }));
     } else if !more.is_null() {
         let lying = &more["lying_card"];
         println!(
-            "  of {} cuts of a lying card {} lost what was acked",
-            lying["cuts"], lying["lost"]
+            "  of {} cuts of a lying card {} were found out",
+            lying["cuts"], lying["found_out"]
         );
     }
     for problem in problems {

@@ -22,7 +22,7 @@ const COMMIT_MAX: Duration = Duration::from_secs(180);
 pub(crate) fn bad(hardware: &Hardware) -> Result<()> {
     let before = record(&hardware.image)?;
     write_root(&hardware.image, before.good.other(), &[0xa5; 4096])?;
-    comes_back(hardware, before, Some("its root cannot be mounted"))
+    comes_back(hardware, before, Some("its root cannot be entered"))
 }
 
 /// Puts a system into the other slot that starts and does nothing: only the watchdog, which the initramfs

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what is measured.
 
 mod connections;
-mod memory;
+pub(crate) mod memory;
 mod pipeline;
 mod reopen;
 mod wear;

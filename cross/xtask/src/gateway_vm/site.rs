@@ -22,7 +22,9 @@ pub(crate) const GATEWAY: &str = "gw-vm";
 pub(crate) const DEVICE: &str = "press-1";
 /// Name of the one that sends while the agent is updated.
 pub(crate) const STEADY_DEVICE: &str = "press-2";
-const TOKEN: &str = "token-of-both";
+/// Name of the one that sends while memory is measured.
+pub(crate) const BUSY_DEVICE: &str = "press-3";
+const TOKEN: &str = "token-of-all";
 
 /// The image's idea of now, 2020-09-13: before any certificate of the control plane begins, so that
 /// the gateway meets it as a board does that was stored for years and has no battery.
@@ -192,7 +194,7 @@ fn agent_toml() -> String {
              publish = [\"sensors/#\"]\nsubscribe = [\"#\"]\n"
         )
     };
-    let devices = [DEVICE, STEADY_DEVICE].map(device).concat();
+    let devices = [DEVICE, STEADY_DEVICE, BUSY_DEVICE].map(device).concat();
     format!(
         "name = \"{GATEWAY}\"\n\n\
          [update]\nsettle = \"30 s\"\ngrace = \"75 s\"\n\n\

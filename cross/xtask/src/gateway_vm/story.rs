@@ -1,22 +1,21 @@
 //! The story of one gateway: first boot, enrolment, deployment, messages, a cut, another slot.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use system_tests::device::{self, Plan};
-use system_tests::ledger::{self, Fact, Ledger};
+use system_tests::gateway::{Gateway, Setup};
+use system_tests::ledger::{self, Fact};
 use system_tests::process::wait_for;
-use system_tests::readings::{self, Reading};
 
 use super::judge::{Verdict, judge};
 use super::machine::{Hardware, Machine, PATIENCE};
+use super::memory::Memory;
+use super::sending::Sender;
 use super::site::{DEVICE, Site};
 use super::slots;
-use super::status::{self, median, milliseconds};
+use super::status::{self, milliseconds};
 use super::updates;
 
 /// What is told.
@@ -36,16 +35,16 @@ pub(crate) struct Options {
     pub(crate) messages: u32,
     /// Memory of the machine.
     pub(crate) memory_mib: u32,
-    /// Time without messages, before them.
+    /// Time without messages, for the memory at rest.
     pub(crate) idle: Duration,
+    /// Time with messages, for the memory at work.
+    pub(crate) busy: Duration,
     /// With a cut in the midst of the messages, and trials of the other slot.
     pub(crate) is_test: bool,
     /// It goes on running at the end, until Enter.
     pub(crate) keep: bool,
 }
 
-/// Unacked messages of the device.
-const WINDOW: usize = 32;
 /// From the last ack to the last record in the control plane.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
 
@@ -63,6 +62,7 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     println!("first boot, at 1970");
     let mut machine = hardware.start()?;
     table.extend(boot(&mut machine, "first boot")?);
+    table.push(start_here(&options.dir.join("here"))?);
     let line = machine.expect("enrolled as", PATIENCE)?;
     println!("  {}", line.trim());
     wait_for(PATIENCE, "the gateway to reach the control plane", || {
@@ -72,8 +72,9 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     let begun = Instant::now();
     site.deploy_functions()?;
     table.push(line_s("deployment (fetched, compiled, works)", begun.elapsed()));
+    let mut memory = Vec::new();
     if options.is_test {
-        table.extend(idle(&machine, options.idle)?);
+        memory.push(Memory::idle(&machine, options.idle)?);
     }
 
     let Sent { mut machine, lines, mut facts, verdict } =
@@ -81,6 +82,11 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     table.extend(lines);
     print(&table, &verdict)?;
     if options.is_test {
+        let (busy, more) = Memory::busy(options, &site, &hardware, &machine)?;
+        facts.extend(more);
+        memory.push(busy);
+        let lines: Vec<Line> = memory.iter().flat_map(Memory::lines).cloned().collect();
+        print(&lines, &drain(&site, &facts)?)?;
         println!("\nupdates of the agent, while another device sends");
         let (lines, more) = updates::tell(options, &site, &hardware, &mut machine)?;
         facts.extend(more);
@@ -104,6 +110,7 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     if options.is_test {
         trials(options, &hardware)?;
     }
+    memory.iter().try_for_each(Memory::judge)?;
     println!("OK: what was acked is in the control plane, once");
     Ok(())
 }
@@ -114,6 +121,15 @@ fn size_line((name, bytes): &(String, u64)) -> Line {
 
 pub(crate) fn line_s(name: &str, took: Duration) -> Line {
     (name.to_owned(), format!("{:.1} s", took.as_secs_f64()))
+}
+
+/// An agent's start on this machine, to compare with the one in the guest.
+fn start_here(dir: &Path) -> Result<Line> {
+    let mut gateway = Gateway::new(dir, &Setup::open("here"))?;
+    gateway.start()?;
+    let ms = gateway.status()?["start_ms"].as_u64().context("no start_ms in the status")?;
+    gateway.stop()?;
+    Ok(("agent's start to ready, this machine".to_owned(), format!("{ms} ms")))
 }
 
 /// Follows a boot; its times on the host and in the guest.
@@ -140,24 +156,6 @@ pub(crate) fn boot(machine: &mut Machine, name: &str) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Memory without messages.
-fn idle(machine: &Machine, length: Duration) -> Result<Vec<Line>> {
-    println!("idle for {} min, for the memory of the agent", length.as_secs() / 60);
-    machine.pause(length / 3)?;
-    let from = status::all(&machine.console()).len();
-    machine.pause(length - length / 3)?;
-    let seen = status::all(&machine.console()).split_off(from);
-    let middle = |kib: &dyn Fn(&status::Status) -> u64| {
-        median(seen.iter().map(kib).collect()).context("no status line while idle")
-    };
-    let (agent, launcher) = (middle(&|seen| seen.pss_kib)?, middle(&|seen| seen.launcher_kib)?);
-    let count = seen.len();
-    Ok(vec![
-        (format!("PSS idle, median of {count}"), format!("{agent} KiB")),
-        (format!("PSS of the launcher, median of {count}"), format!("{launcher} KiB")),
-    ])
-}
-
 /// What became of the messages.
 struct Sent {
     machine: Machine,
@@ -176,7 +174,6 @@ fn messages(
     println!("{} messages over TLS, QoS 1", options.messages);
     let path = options.dir.join("device.jsonl");
     let begun = Instant::now();
-    let before = status::all(&machine.console()).len();
     let sender = Sender {
         device: DEVICE,
         count: options.messages,
@@ -202,54 +199,9 @@ fn messages(
     lines.push(line_s("all acked, the boot in between included", took));
     let rate = f64::from(options.messages) / took.saturating_sub(down).as_secs_f64();
     lines.push(("acked messages a second".to_owned(), format!("{rate:.0}")));
-    let busy = status::all(&machine.console());
-    let pss = busy.iter().skip(before).map(|status| status.pss_kib);
-    if let Some(most) = pss.max() {
-        lines.push(("PSS with messages, most".to_owned(), format!("{most} KiB")));
-    }
     let verdict = drain(site, &facts)?;
     lines.push(line_s("all in the control plane", begun.elapsed()));
     Ok(Sent { machine, lines, facts, verdict })
-}
-
-/// A device that sends readings.
-pub(crate) struct Sender {
-    /// Its name.
-    pub(crate) device: &'static str,
-    /// Readings.
-    pub(crate) count: u32,
-    /// Readings a second; `None`: as fast as the gateway acks.
-    pub(crate) rate_per_s: Option<f64>,
-    /// How long it goes without an ack before it gives up.
-    pub(crate) patience: Duration,
-    /// Ends it before it has sent all.
-    pub(crate) stop: Option<Arc<AtomicBool>>,
-}
-
-impl Sender {
-    /// Starts it; it writes down what it does, and ends when all is acked.
-    pub(crate) fn start(
-        self,
-        site: &Site,
-        hardware: &Hardware,
-        path: &Path,
-    ) -> Result<JoinHandle<Result<()>>> {
-        let excerpt = readings::read(&readings::excerpt())?;
-        let count = usize::try_from(self.count)?;
-        let readings: Vec<Reading> = excerpt.into_iter().cycle().take(count).collect();
-        let plan = Plan {
-            login: site.login(hardware, self.device),
-            topic: format!("sensors/{}", self.device),
-            window: WINDOW,
-            rate_per_s: self.rate_per_s,
-            ids: true,
-            patience: self.patience,
-            stop: self.stop,
-        };
-        let mut ledger = Ledger::create(path)?;
-        let send = move || device::run(&plan, &readings, ledger::wall_ms(), &mut ledger);
-        Ok(std::thread::Builder::new().name(self.device.to_owned()).spawn(send)?)
-    }
 }
 
 fn wait_acked(path: &Path, count: usize, device: &JoinHandle<Result<()>>) -> Result<()> {

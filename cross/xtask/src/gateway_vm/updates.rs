@@ -1,28 +1,23 @@
 //! Updates of the agent in the machine, by ordinary deployments: a good one stays, bad ones go by themselves,
 //! and a device that sends all the while loses nothing.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use system_tests::ledger::{self, Fact};
+use anyhow::{Context, Result, ensure};
+use system_tests::ledger::Fact;
 use system_tests::process::wait_for;
 
 use super::machine::{Hardware, Machine};
 use super::programs::{self, Bad};
+use super::sending::Sending;
 use super::site::{STEADY_DEVICE, Site};
-use super::story::{Line, Options, Sender, line_s};
+use super::story::{Line, Options, line_s};
 
 /// From a deployment to its end. A program has 13 MB, which come over an emulated network; one that hangs is
 /// waited for three times.
 const UPDATE_MAX: Duration = Duration::from_secs(900);
 /// Readings a second of the device that sends all the while.
 const RATE: f64 = 5.0;
-/// More than it sends before it is told to stop.
-const READINGS_MAX: u32 = 50_000;
 
 /// Updates under way: the device sends, and is stopped at the end.
 struct Updates<'a> {
@@ -41,7 +36,8 @@ pub(crate) fn tell(
     hardware: &Hardware,
     machine: &mut Machine,
 ) -> Result<(Vec<Line>, Vec<Fact>)> {
-    let sending = Sending::start(options, site, hardware)?;
+    let path = options.dir.join("steady-device.jsonl");
+    let sending = Sending::start(STEADY_DEVICE, RATE, UPDATE_MAX, site, hardware, path)?;
     let mut updates = Updates::new(options, site, machine)?;
     let own = updates.good()?;
     for bad in [programs::crash(), programs::hang(), programs::deaf(&site.endpoint())?] {
@@ -138,38 +134,6 @@ impl<'a> Updates<'a> {
         let mut bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
         bytes.extend_from_slice(end);
         Ok(bytes)
-    }
-}
-
-/// A device that sends until it is told to stop; then all that it sent is acked.
-struct Sending {
-    stop: Arc<AtomicBool>,
-    ledger: PathBuf,
-    thread: JoinHandle<Result<()>>,
-}
-
-impl Sending {
-    fn start(options: &Options, site: &Site, hardware: &Hardware) -> Result<Self> {
-        let stop = Arc::<AtomicBool>::default();
-        let ledger = options.dir.join("steady-device.jsonl");
-        let sender = Sender {
-            device: STEADY_DEVICE,
-            count: READINGS_MAX,
-            rate_per_s: Some(RATE),
-            patience: UPDATE_MAX,
-            stop: Some(Arc::clone(&stop)),
-        };
-        let thread = sender.start(site, hardware, &ledger)?;
-        Ok(Self { stop, ledger, thread })
-    }
-
-    fn stop(self) -> Result<Vec<Fact>> {
-        if self.thread.is_finished() {
-            bail!("the device ended before it was told to: {:?}", self.thread.join());
-        }
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the device panicked"))??;
-        ledger::read(&self.ledger)
     }
 }
 

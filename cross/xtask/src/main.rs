@@ -51,6 +51,11 @@ enum Task {
     Devices(devices::DevicesArgs),
     /// Builds the agent for each target, holds it to its budget, and runs it.
     Targets(targets::TargetsArgs),
+    /// Writes down which functions a gateway runs, for their order in the program.
+    Layout(targets::layout::record::LayoutArgs),
+    /// The linker that `targets` gives rustc.
+    #[command(hide = true)]
+    Link(targets::layout::LinkArgs),
     /// Packs the agent: .deb, tarball, container image, bill of materials, checksums, signature.
     Packages(packages::PackagesArgs),
     /// Makes everything that is released: packages, images, lists of licences, checksums, signature.
@@ -88,6 +93,8 @@ fn run() -> anyhow::Result<()> {
         Task::Netsim(args) => netsim::run(&args),
         Task::Devices(args) => devices::run(&args),
         Task::Targets(args) => targets::run(&args),
+        Task::Layout(args) => targets::layout::record::run(&args),
+        Task::Link(args) => targets::layout::link(&args),
         Task::Packages(args) => packages::run(&args),
         Task::Dist(args) => dist::run(&args),
         Task::Image(args) => image::run(&args),

@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod build;
 mod elf;
 pub(crate) mod guest;
+pub(crate) mod layout;
 pub(crate) mod list;
 mod scenario;
 

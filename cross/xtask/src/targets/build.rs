@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use sync_protocol::Digest;
 
 use super::elf::Needs;
+use super::layout;
 use super::list::{GLIBC_FLOOR, Route, Target};
 use crate::command::{cargo, project_root, run, target_dir};
 use crate::setup;
@@ -17,6 +18,12 @@ pub(crate) const PROFILE: &str = "dist";
 /// A static program moves itself into place at its start, by a table of all its pointers. Packed, that table
 /// is a fiftieth, and no megabyte of it is read into memory. (glibc reads packed ones from 2.36 on.)
 const SMALL_RELOCATIONS: &str = "-Clink-arg=--pack-dyn-relocs=relr";
+
+/// Functions with the same code are one.
+const FOLDED: &str = "-Clink-arg=--icf=all";
+
+/// Names of functions say which instance they are: the layout tells by them what runs.
+const FULL_NAMES: &str = "-Csymbol-mangling-version=v0";
 
 /// Versions of what links for glibc; zig has the stubs of every glibc in it.
 const ZIG: &[&str] = &["ziglang==0.17.1", "cargo-zigbuild==0.24.0"];
@@ -47,15 +54,22 @@ pub(crate) fn build(target: &Target) -> Result<Built> {
     let home = std::env::var("CARGO_HOME")
         .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
-    let remap = format!(
+    let mut flags = format!(
         "--remap-path-prefix={home}=/cargo\u{1f}--remap-path-prefix={}=/holm",
         project_root().display()
     );
-    command.env("CARGO_ENCODED_RUSTFLAGS", remap);
     if let Route::Static { .. } = target.route {
-        command.args(["--", SMALL_RELOCATIONS]);
+        let linker = layout::linker(target.triple)?;
+        let upper = target.triple.replace('-', "_").to_uppercase();
+        command.env(format!("CARGO_TARGET_{upper}_LINKER"), linker.program);
+        flags += &format!("\u{1f}{FULL_NAMES}");
+        command.args(["--", SMALL_RELOCATIONS, FOLDED, &linker.mark]);
     }
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags);
     run(command)?;
+    if let Route::Static { .. } = target.route {
+        layout::look(target.triple)?;
+    }
     judge(target)
 }
 
@@ -106,7 +120,6 @@ fn with_cc(triple: &str, cc: &str) -> Command {
     );
     // Some distributions turn on checks that only their own libc has functions for.
     command.env(format!("CFLAGS_{lower}"), "-U_FORTIFY_SOURCE");
-    command.env(format!("CARGO_TARGET_{}_LINKER", lower.to_uppercase()), "rust-lld");
     command
 }
 

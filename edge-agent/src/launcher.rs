@@ -55,8 +55,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, String> {
     super::show::start_logging(None)?;
     let Arguments { slots, hang_after, start_within, stop_within, arguments } = arguments;
-    // The program of this process, though its package may have put another one in its place meanwhile.
-    let own = PathBuf::from("/proc/self/exe");
+    let own = PathBuf::from(super::OWN_PROGRAM);
     launch(&Options { slots, own, arguments, hang_after, start_within, stop_within })
         .map(ExitCode::from)
 }

@@ -20,6 +20,8 @@ mod dead_letters;
 mod launcher;
 mod show;
 
+/// The program of this process, whatever has become of its file.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 const DEFAULT_CONFIG: &str = "/etc/holm/agent.toml";
 
 /// The Holm gateway: runs WASM functions when devices send MQTT messages, and loses none.
@@ -171,6 +173,8 @@ struct Config {
 }
 
 pub(crate) fn main() -> ExitCode {
+    // One that is started by `/proc/self/exe` would be called `exe`. It is for people only.
+    let _ = rustix::thread::set_name(c"edge-agent");
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == "compile") {
         let rest: Vec<OsString> = words.collect();
@@ -326,7 +330,8 @@ fn run_agent(config: &Path) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|err| err.to_string())?;
-    let exe = std::env::current_exe().map_err(|err| err.to_string())?;
+    // Not the path of it: a package may have put another program there meanwhile, or none.
+    let exe = PathBuf::from(OWN_PROGRAM);
     let mut agent =
         Agent::new(settings, exe, io.handle().clone()).map_err(|err| err.to_string())?;
     agent.supervised_by(Supervisor::from_environment());

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -42,7 +42,8 @@ const SYSTEMD: &str = "INVOCATION_ID";
 pub struct Options {
     /// Folder of the slots.
     pub slots: PathBuf,
-    /// The launcher's own program: for empty slots, and for an upgrade of its package.
+    /// The launcher's own program: for empty slots, and for an upgrade of its package. For as long as the
+    /// launcher lives it names the same file.
     pub own: PathBuf,
     /// Arguments of the agent.
     pub arguments: Vec<OsString>,
@@ -140,7 +141,7 @@ impl<'o> Launcher<'o> {
             }
             let on_trial = state.on_trial() == Some(slot);
             tracing::info!(slot = slot.as_str(), on_trial, "starting the agent");
-            let mut run = self.run_once(slot).await;
+            let mut run = self.run_once(slot, &state).await;
             // It may have been confirmed meanwhile.
             let on_trial = self.state().is_some_and(|state| state.on_trial() == Some(slot));
             // Told to stop while it was about to make room: both are a good end.
@@ -175,7 +176,7 @@ impl<'o> Launcher<'o> {
         }
     }
 
-    async fn run_once(&mut self, slot: Slot) -> Run {
+    async fn run_once(&mut self, slot: Slot, state: &State) -> Run {
         let begun = Instant::now();
         let patience = Patience {
             hang_after: self.options.hang_after,
@@ -185,7 +186,7 @@ impl<'o> Launcher<'o> {
         // Else systemd, tired of waiting for an update that never gets ready, stops the launcher in
         // the midst of the next start, which is none of its fault.
         self.supervisor.starting(patience.start_within + patience.stop_within + START_MARGIN);
-        let (child, line) = match self.spawn(slot) {
+        let (child, line) = match self.spawn(slot, state) {
             Ok(spawned) => spawned,
             Err(error) => return Run::not_started(&error),
         };
@@ -195,12 +196,26 @@ impl<'o> Launcher<'o> {
         run
     }
 
-    fn spawn(&self, slot: Slot) -> std::io::Result<(Child, tokio::net::UnixStream)> {
+    /// The file that is run as the program of a slot. Where the slot holds a copy of the launcher's own
+    /// program it is the launcher's file: processes of one file share its pages in memory.
+    fn file_of(&self, slot: Slot, state: &State) -> PathBuf {
+        let own = self.own.as_ref().map(|own| own.program.digest);
+        let named = state.program(slot).map(|program| program.digest);
+        if own.is_some() && own == named {
+            self.options.own.clone()
+        } else {
+            self.slots.program(slot)
+        }
+    }
+
+    fn spawn(&self, slot: Slot, state: &State) -> std::io::Result<(Child, tokio::net::UnixStream)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let line = tokio::net::UnixStream::from_std(ours)?;
         let beat = self.options.hang_after / BEATS;
-        let mut command = Command::new(self.slots.program(slot));
+        let mut command = Command::new(self.file_of(slot, state));
+        // Whichever file it is, people see the slot.
+        command.arg0(self.slots.program(slot));
         command.args(&self.options.arguments);
         command.env(SLOTS_VARIABLE, self.slots.dir());
         command.env(SLOT_VARIABLE, slot.as_str());

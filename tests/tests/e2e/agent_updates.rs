@@ -18,7 +18,7 @@ use system_tests::device::{self, Plan};
 use system_tests::gateway::{Gateway, Setup};
 use system_tests::ledger::Ledger;
 use system_tests::mqtt::Login;
-use system_tests::process::{program, wait_for};
+use system_tests::process::{Process, program, wait_for};
 use system_tests::readings;
 
 use crate::functions::Device;
@@ -209,6 +209,28 @@ fn a_good_update_stays_and_no_message_is_lost() -> Result<()> {
     })?;
     assert_eq!(site.counted()?, sent + 40);
     site.gateway.stop()
+}
+
+/// The launcher's own program is its agent as well. An upgrade puts another file in the place of theirs, and
+/// whoever runs goes on until it is told to stop.
+#[test]
+fn functions_are_compiled_though_the_package_is_gone() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let setup = Setup { author_keys: vec![author().key()?], launched: true, ..Setup::open("barn") };
+    let gateway = Gateway::new(&dir.path().join("gateway"), &setup)?;
+    let package = dir.path().join("package");
+    let own = program("edge-agent")?;
+    // A link, but where the folder is on another disk.
+    std::fs::hard_link(&own, &package).or_else(|_| std::fs::copy(&own, &package).map(|_| ()))?;
+    let mut launcher = Command::new(&package);
+    launcher.args(gateway.launcher()?.get_args());
+    let mut launcher = Process::start("the package", launcher, &gateway.log())?;
+    wait_agent(&gateway, "the agent", |agent| agent["slot"] == "a")?;
+    std::fs::remove_file(&package)?;
+    deploy_counter(&gateway)?;
+    publish(&gateway, 1, 20)?;
+    assert_eq!(counted(&gateway)?, 20);
+    launcher.stop(PATIENCE)
 }
 
 /// An update that does not stay: the agent before it goes on, says why, and takes it no more.

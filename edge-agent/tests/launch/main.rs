@@ -3,11 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +14,8 @@ use edge_core::boot::{Before, Offer, Program, Seen, Slot, Source, State, Terms, 
 use edge_core::id::Digest;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
+
+mod real;
 
 /// Says once in a while that it lives, and stops when told to.
 const LIVES: &str = "trap 'exit 0' TERM; while :; do printf . >&0; sleep 0.05; done";
@@ -100,7 +100,11 @@ fn launcher(slots: &Path, arguments: &[&str]) -> Command {
 
 /// Times: to hang, to start, to stop.
 fn launcher_within(times: [&str; 3], slots: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
+    launcher_of(Path::new(env!("CARGO_BIN_EXE_edge-agent")), times, slots, arguments)
+}
+
+fn launcher_of(package: &Path, times: [&str; 3], slots: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(package);
     command.args(["launch", "--slots"]).arg(slots);
     let [hang, start, stop] = times;
     command.args(["--hang-after", hang, "--start-within", start, "--stop-within", stop]);
@@ -356,97 +360,6 @@ fn the_program_of_a_package_that_is_not_newer_or_below_the_floor_is_not_taken() 
         assert!(state.offered.is_some() && state.failures.is_empty());
         assert_eq!(rig.slots.found(None).programs[1], Seen::Absent);
     }
-}
-
-/// A real agent, with what it tells a supervisor.
-struct Real {
-    dir: tempfile::TempDir,
-    heard: UnixDatagram,
-}
-
-impl Real {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let heard = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-        heard.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let text = format!(
-            "name = \"barn\"\ndata_dir = {:?}\nauthor_keys = []\n[update]\nsettle = \"1 s\"\n\
-             [[listeners]]\nbind = \"127.0.0.1:0\"\n[anonymous]\npublish = [\"#\"]\n\
-             subscribe = [\"#\"]\n",
-            dir.path().join("data"),
-        );
-        fs::write(dir.path().join("agent.toml"), text).unwrap();
-        Self { dir, heard }
-    }
-
-    fn slots(&self) -> PathBuf {
-        self.dir.path().join("slots")
-    }
-
-    fn launcher(&self) -> Command {
-        launcher_within(["30 s", "60 s", "30 s"], &self.slots(), &["run", "--config"])
-    }
-
-    fn start(&self, mut command: Command) -> Child {
-        command.arg(self.dir.path().join("agent.toml"));
-        command.env("NOTIFY_SOCKET", self.dir.path().join("notify"));
-        command.stderr(Stdio::null()).spawn().unwrap()
-    }
-
-    /// The next word of the agent.
-    fn word(&self) -> Option<String> {
-        let mut bytes = [0; 64];
-        match self.heard.recv(&mut bytes) {
-            Ok(len) => Some(String::from_utf8_lossy(&bytes[..len]).into_owned()),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                None
-            }
-        }
-    }
-
-    /// Stops it, and returns what it said since.
-    fn stop(&self, mut child: Child) -> Vec<String> {
-        tell(&child, Signal::TERM);
-        assert_eq!(child.wait().unwrap().code(), Some(0));
-        self.heard.set_nonblocking(true).unwrap();
-        let said = std::iter::from_fn(|| self.word()).collect();
-        self.heard.set_nonblocking(false).unwrap();
-        said
-    }
-}
-
-#[test]
-fn systemd_is_told_once_of_a_stop() {
-    let real = Real::new();
-    let mut alone = Command::new(env!("CARGO_BIN_EXE_edge-agent"));
-    alone.args(["run", "--config"]);
-    let child = real.start(alone);
-    assert_eq!(real.word().as_deref(), Some("READY=1\n"));
-    assert_eq!(real.stop(child), ["STOPPING=1\n"]);
-    // By the launcher: its agent ends for an update as well, and to systemd the unit goes on then.
-    let child = real.start(real.launcher());
-    assert!(real.word().is_some_and(|word| word.starts_with("EXTEND_TIMEOUT_USEC=")));
-    assert_eq!(real.word().as_deref(), Some("READY=1\n"));
-    assert_eq!(real.stop(child), ["STOPPING=1\n"]);
-}
-
-#[test]
-fn an_upgrade_of_the_package_that_is_well_stays_and_one_agent_runs_at_a_time() {
-    let real = Real::new();
-    let slots = Slots::open(&real.slots()).unwrap();
-    let old = b"#!/bin/sh\nexit 1\n";
-    let digest = Digest(sync_protocol::id::Digest::of(old).0);
-    slots.install(Slot::A, old, digest).unwrap();
-    let program = Program { digest, version: Version(0, 0, 9) };
-    slots.save(&State::new(Slot::A, program)).unwrap();
-    let child = real.start(real.launcher());
-    let state = || slots.load().unwrap().unwrap().state;
-    wait_for("the agent of the package to be kept", || state().confirmed == Slot::B);
-    assert_eq!((state().on_trial(), state().failures.len()), (None, 0));
-    assert!(slots.lock_agent().unwrap().is_none(), "the agent holds it");
-    real.stop(child);
-    assert!(slots.lock_agent().unwrap().is_some());
 }
 
 #[test]

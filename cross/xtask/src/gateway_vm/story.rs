@@ -12,6 +12,7 @@ use system_tests::ledger::{self, Fact, Ledger};
 use system_tests::process::wait_for;
 use system_tests::readings::{self, Reading};
 
+use super::Basis;
 use super::judge::{Verdict, judge};
 use super::machine::{Hardware, Machine, PATIENCE};
 use super::site::{DEVICE, Site};
@@ -22,20 +23,14 @@ use super::updates;
 /// What is told.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Where everything is written.
-    pub(crate) dir: PathBuf,
-    /// The agent for arm64.
-    pub(crate) agent: PathBuf,
-    /// Where packages are kept.
-    pub(crate) parts: PathBuf,
+    /// What it is made of.
+    pub(super) basis: Basis,
     /// The agent that it is updated to; `None`: the same one with another digest.
     pub(crate) update: Option<PathBuf>,
     /// What that calls itself; `None`: as the other one does.
     pub(crate) update_version: Option<String>,
     /// Messages that are sent.
     pub(crate) messages: u32,
-    /// Memory of the machine.
-    pub(crate) memory_mib: u32,
     /// Time without messages, before them.
     pub(crate) idle: Duration,
     /// With a cut in the midst of the messages, and trials of the other slot.
@@ -55,9 +50,9 @@ pub(crate) type Line = (String, String);
 /// Tells it, and prints what was measured.
 pub(crate) fn tell(options: &Options) -> Result<()> {
     println!("starting the control plane");
-    let site = Site::start(&options.dir)?;
-    let built = site.image(&options.agent, &options.parts)?;
-    let hardware = site.hardware(&built, options.memory_mib)?;
+    let site = Site::start(&options.basis.dir)?;
+    let built = site.image(&options.basis.agent, &options.basis.parts)?;
+    let hardware = site.hardware(&built, options.basis.memory_mib)?;
     let mut table: Vec<Line> = built.sizes.iter().map(size_line).collect();
 
     println!("first boot, at 1970");
@@ -174,7 +169,7 @@ fn messages(
     mut machine: Machine,
 ) -> Result<Sent> {
     println!("{} messages over TLS, QoS 1", options.messages);
-    let path = options.dir.join("device.jsonl");
+    let path = options.basis.dir.join("device.jsonl");
     let begun = Instant::now();
     let before = status::all(&machine.console()).len();
     let sender = Sender {
@@ -288,8 +283,9 @@ fn trials(options: &Options, hardware: &Hardware) -> Result<()> {
     println!("  the gateway kept both, the agent first: {s:.0} s");
     let s = timed("a system that does not boot", &|| slots::bad(hardware))?;
     println!("  the gateway came back from it by itself: {s:.0} s");
-    let s =
-        timed("a system that hangs", &|| slots::hanging(hardware, &options.parts, &options.dir))?;
+    let s = timed("a system that hangs", &|| {
+        slots::hanging(hardware, &options.basis.parts, &options.basis.dir)
+    })?;
     println!("  the watchdog ended it, and the gateway came back: {s:.0} s");
     Ok(())
 }

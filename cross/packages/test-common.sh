@@ -58,3 +58,35 @@ runs_from() {
 says() {
 	edge-agent status 2>/dev/null | grep -q "$1"
 }
+
+# Anybody may publish, the author's apps are taken, and updates are judged soon.
+configure() {
+	cat >>/etc/holm/agent.toml <<END
+[anonymous]
+publish = ["sensors/+"]
+[update]
+settle = "3 s"
+grace = "$PATIENCE s"
+END
+	sed -i "1i author_keys = [\"$(cat author.key)\"]" /etc/holm/agent.toml
+}
+
+deploy() {
+	edge-agent deploy "$PWD/$1.holm" >/dev/null || fail "$1.holm cannot be deployed"
+}
+
+runs_a_function() {
+	deploy counter
+	until_so live
+	publish
+	until_so counted 1
+}
+
+# By a deployment; it is kept, and the launcher goes on.
+updates_the_agent() {
+	before=$(launcher)
+	deploy good
+	until_so says 'in slot b, confirmed'
+	runs_from b || fail "the agent does not run from slot b"
+	[ "$(launcher)" = "$before" ] || fail "the update ended the launcher"
+}

@@ -46,20 +46,10 @@ runs_from a || fail "the agent does not run from slot a"
 [ -L /etc/runlevels/default/edge-agent ] || fail "it does not start with the system"
 ok "installed, runs as holm, from slot a"
 
-cat >>/etc/holm/agent.toml <<END
-[anonymous]
-publish = ["sensors/+"]
-[update]
-settle = "3 s"
-grace = "$PATIENCE s"
-END
-sed -i "1i author_keys = [\"$(cat author.key)\"]" /etc/holm/agent.toml
+configure
 rc-service edge-agent restart >/dev/null 2>&1 || fail "it cannot be restarted"
 until_so started
-edge-agent deploy "$PWD/counter.holm" >/dev/null || fail "a function cannot be deployed"
-until_so live
-publish
-until_so counted 1
+runs_a_function
 ok "a function was compiled and ran"
 
 before=$(launcher)
@@ -75,11 +65,7 @@ publish
 until_so counted 2
 ok "an agent that ends is started again by the launcher, a launcher that ends by OpenRC; state kept"
 
-before=$(launcher)
-edge-agent deploy "$PWD/good.holm" >/dev/null || fail "an agent cannot be deployed"
-until_so says 'in slot b, confirmed'
-runs_from b || fail "the agent does not run from slot b"
-[ "$(launcher)" = "$before" ] || fail "the update ended the launcher"
+updates_the_agent
 publish
 until_so counted 3
 ok "the agent was updated by a deployment and kept"

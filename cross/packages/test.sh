@@ -58,14 +58,8 @@ run_as_holm
 runs_from a || fail "the agent does not run from slot a"
 ok "installed, told that it is ready, runs as holm, from slot a"
 
-cat >>/etc/holm/agent.toml <<END
-[anonymous]
-publish = ["sensors/+"]
-[update]
-settle = "3 s"
-grace = "$PATIENCE s"
-END
-sed -i "s/gateway-1/mine/; 1i author_keys = [\"$(cat author.key)\"]" /etc/holm/agent.toml
+configure
+sed -i "s/gateway-1/mine/" /etc/holm/agent.toml
 mkdir -p /etc/systemd/system/edge-agent.service.d
 cat >/etc/systemd/system/edge-agent.service.d/test.conf <<END
 [Service]
@@ -76,10 +70,7 @@ ExecStart=/usr/bin/edge-agent launch --slots /var/lib/holm-slots --hang-after "$
 END
 systemctl daemon-reload
 systemctl restart edge-agent.service
-edge-agent deploy "$PWD/counter.holm" >/dev/null || fail "a function cannot be deployed"
-until_so live
-publish
-until_so counted 1
+runs_a_function
 ok "a function was compiled and ran under all restrictions of the unit"
 
 sleep $((2 * HANG))
@@ -100,18 +91,14 @@ publish
 until_so counted 3
 ok "a launcher that hangs is ended by systemd's watchdog and started again; state kept"
 
-before=$(launcher)
-edge-agent deploy "$PWD/good.holm" >/dev/null || fail "an agent cannot be deployed"
-until_so says 'in slot b, confirmed'
-runs_from b || fail "the agent does not run from slot b"
-[ "$(launcher)" = "$before" ] || fail "the update ended the launcher"
+updates_the_agent
 [ "$(readlink /var/lib/holm-slots/current)" = b ] || fail "current does not lead to slot b"
 publish
 until_so counted 4
 restarts_are 2 || fail "systemd took the update for an end of the service"
 ok "the agent was updated by a deployment and kept; to systemd the service never stopped"
 
-edge-agent deploy "$PWD/bad.holm" >/dev/null || fail "an agent cannot be deployed"
+deploy bad
 until_so says 'taken back: '
 until_so says 'in slot b, confirmed'
 [ "$(launcher)" = "$before" ] || fail "a bad update ended the launcher"

@@ -77,7 +77,12 @@ pub(crate) fn join(
     let line = launched.line().map_err(|error| format!("the line to the launcher: {error}"))?;
     let (pulse, stopper, beat) = (agent.pulse(), agent.stopper(), launched.beat());
     let gone = line.gone().map_err(|error| format!("the line to the launcher: {error}"))?;
-    io.spawn(outlived(gone, agent.stopper()));
+    let stopper_of_orphan = agent.stopper();
+    io.spawn(async move {
+        let bound = tokio::time::sleep(ORPHAN_MAX);
+        outlived(gone, || stopper_of_orphan.stop(), bound).await;
+        std::process::exit(1);
+    });
     io.spawn(beats(line, pulse, stopper, beat));
     Ok(Some(launched))
 }
@@ -99,17 +104,41 @@ async fn beats(
     }
 }
 
-/// Ends an agent that hangs after its launcher has gone: nobody else would, and no other could start.
-async fn outlived(gone: impl Future<Output = ()>, stopper: Stopper) {
+/// Ends when an agent has to end as it is: it was told to stop when its launcher had gone, and hangs. Nobody else
+/// would end it, and no other could start.
+async fn outlived(
+    gone: impl Future<Output = ()>,
+    stop: impl FnOnce(),
+    bound: impl Future<Output = ()>,
+) {
     gone.await;
-    stopper.stop();
-    tokio::time::sleep(ORPHAN_MAX).await;
+    stop();
+    bound.await;
     tracing::error!("the launcher is gone, and this agent does not stop: it ends as it is");
-    std::process::exit(1);
 }
 
 /// The exit code of an agent that ended well.
 pub(crate) fn code(launched: Option<&Launched>) -> ExitCode {
     let wants_switch = launched.is_some_and(Launched::wants_switch);
     if wants_switch { ExitCode::from(SWITCH_EXIT) } else { ExitCode::SUCCESS }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn an_orphan_is_told_to_stop_and_ends_when_its_bound_is_over() {
+        let steps = RefCell::new(Vec::new());
+        let note = |step| steps.borrow_mut().push(step);
+        let gone = async { note("the launcher is gone") };
+        let bound = async { note("a minute is over") };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(outlived(gone, || note("stop"), bound));
+        note("it ends");
+        let all = ["the launcher is gone", "stop", "a minute is over", "it ends"];
+        assert_eq!(*steps.borrow(), all);
+    }
 }

@@ -106,6 +106,13 @@ impl Supervisor {
         }
     }
 
+    /// Beats; returns how long to wait for `until` before the next beat. `None`: that time has come.
+    pub fn beat_until(&mut self, until: Instant) -> Option<Duration> {
+        self.beat();
+        let left = until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| left.min(self.longest_wait()))
+    }
+
     /// A start began that may take so long, whatever the supervisor thought of starts.
     pub fn starting(&mut self, within: Duration) {
         self.tell(&format!("EXTEND_TIMEOUT_USEC={}\n", within.as_micros()));
@@ -149,8 +156,9 @@ mod tests {
         assert_eq!(supervisor.longest_wait(), watchdog / BEATS);
         supervisor.ready();
         supervisor.ready();
-        supervisor.beat();
-        supervisor.beat();
+        let later = Instant::now() + Duration::from_secs(60);
+        assert_eq!(supervisor.beat_until(later), Some(watchdog / BEATS));
+        assert_eq!(supervisor.beat_until(Instant::now()), None);
         assert_eq!(heard(&socket).as_deref(), Some("READY=1\n"));
         assert_eq!(heard(&socket).as_deref(), Some("WATCHDOG=1\n"));
         assert_eq!(heard(&socket), None, "a second beat at once is not due");

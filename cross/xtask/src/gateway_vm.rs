@@ -65,6 +65,19 @@ Examples:
   cargo xtask gateway-vm --devices 3      emulated devices at the emulated gateway
 ";
 
+/// What every run is made of.
+#[derive(Debug)]
+struct Basis {
+    /// Where everything is written.
+    dir: PathBuf,
+    /// The agent for arm64.
+    agent: PathBuf,
+    /// Where packages are kept.
+    parts: PathBuf,
+    /// Memory of each machine.
+    memory_mib: u32,
+}
+
 /// Options of `cargo xtask gateway-vm`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -154,35 +167,30 @@ pub(crate) fn run(args: &GatewayVmArgs) -> Result<()> {
     let dir = setup::empty_dir(&args.dir)?;
     eprintln!("console, ledgers and logs in {}", dir.display());
     let parts = crate::command::project_root().join(&args.parts);
-    let memory_mib = args.memory.unwrap_or(512);
+    let memory_mib = args.memory.unwrap_or(if args.gateways > 1 { 256 } else { 512 });
+    let basis = Basis { dir, agent, parts, memory_mib };
     if args.replay.is_some() {
         let (messages, cuts) = (args.messages.unwrap_or(300), args.cuts());
         eprintln!("seed {}", cuts.seed);
-        let options = cuts::Options { dir, agent, parts, messages, memory_mib, cuts };
+        let options = cuts::Options { basis, messages, cuts };
         return cuts::record_and_cut(&options);
     }
     if let Some(devices) = args.devices {
         let length = std::time::Duration::from_secs(args.seconds);
-        return devices::tell(&devices::Options { dir, agent, parts, memory_mib, devices, length });
+        return devices::tell(&devices::Options { basis, devices, length });
     }
     if args.gateways > 1 {
         return many::tell(&many::Options {
-            dir,
-            agent,
-            parts,
-            memory_mib: args.memory.unwrap_or(256),
+            basis,
             gateways: args.gateways,
             messages: args.messages.unwrap_or(200),
         });
     }
     let options = story::Options {
-        dir,
-        agent,
+        basis,
         update: args.update.clone(),
         update_version: args.update_version.clone(),
-        parts,
         messages: args.messages.unwrap_or(if args.test { 10_000 } else { 200 }),
-        memory_mib,
         idle: std::time::Duration::from_secs(args.idle * 60),
         busy: std::time::Duration::from_secs(args.busy * 60),
         is_test: args.test,

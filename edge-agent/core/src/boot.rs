@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
 pub use own::{Own, Unwanted};
-pub use start::{Found, Seen, Start, Stuck, start};
+pub use start::{Found, Said, Seen, Start, Stuck, instead_of_try, start};
 pub use update::{Offer, Refusal, Terms};
 pub use version::{Version, VersionError};
 

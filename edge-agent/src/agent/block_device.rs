@@ -15,8 +15,12 @@ const DEVICES: &str = "/sys/dev/block";
 const SECTOR_BYTES: u64 = 512;
 /// Sectors written: the seventh number of `stat`.
 const WRITTEN_AT: usize = 6;
-/// What tells one device from another of its kind: of cards, of NVMe, of disks.
-const NAMES: [&str; 3] = ["device/cid", "device/serial", "wwid"];
+/// What tells one device from another of its kind: of cards, of NVMe (its own, and as SCSI has them), of disks
+/// (`sd`), of virtio; and what stands on several devices.
+const NAMES: [&str; 6] =
+    ["device/cid", "device/serial", "wwid", "device/wwid", "serial", "dm/uuid"];
+/// Layers that are looked through, such as encryption on a volume of a group.
+const LAYERS_MAX: usize = 8;
 
 /// A device that the system counts.
 #[derive(Debug)]
@@ -37,11 +41,17 @@ impl SystemBlockDevice {
     fn listed(devices: &Path, number: u64, boot: &str) -> Option<Self> {
         let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
         let mut dir = devices.join(format!("{major}:{minor}")).canonicalize().ok()?;
-        // It is the card that wears out, whichever of its partitions is written to.
+        // It is the card that wears out, whichever of its partitions is written to, and through whatever.
+        for _ in 0..LAYERS_MAX {
+            let Some(below) = only_below(&dir) else { break };
+            dir = below;
+        }
         if dir.join("partition").exists() {
             dir = dir.parent()?.to_owned();
         }
-        let name = NAMES.iter().find_map(|name| fs::read(dir.join(name)).ok());
+        let read = |name: &&str| fs::read(dir.join(name)).ok();
+        // Those of virtual machines are there, and empty.
+        let name = NAMES.iter().filter_map(read).find(|name| !name.trim_ascii().is_empty());
         let size = fs::read(dir.join("size")).ok()?;
         let identity = short(&[name.unwrap_or_default(), size].concat());
         let device = Self { dir, identity, boot: short(boot.as_bytes()) };
@@ -64,6 +74,13 @@ impl BlockDevice for SystemBlockDevice {
             size_bytes: bytes(self.number("size", 0)?),
         })
     }
+}
+
+/// The one device that another one stands on, as LUKS does; `None`: it stands on none, or on several.
+fn only_below(dir: &Path) -> Option<PathBuf> {
+    let mut below = fs::read_dir(dir.join("slaves")).ok()?.flatten();
+    let first = below.next()?;
+    if below.next().is_some() { None } else { first.path().canonicalize().ok() }
 }
 
 fn short(bytes: &[u8]) -> u64 {
@@ -93,6 +110,57 @@ mod tests {
         fs::write(card.join("mmcblk0p4/stat"), "0 0 0 0 0 0 8 0 0 0 0\n").unwrap();
         symlink(card.join("mmcblk0p4"), sys.path().join("179:4")).unwrap();
         sys
+    }
+
+    fn count(sys: &tempfile::TempDir, number: u64) -> BlockCount {
+        let device = SystemBlockDevice::listed(sys.path(), number, "boot").unwrap();
+        device.count().unwrap()
+    }
+
+    /// A volume on others: device 253:`minor`.
+    fn volume(sys: &tempfile::TempDir, minor: u32, uuid: &str, below: &[&str]) -> u64 {
+        let dir = sys.path().join(format!("dm-{minor}"));
+        fs::create_dir_all(dir.join("slaves")).unwrap();
+        fs::create_dir_all(dir.join("dm")).unwrap();
+        for name in below {
+            let to = sys.path().join(name);
+            symlink(&to, dir.join("slaves").join(to.file_name().unwrap())).unwrap();
+        }
+        fs::write(dir.join("dm/uuid"), uuid).unwrap();
+        fs::write(dir.join("size"), "2000\n").unwrap();
+        fs::write(dir.join("stat"), "0 0 0 0 0 0 5 0 0 0 0\n").unwrap();
+        symlink(&dir, sys.path().join(format!("253:{minor}"))).unwrap();
+        rustix::fs::makedev(253, minor)
+    }
+
+    #[test]
+    fn an_encrypted_volume_is_counted_at_its_card() {
+        let sys = devices();
+        let card = count(&sys, rustix::fs::makedev(179, 4));
+        let luks = volume(&sys, 0, "CRYPT-LUKS2-1", &["mmcblk0/mmcblk0p4"]);
+        assert_eq!(count(&sys, luks), card);
+        let on_luks = volume(&sys, 1, "LVM-1", &["dm-0"]);
+        assert_eq!(count(&sys, on_luks), card);
+        // One on several is no card: it is counted by itself.
+        let wide = count(&sys, volume(&sys, 2, "LVM-2", &["dm-0", "mmcblk0/mmcblk0p4"]));
+        assert_eq!(wide.written_bytes, 5 * 512);
+        let other = count(&sys, volume(&sys, 3, "LVM-3", &["dm-0", "mmcblk0/mmcblk0p4"]));
+        assert_ne!(wide.identity, other.identity);
+    }
+
+    #[test]
+    fn disks_have_names_too() {
+        for name in ["device/wwid", "serial"] {
+            let sys = devices();
+            let number = rustix::fs::makedev(179, 4);
+            let disk = sys.path().join("mmcblk0");
+            fs::remove_file(disk.join("device/cid")).unwrap();
+            let named = |text: &str| {
+                fs::write(disk.join(name), text).unwrap();
+                count(&sys, number).identity
+            };
+            assert_ne!(named("naa.5002538f\n"), named("naa.5002538e\n"), "{name}");
+        }
     }
 
     #[test]

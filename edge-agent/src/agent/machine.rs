@@ -113,32 +113,13 @@ impl Machine {
 
 fn runtime(settings: &Settings, compiler_exe: PathBuf) -> Result<Runtime, RunError> {
     let limits = &settings.limits;
-    let engine = EngineSettings {
-        function_memory_bytes_max: limits.function_memory_bytes_max,
-        call_stack_bytes: limits.call_stack_bytes,
-        ..EngineSettings::default()
-    };
-    let engine = match limits.workers.and_then(|n| u32::try_from(n).ok()) {
-        Some(slots) => EngineSettings { slots, ..engine },
-        None => engine,
-    };
-    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
-    let wanted = engine.slots;
-    let engine = engine.fitted(limit, usize::BITS);
-    if engine.slots < wanted {
-        let workers = engine.slots;
-        tracing::warn!(
-            wanted,
-            workers,
-            "address space is short: fewer workers, see `edge-agent doctor`"
-        );
-    }
     let compiler = Compiler::Child {
         exe: compiler_exe,
         memory_bytes_max: limits.compile_memory_bytes_max,
         time_max: Duration::from_millis(limits.compile_time_ms_max),
     };
-    Ok(Runtime::new(engine, compiler, Some(&settings.data_dir.join("compiled")))?)
+    let cache = settings.data_dir.join("compiled");
+    Ok(Runtime::new(EngineSettings::from(limits), compiler, Some(&cache))?)
 }
 
 impl World for Machine {

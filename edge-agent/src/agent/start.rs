@@ -306,12 +306,7 @@ impl Agent {
     async fn wait_or_stop(&mut self, wait: Duration, why: &str) -> bool {
         let until = Instant::now() + wait;
         loop {
-            self.supervisor.beat();
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let wait = left.min(self.supervisor.longest_wait());
+            let Some(wait) = self.supervisor.beat_until(until) else { return false };
             match tokio::time::timeout(wait, self.inbox.recv()).await {
                 Ok(Some(Inbound::Stop) | None) => return true,
                 Ok(Some(Inbound::Beat(beat))) => {

@@ -38,6 +38,8 @@ pub(super) struct Update {
     /// When to look whether there is something to do: at once after the ledger changed.
     look_at: Option<Millis>,
     judge_at: Option<Millis>,
+    /// It was found well on trial, and waits for its revision: it says so once.
+    is_well: bool,
     /// App and revision whose program is being written.
     staging: Option<(String, Digest)>,
     switching: bool,

@@ -48,13 +48,23 @@ pub struct Restored {
 /// # Errors
 /// See [`BackupError`]; but for [`BackupError::Placed`] the target is as it was.
 pub fn restore(file: &Path, target: &Path, options: Options) -> Result<Restored, BackupError> {
+    restore_to(file, target, options, Place::free_bytes)
+}
+
+/// The same on a disk that has so much room.
+pub(super) fn restore_to(
+    file: &Path,
+    target: &Path,
+    options: Options,
+    free_bytes: impl Fn(&Place) -> Result<u64, BackupError>,
+) -> Result<Restored, BackupError> {
     let mut whole = read::inspect(file)?;
     let place = Place::judge(target, options.force)?;
     let manifest = whole.manifest.clone();
     let wanted = |path: &str| !(options.as_replacement && is_identity(path));
     // First: it makes the room that a restore which was cut off has taken.
     let left_over = place.begin()?;
-    let (needed, free) = (manifest.bytes().saturating_add(SPARE_BYTES), place.free_bytes()?);
+    let (needed, free) = (manifest.bytes().saturating_add(SPARE_BYTES), free_bytes(&place)?);
     if free < needed {
         place.give_up();
         return Err(BackupError::Refused(format!(

@@ -340,6 +340,44 @@ fn an_empty_target_keeps_its_mode_and_owner() {
 }
 
 #[test]
+fn a_restore_counts_the_room_that_one_before_it_took() {
+    let rig = Rig::new();
+    rig.back_up().unwrap();
+    let left = rig.path(".other.restoring");
+    let restore = |free_bytes: &dyn Fn() -> u64| {
+        fs::create_dir_all(left.join("store")).unwrap();
+        fs::write(left.join("store/checkpoint.redb"), "half of it").unwrap();
+        let (file, target) = (rig.path("backup"), rig.path("other"));
+        restore::restore_to(&file, &target, Options::default(), |_| Ok(free_bytes()))
+    };
+    let error = restore(&|| 1_000).expect_err("a full disk").to_string();
+    assert!(error.contains("1000 are free: make room"), "{error}");
+    assert_eq!(rig.names(), ["backup", "data"], "nothing is left beside it");
+    let free_without_it = || if left.join("store").exists() { 1_000 } else { u64::MAX };
+    restore(&free_without_it).unwrap();
+    assert_eq!(rig.names(), ["backup", "data", "other"]);
+}
+
+/// As packages have them.
+#[test]
+fn slots_beside_the_data_stay_where_they_are() {
+    let rig = Rig::new();
+    rig.back_up().unwrap();
+    fs::rename(rig.data(), rig.path("other")).unwrap();
+    let slots = rig.path("other-slots");
+    fs::create_dir_all(slots.join("a")).unwrap();
+    fs::write(slots.join("a/edge-agent"), "a program").unwrap();
+    let before = files(&slots);
+    let force = Options { force: true, ..Options::default() };
+    rig.restore(force).unwrap();
+    assert_eq!(files(&slots), before);
+    let socket = rig.path("other/control.sock");
+    reset(&rig.path("other"), &socket, false).unwrap();
+    assert_eq!(files(&slots), before);
+    assert_eq!(rig.names(), ["backup", "other", "other-slots", "other.before-restore"]);
+}
+
+#[test]
 fn a_backup_goes_to_a_new_file_elsewhere() {
     let rig = Rig::new();
     let data = rig.data();

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::facts::{Agent, Clock, Facts, SettingsFile};
 use crate::identity::Identity;
 use crate::runtime::EngineSettings;
-use crate::settings::{Limits, Settings};
+use crate::settings::Settings;
 use crate::{system_clock, tls};
 
 /// Gathers what there is to know about the gateway of a configuration file. Takes up to half a
@@ -69,21 +69,8 @@ fn of(config: &Path, settings: &Settings) -> Facts {
         sizes: folder::sizes(data, settings.limits.store_bytes_max),
         left_over: crate::backup::cut_off(data),
         memory: process::memory(),
-        space: process::space(process, &engine(&settings.limits)),
+        space: process::space(process, &EngineSettings::from(&settings.limits)),
         files: folder::files(settings),
         agent,
-    }
-}
-
-/// The sizes that the agent gives its runtime.
-fn engine(limits: &Limits) -> EngineSettings {
-    let engine = EngineSettings {
-        function_memory_bytes_max: limits.function_memory_bytes_max,
-        call_stack_bytes: limits.call_stack_bytes,
-        ..EngineSettings::default()
-    };
-    match limits.workers.and_then(|n| u32::try_from(n).ok()) {
-        Some(slots) => EngineSettings { slots, ..engine },
-        None => engine,
     }
 }

@@ -66,8 +66,7 @@ impl Launched {
     /// # Errors
     /// It cannot be read.
     pub fn state(&self) -> io::Result<State> {
-        let stored = self.slots.load()?;
-        stored.map(|stored| stored.state).ok_or_else(|| io::Error::other("no copy of it is valid"))
+        self.slots.state()
     }
 
     /// How often the launcher wants to hear that the agent lives.
@@ -126,5 +125,29 @@ impl Beats {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn beats_arrive_and_the_end_of_the_launcher_is_seen() {
+        let (ours, launcher) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut beats = Beats(ours);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _entered = runtime.enter();
+        let mut gone = pin!(beats.gone().unwrap());
+        let mut context = Context::from_waker(Waker::noop());
+        beats.beat().unwrap();
+        assert!(gone.as_mut().poll(&mut context) == Poll::Pending, "it is there");
+        drop(launcher);
+        runtime.block_on(gone);
+        beats.beat().unwrap_err();
     }
 }

@@ -115,6 +115,15 @@ impl Slots {
         }
     }
 
+    /// The state as it stands on the disk.
+    ///
+    /// # Errors
+    /// It cannot be read, or no copy of it is valid.
+    pub fn state(&self) -> io::Result<State> {
+        let stored = self.load()?;
+        stored.map(|stored| stored.state).ok_or_else(|| io::Error::other("no copy of it is valid"))
+    }
+
     /// Writes the state over its older copy, in place: on a full disk, blocks that were given up would
     /// not come back. Whoever is not alone uses [`Slots::change`].
     ///
@@ -138,12 +147,20 @@ impl Slots {
     /// It cannot be read or written; then it is as it was.
     pub fn change(&self, change: impl FnOnce(&State) -> Option<State>) -> io::Result<State> {
         let _alone = hold(&self.state);
-        let stored = self.load()?;
-        let state = stored.ok_or_else(|| io::Error::other("no copy of it is valid"))?.state;
+        let state = self.state()?;
         match change(&state).filter(|next| *next != state) {
             Some(next) => self.save(&next).map(|()| next),
             None => Ok(state),
         }
+    }
+
+    /// Writes the state as it is: whether whoever changes it next could.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn rewrite(&self) -> io::Result<()> {
+        let _alone = hold(&self.state);
+        self.save(&self.state()?)
     }
 
     /// Looks at the programs and the link; `own` is the launcher's own program.
@@ -159,7 +176,7 @@ impl Slots {
         };
         let link = fs::read_link(self.dir.join(CURRENT)).ok();
         let linked = link.and_then(|path| Slot::named(path.to_str()?));
-        Found { programs: Slot::ALL.map(seen), linked, own }
+        Found { programs: Slot::ALL.map(seen), linked, own, said: None }
     }
 
     /// Leads the link to a slot, at once and durably.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use edge_core::boot::restart::{Again, Restarts};
-use edge_core::boot::{End, Own, Slot, State};
+use edge_core::boot::{End, Own, Said, Slot, State};
 use edge_core::time::Millis;
 use tokio::time::Instant;
 
@@ -18,9 +18,12 @@ use super::{BEAT_VARIABLE, SLOT_VARIABLE, SLOTS_VARIABLE, SWITCH_EXIT, probe};
 use crate::supervisor::Supervisor;
 
 mod choose;
+mod lack;
 mod signals;
 mod watch;
 
+use choose::Chosen;
+use lack::Lack;
 use signals::Signals;
 use watch::{Patience, Run, watch};
 
@@ -75,6 +78,8 @@ struct Launcher<'o> {
     supervisor: Supervisor,
     /// The launcher's own program, where it can be read.
     own: Option<Own>,
+    /// What the program said that was asked last.
+    said: Option<Said>,
     /// Held for as long as the launcher lives.
     _lock: std::fs::File,
 }
@@ -92,6 +97,7 @@ impl<'o> Launcher<'o> {
             slots,
             signals,
             own: choose::own(&options.own),
+            said: None,
             supervisor,
             _lock: lock,
         })
@@ -130,7 +136,7 @@ impl<'o> Launcher<'o> {
         let mut restarts = Restarts::default();
         let mut before = None;
         loop {
-            let (slot, state) = self.choose()?;
+            let Chosen { slot, state, is_written } = self.choose()?;
             if self.signals.stop_within(LOOK).await {
                 // The try was counted, and never began.
                 self.note_end(slot, End::Stopped);
@@ -157,7 +163,8 @@ impl<'o> Launcher<'o> {
             if run.was_told || run.end == End::Stopped {
                 return Ok(code);
             }
-            let is_switch = run.end == End::Switch && self.leads_elsewhere(slot);
+            // What could not be written the last time: else they would ask each other for ever.
+            let is_switch = is_written && run.end == End::Switch && self.leads_elsewhere(slot);
             let wait = match restarts.ended(run.lived) {
                 _ if is_switch => continue,
                 _ if on_trial => TRY_AGAIN_AFTER,
@@ -170,30 +177,62 @@ impl<'o> Launcher<'o> {
                 Again::After(wait) => Duration::from_millis(wait.0),
             };
             tracing::warn!(end = ?run.end, ?wait, "the agent ended and is started again");
-            if self.signals.stop_within(wait).await {
+            if self.stop_within(wait).await {
                 return Ok(0);
             }
         }
     }
 
+    /// Waits, and its supervisor hears meanwhile that the launcher turns; whether a stop was asked for.
+    async fn stop_within(&mut self, wait: Duration) -> bool {
+        let until = std::time::Instant::now() + wait;
+        while let Some(wait) = self.supervisor.beat_until(until) {
+            if self.signals.stop_within(wait).await {
+                return true;
+            }
+        }
+        false
+    }
+
     async fn run_once(&mut self, slot: Slot, state: &State) -> Run {
-        let begun = Instant::now();
         let patience = Patience {
             hang_after: self.options.hang_after,
             start_within: self.options.start_within,
             stop_within: self.options.stop_within,
         };
-        // Else systemd, tired of waiting for an update that never gets ready, stops the launcher in
-        // the midst of the next start, which is none of its fault.
-        self.supervisor.starting(patience.start_within + patience.stop_within + START_MARGIN);
-        let (child, line) = match self.spawn(slot, state) {
-            Ok(spawned) => spawned,
-            Err(error) => return Run::not_started(&error),
+        let (child, line) = match self.start(slot, state).await {
+            Ok(started) => started,
+            Err(run) => return run,
         };
+        let begun = Instant::now();
         let mut run = watch(child, line, &mut self.signals, &mut self.supervisor, patience).await;
         let lived = u64::try_from(begun.elapsed().as_millis());
         run.lived = Millis(lived.unwrap_or(u64::MAX));
         run
+    }
+
+    /// Starts the program of a slot, and waits where the machine is too short of something for that.
+    async fn start(
+        &mut self,
+        slot: Slot,
+        state: &State,
+    ) -> Result<(Child, tokio::net::UnixStream), Run> {
+        let mut lack = Lack::default();
+        let within = self.options.start_within + self.options.stop_within + START_MARGIN;
+        loop {
+            // Else systemd, tired of waiting for an update that never gets ready, stops the launcher in
+            // the midst of the next start, which is none of its fault.
+            self.supervisor.starting(within);
+            let error = match self.spawn(slot, state) {
+                Ok(spawned) => return Ok(spawned),
+                Err(error) => error,
+            };
+            let Some(wait) = lack.wait_after(&error) else { return Err(Run::not_started(&error)) };
+            tracing::warn!(%error, ?wait, "the machine is too short of something to start the agent: waiting");
+            if self.stop_within(wait).await {
+                return Err(Run::stopped());
+            }
+        }
     }
 
     /// The file that is run as the program of a slot. Where the slot holds a copy of the launcher's own

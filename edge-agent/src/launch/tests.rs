@@ -76,6 +76,20 @@ fn the_state_goes_over_its_older_copy_and_damage_leaves_the_other() {
 }
 
 #[test]
+fn whether_the_state_can_be_written_is_found_out_without_a_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let before = slots.load().unwrap().unwrap();
+    slots.rewrite().unwrap();
+    let after = slots.load().unwrap().unwrap();
+    assert_eq!((after.generation, after.state), (before.generation + 1, before.state));
+    let older = dir.path().join(format!("state-{}", before.generation % 2));
+    fs::remove_file(&older).unwrap();
+    fs::create_dir(&older).unwrap();
+    slots.rewrite().unwrap_err();
+}
+
+#[test]
 fn a_program_is_named_when_it_is_whole_and_may_be_run() {
     let dir = tempfile::tempdir().unwrap();
     let slots = slots(dir.path());

@@ -3,8 +3,9 @@
 //!
 //! - [`engine_config`] alone decides what is compiled into an artifact; the compiling child and
 //!   the running process both use it, else artifacts would not load.
-//! - A pool that finds no room is made smaller ([`EngineSettings::fitted`]): address space is short
-//!   under `ulimit -v`, in 32 bits, and where other programs' limits say so.
+//! - The pool leaves room for the rest of the process ([`EngineSettings::fitted`]), and is made smaller where
+//!   it finds none: address space is short under `ulimit -v`, in 32 bits, and where other programs' limits
+//!   say so.
 //! - The pool reserves `slots x (memory_bytes_max + 64 KiB)` of address space, 257 MiB with 16
 //!   slots of 16 MiB. wasmtime's own defaults reserve 3.9 TiB.
 //! - The epoch thread ticks every 10 ms while attempts run and sleeps when none has run for 100 ms.
@@ -21,6 +22,7 @@ use wasmtime::{
 };
 
 use super::workers::HOST_STACK_BYTES;
+use crate::settings::Limits;
 
 /// The full version of the engine. wasmtime itself compares the major number only, so that code
 /// from a compiler with a known fault would go on running after its correction.
@@ -88,6 +90,19 @@ impl Default for EngineSettings {
             call_stack_bytes: 256 << 10,
             keep_resident_bytes: 128 << 10,
             pagemap_scan: true,
+        }
+    }
+}
+
+impl From<&Limits> for EngineSettings {
+    /// The sizes that an agent gives its runtime.
+    fn from(limits: &Limits) -> Self {
+        let all = Self::default();
+        Self {
+            slots: limits.workers.and_then(|n| u32::try_from(n).ok()).unwrap_or(all.slots),
+            function_memory_bytes_max: limits.function_memory_bytes_max,
+            call_stack_bytes: limits.call_stack_bytes,
+            ..all
         }
     }
 }
@@ -161,11 +176,16 @@ pub fn engine_config(settings: &EngineSettings) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// The engine that runs functions, and the sizes that it has: with half as many slots as often as
-/// the system refuses their address space. It cannot compile: to set a compiler up costs every start time, and
-/// memory for pages of the program that only a child needs.
-pub(super) fn running(mut settings: EngineSettings) -> wasmtime::Result<(Engine, EngineSettings)> {
+/// The engine that runs functions, and the sizes that it has: fitted to the process's limit of address space,
+/// and with half as many slots as often as the system refuses theirs. It cannot compile: to set a compiler up
+/// costs every start time, and memory for pages of the program that only a child needs.
+pub(super) fn running(
+    settings: EngineSettings,
+    limit_bytes: Option<u64>,
+) -> wasmtime::Result<(Engine, EngineSettings)> {
     let wanted = settings.slots;
+    // Before it is taken: what the pool leaves is not enough for threads and heap.
+    let mut settings = settings.fitted(limit_bytes, usize::BITS);
     loop {
         let mut config = engine_config(&settings)?;
         config.enable_compiler(false);
@@ -177,7 +197,7 @@ pub(super) fn running(mut settings: EngineSettings) -> wasmtime::Result<(Engine,
                     tracing::warn!(
                         wanted,
                         workers,
-                        "the system gives no address space for more workers"
+                        "address space is short: fewer workers, see `edge-agent doctor`"
                     );
                 }
                 return Ok((engine, settings));
@@ -332,7 +352,7 @@ mod tests {
         const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
         let settings = EngineSettings::default();
         let artifact = compiling(&settings).unwrap().precompile_component(EMPTY).unwrap();
-        let (running, _) = running(settings).unwrap();
+        let (running, _) = running(settings, None).unwrap();
         super::super::trusted::load(&running, &artifact).unwrap();
         assert!(running.precompile_component(EMPTY).is_err(), "it has no compiler");
     }
@@ -354,6 +374,9 @@ mod tests {
         assert_eq!(settings.clone().fitted(Some(1 << 20), 64).slots, 1);
         let few = EngineSettings { slots: 8, ..EngineSettings::default() };
         assert_eq!(few.fitted(Some(1_500_000 << 10), 64).slots, 8);
+        let limit = Some(SPACE_BESIDE_BYTES + 40 * slot);
+        let (_, settled) = running(settings.clone(), limit).unwrap();
+        assert_eq!(settled.slots, 40, "at the start");
         let large = EngineSettings { function_memory_bytes_max: u64::MAX / 2, ..settings.clone() };
         assert_eq!(large.slots_that_fit(Some(1 << 40), 64), 0);
     }

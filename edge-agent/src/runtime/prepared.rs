@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edge_core::id::{DeviceId, Digest, FunctionId};
 use edge_core::outcome::Fault;
+use rustix::process::{Resource, getrlimit};
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
@@ -141,7 +142,8 @@ impl Runtime {
         compiler: Compiler,
         cache_dir: Option<&Path>,
     ) -> Result<Self, RuntimeError> {
-        let (engine, settings) = engine::running(settings).map_err(RuntimeError::Engine)?;
+        let limit = getrlimit(Resource::As).current;
+        let (engine, settings) = engine::running(settings, limit).map_err(RuntimeError::Engine)?;
         let mut linker = Linker::new(&engine);
         function::Function::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)
             .map_err(RuntimeError::Engine)?;

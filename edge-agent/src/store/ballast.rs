@@ -11,6 +11,28 @@ const STEP: usize = 64 << 10;
 /// Bytes between two syncs. A file system may find out at a sync only that it is full.
 const SYNC_BYTES: u64 = 512 << 10;
 
+/// Bytes that no file system can keep in less room: it would give back no more than that. Not for secrets.
+#[derive(Debug, Default)]
+struct Noise(u64);
+
+impl Noise {
+    /// `SplitMix64`, by Guy Steele, Doug Lea and Christine Flood.
+    fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        word ^ (word >> 31)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let word = self.word().to_le_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+    }
+}
+
 /// The ballast of a store.
 #[derive(Debug)]
 pub(super) struct Ballast {
@@ -60,12 +82,13 @@ impl Ballast {
 
     /// Writes until there is enough, or the disk has no more.
     fn fill(&mut self, file: &dyn DiskFile) -> io::Result<()> {
-        // Not zeros: a file system that keeps no zeros would give nothing back.
-        let pattern: Vec<u8> = (1..=u8::MAX).cycle().take(STEP).collect();
+        let mut bytes = vec![0; STEP];
+        let mut noise = Noise::default();
         let mut written = 0;
         loop {
             let step = (self.bytes - written).min(STEP as u64);
-            let data = &pattern[..usize::try_from(step).unwrap_or(STEP)];
+            let data = &mut bytes[..usize::try_from(step).unwrap_or(STEP)];
+            noise.fill(data);
             let is_full_now = match file.write_at(written, data) {
                 Ok(()) => {
                     written += step;
@@ -87,5 +110,40 @@ impl Ballast {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+
+    use super::*;
+    use crate::store::disk::SystemDisk;
+
+    #[test]
+    fn a_file_system_that_compresses_keeps_all_of_it() {
+        const BYTES: u64 = 300_001;
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(SystemDisk::take(dir.path()).unwrap());
+        let mut ballast = Ballast::open(disk, BYTES).unwrap();
+        assert!(ballast.is_enough());
+        let read = || std::fs::read(dir.path().join(FILE)).unwrap();
+        let bytes = read();
+        assert_eq!(bytes.len() as u64, BYTES);
+        let mut packed = ZlibEncoder::new(Vec::new(), Compression::best());
+        packed.write_all(&bytes).unwrap();
+        let packed = packed.finish().unwrap().len();
+        assert!(packed > bytes.len() * 99 / 100, "{packed} of {} bytes", bytes.len());
+        // Nor is one block like another, for one that keeps equal ones once.
+        let mut blocks: Vec<&[u8]> = bytes.chunks_exact(512).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        assert_eq!(blocks.len(), bytes.len() / 512);
+        ballast.release().unwrap();
+        ballast.restore().unwrap();
+        assert_eq!(read().len() as u64, BYTES);
     }
 }

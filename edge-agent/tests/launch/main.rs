@@ -2,20 +2,26 @@
 //! end-to-end tests (`tests/tests/e2e/agent_updates.rs`).
 #![expect(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use edge_agent::launch::probe::About;
 use edge_agent::launch::slots::Slots;
+use edge_core::boot::record::{self, Stored};
 use edge_core::boot::{Before, Offer, Program, Seen, Slot, Source, State, Terms, Version};
 use edge_core::id::Digest;
-use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, prlimit};
 
 mod real;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Says once in a while that it lives, and stops when told to.
 const LIVES: &str = "trap 'exit 0' TERM; while :; do printf . >&0; sleep 0.05; done";
@@ -79,6 +85,34 @@ impl Rig {
         self.state().trial.map(|trial| trial.tries_left)
     }
 
+    /// From here on the state cannot be written: there is a folder in the place of its older copy.
+    fn freeze(&self) -> PathBuf {
+        let Stored { generation, state } = self.slots.load().unwrap().unwrap();
+        let place = record::encode(&state, generation).place;
+        let copy = self.slots.dir().join(format!("state-{place}"));
+        let _ = fs::remove_file(&copy);
+        fs::create_dir(&copy).unwrap();
+        copy
+    }
+
+    /// A launcher that may have one file more than it holds: it reads and writes all that it has to, and starts
+    /// nothing. The agent lives once before.
+    fn short_of_files(&self) -> Child {
+        let mut launcher = self.command().stderr(Stdio::piped()).spawn().unwrap();
+        self.wait_log(1);
+        // It has woken up from the start of the agent, and waits.
+        wait_for("the launcher to rest", || is_asleep(&launcher));
+        // The connection to the agent is the one more.
+        let files_max = first_free(&launcher);
+        tell(&launcher, Signal::TERM);
+        assert_eq!(launcher.wait().unwrap().code(), Some(0));
+        let command = self.command();
+        let mut short = Command::new("sh");
+        short.args(["-c", &format!("ulimit -S -n {files_max}; exec \"$0\" \"$@\"")]);
+        short.arg(command.get_program()).args(command.get_args()).env_remove("INVOCATION_ID");
+        short.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Runs to its end.
     fn run(&self) -> Output {
         self.command().output().unwrap()
@@ -118,8 +152,19 @@ fn terms(tries: u8) -> Terms {
     Terms { by, before: Before::default(), tries, data: 1 }
 }
 
+/// Waits until a program says these words, and goes on listening.
+fn wait_line(child: &mut Child, words: &str) -> BufReader<ChildStderr> {
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(words) {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended, and did not say {words:?}");
+    }
+    said
+}
+
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < until, "waited for {what}");
         std::thread::sleep(Duration::from_millis(10));
@@ -219,19 +264,109 @@ fn a_stop_before_the_start_costs_an_update_no_try() {
     fs::remove_file(&pipe).unwrap();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut launcher = rig.command().spawn().unwrap();
-    let mut options = fs::OpenOptions::new();
-    options.write(true).custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap());
-    let mut open = None;
-    let until = Instant::now() + Duration::from_secs(30);
-    while open.is_none() {
-        assert!(Instant::now() < until, "waited for the launcher to read");
-        open = options.open(&pipe).ok();
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let (sender, opened) = mpsc::channel();
+    // It opens when the launcher opens it to read.
+    std::thread::spawn(move || sender.send(fs::OpenOptions::new().write(true).open(pipe)));
+    let open = opened.recv_timeout(PATIENCE).expect("the launcher reads").unwrap();
     tell(&launcher, Signal::TERM);
     drop(open);
     assert_eq!(launcher.wait().unwrap().code(), Some(0));
     assert_eq!((rig.tries_left(), rig.log().len()), (Some(3), 0));
+}
+
+fn is_asleep(process: &Child) -> bool {
+    let text = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+    // Behind the name, which may have spaces (proc(5)).
+    text.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
+}
+
+/// The lowest number that a process has no file under.
+fn first_free(process: &Child) -> u32 {
+    let fds = fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap();
+    let taken = fds.filter_map(|fd| fd.unwrap().file_name().to_str()?.parse().ok());
+    let taken: BTreeSet<u32> = taken.collect();
+    (0..).find(|number| !taken.contains(number)).unwrap()
+}
+
+/// What a launcher says that can start nothing.
+const SHORT: &str = "too short of something to start the agent";
+
+#[test]
+fn what_the_machine_is_short_of_costs_an_update_no_try() {
+    let rig = Rig::new("exit 3").with_update(LIVES, 3);
+    let mut launcher = rig.short_of_files();
+    let said = wait_line(&mut launcher, SHORT);
+    assert_eq!((rig.tries_left(), rig.log().len()), (Some(2), 1), "a try has begun");
+    let id = Pid::from_child(&launcher);
+    prlimit(Some(id), Resource::Nofile, getrlimit(Resource::Nofile)).unwrap();
+    rig.wait_log(2);
+    assert_eq!(rig.log()[1], "new b run --quick");
+    assert_eq!(rig.tries_left(), Some(2), "it is still the same one");
+    tell(&launcher, Signal::TERM);
+    assert_eq!(launcher.wait().unwrap().code(), Some(0));
+    assert_eq!(rig.tries_left(), Some(3));
+    drop(said);
+}
+
+#[test]
+fn a_stop_is_heard_while_the_machine_is_short_of_something() {
+    let rig = Rig::new("exit 3").with_update(LIVES, 3);
+    let mut launcher = rig.short_of_files();
+    let _said = wait_line(&mut launcher, SHORT);
+    tell(&launcher, Signal::TERM);
+    assert_eq!(launcher.wait().unwrap().code(), Some(0));
+    assert_eq!((rig.tries_left(), rig.log().len()), (Some(3), 1));
+}
+
+#[test]
+fn the_agent_that_proved_itself_starts_though_the_state_cannot_be_written() {
+    let rig = Rig::new("exit 0");
+    rig.freeze();
+    assert_eq!(rig.run().status.code(), Some(0));
+    assert_eq!(rig.log(), ["old a run --quick"]);
+}
+
+#[test]
+fn a_try_that_cannot_be_counted_is_not_made_and_the_agent_before_it_goes_on() {
+    let rig = Rig::new("exit 0").with_update("exit 9", 1);
+    let frozen = rig.freeze();
+    assert_eq!(rig.run().status.code(), Some(0));
+    assert_eq!(rig.log(), ["old a run --quick"]);
+    assert_eq!(rig.tries_left(), Some(1));
+    fs::remove_dir(frozen).unwrap();
+    assert_eq!(rig.run().status.code(), Some(0));
+    assert_eq!(rig.log()[1..], ["new b run --quick", "old a run --quick"]);
+}
+
+/// Each would send the other on for ever.
+#[test]
+fn an_agent_that_makes_room_for_a_try_that_cannot_be_counted_is_started_no_faster_than_one_that_ends()
+ {
+    let rig = Rig::new("exit 88").with_update("exit 9", 1);
+    rig.freeze();
+    let output = rig.command().env("INVOCATION_ID", "x").output().unwrap();
+    assert_eq!((output.status.code(), rig.log().len()), (Some(88), 1));
+}
+
+#[test]
+fn without_a_state_a_program_says_itself_which_version_it_is() {
+    for (version, is_older) in [("0.0.9", true), ("9.0.0", false)] {
+        let about = About { version: version.to_owned(), ..About::own() };
+        let about = serde_json::to_string(&about).unwrap();
+        let rig = Rig::new(&format!("[ $1 != about ] || echo '{about}'"));
+        for copy in ["state-0", "state-1"] {
+            let _ = fs::remove_file(rig.slots.dir().join(copy));
+        }
+        // What it is started with lets the launcher's own program end at once.
+        let output = launcher(rig.slots.dir(), &["about"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let state = rig.state();
+        let named = state.program(Slot::A).unwrap();
+        assert_eq!((state.confirmed, named.version), (Slot::A, version.parse().unwrap()));
+        // The package had its trial, and was taken back because it ended.
+        assert_eq!(state.failures.len(), usize::from(is_older), "{version}");
+        assert!(state.offered.is_some());
+    }
 }
 
 #[test]
@@ -313,8 +448,8 @@ fn the_link_is_for_people_and_no_update_fails_by_it() {
 fn the_agent_of_a_launcher_that_is_gone_is_waited_for() {
     let rig = Rig::new("exit 0");
     let orphan = rig.slots.lock_agent().unwrap().unwrap();
-    let mut second = rig.command().spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let mut second = rig.command().stderr(Stdio::piped()).spawn().unwrap();
+    let _heard = wait_line(&mut second, "waiting for its end");
     assert_eq!(rig.log().len(), 0, "not beside it");
     drop(orphan);
     assert_eq!(second.wait().unwrap().code(), Some(0));
@@ -323,9 +458,8 @@ fn the_agent_of_a_launcher_that_is_gone_is_waited_for() {
     let _orphan = rig.slots.lock_agent().unwrap().unwrap();
     let said = rig.says();
     assert!(said.contains("an agent still runs with the slots"), "{said}");
-    let mut waiting = rig.command().spawn().unwrap();
-    wait_for("the launcher", || rig.slots.lock().is_err());
-    std::thread::sleep(Duration::from_millis(300));
+    let mut waiting = rig.command().stderr(Stdio::piped()).spawn().unwrap();
+    let _heard = wait_line(&mut waiting, "waiting for its end");
     tell(&waiting, Signal::TERM);
     assert_eq!(waiting.wait().unwrap().code(), Some(0), "it can be stopped meanwhile");
     assert_eq!(rig.log().len(), 1);

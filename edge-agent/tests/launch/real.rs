@@ -13,7 +13,7 @@ use edge_core::boot::{Program, Slot, State, Version};
 use edge_core::id::Digest;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{launcher_of, tell, wait_for};
+use super::{launcher_of, tell, wait_for, wait_line};
 
 /// A real agent, with what it tells a supervisor.
 struct Real {
@@ -68,7 +68,7 @@ impl Real {
 
     /// Waits until the agent is ready.
     fn wait_ready(&self) {
-        while self.word().as_deref() != Some("READY=1\n") {}
+        while self.word().expect("it gets ready in time") != "READY=1\n" {}
     }
 
     /// Stops it, and returns what it said since.
@@ -80,6 +80,23 @@ impl Real {
         self.heard.set_nonblocking(false).unwrap();
         said
     }
+}
+
+/// More workers than there is room for would leave nothing for threads and heap.
+#[test]
+fn workers_are_fitted_to_the_address_space_at_the_start() {
+    let real = Real::new();
+    let config = real.dir.path().join("agent.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text + "[limits]\nworkers = 200\n").unwrap();
+    let mut narrow = Command::new("sh");
+    narrow.args(["-c", "ulimit -v 1000000; exec \"$0\" run --config \"$1\""]);
+    narrow.arg(env!("CARGO_BIN_EXE_edge-agent")).arg(config);
+    narrow.env("NOTIFY_SOCKET", real.dir.path().join("notify")).stderr(Stdio::piped());
+    let mut child = narrow.spawn().unwrap();
+    let _said = wait_line(&mut child, "address space is short: fewer workers");
+    real.wait_ready();
+    real.stop(child);
 }
 
 #[test]

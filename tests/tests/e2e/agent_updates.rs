@@ -295,8 +295,10 @@ fn an_update_goes_with_the_revision_that_brought_it() -> Result<()> {
     let mut site = Site::start(dir.path(), None)?;
     site.app_with_function("1.0.0")?;
     site.wait_agent("the update on trial", |agent| agent["state"] == "trial")?;
-    // It settled after 3 s; the probation of the function goes on.
-    std::thread::sleep(Duration::from_secs(6));
+    // It has settled; the probation of the function goes on.
+    wait_for(UPDATE, "the update to be well", || {
+        Ok(site.gateway.printed().contains("this agent is well: it stays if").then_some(()))
+    })?;
     let status = site.gateway.status()?;
     assert_eq!(status["agent"]["state"], "trial", "it waits for the function: {status:#}");
     misbehave(&site.gateway)?;

@@ -16,6 +16,7 @@ use system_tests::replay::card::{Card, Milestone, Part, Recording, clients_toml}
 use system_tests::replay::part;
 use system_tests::replay_options;
 
+use super::Basis;
 use super::gate::Gate;
 use super::machine::{Hardware, PATIENCE};
 use super::site::{GATEWAY, Site};
@@ -26,16 +27,10 @@ use crate::image::layout::{BootRecord, MIB, PARTITIONS, RECORD_SECTORS, SECTOR};
 /// What is recorded and cut.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Where everything is written.
-    pub(crate) dir: PathBuf,
-    /// The agent for arm64.
-    pub(crate) agent: PathBuf,
-    /// Where packages are kept.
-    pub(crate) parts: PathBuf,
+    /// What it is made of.
+    pub(super) basis: Basis,
     /// Messages of each device.
     pub(crate) messages: u32,
-    /// Memory of the machine.
-    pub(crate) memory_mib: u32,
     /// How the record is cut.
     pub(crate) cuts: Cuts,
 }
@@ -80,17 +75,17 @@ pub(crate) fn record_and_cut(options: &Options) -> Result<()> {
     let begun = Instant::now();
     record(options)?;
     eprintln!("recorded in {:.0} s", begun.elapsed().as_secs_f64());
-    cut(&options.dir, &options.cuts)
+    cut(&options.basis.dir, &options.cuts)
 }
 
 /// A gateway from its first boot to its last message, on a card that writes everything down.
 fn record(options: &Options) -> Result<()> {
     eprintln!("starting the control plane, building the image");
-    let site = Site::start(&options.dir)?;
+    let site = Site::start(&options.basis.dir)?;
     let gate = Gate::new(GATEWAY, &clients_toml());
     let token = site.token(&gate)?;
-    let built = site.image_of(&gate, &token, &options.agent, &options.parts)?;
-    let dir = folder(&options.dir);
+    let built = site.image_of(&gate, &token, &options.basis.agent, &options.basis.parts)?;
+    let dir = folder(&options.basis.dir);
     std::fs::create_dir_all(&dir)?;
     let image = dir.join("disk.img");
     std::fs::rename(&built.image, &image).context("the card")?;
@@ -105,7 +100,7 @@ fn record(options: &Options) -> Result<()> {
             data: Part { start: data.start, bytes: data.bytes },
         },
     )?;
-    let hardware = site.hardware(&built, options.memory_mib)?;
+    let hardware = site.hardware(&built, options.basis.memory_mib)?;
     let hardware = Hardware { image, block_log: Some(recording.log()), ..hardware };
     let load = life(options, &site, &hardware, &recording)?;
     recording.finish(options.messages, load, &site.streams_of(GATEWAY)?)

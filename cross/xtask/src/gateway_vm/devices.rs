@@ -16,6 +16,7 @@ use system_tests::sensors::fleet::{FEATURES, Report, judge, table};
 use system_tests::sensors::measure::all_acked;
 use system_tests::sensors::{Console, FOLDER, SERVER_NAME, stored_readings, write_flash};
 
+use super::Basis;
 use super::gate::{Gate, LIMITS};
 use super::machine::{HOST, Hardware, Machine, PATIENCE};
 use super::site::{GATEWAY, Site};
@@ -24,14 +25,8 @@ use super::story::{boot, print_lines};
 /// What is run.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Where everything is written.
-    pub(crate) dir: PathBuf,
-    /// The agent for arm64.
-    pub(crate) agent: PathBuf,
-    /// Where packages are kept.
-    pub(crate) parts: PathBuf,
-    /// Memory of the gateway.
-    pub(crate) memory_mib: u32,
+    /// What it is made of.
+    pub(super) basis: Basis,
     /// How many devices.
     pub(crate) devices: u8,
     /// How long they measure.
@@ -50,18 +45,18 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     let names: Vec<String> = (1..=options.devices).map(|n| format!("press-{n}")).collect();
     println!("building the firmware, starting the control plane, provisioning the devices");
     let firmware = firmware(FOLDER, FEATURES)?;
-    let site = Site::start(&options.dir)?;
+    let site = Site::start(&options.basis.dir)?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let gate = gate(&site, &names, port)?;
     let token = site.token(&gate)?;
-    let built = site.image_of(&gate, &token, &options.agent, &options.parts)?;
-    let hardware = Hardware { mqtt_port: port, ..site.hardware(&built, options.memory_mib)? };
+    let built = site.image_of(&gate, &token, &options.basis.agent, &options.basis.parts)?;
+    let hardware = Hardware { mqtt_port: port, ..site.hardware(&built, options.basis.memory_mib)? };
     let mut machine = hardware.start()?;
     println!("the gateway boots");
     print_lines(&boot(&mut machine, "first boot")?);
     println!("  {}", machine.expect("enrolled as", PATIENCE)?.trim());
     site.deploy_app("fleet", &[GATEWAY.to_owned()])?;
-    let mut fleet = Fleet { dir: &options.dir, firmware, devices: BTreeMap::new() };
+    let mut fleet = Fleet { dir: &options.basis.dir, firmware, devices: BTreeMap::new() };
     for name in &names {
         fleet.boot(name, PERIOD)?;
     }

@@ -1,7 +1,7 @@
 //! Several gateways at one control plane: each from a card of its own, with a token of its own, and one
 //! deployment to all of them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use system_tests::mqtt::Login;
 use system_tests::process::wait_for;
 use system_tests::readings::{self, Reading};
 
+use super::Basis;
 use super::gate::Gate;
 use super::judge::{Verdict, judge};
 use super::machine::{Hardware, Machine, PATIENCE};
@@ -21,14 +22,8 @@ use super::status::{self, median};
 /// What is run.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Where everything is written.
-    pub(crate) dir: PathBuf,
-    /// The agent for arm64.
-    pub(crate) agent: PathBuf,
-    /// Where packages are kept.
-    pub(crate) parts: PathBuf,
-    /// Memory of each machine.
-    pub(crate) memory_mib: u32,
+    /// What it is made of.
+    pub(super) basis: Basis,
     /// How many gateways.
     pub(crate) gateways: u8,
     /// Messages to each.
@@ -57,7 +52,7 @@ struct Member {
 /// Runs them, and judges each.
 pub(crate) fn tell(options: &Options) -> Result<()> {
     println!("starting the control plane; a card for each of {} gateways", options.gateways);
-    let site = Site::start(&options.dir)?;
+    let site = Site::start(&options.basis.dir)?;
     let mut members = Vec::new();
     for n in 1..=options.gateways {
         members.push(start(options, &site, &format!("gw-{n}"))?);
@@ -107,10 +102,10 @@ fn start(options: &Options, site: &Site, name: &str) -> Result<Member> {
     );
     let gate = Gate::new(name, &device);
     let token = site.token(&gate)?;
-    let built = site.image_of(&gate, &token, &options.agent, &options.parts)?;
+    let built = site.image_of(&gate, &token, &options.basis.agent, &options.basis.parts)?;
     let hardware = Hardware {
-        log: options.dir.join(format!("{name}.console.log")),
-        ..site.hardware(&built, options.memory_mib)?
+        log: options.basis.dir.join(format!("{name}.console.log")),
+        ..site.hardware(&built, options.basis.memory_mib)?
     };
     let machine = hardware.start()?;
     Ok(Member {
@@ -130,7 +125,7 @@ fn start(options: &Options, site: &Site, name: &str) -> Result<Member> {
 fn messages(options: &Options, site: &Site, members: &mut [Member]) -> Result<()> {
     let mut devices = Vec::new();
     for member in &*members {
-        let path = options.dir.join(format!("{}.jsonl", member.name));
+        let path = options.basis.dir.join(format!("{}.jsonl", member.name));
         devices.push((send(options, site, &member.hardware, &path)?, path));
     }
     for (member, (device, path)) in members.iter_mut().zip(devices) {

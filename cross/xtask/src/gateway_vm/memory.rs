@@ -53,7 +53,7 @@ impl Memory {
     ) -> Result<(Self, Vec<Fact>)> {
         let length = options.busy;
         println!("{RATE} messages a second for {} min, for the same", length.as_secs() / 60);
-        let path = options.dir.join("busy-device.jsonl");
+        let path = options.basis.dir.join("busy-device.jsonl");
         let sending = Sending::start(BUSY_DEVICE, RATE, PATIENCE, site, hardware, path)?;
         let mut memory = sample(machine, length, "at work", BUSY_KIB_MAX)?;
         let facts = sending.stop()?;

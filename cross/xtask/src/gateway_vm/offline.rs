@@ -20,10 +20,10 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     let settings = vec!["STATUS_EVERY_S=5".to_owned(), "WATCHDOG=off".to_owned()];
     let built = build(&Request {
         board: Board::Rpi3,
-        agent: options.agent.clone(),
+        agent: options.basis.agent.clone(),
         seed: Seed::read(&Sources { settings, ..Sources::default() })?,
-        out: options.dir.join("gateway.img"),
-        parts: options.parts.clone(),
+        out: options.basis.dir.join("gateway.img"),
+        parts: options.basis.parts.clone(),
         versions: Versions::AsBefore,
         built_at: None,
     })?;
@@ -36,7 +36,7 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         forwards: Vec::new(),
         block_log: None,
         memory_mib: 1_024,
-        log: options.dir.join("console.log"),
+        log: options.basis.dir.join("console.log"),
         interrupt: Interrupt::watch()?,
     };
     println!("first boot, at 1970, without network");

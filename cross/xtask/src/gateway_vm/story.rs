@@ -9,6 +9,7 @@ use system_tests::gateway::{Gateway, Setup};
 use system_tests::ledger::{self, Fact};
 use system_tests::process::wait_for;
 
+use super::Basis;
 use super::judge::{Verdict, judge};
 use super::machine::{Hardware, Machine, PATIENCE};
 use super::memory::Memory;
@@ -21,20 +22,14 @@ use super::updates;
 /// What is told.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Where everything is written.
-    pub(crate) dir: PathBuf,
-    /// The agent for arm64.
-    pub(crate) agent: PathBuf,
-    /// Where packages are kept.
-    pub(crate) parts: PathBuf,
+    /// What it is made of.
+    pub(super) basis: Basis,
     /// The agent that it is updated to; `None`: the same one with another digest.
     pub(crate) update: Option<PathBuf>,
     /// What that calls itself; `None`: as the other one does.
     pub(crate) update_version: Option<String>,
     /// Messages that are sent.
     pub(crate) messages: u32,
-    /// Memory of the machine.
-    pub(crate) memory_mib: u32,
     /// Time without messages, for the memory at rest.
     pub(crate) idle: Duration,
     /// Time with messages, for the memory at work.
@@ -54,15 +49,15 @@ pub(crate) type Line = (String, String);
 /// Tells it, and prints what was measured.
 pub(crate) fn tell(options: &Options) -> Result<()> {
     println!("starting the control plane");
-    let site = Site::start(&options.dir)?;
-    let built = site.image(&options.agent, &options.parts)?;
-    let hardware = site.hardware(&built, options.memory_mib)?;
+    let site = Site::start(&options.basis.dir)?;
+    let built = site.image(&options.basis.agent, &options.basis.parts)?;
+    let hardware = site.hardware(&built, options.basis.memory_mib)?;
     let mut table: Vec<Line> = built.sizes.iter().map(size_line).collect();
 
     println!("first boot, at 1970");
     let mut machine = hardware.start()?;
     table.extend(boot(&mut machine, "first boot")?);
-    table.push(start_here(&options.dir.join("here"))?);
+    table.push(start_here(&options.basis.dir.join("here"))?);
     let line = machine.expect("enrolled as", PATIENCE)?;
     println!("  {}", line.trim());
     wait_for(PATIENCE, "the gateway to reach the control plane", || {
@@ -172,7 +167,7 @@ fn messages(
     mut machine: Machine,
 ) -> Result<Sent> {
     println!("{} messages over TLS, QoS 1", options.messages);
-    let path = options.dir.join("device.jsonl");
+    let path = options.basis.dir.join("device.jsonl");
     let begun = Instant::now();
     let sender = Sender {
         device: DEVICE,
@@ -240,8 +235,9 @@ fn trials(options: &Options, hardware: &Hardware) -> Result<()> {
     println!("  the gateway kept both, the agent first: {s:.0} s");
     let s = timed("a system that does not boot", &|| slots::bad(hardware))?;
     println!("  the gateway came back from it by itself: {s:.0} s");
-    let s =
-        timed("a system that hangs", &|| slots::hanging(hardware, &options.parts, &options.dir))?;
+    let s = timed("a system that hangs", &|| {
+        slots::hanging(hardware, &options.basis.parts, &options.basis.dir)
+    })?;
     println!("  the watchdog ended it, and the gateway came back: {s:.0} s");
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(crate) fn tell(
     hardware: &Hardware,
     machine: &mut Machine,
 ) -> Result<(Vec<Line>, Vec<Fact>)> {
-    let path = options.dir.join("steady-device.jsonl");
+    let path = options.basis.dir.join("steady-device.jsonl");
     let sending = Sending::start(STEADY_DEVICE, RATE, UPDATE_MAX, site, hardware, path)?;
     let mut updates = Updates::new(options, site, machine)?;
     let own = updates.good()?;
@@ -122,7 +122,7 @@ impl<'a> Updates<'a> {
     }
 
     fn deploy(&self, version: &str, agent_version: &str, bytes: &[u8]) -> Result<u64> {
-        let dir = self.options.dir.join(format!("agent-{version}"));
+        let dir = self.options.basis.dir.join(format!("agent-{version}"));
         programs::app(&dir, version, agent_version, bytes)?;
         self.site.deploy(&dir)
     }
@@ -130,7 +130,7 @@ impl<'a> Updates<'a> {
     /// The program of a good update: another build, or the agent, with bytes behind its end, which no loader
     /// looks at.
     fn program(&self, end: &[u8]) -> Result<Vec<u8>> {
-        let file = self.options.update.as_ref().unwrap_or(&self.options.agent);
+        let file = self.options.update.as_ref().unwrap_or(&self.options.basis.agent);
         let mut bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
         bytes.extend_from_slice(end);
         Ok(bytes)

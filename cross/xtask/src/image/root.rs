@@ -273,16 +273,23 @@ mod tests {
     /// The keeper writes the time of its turn anew each second: whoever reads it in between finds nothing.
     #[test]
     fn the_watchdog_is_fed_though_the_keeper_is_just_writing() {
-        let (feeder, turned) = (tempfile::NamedTempFile::new(), tempfile::NamedTempFile::new());
-        let (feeder, turned) = (feeder.expect("a file"), turned.expect("a file"));
+        let dir = tempfile::tempdir().expect("a folder");
+        let [feeder, turned, turns, go] =
+            ["feeder", "turned", "turns", "go"].map(|name| dir.path().join(name));
+        std::fs::write(&turned, "").expect("a file");
+        // The feeder says each turn, and waits until it may go on. Its end is the end of the pipe.
         let script = format!(
-            "up_ms() {{ echo 1000; }}; sleep() {{ command sleep 0.05; }}; . {}; feed_on; command sleep 1; \
+            "up_ms() {{ echo 1000; }}; \
+             sleep() {{ if [ $1 = 5 ]; then echo turn >&4; read -r go <&5; else command sleep $1; fi; }}; \
+             . {}; mkfifo $TURNS $GO; exec 5<>$GO 6<>$TURNS; feed_on 4>$TURNS; exec 6<$TURNS; \
+             for n in 1 2 3 4 5; do read -r turn <&6 || exit 2; [ $n = 5 ] || echo go >&5; done; \
              feeds $(cat $FEEDER); fed=$?; unfed; exit $fed",
             source("root/usr/lib/holm/watchdog").display()
         );
         let mut shell = Command::new("sh");
-        shell.args(["-c", &script]).env("WATCHDOG_DEVICE", "/dev/zero");
-        shell.env("FEEDER", feeder.path()).env("TURNED", turned.path());
+        shell.args(["-c", &script]).env("WATCHDOG_DEVICE", "/dev/zero").env("TURNS", turns);
+        shell.env("GO", go);
+        shell.env("FEEDER", feeder).env("TURNED", turned);
         let ended = shell.status().expect("sh");
         assert!(ended.success(), "{ended}");
     }

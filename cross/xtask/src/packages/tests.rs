@@ -301,3 +301,32 @@ fn a_container_image_holds_together() {
         }
     }
 }
+
+/// A restore puts another folder in the place of the data: the programs must not go with it. `install.sh` and the
+/// package make both folders, and purging takes both.
+#[test]
+fn slots_lie_beside_the_data() {
+    let source = |name: &str| {
+        let path = project_root().join("cross/packages").join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let behind = |text: &str, words: &str| {
+        let (_, rest) = text.split_once(words).unwrap();
+        rest.split([' ', '"', '\n']).next().unwrap().to_owned()
+    };
+    let data = behind(&source("agent.toml"), "data_dir = \"");
+    for name in ["edge-agent.service", "edge-agent.openrc"] {
+        let slots = behind(&source(name), "--slots ");
+        assert!(Path::new(&slots).is_absolute(), "{name}: {slots}");
+        assert!(!Path::new(&slots).starts_with(&data), "{name}: {slots} lies in {data}");
+        let both = format!("{data} {slots}\n");
+        for name in ["postinst", "install.sh", "edge-agent.openrc"] {
+            assert!(source(name).contains(&both), "{name} does not make {both}");
+        }
+        assert!(source("postrm").contains(&format!("rm -rf {slots}\n")));
+    }
+    let unit = source("edge-agent.service");
+    let states = unit.lines().find_map(|line| line.strip_prefix("StateDirectory=")).unwrap();
+    let states: Vec<_> = states.split(' ').map(|name| format!("/var/lib/{name}")).collect();
+    assert_eq!(states, [data, behind(&unit, "--slots ")]);
+}

@@ -64,6 +64,8 @@ pub struct Facts {
 pub enum Verdict {
     /// It is judged again when it has run for longer, or when something changes.
     Wait,
+    /// The same: it is well, and waits for the functions of its revision.
+    WaitForRevision,
     /// It stays, and so does the revision that brought it.
     Commit,
     /// It goes, for this reason.
@@ -91,7 +93,7 @@ pub fn judge(before: Before, facts: &Facts, patience: Patience) -> Verdict {
     let functions_are_well = !facts.safe_mode && facts.ill <= before.ill;
     match (link_is_well && functions_are_well, is_late) {
         // A probation has an end of its own.
-        (true, _) if facts.revision == Revision::OnProbation => Verdict::Wait,
+        (true, _) if facts.revision == Revision::OnProbation => Verdict::WaitForRevision,
         (true, _) => Verdict::Commit,
         (false, false) => Verdict::Wait,
         (false, true) if link_is_well => {

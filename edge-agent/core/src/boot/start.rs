@@ -25,6 +25,17 @@ pub struct Found {
     pub linked: Option<Slot>,
     /// The launcher's own program; `None`: it cannot be had.
     pub own: Option<Own>,
+    /// What came of [`Start::Ask`].
+    pub said: Option<Said>,
+}
+
+/// What a program said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// SHA-256 of its file.
+    pub digest: Digest,
+    /// Its version; `None`: it did not say.
+    pub version: Option<Version>,
 }
 
 impl Found {
@@ -56,6 +67,12 @@ pub enum Start {
         /// To be durable after it.
         then: Box<State>,
     },
+    /// The program of this slot is to say which version it is, because nobody else has; then this is asked
+    /// again, with the answer.
+    Ask {
+        /// Which.
+        slot: Slot,
+    },
     /// None of the programs is one that may run, and the launcher's own is no help.
     Stuck(Stuck),
 }
@@ -72,10 +89,13 @@ pub enum Stuck {
 /// Decides; `state` is `None` where none could be read.
 #[must_use]
 pub fn start(state: Option<&State>, found: &Found) -> Start {
-    let known = match state.map_or_else(|| adopt(found), |state| Ok(state.clone())) {
+    let mut known = match state.map_or_else(|| adopt(found), |state| Ok(state.clone())) {
         Ok(known) => known,
         Err(start) => return start,
     };
+    if must_ask(&mut known, found) {
+        return Start::Ask { slot: known.confirmed };
+    }
     let run = |slot, next: State| {
         let changed = Some(&next) != state;
         Start::Run { slot, state: Box::new(next), changed }
@@ -104,6 +124,29 @@ pub fn start(state: Option<&State>, found: &Found) -> Start {
         }
     }
     run(next.confirmed, next)
+}
+
+/// Where the try that [`start`] began cannot be written down it is not made: this slot runs, if its program is
+/// whole.
+#[must_use]
+pub fn instead_of_try(state: &State, found: &Found) -> Option<Slot> {
+    is_whole(state, found, state.confirmed).then_some(state.confirmed)
+}
+
+/// Notes the version of a confirmed program that was adopted, so that a package can be compared with it; whether
+/// it has yet to say that.
+fn must_ask(known: &mut State, found: &Found) -> bool {
+    let slot = known.confirmed;
+    if !is_whole(known, found, slot) {
+        return false;
+    }
+    let Some(program) = &mut known.programs[slot.index()] else { return false };
+    if program.version != Version::default() {
+        return false;
+    }
+    let said = found.said.filter(|said| said.digest == program.digest);
+    program.version = said.and_then(|said| said.version).unwrap_or_default();
+    said.is_none()
 }
 
 /// Whether a try is next, and the state with it.
@@ -180,7 +223,7 @@ fn put(state: &State, found: &Found, slots: [Slot; 2], own: Option<&Own>) -> Sta
 }
 
 /// Without a state the link says what proved itself last; without a link, what is there. Of the other
-/// program nobody knows whether it did.
+/// program nobody knows whether it did. What it is it says itself ([`Start::Ask`]).
 fn adopt(found: &Found) -> Result<State, Start> {
     let own = found.own.as_ref();
     let named = |digest: Digest| match own.filter(|own| own.program.digest == digest) {

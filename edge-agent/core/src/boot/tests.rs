@@ -36,15 +36,24 @@ const fn present(n: u8) -> Seen {
 }
 
 const fn found(a: Seen, b: Seen) -> Found {
-    Found { programs: [a, b], linked: None, own: None }
+    Found { programs: [a, b], linked: None, own: None, said: None }
 }
 
 const BOTH: Found = found(present(1), present(2));
+
+/// What the launcher finds after it asked: programs know who they are.
+fn asked(found: &Found, slot: Slot) -> Found {
+    let Seen::Present(digest) = found.program(slot) else { panic!("nobody to ask: {found:?}") };
+    let Digest([n, ..]) = digest;
+    let version = Some(Version(0, n.into(), 0));
+    Found { said: Some(Said { digest, version }), ..found.clone() }
+}
 
 /// What is run, and the state after it.
 #[track_caller]
 fn run(state: Option<&State>, found: &Found) -> (Slot, State) {
     match start(state, found) {
+        Start::Ask { slot } => run(state, &asked(found, slot)),
         Start::Run { slot, state, .. } => (slot, *state),
         other => panic!("{other:?}"),
     }
@@ -170,6 +179,50 @@ fn without_a_state_the_link_decides_and_then_what_is_there() {
 }
 
 #[test]
+fn what_is_adopted_says_itself_which_version_it_is() {
+    let silent = |n| Some(Said { digest: digest(n), version: None });
+    assert_eq!(start(None, &BOTH), Start::Ask { slot: Slot::A });
+    // Another one's answer is none.
+    let found = Found { said: silent(2), ..BOTH };
+    assert_eq!(start(None, &found), Start::Ask { slot: Slot::A });
+    let (_, named) = run(None, &BOTH);
+    assert_eq!(named.program(Slot::A), Some(&program(1)));
+    assert_eq!(run(Some(&named), &BOTH), (Slot::A, named), "and is not asked again");
+    // One that was adopted by a launcher that did not ask.
+    let unnamed = Program { version: Version::default(), ..program(1) };
+    let unnamed = State::new(Slot::A, unnamed);
+    assert_eq!(start(Some(&unnamed), &BOTH), Start::Ask { slot: Slot::A });
+    assert_eq!(run(Some(&unnamed), &BOTH).1.program(Slot::A), Some(&program(1)));
+    let found = Found { said: silent(1), ..BOTH };
+    assert_eq!(run(Some(&unnamed), &found), (Slot::A, unnamed.clone()), "it runs all the same");
+    let lost = self::found(Seen::Absent, present(2));
+    assert!(!matches!(start(Some(&unnamed), &lost), Start::Ask { .. }), "nobody to ask");
+}
+
+#[test]
+fn a_try_that_cannot_be_counted_is_not_made() {
+    let (slot, tried) = run(Some(&on_trial(3)), &BOTH);
+    assert_eq!((slot, instead_of_try(&tried, &BOTH)), (Slot::B, Some(Slot::A)));
+    // Nor is it made because there is nothing else.
+    for lost in [Seen::Absent, Seen::Unreadable, present(9)] {
+        assert_eq!(instead_of_try(&tried, &found(lost, present(2))), None);
+    }
+}
+
+#[test]
+fn a_bar_outlives_a_damaged_file() {
+    let barred = on_trial(3).take_back("it hung");
+    let forced = Offer { force: true, ..offer(2) };
+    let refused = Err(Refusal::FailedBefore { reason: "its file is damaged or gone".to_owned() });
+    // In a trial that somebody forced, before its first try.
+    let again = barred.begin_trial(&forced, terms(3));
+    let (slot, state) = run(Some(&again), &found(present(1), present(9)));
+    assert_eq!((slot, state.on_trial()), (Slot::A, None));
+    assert_eq!(state.admit(&offer(2)), refused);
+    assert_eq!(state.admit(&forced), Ok(()));
+}
+
+#[test]
 fn a_damaged_program_does_not_run() {
     let state = on_trial(3).confirm(1, None);
     let rotten = found(present(1), present(9));
@@ -253,9 +306,11 @@ fn an_agent_and_the_revision_that_brought_it_stand_and_fall_together() {
     let patience = Patience::default();
     let judge = |facts: &Facts| judge(Before::default(), facts, patience);
     let waiting = Facts { revision: Revision::OnProbation, ..facts() };
-    assert_eq!(judge(&waiting), Verdict::Wait, "not before its functions");
+    assert_eq!(judge(&waiting), Verdict::WaitForRevision, "not before its functions");
+    let young = Facts { alive: Millis(29_999), ..waiting };
+    assert_eq!(judge(&young), Verdict::Wait);
     let late = Facts { alive: Millis(patience.grace.0 + 50_000), ..waiting };
-    assert_eq!(judge(&late), Verdict::Wait, "a probation has an end of its own");
+    assert_eq!(judge(&late), Verdict::WaitForRevision, "a probation has an end of its own");
     let lonely = Facts { reached: false, ..late };
     assert!(matches!(judge(&lonely), Verdict::TakeBack(_)));
     let gone = Facts { revision: Revision::Gone, alive: Millis(0), ..facts() };

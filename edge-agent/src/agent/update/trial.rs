@@ -8,6 +8,8 @@ use edge_core::time::Millis;
 
 use super::super::gateway::Gateway;
 use super::{FORMAT, JUDGE_EVERY, WRITE_AGAIN_AFTER, offer};
+use crate::launch::Launched;
+use crate::launch::slots::Slots;
 
 /// The live revision that brings the update on trial, and did not fail.
 struct Bringer {
@@ -79,7 +81,19 @@ impl Gateway {
             self.update.look_at = Some(again);
         } else if !self.bringer_of(&trial).is_some_and(is_changing) {
             // Else the ledger soon says what came of it.
-            self.switch_agent();
+            self.make_room();
+        }
+    }
+
+    /// The launcher has to count the tries: where it could not this agent goes on.
+    fn make_room(&mut self) {
+        let slots = self.update.launched.as_ref().map(Launched::slots);
+        match slots.map_or(Ok(()), Slots::rewrite) {
+            Ok(()) => self.switch_agent(),
+            Err(error) => {
+                tracing::error!(%error, "an update waits: the state of the slots cannot be written");
+                self.update.look_at = Some(self.now.at + WRITE_AGAIN_AFTER);
+            }
         }
     }
 
@@ -101,6 +115,11 @@ impl Gateway {
         };
         match judge(trial.before, &facts, self.update.patience) {
             Verdict::Wait => {}
+            Verdict::WaitForRevision => {
+                if !std::mem::replace(&mut self.update.is_well, true) {
+                    tracing::info!("this agent is well: it stays if the functions of its app do");
+                }
+            }
             Verdict::Commit => self.confirm_update(trial),
             Verdict::TakeBack(reason) => self.take_back_update(&reason),
             Verdict::Withdraw => self.withdraw_update(),

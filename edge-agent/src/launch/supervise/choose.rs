@@ -3,14 +3,26 @@
 use std::io;
 use std::path::Path;
 
-use edge_core::boot::{Found, Own, Program, Slot, Start, State, Stuck, Unwanted, Version, start};
+use edge_core::boot::{
+    Found, Own, Program, Said, Seen, Slot, Start, State, Stuck, Unwanted, Version, instead_of_try,
+    start,
+};
 
 use super::Launcher;
-use crate::launch::probe::About;
+use crate::launch::probe::{self, About};
 use crate::launch::slots::digest_of;
 
-/// Answers of the core until there is one to run: a first program, and an update of the package.
-const ANSWERS_MAX: usize = 4;
+/// Answers of the core until there is one to run: a question, a first program, and an update of the package.
+const ANSWERS_MAX: usize = 5;
+
+/// What is started.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) slot: Slot,
+    pub(super) state: State,
+    /// The state is durable. Only what proved itself is started without that.
+    pub(super) is_written: bool,
+}
 
 /// The launcher's own program; `None` where it cannot be read, which matters to empty slots alone.
 pub(super) fn own(path: &Path) -> Option<Own> {
@@ -28,19 +40,19 @@ pub(super) fn own(path: &Path) -> Option<Own> {
 
 impl Launcher<'_> {
     /// Decides, and writes down what must be durable before the start.
-    pub(super) fn choose(&self) -> Result<(Slot, State), String> {
+    pub(super) fn choose(&mut self) -> Result<Chosen, String> {
         let mut own = self.own.clone();
         let mut why_not = String::new();
         for _ in 0..ANSWERS_MAX {
             let stored = self.slots.load().map_err(|error| self.failed(&error))?;
             let stored = stored.map(|stored| stored.state);
-            let found = self.slots.found(own.clone());
+            let found = Found { said: self.said, ..self.slots.found(own.clone()) };
             match start(stored.as_ref(), &found) {
                 Start::Run { slot, state, changed } => {
                     say_unwanted(stored.as_ref(), &state, &found);
-                    self.begin(slot, &state, changed, &found)?;
-                    return Ok((slot, *state));
+                    return self.begin(slot, *state, changed, &found);
                 }
+                Start::Ask { slot } => self.said = self.ask(slot, &found),
                 Start::Put { slot, ahead, then } => {
                     if let Err(error) = self.put(slot, ahead.as_deref(), &then, &found) {
                         // What is there goes on, if it can.
@@ -56,13 +68,26 @@ impl Launcher<'_> {
         Err(self.stuck(Stuck::Damaged))
     }
 
-    fn begin(&self, slot: Slot, state: &State, changed: bool, found: &Found) -> Result<(), String> {
-        if changed && let Err(error) = self.slots.save(state) {
-            // A try that is not counted is not made. What proved itself needs no count.
-            if slot != state.confirmed {
-                return Err(self.failed(&error));
-            }
+    fn begin(
+        &self,
+        slot: Slot,
+        state: State,
+        changed: bool,
+        found: &Found,
+    ) -> Result<Chosen, String> {
+        let unwritten = if changed { self.slots.save(&state).err() } else { None };
+        let is_written = unwritten.is_none();
+        if let Some(error) = unwritten {
             tracing::error!(%error, "the state of the slots cannot be written");
+            if slot != state.confirmed {
+                // A try that is not counted is not made. What proved itself needs no count.
+                let slot = instead_of_try(&state, found).ok_or_else(|| self.failed(&error))?;
+                tracing::error!(
+                    slot = slot.as_str(),
+                    "no update is tried: the agent before it goes on"
+                );
+                return Ok(Chosen { slot, state, is_written });
+            }
         }
         if found.linked != Some(state.confirmed)
             && let Err(error) = self.slots.link(state.confirmed)
@@ -70,7 +95,20 @@ impl Launcher<'_> {
             // It is for people: the state says which slot starts.
             tracing::warn!(%error, "the link to the confirmed slot cannot be led there");
         }
-        Ok(())
+        Ok(Chosen { slot, state, is_written })
+    }
+
+    /// Asks the program of a slot which version it is.
+    fn ask(&self, slot: Slot, found: &Found) -> Option<Said> {
+        let Seen::Present(digest) = found.program(slot) else { return None };
+        let version = match probe::ask(&self.slots.program(slot)) {
+            Ok(about) => about.version.parse().ok(),
+            Err(error) => {
+                tracing::warn!(slot = slot.as_str(), %error, "a program does not say which version it is");
+                None
+            }
+        };
+        Some(Said { digest, version })
     }
 
     /// Writes the launcher's own program into a slot.

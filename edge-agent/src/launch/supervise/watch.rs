@@ -42,9 +42,15 @@ impl Run {
         Self { end, status: None, was_told: false, hung: false, lived: Millis(0) }
     }
 
+    /// Somebody told the launcher to stop before it started.
+    pub(super) fn stopped() -> Self {
+        let end = End::Stopped;
+        Self { end, status: None, was_told: true, hung: false, lived: Millis(0) }
+    }
+
     /// The exit code that stands for it.
     pub(super) fn code(&self) -> u8 {
-        self.status.map_or(1, code_of)
+        self.status.map_or(u8::from(self.end != End::Stopped), code_of)
     }
 }
 

@@ -50,6 +50,38 @@ fn damaged_slots_are_seeded_and_what_is_known_stays() {
     assert_eq!(slot, Slot::B);
 }
 
+/// Else a bad block would take an update back that was kept.
+#[test]
+fn the_lost_program_itself_goes_before_the_one_before_it() {
+    for lost in [present(9), Seen::Absent] {
+        let mut found = found(present(1), lost);
+        found.own = Some(Own { program: program(2), ..own(2) });
+        let (slot, ahead, then) = put(Some(&confirmed()), &found);
+        assert_eq!((slot, ahead, then.confirmed), (Slot::B, None, Slot::B));
+        assert_eq!(then.program(Slot::B), Some(&program(2)));
+    }
+    // Where its slot cannot be read it goes into the other one, over the program before it.
+    let mut found = found(present(1), Seen::Unreadable);
+    found.own = Some(Own { program: program(2), ..own(2) });
+    let (slot, _, then) = put(Some(&confirmed()), &found);
+    assert_eq!((slot, then.confirmed), (Slot::A, Slot::A));
+    let other = with_own(self::found(present(1), present(9)), 0);
+    assert_eq!(run(Some(&confirmed()), &other).0, Slot::A, "another one does not");
+}
+
+/// The state was lost, and with it the version of the program that runs.
+#[test]
+fn a_program_that_was_adopted_makes_room_for_a_newer_package_and_for_no_older_one() {
+    let adopted = Found { linked: Some(Slot::B), ..BOTH };
+    let with = |version| Found { own: Some(own(version)), ..adopted.clone() };
+    let ask = Start::Ask { slot: Slot::B };
+    assert_eq!(start(None, &with(3)), ask);
+    let (slot, _, then) = put(None, &asked(&with(3), Slot::B));
+    assert_eq!((slot, then.on_trial(), then.confirmed), (Slot::A, Some(Slot::A), Slot::B));
+    let (slot, state) = run(None, &with(1));
+    assert_eq!((slot, state.on_trial(), state.offered), (Slot::B, None, Some(digest(OWN))));
+}
+
 #[test]
 fn what_cannot_be_read_is_not_written_over() {
     let (slot, ..) = put(Some(&confirmed()), &with_own(found(present(8), Seen::Unreadable), 1));
@@ -94,8 +126,10 @@ fn a_package_that_is_not_newer_or_not_allowed_is_passed_over_for_good() {
     let floor = State { floor: Version(0, 4, 0), ..confirmed() };
     let barred = confirmed().begin_trial(&offer(OWN), terms(3)).take_back("it hung");
     let data = State { data: 2, ..confirmed() };
+    // It does not say which version it is.
     let mut unnamed = confirmed();
     unnamed.programs[1] = Some(Program { version: Version::default(), ..program(2) });
+    let said = Some(Said { digest: digest(2), version: None });
     let same = Own { program: program(2), ..own(2) };
     for (state, own) in [
         (confirmed(), own(2)),
@@ -107,7 +141,7 @@ fn a_package_that_is_not_newer_or_not_allowed_is_passed_over_for_good() {
         (confirmed(), same),
     ] {
         let offered = Some(own.program.digest);
-        let (slot, next) = run(Some(&state), &Found { own: Some(own), ..BOTH });
+        let (slot, next) = run(Some(&state), &Found { own: Some(own), said, ..BOTH });
         assert_eq!((slot, next.on_trial(), next.offered), (Slot::B, None, offered));
     }
 }

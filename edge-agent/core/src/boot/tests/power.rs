@@ -126,7 +126,7 @@ impl Disk {
 
 /// What the launcher does: returns the slot that runs.
 fn launch(disk: &mut Disk) -> Result<Slot, Gone> {
-    for _ in 0..3 {
+    for _ in 0..4 {
         let stored = disk.load();
         match start(stored.as_ref().map(|stored| &stored.state), &disk.found) {
             Start::Run { slot, state, changed } => {
@@ -147,6 +147,7 @@ fn launch(disk: &mut Disk) -> Result<Slot, Gone> {
                 disk.change(|disk| disk.found.programs[slot.index()] = Seen::Present(own))?;
                 disk.save(&then)?;
             }
+            Start::Ask { slot } => disk.found = asked(&disk.found, slot),
             stuck @ Start::Stuck(_) => panic!("{stuck:?}: {disk:?}"),
         }
     }

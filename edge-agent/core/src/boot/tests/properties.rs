@@ -75,6 +75,7 @@ impl Site {
                 self.found.programs[slot.index()] = Seen::Present(own.digest);
                 self.state = *then;
             }
+            Start::Ask { .. } => prop_assert!(false, "all are named"),
             Start::Stuck(_) => prop_assert!(!self.is_whole(self.state.confirmed)),
         }
         Ok(())

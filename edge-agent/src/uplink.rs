@@ -2,7 +2,7 @@
 //! control plane states.
 //!
 //! Decisions are in [`session`] (no clock, no I/O), carried out by [`conversation`] (no clock, no
-//! transport); the MQTT client is in [`mqtt`]. The store is read here but never written: a receipt
+//! transport); the MQTT client is in [`mqtt`], and [`dial`] makes its connections. The store is read here but never written: a receipt
 //! goes to the loop, which deletes.
 //!
 //! # Bounds
@@ -12,9 +12,11 @@
 pub mod backoff;
 pub mod conversation;
 pub mod convert;
+pub mod dial;
 pub mod mqtt;
 pub mod order;
 pub mod partial;
+pub mod proxy;
 pub mod rate;
 pub mod session;
 pub mod window;

@@ -27,6 +27,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     findings.extend(certificates.map(|each| trust::certificate(each, now_unix_s)));
     findings.push(machine::disk(&facts.disk));
     findings.push(machine::store(&facts.sizes));
+    findings.extend(facts.left_over.as_deref().map(machine::left_over));
     findings.push(machine::memory(facts.memory));
     findings.push(machine::space(&facts.space));
     findings.extend(machine::files(&facts.files));

@@ -27,6 +27,8 @@ pub struct Facts {
     pub disk: Disk,
     /// What the data folder holds.
     pub sizes: Sizes,
+    /// What a restore that was cut off left beside the data folder.
+    pub left_over: Option<PathBuf>,
     /// Memory of the machine; `None` where the kernel does not tell.
     pub memory: Option<Memory>,
     /// Address space.
@@ -113,7 +115,9 @@ pub enum Trouble {
 pub struct ControlPlane {
     /// `host:port`.
     pub endpoint: String,
-    /// Addresses of its name, or why there are none.
+    /// `host:port` of the proxy that it is dialled through.
+    pub proxy: Option<String>,
+    /// Addresses of its name, or of the proxy's, or why there are none.
     pub addresses: Result<Vec<SocketAddr>, String>,
     /// Whether a connection can be made, and if not, why; `None`: not tried.
     pub reached: Option<Result<(), String>>,
@@ -211,10 +215,14 @@ pub struct Space {
     pub limit_bytes: Option<u64>,
     /// Whose limit that is.
     pub of: String,
-    /// What the sandboxes reserve at once.
+    /// What all sandboxes would reserve at once.
     pub pool_bytes: u64,
     /// Bits of an address.
     pub bits: u32,
+    /// Workers that the settings want.
+    pub workers: u32,
+    /// How many of them there is room for.
+    pub workers_that_fit: u32,
 }
 
 /// A file or folder, as it is for whoever runs the doctor.

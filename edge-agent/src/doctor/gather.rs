@@ -60,15 +60,18 @@ fn of(config: &Path, settings: &Settings) -> Facts {
             identity.as_ref().ok().and_then(Option::as_ref),
         ),
         control_plane: match &identity {
-            Ok(Some(identity)) => Some(net::control_plane(&identity.enrolled.endpoint)),
+            Ok(Some(identity)) => {
+                Some(net::control_plane(&identity.enrolled.endpoint, &settings.proxy))
+            }
             Ok(None) | Err(_) => None,
         },
         identity: trust::identity(identity),
         listeners: net::listeners(settings, !matches!(agent, Agent::Down)),
         disk: folder::disk(data),
         sizes: folder::sizes(data, settings.limits.store_bytes_max),
+        left_over: crate::backup::cut_off(data),
         memory: process::memory(),
-        space: process::space(process, engine(&settings.limits).pool_bytes()),
+        space: process::space(process, &engine(&settings.limits)),
         files: folder::files(settings),
         agent,
     }

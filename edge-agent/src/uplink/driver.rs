@@ -104,8 +104,12 @@ impl Driver {
                 self.present(Presence::Online { epoch: self.conversation.epoch() }).await;
                 self.conversation.connected(self.now());
             }
-            Report::Disconnected(reason) => {
+            Report::Disconnected(reason) | Report::Barred(reason) => {
                 tracing::info!(reason, "control plane unreachable");
+                self.conversation.disconnected(reason, self.now());
+            }
+            Report::Unknown => {
+                let reason = "the control plane does not know this gateway".to_owned();
                 self.conversation.disconnected(reason, self.now());
             }
             Report::Message(bytes) => match Down::decode(&bytes) {

@@ -1,25 +1,23 @@
-//! The uplink's transport: rumqttc over TLS, MQTT 3.1.1 (nothing upstream may require MQTT 5).
+//! The uplink's transport: an MQTT 3.1.1 client over TLS (nothing upstream may require MQTT 5).
 //!
-//! Rules learnt from this client, each kept by the shape of this file:
-//! - P1 it drops what is in flight when a session is lost: it is never a buffer; the [`Session`]
+//! Rules, each met by a test of `tests/uplink`:
+//! - P1 it is never a buffer: what waits or is unacked goes with its connection, and the [`Session`]
 //!   sends again from the store on every connect.
-//! - P2 the poll loop awaits nothing but `poll()`, the order to give up and its own back-off: what
+//! - P2 it waits for the server, for an order and for its own back-off, and for nobody else: what
 //!   arrives goes into an unbounded channel whose length is watched; over [`INBOUND_MAX`] the
-//!   connection is dropped. A publish waits for the client only while the connection lives, and
-//!   at most two keep-alives; then the connection is given up.
-//! - P3 nothing is acked by hand: an ack by hand waits behind publishes that the server does not
-//!   ack. Every statement of the control plane is idempotent, so the client may ack at once.
-//! - P4 one producer publishes in order; the broker on the other side should ack in order. One
-//!   that does not makes the client wait for the missing ack, at most for two keep-alives; what
-//!   it remembers of that goes with the connection.
-//! - P5 it subscribes again on every connect, whatever the server says of a session; without an
-//!   answer within a keep-alive the connection is dropped.
+//!   connection is dropped. A publish waits only while the connection lives, and at most two
+//!   keep-alives; then the connection is given up. A server that takes no bytes for
+//!   10 s is given up.
+//! - P3 it acks at once, whatever publishes of its own are unacked: every statement of the control
+//!   plane is idempotent.
+//! - P4 packet ids go round in order, and one that is not acked is not used again: it makes the
+//!   publish behind it wait, at most for two keep-alives.
+//! - P5 it subscribes on every connect, whatever the server says of a session; without an answer
+//!   within a keep-alive the connection is dropped.
 //! - P6 a peer that is silent is given up after two keep-alives ([`KEEP_ALIVE`]); P7 TCP_NODELAY is
 //!   on.
 //! - P8 MQTT 3.1.1 has no inbound flow control: what may arrive is bounded by what was asked for,
 //!   and by P2.
-//!
-//! `tests/uplink` holds a test for each.
 //!
 //! [`Session`]: super::session::Session
 
@@ -28,25 +26,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{
-    AsyncClient, Event, EventLoop, LastWill, MqttOptions, MqttState, Outgoing, Packet, QoS,
-    Transport,
-};
+use edge_broker::codec::{ConnAck, Packet, ReasonCode};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::connection::{Connection, Lost};
 use super::backoff::Backoff;
+use super::dial;
+use super::proxy::Route;
+
+mod connection;
 
 /// Keep-alive of the uplink.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Messages that may wait between transport and session.
 pub const INBOUND_MAX: usize = 1_024;
-/// Publishes without an ack, at most.
-const INFLIGHT_MAX: u16 = 16;
-/// Requests the client may hold.
+/// Orders that may wait for the connection.
 const REQUESTS_MAX: usize = 64;
-/// Longest packet in either direction.
-const PACKET_BYTES_MAX: usize = sync_protocol::limits::MESSAGE_BYTES_MAX + 4_096;
+/// How long it may take until the server has let the client in.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Where and as whom to connect.
 #[derive(Clone, Debug)]
@@ -55,6 +53,8 @@ pub struct Endpoint {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// Directly, or through a proxy.
+    pub route: Route,
     /// MQTT client id: the gateway's name.
     pub client_id: String,
     /// User name and password, while enrolling.
@@ -76,14 +76,25 @@ pub enum Report {
     Connected,
     /// The connection is gone; the text says why.
     Disconnected(String),
+    /// There is no connection until somebody mends what the text says.
+    Barred(String),
+    /// The server does not know the user or the password: to ask again changes nothing.
+    Unknown,
     /// A message arrived.
     Message(Bytes),
+}
+
+/// What the connection is told to do.
+#[derive(Debug)]
+enum Order {
+    Publish { topic: String, retain: bool, payload: Vec<u8> },
+    Disconnect,
 }
 
 /// The sending half.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    client: AsyncClient,
+    orders: mpsc::Sender<Order>,
     /// Whether the connection stands; at once, while reports may wait.
     up: watch::Receiver<bool>,
     give_up: Arc<Notify>,
@@ -96,14 +107,14 @@ impl Sender {
     /// is lost where the connection ends: whoever sends keeps it until it is answered.
     pub async fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) {
         let mut up = self.up.clone();
-        let publish = self.client.publish(topic, QoS::AtLeastOnce, retain, payload);
+        let publish = self.orders.send(Order::Publish { topic: topic.to_owned(), retain, payload });
         tokio::select! {
             // First: nothing goes into the queue of the next connection.
             biased;
             _ = up.wait_for(|up| !up) => tracing::debug!(topic, "no connection to publish on"),
             published = timeout(self.publish_max, publish) => match published {
                 Ok(Ok(())) => {}
-                Ok(Err(err)) => tracing::debug!(%err, "uplink publish"),
+                Ok(Err(_)) => tracing::debug!(topic, "the uplink is gone"),
                 Err(_) => self.give_up("it acks nothing"),
             },
         }
@@ -118,7 +129,7 @@ impl Sender {
     /// Says goodbye: no last will is sent. The receiver ends when that is done.
     pub async fn disconnect(&self) {
         // A client that is gone has nothing to disconnect.
-        let _ = self.client.disconnect().await;
+        let _ = self.orders.send(Order::Disconnect).await;
     }
 }
 
@@ -143,133 +154,159 @@ pub fn connect(
     endpoint: Endpoint,
     backoff: Backoff,
 ) -> (Sender, Receiver, impl Future<Output = ()>) {
-    let mut options = MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
-    options.set_clean_session(true).set_keep_alive(endpoint.keep_alive);
-    options.set_inflight(INFLIGHT_MAX);
-    options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
-    if let Some((user, password)) = &endpoint.login {
-        options.set_credentials(user, password);
-    }
-    if let Some((topic, payload)) = &endpoint.will {
-        let will = LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true);
-        options.set_last_will(will);
-    }
-    let tls = rumqttc::TlsConfiguration::Rustls(Arc::clone(&endpoint.tls));
-    options.set_transport(Transport::tls_with_config(tls));
-    let (client, mut events) = AsyncClient::new(options, REQUESTS_MAX);
-    events.network_options.set_tcp_nodelay(true);
-    events.network_options.set_connection_timeout(10);
-
+    let (orders, ordered) = mpsc::channel(REQUESTS_MAX);
     let (out, reports) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let give_up = Arc::new(Notify::new());
     let (telling, up) = watch::channel(false);
-    let poller = Poller {
-        client: client.clone(),
-        subscribe: endpoint.subscribe,
+    let publish_max = endpoint.keep_alive * 2;
+    let client = Client {
+        endpoint,
+        orders: ordered,
         out,
         waiting: Arc::clone(&waiting),
         up: telling,
         give_up: Arc::clone(&give_up),
-        suback_by: None,
-        suback_max: endpoint.keep_alive,
         backoff,
     };
-    let publish_max = endpoint.keep_alive * 2;
-    (Sender { client, up, give_up, publish_max }, Receiver { reports, waiting }, poller.run(events))
+    (Sender { orders, up, give_up, publish_max }, Receiver { reports, waiting }, client.run())
 }
 
-struct Poller {
-    client: AsyncClient,
-    subscribe: String,
+struct Client {
+    endpoint: Endpoint,
+    orders: mpsc::Receiver<Order>,
     out: mpsc::UnboundedSender<Report>,
     waiting: Arc<AtomicUsize>,
     up: watch::Sender<bool>,
     give_up: Arc<Notify>,
-    /// When the subscription must have been answered.
-    suback_by: Option<Instant>,
-    suback_max: Duration,
     backoff: Backoff,
 }
 
-impl Poller {
-    async fn run(mut self, mut events: EventLoop) {
+/// How a connection ended.
+enum End {
+    /// As it was told to.
+    Goodbye,
+    /// It is lost, and why.
+    Lost(Report),
+}
+
+impl From<Lost> for End {
+    fn from(Lost(why): Lost) -> Self {
+        Self::Lost(Report::Disconnected(why))
+    }
+}
+
+impl Client {
+    async fn run(mut self) {
         loop {
-            let lost = match self.poll(&mut events).await {
-                Ok(Event::Incoming(packet)) => self.incoming(packet).await.err(),
-                // The goodbye is on its way.
-                Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
-                Ok(Event::Outgoing(_)) => None,
-                Err(why) => Some(why),
-            };
-            if let Some(why) = lost {
-                // What waited in the client belongs to the lost connection. Its state goes too: it
-                // would keep a publish that met a missing ack (P4), and send nothing ever after.
-                self.up.send_replace(false);
-                events.clean();
-                events.pending.clear();
-                events.state = MqttState::new(INFLIGHT_MAX, false);
-                self.suback_by = None;
-                self.report(Report::Disconnected(why));
-                tokio::time::sleep(self.backoff.next_wait()).await;
-            }
+            let End::Lost(report) = self.live().await else { return };
+            // What waits belongs to the lost connection.
+            self.up.send_replace(false);
+            while self.orders.try_recv().is_ok() {}
+            self.report(report);
+            sleep(self.backoff.next_wait()).await;
             if self.out.is_closed() {
                 return;
             }
         }
     }
 
-    /// The next event; an error when the connection is lost or to be given up. (A poll that is cut
-    /// off may leave half a packet behind: that connection is not used again.)
-    async fn poll(&self, events: &mut EventLoop) -> Result<Event, String> {
-        let never = Instant::now() + Duration::from_secs(86_400);
-        tokio::select! {
-            polled = timeout_at(self.suback_by.unwrap_or(never), events.poll()) => match polled {
-                Ok(polled) => polled.map_err(|err| err.to_string()),
-                Err(_) if self.suback_by.is_none() => Err("a day without a sign of life".to_owned()),
-                Err(_) => Err("the subscription was not answered".to_owned()),
-            },
-            () = self.give_up.notified() => Err("it was given up".to_owned()),
+    /// One connection, from its beginning to its end.
+    async fn live(&mut self) -> End {
+        let opened = match timeout(CONNECT_MAX, self.open()).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                let to = sync_protocol::enroll::endpoint(&self.endpoint.host, self.endpoint.port);
+                let text = format!("no connection to {to} within {} s", CONNECT_MAX.as_secs());
+                return End::Lost(Report::Disconnected(text));
+            }
+        };
+        match opened {
+            Ok(connection) => self.converse(connection).await.unwrap_or_else(End::from),
+            Err(report) => End::Lost(report),
         }
     }
 
-    /// An error when the connection should be given up.
-    async fn incoming(&mut self, packet: Packet) -> Result<(), String> {
-        match packet {
-            Packet::ConnAck(_) => {
-                self.suback_by = Some(Instant::now() + self.suback_max);
-                // A full request queue at this moment means that it holds what was meant for the
-                // connection before; giving up this one clears it.
-                let subscribed = self.client.try_subscribe(&self.subscribe, QoS::AtLeastOnce);
-                subscribed.map_err(|_| "the queue to the connection before was full".to_owned())
+    /// Up to the server's word that the client is let in.
+    async fn open(&self) -> Result<Connection, Report> {
+        let Endpoint { host, port, route, tls, .. } = &self.endpoint;
+        let stream = dial::dial(host, *port, route, Arc::clone(tls)).await;
+        let stream = stream.map_err(|error| {
+            let why = error.to_string();
+            if error.is_lasting() { Report::Barred(why) } else { Report::Disconnected(why) }
+        })?;
+        let lost = |Lost(why)| Report::Disconnected(why);
+        let mut connection = Connection::begin(stream, &self.endpoint).await.map_err(lost)?;
+        loop {
+            match connection.take().map_err(lost)? {
+                Some(Packet::ConnAck(ack)) => return let_in(&ack).map(|()| connection),
+                Some(_) => return Err(lost(Lost::new("it answers with something else"))),
+                None => connection.read().await.map_err(lost)?,
             }
-            Packet::SubAck(ack) => {
-                let granted = ack
-                    .return_codes
-                    .iter()
-                    .all(|code| matches!(code, rumqttc::SubscribeReasonCode::Success(_)));
-                if !granted {
-                    return Err(format!("the control plane refuses the topic {}", self.subscribe));
+        }
+    }
+
+    async fn converse(&mut self, mut connection: Connection) -> Result<End, Lost> {
+        let keep_alive = self.endpoint.keep_alive;
+        connection.subscribe(&self.endpoint.subscribe).await?;
+        let (mut answer_by, mut ping_at) =
+            (Some(Instant::now() + keep_alive), Instant::now() + keep_alive);
+        loop {
+            while let Some(packet) = connection.take()? {
+                if let Packet::SubAck(_) = packet {
+                    answer_by = None;
                 }
-                self.suback_by = None;
+                self.packet(packet, &mut connection).await?;
+            }
+            connection.flush().await?;
+            tokio::select! {
+                read = connection.read() => read?,
+                order = self.orders.recv(), if connection.may_publish() => match order {
+                    Some(Order::Publish { topic, retain, payload }) => {
+                        connection.publish(&topic, retain, payload).await?;
+                    }
+                    Some(Order::Disconnect) | None => {
+                        connection.goodbye().await;
+                        return Ok(End::Goodbye);
+                    }
+                },
+                () = sleep_until(ping_at) => {
+                    connection.ping().await?;
+                    ping_at = Instant::now() + keep_alive;
+                }
+                () = sleep_until(answer_by.unwrap_or(ping_at)), if answer_by.is_some() => {
+                    return Err(Lost::new("the subscription was not answered"));
+                }
+                () = self.give_up.notified() => return Err(Lost::new("it was given up")),
+            }
+        }
+    }
+
+    async fn packet(&mut self, packet: Packet, connection: &mut Connection) -> Result<(), Lost> {
+        match packet {
+            Packet::SubAck(ack) => {
+                if ack.reasons.iter().any(|reason| reason.as_u8() >= 0x80) {
+                    let topic = &self.endpoint.subscribe;
+                    return Err(Lost(format!("the control plane refuses the topic {topic}")));
+                }
                 self.backoff.succeeded();
                 self.up.send_replace(true);
                 self.report(Report::Connected);
-                Ok(())
             }
             Packet::Publish(publish) => {
+                connection.ack(&publish)?;
                 self.report(Report::Message(publish.payload));
                 if self.is_flooded() {
                     // A burst may fill the channel before the reader had its turn.
                     tokio::task::yield_now().await;
                 }
                 if self.is_flooded() {
-                    return Err("it sends faster than it is understood".to_owned());
+                    return Err(Lost::new("it sends faster than it is understood"));
                 }
-                Ok(())
             }
-            _ => Ok(()),
+            other => connection.heard(&other)?,
         }
+        Ok(())
     }
 
     fn is_flooded(&self) -> bool {
@@ -280,5 +317,13 @@ impl Poller {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // A closed channel ends the loop at its next turn.
         let _ = self.out.send(report);
+    }
+}
+
+fn let_in(ack: &ConnAck) -> Result<(), Report> {
+    match ack.reason {
+        ReasonCode::Success => Ok(()),
+        ReasonCode::BadUserNameOrPassword => Err(Report::Unknown),
+        reason => Err(Report::Disconnected(format!("the control plane refuses: {reason}"))),
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use edge_agent::tls::{TimeFloor, enrolled};
 use edge_agent::uplink::mqtt::Endpoint;
+use edge_agent::uplink::proxy::Route;
 use edge_broker::codec::{
     Ack, AckList, ConnAck, ConnAckProperties, Connect, Decoder, Packet, PacketId, Publish,
     ReasonCode, Version, encode,
@@ -72,6 +73,7 @@ impl Peer {
         Endpoint {
             host: "127.0.0.1".to_owned(),
             port: self.listener.local_addr().expect("bound").port(),
+            route: Route::Direct,
             client_id: GATEWAY.to_owned(),
             login: None,
             keep_alive,

@@ -23,6 +23,7 @@ mod hostile;
 mod outbox;
 mod protocol;
 mod provisioned;
+mod reach;
 mod reopen;
 mod replay;
 mod restored;

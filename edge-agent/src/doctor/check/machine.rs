@@ -1,5 +1,7 @@
 //! Clock, disk, memory, address space, permissions.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::bytes;
@@ -24,10 +26,6 @@ const BALLAST_BYTES: u64 = 2 * MIB;
 const STORE_WARNING_PERCENT: u64 = 80;
 const MEMORY_FAULT_BYTES: u64 = 16 * MIB;
 const MEMORY_WARNING_BYTES: u64 = 48 * MIB;
-/// What the agent takes beside its sandboxes: program, stacks of its threads, cache.
-const SPACE_BESIDE_BYTES: u64 = 512 * MIB;
-/// Sandboxes over this leave no room beside them in 32 bits.
-const SPACE_32_BYTES: u64 = 1_024 * MIB;
 
 /// The time that it certainly is, at least.
 pub(super) fn certain_unix_s(clock: &Clock) -> u64 {
@@ -127,6 +125,13 @@ pub(super) fn store(sizes: &Sizes) -> Finding {
     Finding::ok("store", what)
 }
 
+pub(super) fn left_over(folder: &Path) -> Finding {
+    let what = format!("a restore was cut off, and left {}", folder.display());
+    let mend = "it holds the data of before, or a whole backup: look, then give it another name or \
+                delete it";
+    Finding::warning("store", what, mend)
+}
+
 pub(super) fn memory(memory: Option<Memory>) -> Finding {
     const LESS: &str = "end other programs, or lower `workers`, `function_memory`, `queue` and \
                         `devices` in [limits]";
@@ -144,21 +149,27 @@ pub(super) fn memory(memory: Option<Memory>) -> Finding {
 
 pub(super) fn space(space: &Space) -> Finding {
     let (pool, of) = (bytes(space.pool_bytes), &space.of);
-    let less = "lower `workers` or `function_memory` in [limits]";
-    if space.bits <= 32 && space.pool_bytes > SPACE_32_BYTES {
-        let what = format!("the sandboxes reserve {pool} of a 32-bit address space");
-        return Finding::fault("address-space", what, less);
-    }
-    let Some(limit) = space.limit_bytes else {
-        return Finding::ok("address-space", format!("no limit; the sandboxes reserve {pool}"));
+    let limit = match space.limit_bytes {
+        Some(limit) => format!("limit {} ({of})", bytes(limit)),
+        None => "no limit".to_owned(),
     };
-    let needed = space.pool_bytes.saturating_add(SPACE_BESIDE_BYTES);
-    let what = format!("limit {} ({of}); the sandboxes reserve {pool}", bytes(limit));
-    if limit < needed {
-        let mend = format!("raise `ulimit -v` or `LimitAS=` to {}, or {less}", bytes(needed));
-        return Finding::fault("address-space", what, mend);
+    let what = format!("{limit}; the sandboxes reserve {pool}");
+    let (wanted, fit) = (space.workers, space.workers_that_fit);
+    let mend = match space.limit_bytes {
+        Some(_) => {
+            "raise `ulimit -v` or `LimitAS=`, or lower `workers` or `function_memory` in [limits]"
+        }
+        None => "lower `workers` or `function_memory` in [limits]: 32 bits have no more",
+    };
+    match fit {
+        0 => Finding::fault("address-space", format!("{what}, which is too much"), mend),
+        _ if fit < wanted => {
+            let what =
+                format!("{what}, but {fit} of {wanted} workers are all that fit and are started");
+            Finding::warning("address-space", what, mend)
+        }
+        _ => Finding::ok("address-space", what),
     }
-    Finding::ok("address-space", what)
 }
 
 /// One finding for each file that is not as it should be, or one that all are.

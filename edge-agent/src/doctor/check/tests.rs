@@ -33,6 +33,7 @@ fn well() -> Facts {
         identity: Identity::Enrolled("barn-3".to_owned()),
         control_plane: Some(ControlPlane {
             endpoint: "cloud:8883".to_owned(),
+            proxy: None,
             addresses: Ok(vec![address()]),
             reached: Some(Ok(())),
         }),
@@ -52,8 +53,16 @@ fn well() -> Facts {
             store_bytes_max: 4 << 30,
             ..Sizes::default()
         },
+        left_over: None,
         memory: Some(Memory { available_bytes: 300 << 20, all_bytes: 512 << 20 }),
-        space: Space { limit_bytes: None, of: "x".to_owned(), pool_bytes: 128 << 20, bits: 64 },
+        space: Space {
+            limit_bytes: None,
+            of: "x".to_owned(),
+            pool_bytes: 128 << 20,
+            bits: 64,
+            workers: 8,
+            workers_that_fit: 8,
+        },
         files: vec![file(FileKind::Data, 0o700), file(FileKind::Secret, 0o600)],
     }
 }
@@ -172,6 +181,25 @@ fn identity_and_control_plane() {
     makes("dns", State::Fault, plane(|plane| plane.addresses = Ok(Vec::new())));
     let reached = plane(|plane| plane.reached = Some(Err("refused".to_owned())));
     makes("control-plane", State::Warning, reached);
+    let proxied = plane(|plane| plane.proxy = Some("p:3128".to_owned()));
+    let mut facts = well();
+    proxied(&mut facts);
+    let told: Vec<_> = check(&facts).into_iter().map(|finding| finding.what).collect();
+    assert!(told.contains(&"the proxy p:3128 is 192.0.2.1".to_owned()), "{told:?}");
+    assert!(told.contains(&"cloud:8883 takes connections through the proxy p:3128".to_owned()));
+    let forbidden = plane(|plane| {
+        plane.proxy = Some("p:3128".to_owned());
+        plane.reached = Some(Err("the proxy p:3128 does not allow cloud:8883".to_owned()));
+    });
+    assert!(makes("control-plane", State::Warning, forbidden).mend.contains("allow CONNECT"));
+    makes(
+        "control-plane",
+        State::Fault,
+        plane(|plane| {
+            plane.addresses = Ok(Vec::new());
+            plane.reached = Some(Err("HTTPS_PROXY must begin with http://".to_owned()));
+        }),
+    );
 }
 
 #[test]
@@ -193,6 +221,8 @@ fn disk_and_store() {
     makes("store", State::Fault, |facts| facts.sizes.journal_bytes = 0);
     makes("store", State::Warning, |facts| facts.sizes.ballast_bytes = 0);
     makes("store", State::Warning, |facts| facts.sizes.store_bytes_max = 6 << 20);
+    let left = makes("store", State::Warning, |facts| facts.left_over = Some("/x/.y".into()));
+    assert!(left.what.contains("/x/.y"), "{left:?}");
     assert_eq!(after(|facts| facts.sizes = Sizes::default()), [], "before the first start");
 }
 
@@ -207,12 +237,14 @@ fn memory_and_address_space() {
     makes("memory", State::Warning, |facts| facts.memory = None);
     let enough = |facts: &mut Facts| facts.space.limit_bytes = Some((128 + 512) << 20);
     assert_eq!(after(enough), []);
-    let found =
-        makes("address-space", State::Fault, |facts| facts.space.limit_bytes = Some(639 << 20));
-    assert!(found.mend.contains("LimitAS=` to 640 MiB"), "{found:?}");
-    makes("address-space", State::Fault, |facts| {
-        (facts.space.bits, facts.space.pool_bytes) = (32, 1_025 << 20);
+    let found = makes("address-space", State::Warning, |facts| {
+        (facts.space.limit_bytes, facts.space.workers_that_fit) = (Some(600 << 20), 5);
     });
+    assert!(found.what.contains("5 of 8 workers") && found.mend.contains("LimitAS="), "{found:?}");
+    let found = makes("address-space", State::Fault, |facts| {
+        (facts.space.bits, facts.space.workers_that_fit) = (32, 0);
+    });
+    assert!(found.mend.contains("32 bits"), "{found:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use sync_protocol::wire::Request as Ask;
 
 use crate::control::{self, Request};
 use crate::doctor::facts::{Agent, Letter, Memory, Space};
+use crate::runtime::EngineSettings;
 
 /// How long an agent may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -69,13 +70,21 @@ fn parse_memory(text: &str) -> Option<Memory> {
 }
 
 /// The limit of the agent that runs; else that of this process, which may not be its.
-pub(super) fn space(agent: Option<i32>, pool_bytes: u64) -> Space {
+pub(super) fn space(agent: Option<i32>, engine: &EngineSettings) -> Space {
     let limits = agent.and_then(|id| fs::read_to_string(format!("/proc/{id}/limits")).ok());
     let (limit_bytes, of) = match limits.as_deref().and_then(parse_limit) {
         Some(limit) => (limit, "of the agent that runs"),
         None => (getrlimit(Resource::As).current, "of this shell; a unit may have another"),
     };
-    Space { limit_bytes, of: of.to_owned(), pool_bytes, bits: usize::BITS }
+    let bits = usize::BITS;
+    Space {
+        limit_bytes,
+        of: of.to_owned(),
+        pool_bytes: engine.pool_bytes(),
+        bits,
+        workers: engine.slots,
+        workers_that_fit: engine.slots_that_fit(limit_bytes, bits),
+    }
 }
 
 /// The soft limit of address space; the inner `None` is no limit.

@@ -122,6 +122,7 @@ fn known_keys() -> BTreeMap<String, BTreeSet<String>> {
         "[[buses]]",
         "[anonymous]",
         "[update]",
+        "[uplink]",
         "[disk]",
         "[log]",
         "[limits]",

@@ -11,7 +11,7 @@
 //! - P3 it acks at once, whatever publishes of its own are unacked: every statement of the control
 //!   plane is idempotent.
 //! - P4 packet ids go round in order, and one that is not acked is not used again: it makes the
-//!   publish behind it wait, at most for two keep-alives.
+//!   publish behind it wait, at most for three keep-alives.
 //! - P5 it subscribes on every connect, whatever the server says of a session; without an answer
 //!   within a keep-alive the connection is dropped.
 //! - P6 a peer that is silent is given up after two keep-alives ([`KEEP_ALIVE`]); P7 TCP_NODELAY is

@@ -20,6 +20,7 @@ mod fleet;
 mod functions;
 mod gateway;
 mod hostile;
+mod offline;
 mod outbox;
 mod protocol;
 mod provisioned;

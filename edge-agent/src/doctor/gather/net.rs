@@ -72,7 +72,8 @@ fn resolve(name: (String, u16)) -> io::Result<Vec<SocketAddr>> {
 fn reach(host: &str, port: u16, route: &Route) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let reached = runtime.block_on(timeout(PLANE_MAX, dial::tcp(host, port, route)));
+    let reached =
+        runtime.block_on(async { timeout(PLANE_MAX, dial::tcp(host, port, route)).await });
     // A name that is still being looked up is waited for by nobody.
     runtime.shutdown_background();
     match reached {

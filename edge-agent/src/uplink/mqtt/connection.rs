@@ -20,6 +20,8 @@ use super::Endpoint;
 const INFLIGHT_MAX: u16 = 16;
 /// Of the subscription, which no publish has.
 const SUBSCRIBE_ID: u16 = INFLIGHT_MAX + 1;
+/// Pings for which one missing ack may keep all publishes waiting.
+const STUCK_PINGS_MAX: u32 = 2;
 /// How long a server may take no bytes.
 const WRITE_MAX: Duration = Duration::from_secs(10);
 /// Longest packet in either direction.
@@ -47,6 +49,8 @@ pub(super) struct Connection {
     ids: Ids,
     /// A ping that is not answered.
     is_pinged: bool,
+    /// The id of the last publish while the next one has none, and pings since.
+    stuck: Option<(u16, u32)>,
 }
 
 /// Packet ids of unacked publishes: `1..=INFLIGHT_MAX`, in order and round again.
@@ -116,6 +120,7 @@ impl Connection {
             outbox: Vec::new(),
             ids: Ids::default(),
             is_pinged: false,
+            stuck: None,
         };
         connection.write(Packet::Connect(Box::new(connect))).await?;
         Ok(connection)
@@ -174,10 +179,18 @@ impl Connection {
         .await
     }
 
-    /// Asks for a sign of life; an error where none has come since the last time.
+    /// Asks for a sign of life, a keep-alive after the last time; an error where none has come since,
+    /// or where one ack has been missing for two.
     pub(super) async fn ping(&mut self) -> Result<(), Lost> {
         if self.is_pinged {
             return Err(Lost::new("no sign of life for two keep-alives"));
+        }
+        self.stuck = (!self.ids.is_free()).then(|| match self.stuck {
+            Some((last, pings)) if last == self.ids.last => (last, pings + 1),
+            _ => (self.ids.last, 0),
+        });
+        if self.stuck.is_some_and(|(_, pings)| pings >= STUCK_PINGS_MAX) {
+            return Err(Lost::new("it acks nothing"));
         }
         self.is_pinged = true;
         self.write(Packet::PingReq).await

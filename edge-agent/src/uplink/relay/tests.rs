@@ -136,7 +136,7 @@ fn what_a_client_wrote_before_it_closed_arrives() {
             let (relay, mut client, server) = opened().await;
             let (from_relay, mut to_relay) = split(server);
             to_relay.write_all(&vec![1; unread]).await.unwrap();
-            let (reading, goodbye) = (tokio::spawn(all_of(from_relay)), [9; 100_000]);
+            let (reading, goodbye) = (tokio::spawn(all_of(from_relay)), vec![9; 100_000]);
             client.write_all(&goodbye).await.unwrap();
             drop(client);
             // The relay meets a client that takes nothing, too.

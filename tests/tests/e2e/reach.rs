@@ -202,7 +202,7 @@ fn a_short_address_space_has_fewer_workers() -> Result<()> {
         author_keys: vec![crate::support::author().key()?],
         address_space_kib: Some(1_500_000),
         more: "[limits]\nworkers = 200\n".to_owned(),
-        // glibc's heaps of threads would take what the last workers need (docs/agent-toml.md).
+        // What glibc's heaps of threads take differs from run to run.
         environment: vec![("MALLOC_ARENA_MAX".to_owned(), "2".to_owned())],
         ..Setup::open("narrow")
     };

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -317,7 +317,17 @@ fn address(asked: Option<SocketAddr>, text: &str) -> Result<SocketAddr, ServeErr
         return Ok(address);
     }
     let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
-    found.ok_or_else(|| ServeError::Address(text.to_owned()))
+    let found = found.ok_or_else(|| ServeError::Address(text.to_owned()))?;
+    Ok(if found.ip() == Ipv6Addr::UNSPECIFIED && !has_ipv6() {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, found.port()))
+    } else {
+        found
+    })
+}
+
+/// Whether the kernel knows IPv6 (`ipv6.disable=1`: it does not, and has no address for all).
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
 fn http_tls(

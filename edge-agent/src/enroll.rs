@@ -15,6 +15,7 @@ use crate::identity::{Identity, split_endpoint};
 use crate::tls::{self, TimeFloor};
 use crate::uplink::backoff::Backoff;
 use crate::uplink::mqtt::{self, Endpoint, Report};
+use crate::uplink::proxy::{Choice, Environment};
 
 /// How long enrolment tries.
 pub const ENROLL_MAX: Duration = Duration::from_secs(60);
@@ -31,6 +32,9 @@ pub enum EnrollError {
          `holm gateway add {0}` printed a newer one; run that again"
     )]
     Token(String),
+    /// The way there is barred; the text says what to do.
+    #[error("{0}")]
+    Barred(String),
     /// Nobody answered in time.
     #[error(
         "no answer from {endpoint} within {} s; last error: {last}; does the control plane run \
@@ -54,17 +58,22 @@ pub enum EnrollError {
     Io(#[from] io::Error),
 }
 
-/// Enrols and writes the identity into the data directory.
+/// Enrols and writes the identity into the data directory; `proxy` is what the settings say of one.
 ///
 /// # Errors
 /// See [`EnrollError`].
-pub async fn enroll(token: &Token, data_dir: &Path) -> Result<Identity, EnrollError> {
+pub async fn enroll(
+    token: &Token,
+    data_dir: &Path,
+    proxy: &Choice,
+) -> Result<Identity, EnrollError> {
     std::fs::create_dir_all(data_dir)?;
     let key = pending_key(data_dir)?;
     let csr = rcgen::CertificateParams::default().serialize_request(&key)?;
     let request = EnrollRequest { csr: csr.der().to_vec() }.encode()?;
     let (host, port) = split_endpoint(&token.endpoint)?;
     let endpoint = Endpoint {
+        route: proxy.route(&Environment::of_process(), &host),
         host,
         port,
         client_id: format!("{}-enroll", token.gateway),
@@ -106,6 +115,7 @@ async fn ask(
                 Some(Report::Disconnected(why)) if why.contains("BadUserNamePassword") => {
                     return Err(EnrollError::Token(token.gateway.clone()));
                 }
+                Some(Report::Barred(why)) => return Err(EnrollError::Barred(why)),
                 Some(Report::Disconnected(why)) => last = why,
                 None => return Ok(None),
             }

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sync_protocol::enroll::Enrolled;
+use sync_protocol::enroll::{self, Enrolled};
 use sync_protocol::id::Digest;
 use sync_protocol::topics;
 
 use crate::tls;
 use crate::uplink::mqtt::{self, Endpoint};
+use crate::uplink::proxy::Route;
 
 /// What enrolment left.
 #[derive(Clone, Serialize, Deserialize)]
@@ -122,7 +123,7 @@ impl Identity {
         Self { key, enrolled, ..self.clone() }
     }
 
-    /// Where and how the uplink connects.
+    /// Where and as whom the uplink connects, without a proxy.
     ///
     /// # Errors
     /// The address is none.
@@ -133,6 +134,7 @@ impl Identity {
         Ok(Endpoint {
             host,
             port,
+            route: Route::Direct,
             client_id: self.gateway.clone(),
             login: None,
             keep_alive: mqtt::KEEP_ALIVE,
@@ -161,8 +163,8 @@ fn lock(data_dir: &Path) -> io::Result<File> {
 /// # Errors
 /// It is neither.
 pub fn split_endpoint(text: &str) -> io::Result<(String, u16)> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is not host:port"));
-    let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok((host.to_owned(), port.parse().map_err(|_| bad())?))
+    let (host, port) = enroll::split_endpoint(text).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is not host:port"))
+    })?;
+    Ok((host.to_owned(), port))
 }

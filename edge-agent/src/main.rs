@@ -364,7 +364,7 @@ fn enroll_gateway(token: &str, config: &Path) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|err| err.to_string())?;
-    let identity = runtime.block_on(enroll(&token, &settings.data_dir));
+    let identity = runtime.block_on(enroll(&token, &settings.data_dir, &settings.proxy));
     let identity = identity.map_err(|err| err.to_string())?;
     println!("enrolled as {} at {}", identity.gateway, identity.enrolled.endpoint);
     Ok(())

@@ -4,11 +4,9 @@
 //! complete and checked, so nothing later asks "is it set?". Reference: `docs/agent-toml.md`.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use edge_broker::transport::tls::RECORD_BYTES_DEFAULT;
 use edge_core::boot::health::Patience;
 use edge_core::time::Millis;
 use edge_core::topic::TopicFilter;
@@ -16,13 +14,17 @@ use sync_protocol::revision::AuthorKey;
 
 use crate::auth::password::is_hash;
 use crate::toml_reader::{At, Problem, Problems, Section};
+use crate::uplink::proxy::Choice;
 use crate::uplink::rate::Rate;
 
 mod buses;
 mod disk;
+mod listeners;
+mod uplink;
 
 pub use buses::{Bus, BusPort};
 pub use disk::Disk;
+pub use listeners::{Listener, ListenerTls};
 
 /// Ends of the process in a row after which no function runs.
 const SAFE_MODE_AFTER_DEFAULT: u32 = 5;
@@ -57,30 +59,8 @@ pub struct Settings {
     pub safe_mode_after: u32,
     /// How an update of the agent proves itself.
     pub update: Patience,
-}
-
-/// One MQTT listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Address.
-    pub bind: SocketAddr,
-    /// TLS; `None` is plaintext.
-    pub tls: Option<ListenerTls>,
-}
-
-/// TLS files of a listener, PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerTls {
-    /// Certificate chain.
-    pub certificate: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
-    /// CA of device certificates; without it devices use passwords.
-    pub client_ca: Option<PathBuf>,
-    /// Whether TLS 1.2 is accepted too.
-    pub tls12: bool,
-    /// Bytes of payload in a record that the gateway sends, at most.
-    pub record_bytes_max: usize,
+    /// Through which proxy the control plane is dialled.
+    pub proxy: Choice,
 }
 
 /// A log in files of bounded size.
@@ -210,14 +190,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
     let control_socket = root
         .string("control_socket", problems)
         .map_or_else(|| data_dir.join("control.sock"), |at| PathBuf::from(at.value));
-    let listeners = root.sections("listeners", problems);
-    let spans: Vec<_> = listeners.iter().map(|section| section.span_of("bind")).collect();
-    let listeners: Vec<_> =
-        listeners.into_iter().map(|section| read_listener(section, problems)).collect();
-    let binds: Vec<_> = listeners.iter().map(|l| l.as_ref().map(|l| l.bind.to_string())).collect();
-    let binds = binds.iter().zip(spans).filter_map(|(bind, span)| Some((bind.as_deref()?, span)));
-    // The system chooses a port of its own for each port 0.
-    check_once("the address", binds.filter(|(bind, _)| !bind.ends_with(":0")), problems);
+    let listeners = listeners::read(&mut root, problems);
     let devices = root.sections("devices", problems);
     let spans: Vec<_> = devices.iter().map(|section| section.span_of("name")).collect();
     let devices: Vec<_> =
@@ -243,6 +216,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
     };
     let update = root.section("update", problems).map(|section| read_update(section, problems));
     let disk = disk::read(&mut root, problems);
+    let proxy = uplink::read(&mut root, problems);
     let log = root.section("log", problems).map(|section| read_log(section, problems));
     let safe_mode_after = root.number("safe_mode_after", 0..=1_000, problems);
     root.finish(problems);
@@ -250,7 +224,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
         name: name.value,
         data_dir,
         control_socket,
-        listeners: listeners.into_iter().flatten().collect(),
+        listeners,
         buses,
         devices,
         anonymous,
@@ -262,6 +236,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(SAFE_MODE_AFTER_DEFAULT),
         update: update.unwrap_or_default(),
+        proxy,
     }
 }
 
@@ -312,48 +287,6 @@ fn check_once<'v>(
             problems.add(&span, format!("{what} {value:?} stands here for the second time"));
         }
     }
-}
-
-fn read_listener(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Listener> {
-    let bind = section.required("bind", problems);
-    let certificate = section.string("certificate", problems);
-    let key = section.string("key", problems);
-    let client_ca = section.string("client_ca", problems);
-    let tls12 = section.boolean("tls12", problems).unwrap_or(false);
-    let record = section.bytes_within("record", 512..=16 * KIB, problems);
-    let exposed = section.boolean("plaintext_beyond_loopback", problems).unwrap_or(false);
-    let span = section.span();
-    section.finish(problems);
-
-    let tls = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(ListenerTls {
-            certificate: certificate.value.into(),
-            key: key.value.into(),
-            client_ca: client_ca.map(|at| at.value.into()),
-            tls12,
-            record_bytes_max: size(record, RECORD_BYTES_DEFAULT),
-        }),
-        (None, None) => {
-            if let Some(ca) = client_ca {
-                problems.add(&ca.span, "`client_ca` needs `certificate` and `key`");
-            }
-            None
-        }
-        _ => {
-            problems.add(&span, "TLS needs both `certificate` and `key`");
-            None
-        }
-    };
-    let Ok(address) = bind.value.parse::<SocketAddr>() else {
-        problems.add(&bind.span, "`bind` must be ADDRESS:PORT, for example \"127.0.0.1:1883\"");
-        return None;
-    };
-    if tls.is_none() && !address.ip().is_loopback() && !exposed {
-        let rule = "a plaintext listener binds to loopback; give it `certificate` and `key`, or say \
-                    `plaintext_beyond_loopback = true` if everyone on that network may read and forge";
-        problems.add(&bind.span, rule);
-    }
-    Some(Listener { bind: address, tls })
 }
 
 fn read_device(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> DeviceAccount {

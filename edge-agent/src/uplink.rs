@@ -2,8 +2,8 @@
 //! control plane states.
 //!
 //! Decisions are in [`session`] (no clock, no I/O), carried out by [`conversation`] (no clock, no
-//! transport); the MQTT client is in [`mqtt`]. The store is read here but never written: a receipt
-//! goes to the loop, which deletes.
+//! transport); the MQTT client is in [`mqtt`], [`dial`] makes its connections, and `relay` hands them
+//! to it. The store is read here but never written: a receipt goes to the loop, which deletes.
 //!
 //! # Bounds
 //! - At most [`window::MESSAGES_MAX`] unreceipted messages a stream, each at most [`RUN_BYTES_MAX`].
@@ -12,14 +12,17 @@
 pub mod backoff;
 pub mod conversation;
 pub mod convert;
+pub mod dial;
 pub mod mqtt;
 pub mod order;
 pub mod partial;
+pub mod proxy;
 pub mod rate;
 pub mod session;
 pub mod window;
 
 mod driver;
+mod relay;
 
 use std::io;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! A control plane under test: its process, and its HTTP API as a client sees it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub struct Cloud {
     pub link: Link,
 }
 
-fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+fn free_port(at: IpAddr) -> Result<SocketAddr> {
+    Ok(TcpListener::bind((at, 0))?.local_addr()?)
 }
 
 impl Cloud {
@@ -39,13 +39,15 @@ impl Cloud {
         Self::start_as(dir, author, "localhost")
     }
 
-    /// The same, for gateways to which this machine is `host`. It listens on loopback: an emulated
-    /// machine reaches that by an address of its emulator.
+    /// The same, for gateways to which this machine is `host`. It listens on loopback, on that of IPv6
+    /// if `host` is that: an emulated machine reaches it by an address of its emulator.
     ///
     /// # Errors
     /// It does not come up.
     pub fn start_as(dir: &Path, author: &Author, host: &str) -> Result<Self> {
-        let (http, mqtt) = (free_port()?, free_port()?);
+        let own = host.parse::<IpAddr>().ok().filter(IpAddr::is_loopback);
+        let mqtt = free_port(own.unwrap_or(Ipv4Addr::LOCALHOST.into()))?;
+        let http = free_port(Ipv4Addr::LOCALHOST.into())?;
         let link = Link::to(mqtt)?;
         let text = |port: u16| port.to_string();
         let (link_port, http_port) = (text(link.address().port()), text(http.port()));
@@ -67,7 +69,7 @@ impl Cloud {
         ])?;
         // Operators are on this machine.
         author.reach(
-            &format!("https://{host}:{http_port}"),
+            &format!("https://{}", sync_protocol::enroll::endpoint(host, http.port())),
             &format!("https://localhost:{http_port}"),
         )?;
         let pem = std::fs::read(dir.join("tls/gateway-ca.pem"))?;

@@ -45,6 +45,10 @@ pub struct Setup {
     pub launched: bool,
     /// Soft limit of open files that it is started with; `None`: that of this process.
     pub open_files: Option<u32>,
+    /// Limit of address space in KiB that it is started with (`ulimit -v`).
+    pub address_space_kib: Option<u64>,
+    /// Environment of all its commands.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -71,6 +75,8 @@ pub struct Gateway {
     plant: Option<String>,
     pinned_to: Option<u32>,
     open_files: Option<u32>,
+    address_space_kib: Option<u64>,
+    environment: Vec<(String, String)>,
     launched: bool,
     process: Option<Process>,
     address: SocketAddr,
@@ -115,6 +121,8 @@ impl Gateway {
             plant: setup.plant.clone(),
             pinned_to: setup.pinned_to,
             open_files: setup.open_files,
+            address_space_kib: setup.address_space_kib,
+            environment: setup.environment.clone(),
             launched: setup.launched,
             process: None,
             address,
@@ -173,7 +181,10 @@ impl Gateway {
     pub fn spawn(&mut self) -> Result<()> {
         let mut command = if self.launched { self.launcher()? } else { self.agent(&["run"])? };
         if let Some(files) = self.open_files {
-            command = with_open_files(files, &command);
+            command = with_limit(&format!("-S -n {files}"), &command);
+        }
+        if let Some(kib) = self.address_space_kib {
+            command = with_limit(&format!("-v {kib}"), &command);
         }
         command.env("HOLM_LOG", std::env::var("HOLM_LOG").unwrap_or_else(|_| "info".to_owned()));
         if let Some(plant) = &self.plant {
@@ -328,14 +339,25 @@ impl Gateway {
             }
         };
         command.args(words).arg("--config").arg(self.config());
+        // What this machine has of a proxy is not the test's.
+        for name in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().cloned());
         Ok(command)
     }
 }
 
-/// `command` in a shell that lowers the soft limit of open files first.
-fn with_open_files(files: u32, command: &Command) -> Command {
+/// `command` in a shell that lowers a limit first.
+fn with_limit(limit: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(format!("ulimit -S -n {files} && exec \"$0\" \"$@\""));
+    shell.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\""));
     shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
     shell
 }

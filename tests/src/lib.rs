@@ -22,6 +22,7 @@ pub mod mqtt;
 pub mod pki;
 pub mod problems;
 pub mod process;
+pub mod proxy;
 pub mod qemu;
 pub mod random;
 pub mod readings;

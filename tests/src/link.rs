@@ -26,12 +26,12 @@ struct Shared {
 }
 
 impl Link {
-    /// Forwards a fresh loopback port to `target`.
+    /// Forwards a fresh port at the address of `target`, which is loopback, to it.
     ///
     /// # Errors
     /// No port can be bound.
     pub fn to(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let listener = TcpListener::bind((target.ip(), 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target,

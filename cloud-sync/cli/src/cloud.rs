@@ -2,6 +2,7 @@
 
 use cloud_sync::{Clock, InitOptions, InitReport};
 use serde_json::{Value, json};
+use sync_protocol::enroll::endpoint;
 
 use crate::args::{Cloud, CloudCommand, CloudInit, Gateway, GatewayCommand, Global};
 use crate::context::{Context, Contexts};
@@ -20,8 +21,7 @@ pub fn run(args: &Cloud, global: &Global, out: &Out) -> Done {
     let CloudCommand::Init(args) = &args.command;
     let report = init(args, global)?;
     let host = args.host.first().map_or("localhost", String::as_str);
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let url = format!("https://{host}:{}", args.http_port);
+    let url = format!("https://{}", endpoint(host, args.http_port));
     let ca = crate::input::text(&report.gateway_ca, PEM_BYTES_MAX)?;
     let context = Context { url: url.clone(), token: report.operator_token.clone(), ca };
     let mut contexts = Contexts::load(global)?;
@@ -50,7 +50,7 @@ fn init(args: &CloudInit, global: &Global) -> Done<InitReport> {
     let host = args.host.first().map_or("localhost", String::as_str);
     let options = InitOptions {
         names: args.host.clone(),
-        endpoint: Some(format!("{host}:{}", args.mqtt_port)),
+        endpoint: Some(endpoint(host, args.mqtt_port)),
         author_key: KeyStore::open(global)?.path(&args.key)?,
         author: args.key.clone(),
         operator: "admin".to_owned(),
@@ -60,9 +60,10 @@ fn init(args: &CloudInit, global: &Global) -> Done<InitReport> {
     bind(args, report)
 }
 
-/// Writes where it listens: a control plane with a name is meant to be reached from elsewhere.
+/// Writes where it listens: a control plane with a name is meant to be reached from elsewhere, over
+/// IPv6 and IPv4.
 fn bind(args: &CloudInit, mut report: InitReport) -> Done<InitReport> {
-    let address = if args.host.is_empty() { "127.0.0.1" } else { "0.0.0.0" };
+    let address = if args.host.is_empty() { "127.0.0.1" } else { "[::]" };
     report.settings.http = format!("{address}:{}", args.http_port);
     report.settings.mqtt = format!("{address}:{}", args.mqtt_port);
     let path = args.dir.join("cloud.toml");

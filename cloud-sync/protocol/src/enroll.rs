@@ -7,6 +7,7 @@
 //! harmless.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -91,15 +92,38 @@ impl FromStr for Token {
     }
 }
 
-/// Whether `text` is `host:port`.
+/// Whether `text` is `host:port`; an IPv6 address stands in brackets.
 #[must_use]
 pub fn is_endpoint(text: &str) -> bool {
-    text.len() <= LABEL_BYTES_MAX
-        && text.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty()
-                && !host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/')
-                && port.parse::<u16>().is_ok_and(|port| port != 0)
-        })
+    split_endpoint(text).is_some()
+}
+
+/// Host and port of `host:port`; of an IPv6 address without its brackets.
+#[must_use]
+pub fn split_endpoint(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':').filter(|_| text.len() <= LABEL_BYTES_MAX)?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => {
+            let address = rest.strip_suffix(']')?;
+            // With the interface of a link-local one.
+            let (bare, zone) = address.split_once('%').unwrap_or((address, "0"));
+            bare.parse::<Ipv6Addr>().ok().filter(|_| !zone.is_empty())?;
+            address
+        }
+        None => host,
+    };
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "/@[]".contains(c);
+    let is_host = !host.is_empty() && !host.contains(is_odd);
+    // Without brackets the last number of an address would be taken for the port.
+    let is_clear = text.starts_with('[') || !host.contains(':');
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (is_host && is_clear).then_some((host, port))
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+#[must_use]
+pub fn endpoint(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// What a new gateway asks.
@@ -173,6 +197,44 @@ mod tests {
             secret: [7; 32],
             ca: Digest::of(b"ca"),
         }
+    }
+
+    #[test]
+    fn endpoints_have_a_host_and_a_port() {
+        let good = [
+            ("localhost:8883", "localhost", 8_883),
+            ("192.0.2.1:1", "192.0.2.1", 1),
+            ("[2001:db8::1]:8883", "2001:db8::1", 8_883),
+            ("[fe80::1%eth0]:8883", "fe80::1%eth0", 8_883),
+        ];
+        for (text, host, port) in good {
+            assert_eq!(split_endpoint(text), Some((host, port)), "{text}");
+            assert_eq!(endpoint(host, port), text);
+        }
+        let bad = [
+            "",
+            ":1",
+            "h",
+            "h:",
+            "h:0",
+            "h:65536",
+            "a b:1",
+            "a/b:1",
+            "u@h:1",
+            "2001:db8::1:8883",
+            "2001:db8::1",
+            "[2001:db8::1]",
+            "[h]:1",
+            "[::1:1",
+            "[]:1",
+            "::1]:1",
+            "[fe80::1%]:1",
+        ];
+        for text in bad {
+            assert_eq!(split_endpoint(text), None, "{text}");
+        }
+        let token = Token { endpoint: "[2001:db8::1]:8883".into(), ..token() };
+        assert_eq!(token.to_string().parse::<Token>(), Ok(token));
     }
 
     #[test]

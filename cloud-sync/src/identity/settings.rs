@@ -57,7 +57,8 @@ impl Settings {
             return Err(format!("format {found} is unknown, this version reads {FORMAT}"));
         }
         if !is_endpoint(&self.endpoint) {
-            return Err(format!("endpoint {:?} is not host:port", self.endpoint));
+            let rule = "host:port; an IPv6 address stands in brackets, [2001:db8::1]:8883";
+            return Err(format!("endpoint {:?} is not {rule}", self.endpoint));
         }
         if self.names.is_empty() {
             return Err("names must hold at least one host name or address".into());

@@ -34,6 +34,7 @@ use crate::store::{self, JournalStore, OpenError, StoreThread};
 use crate::system_clock;
 use crate::tls::TimeFloor;
 use crate::uplink::partial::PartialFolder;
+use crate::uplink::proxy::{Choice, Environment, Route};
 use crate::uplink::rate::Rate;
 use crate::uplink::{self, Uplink};
 
@@ -46,6 +47,7 @@ pub(super) struct Machine {
     data_dir: PathBuf,
     listeners: Vec<ListenerSettings>,
     credentials: Option<Arc<Credentials>>,
+    proxy: Choice,
     time_floor: Arc<TimeFloor>,
     runtime: Arc<Runtime>,
     breadcrumbs: Breadcrumbs,
@@ -84,6 +86,7 @@ impl Machine {
             data_dir,
             listeners: settings.listeners.clone(),
             credentials,
+            proxy: settings.proxy.clone(),
             time_floor,
             runtime: Arc::new(runtime),
             breadcrumbs,
@@ -241,11 +244,16 @@ impl World for Machine {
 
     fn link(&mut self, start: LinkStart) -> io::Result<Option<Box<dyn Link>>> {
         let Some(credentials) = &self.credentials else { return Ok(None) };
+        let mut endpoint = credentials.endpoint(Arc::clone(&self.time_floor))?;
+        endpoint.route = self.proxy.route(&Environment::of_process(), &endpoint.host);
+        if let Route::Proxy(proxy) = &endpoint.route {
+            tracing::info!(%proxy, "the control plane is dialled through a proxy");
+        }
         let setup = uplink::Setup {
             gateway: self.name.clone(),
             version: start.version,
             epoch: start.epoch,
-            endpoint: credentials.endpoint(Arc::clone(&self.time_floor))?,
+            endpoint,
             credentials: Some(Arc::clone(credentials)),
             streams: start.streams,
             state: start.state,

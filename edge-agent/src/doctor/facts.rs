@@ -115,7 +115,9 @@ pub enum Trouble {
 pub struct ControlPlane {
     /// `host:port`.
     pub endpoint: String,
-    /// Addresses of its name, or why there are none.
+    /// `host:port` of the proxy that it is dialled through.
+    pub proxy: Option<String>,
+    /// Addresses of its name, or of the proxy's, or why there are none.
     pub addresses: Result<Vec<SocketAddr>, String>,
     /// Whether a connection can be made, and if not, why; `None`: not tried.
     pub reached: Option<Result<(), String>>,

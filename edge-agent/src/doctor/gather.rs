@@ -60,7 +60,9 @@ fn of(config: &Path, settings: &Settings) -> Facts {
             identity.as_ref().ok().and_then(Option::as_ref),
         ),
         control_plane: match &identity {
-            Ok(Some(identity)) => Some(net::control_plane(&identity.enrolled.endpoint)),
+            Ok(Some(identity)) => {
+                Some(net::control_plane(&identity.enrolled.endpoint, &settings.proxy))
+            }
             Ok(None) | Err(_) => None,
         },
         identity: trust::identity(identity),

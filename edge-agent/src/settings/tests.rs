@@ -122,6 +122,7 @@ fn known_keys() -> BTreeMap<String, BTreeSet<String>> {
         "[[buses]]",
         "[anonymous]",
         "[update]",
+        "[uplink]",
         "[disk]",
         "[log]",
         "[limits]",
@@ -260,4 +261,39 @@ fn a_log_has_bounds_without_a_word_about_them() {
     assert_eq!(all, file(64 << 10, 2));
     let problems = log("files_max = 0").expect_err("no file, and none of it");
     assert_eq!(problems.len(), 2, "{problems:?}");
+}
+
+#[test]
+fn a_proxy_is_named_or_ruled_out() {
+    let proxy = |lines: &str| {
+        Settings::parse(&format!("name = \"a\"\n{lines}\n")).map(|settings| settings.proxy)
+    };
+    assert_eq!(proxy(""), Ok(Choice::Environment));
+    assert_eq!(proxy("[uplink]"), Ok(Choice::Environment));
+    assert_eq!(proxy("[uplink]\nproxy = \"none\""), Ok(Choice::Direct));
+    let told = "http://u:p@proxy.example:3128";
+    let expected = Choice::Proxy(told.parse().unwrap());
+    assert_eq!(proxy(&format!("[uplink]\nproxy = {told:?}")), Ok(expected));
+    let problems = proxy("[uplink]\nproxy = \"https://u:hunter2@h:1\"").expect_err("TLS");
+    assert!(problems[0].message.contains("must begin with http://"), "{problems:?}");
+    assert!(!format!("{problems:?}").contains("hunter2"));
+    assert!(proxy("[uplink]\nproxi = \"none\"").is_err());
+}
+
+#[test]
+fn listeners_of_both_families() {
+    let binds = |binds: &[&str]| {
+        let more = "plaintext_beyond_loopback = true";
+        let one = |bind: &&str| format!("[[listeners]]\nbind = {bind:?}\n{more}\n");
+        let text: String = binds.iter().map(one).collect();
+        Settings::parse(&format!("name = \"a\"\n{text}")).map(|settings| settings.listeners.len())
+    };
+    assert_eq!(binds(&["[::1]:1883", "127.0.0.1:1883", "[::]:8883", "0.0.0.0:8884"]), Ok(4));
+    assert_eq!(binds(&["[::]:0", "0.0.0.0:0"]), Ok(2));
+    let twice = binds(&["[::]:8883", "0.0.0.0:8883"]).expect_err("one takes both");
+    assert!(twice[0].message.contains("takes IPv4 as well"), "{twice:?}");
+    assert!(binds(&["::1:1883"]).is_err() && binds(&["[::1]"]).is_err());
+    let plain = Settings::parse("name = \"a\"\n[[listeners]]\nbind = \"[::1]:1883\"");
+    assert!(plain.is_ok(), "::1 is this machine: {plain:?}");
+    assert!(Settings::parse("name = \"a\"\n[[listeners]]\nbind = \"[::]:1883\"").is_err());
 }

@@ -104,7 +104,7 @@ impl Driver {
                 self.present(Presence::Online { epoch: self.conversation.epoch() }).await;
                 self.conversation.connected(self.now());
             }
-            Report::Disconnected(reason) => {
+            Report::Disconnected(reason) | Report::Barred(reason) => {
                 tracing::info!(reason, "control plane unreachable");
                 self.conversation.disconnected(reason, self.now());
             }

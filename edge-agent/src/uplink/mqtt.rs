@@ -1,12 +1,15 @@
 //! The uplink's transport: rumqttc over TLS, MQTT 3.1.1 (nothing upstream may require MQTT 5).
 //!
+//! rumqttc makes no connection itself: [`dial`] does, and a relay (`relay.rs`) hands each one over. All
+//! of it, to the server's word that the client is let in, has 10 s.
+//!
 //! Rules learnt from this client, each kept by the shape of this file:
 //! - P1 it drops what is in flight when a session is lost: it is never a buffer; the [`Session`]
 //!   sends again from the store on every connect.
-//! - P2 the poll loop awaits nothing but `poll()`, the order to give up and its own back-off: what
-//!   arrives goes into an unbounded channel whose length is watched; over [`INBOUND_MAX`] the
-//!   connection is dropped. A publish waits for the client only while the connection lives, and
-//!   at most two keep-alives; then the connection is given up.
+//! - P2 the poll loop awaits nothing but the dialling, `poll()`, the order to give up and its own
+//!   back-off: what arrives goes into an unbounded channel whose length is watched; over
+//!   [`INBOUND_MAX`] the connection is dropped. A publish waits for the client only while the
+//!   connection lives, and at most two keep-alives; then the connection is given up.
 //! - P3 nothing is acked by hand: an ack by hand waits behind publishes that the server does not
 //!   ack. Every statement of the control plane is idempotent, so the client may ack at once.
 //! - P4 one producer publishes in order; the broker on the other side should ack in order. One
@@ -15,13 +18,14 @@
 //! - P5 it subscribes again on every connect, whatever the server says of a session; without an
 //!   answer within a keep-alive the connection is dropped.
 //! - P6 a peer that is silent is given up after two keep-alives ([`KEEP_ALIVE`]); P7 TCP_NODELAY is
-//!   on.
+//!   on (`dial` sets it).
 //! - P8 MQTT 3.1.1 has no inbound flow control: what may arrive is bounded by what was asked for,
 //!   and by P2.
 //!
 //! `tests/uplink` holds a test for each.
 //!
 //! [`Session`]: super::session::Session
+//! [`dial`]: super::dial::dial
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,18 +33,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, Event, EventLoop, LastWill, MqttOptions, MqttState, Outgoing, Packet, QoS,
-    Transport,
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, MqttState, Outgoing,
+    Packet, QoS, StateError, Transport, mqttbytes,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::backoff::Backoff;
+use super::dial::dial;
+use super::proxy::Route;
+use super::relay::Relay;
 
 /// Keep-alive of the uplink.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Messages that may wait between transport and session.
 pub const INBOUND_MAX: usize = 1_024;
+/// How long it may take until the server has let the client in.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long the client may wait until its bytes are taken.
+const FLUSH_MAX_S: u64 = 10;
 /// Publishes without an ack, at most.
 const INFLIGHT_MAX: u16 = 16;
 /// Requests the client may hold.
@@ -55,6 +66,8 @@ pub struct Endpoint {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// Directly, or through a proxy.
+    pub route: Route,
     /// MQTT client id: the gateway's name.
     pub client_id: String,
     /// User name and password, while enrolling.
@@ -69,6 +82,13 @@ pub struct Endpoint {
     pub tls: Arc<rustls::ClientConfig>,
 }
 
+impl Endpoint {
+    fn no_connection(&self) -> String {
+        let to = sync_protocol::enroll::endpoint(&self.host, self.port);
+        format!("no connection to {to} within {} s", CONNECT_MAX.as_secs())
+    }
+}
+
 /// What the transport reports.
 #[derive(Debug)]
 pub enum Report {
@@ -76,6 +96,8 @@ pub enum Report {
     Connected,
     /// The connection is gone; the text says why.
     Disconnected(String),
+    /// There is no connection until somebody mends what the text says.
+    Barred(String),
     /// A message arrived.
     Message(Bytes),
 }
@@ -143,7 +165,33 @@ pub fn connect(
     endpoint: Endpoint,
     backoff: Backoff,
 ) -> (Sender, Receiver, impl Future<Output = ()>) {
-    let mut options = MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
+    let (client, mut events) = AsyncClient::new(options(&endpoint, ""), REQUESTS_MAX);
+    events.network_options.set_connection_timeout(FLUSH_MAX_S);
+
+    let (out, reports) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let give_up = Arc::new(Notify::new());
+    let (telling, up) = watch::channel(false);
+    let publish_max = endpoint.keep_alive * 2;
+    let poller = Poller {
+        endpoint,
+        client: client.clone(),
+        relay: None,
+        out,
+        waiting: Arc::clone(&waiting),
+        up: telling,
+        give_up: Arc::clone(&give_up),
+        suback_by: None,
+        backoff,
+    };
+    (Sender { client, up, give_up, publish_max }, Receiver { reports, waiting }, poller.run(events))
+}
+
+/// What the client is told of a connection: it meets it at `socket`.
+fn options(endpoint: &Endpoint, socket: &str) -> MqttOptions {
+    // The port is not used.
+    let mut options = MqttOptions::new(&endpoint.client_id, socket, endpoint.port);
+    options.set_transport(Transport::unix());
     options.set_clean_session(true).set_keep_alive(endpoint.keep_alive);
     options.set_inflight(INFLIGHT_MAX);
     options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
@@ -154,41 +202,20 @@ pub fn connect(
         let will = LastWill::new(topic, payload.clone(), QoS::AtLeastOnce, true);
         options.set_last_will(will);
     }
-    let tls = rumqttc::TlsConfiguration::Rustls(Arc::clone(&endpoint.tls));
-    options.set_transport(Transport::tls_with_config(tls));
-    let (client, mut events) = AsyncClient::new(options, REQUESTS_MAX);
-    events.network_options.set_tcp_nodelay(true);
-    events.network_options.set_connection_timeout(10);
-
-    let (out, reports) = mpsc::unbounded_channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let give_up = Arc::new(Notify::new());
-    let (telling, up) = watch::channel(false);
-    let poller = Poller {
-        client: client.clone(),
-        subscribe: endpoint.subscribe,
-        out,
-        waiting: Arc::clone(&waiting),
-        up: telling,
-        give_up: Arc::clone(&give_up),
-        suback_by: None,
-        suback_max: endpoint.keep_alive,
-        backoff,
-    };
-    let publish_max = endpoint.keep_alive * 2;
-    (Sender { client, up, give_up, publish_max }, Receiver { reports, waiting }, poller.run(events))
+    options
 }
 
 struct Poller {
+    endpoint: Endpoint,
     client: AsyncClient,
-    subscribe: String,
+    /// Carries the connection, where there is one.
+    relay: Option<Relay>,
     out: mpsc::UnboundedSender<Report>,
     waiting: Arc<AtomicUsize>,
     up: watch::Sender<bool>,
     give_up: Arc<Notify>,
     /// When the subscription must have been answered.
     suback_by: Option<Instant>,
-    suback_max: Duration,
     backoff: Backoff,
 }
 
@@ -196,21 +223,30 @@ impl Poller {
     async fn run(mut self, mut events: EventLoop) {
         loop {
             let lost = match self.poll(&mut events).await {
-                Ok(Event::Incoming(packet)) => self.incoming(packet).await.err(),
-                // The goodbye is on its way.
-                Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+                Ok(Event::Incoming(packet)) => {
+                    self.incoming(packet).await.err().map(Report::Disconnected)
+                }
+                // The goodbye is written; with the client gone the relay ends behind it.
+                Ok(Event::Outgoing(Outgoing::Disconnect)) => {
+                    drop(events);
+                    if let Some(relay) = self.relay.take() {
+                        relay.finish().await;
+                    }
+                    return;
+                }
                 Ok(Event::Outgoing(_)) => None,
-                Err(why) => Some(why),
+                Err(report) => Some(report),
             };
-            if let Some(why) = lost {
+            if let Some(report) = lost {
                 // What waited in the client belongs to the lost connection. Its state goes too: it
                 // would keep a publish that met a missing ack (P4), and send nothing ever after.
                 self.up.send_replace(false);
                 events.clean();
                 events.pending.clear();
                 events.state = MqttState::new(INFLIGHT_MAX, false);
+                self.relay = None;
                 self.suback_by = None;
-                self.report(Report::Disconnected(why));
+                self.report(report);
                 tokio::time::sleep(self.backoff.next_wait()).await;
             }
             if self.out.is_closed() {
@@ -221,26 +257,71 @@ impl Poller {
 
     /// The next event; an error when the connection is lost or to be given up. (A poll that is cut
     /// off may leave half a packet behind: that connection is not used again.)
-    async fn poll(&self, events: &mut EventLoop) -> Result<Event, String> {
-        let never = Instant::now() + Duration::from_secs(86_400);
+    async fn poll(&mut self, events: &mut EventLoop) -> Result<Event, Report> {
+        let give_up = Arc::clone(&self.give_up);
         tokio::select! {
-            polled = timeout_at(self.suback_by.unwrap_or(never), events.poll()) => match polled {
-                Ok(polled) => polled.map_err(|err| err.to_string()),
-                Err(_) if self.suback_by.is_none() => Err("a day without a sign of life".to_owned()),
-                Err(_) => Err("the subscription was not answered".to_owned()),
-            },
-            () = self.give_up.notified() => Err("it was given up".to_owned()),
+            event = self.event(events) => event,
+            () = give_up.notified() => Err(Report::Disconnected("it was given up".to_owned())),
         }
+    }
+
+    async fn event(&mut self, events: &mut EventLoop) -> Result<Event, Report> {
+        let late = |why: &str| Err(Report::Disconnected(why.to_owned()));
+        if self.relay.is_none() {
+            let opened = timeout(CONNECT_MAX, self.open(events)).await;
+            return opened.unwrap_or_else(|_| late(&self.endpoint.no_connection()));
+        }
+        let never = Instant::now() + Duration::from_secs(86_400);
+        match timeout_at(self.suback_by.unwrap_or(never), self.next(events)).await {
+            Ok(next) => next,
+            Err(_) if self.suback_by.is_none() => late("a day without a sign of life"),
+            Err(_) => late("the subscription was not answered"),
+        }
+    }
+
+    /// Connects; the event is the server's word that the client is let in.
+    async fn open(&mut self, events: &mut EventLoop) -> Result<Event, Report> {
+        let Endpoint { host, port, route, tls, .. } = &self.endpoint;
+        let server = dial(host, *port, route, Arc::clone(tls)).await.map_err(|error| {
+            let why = error.to_string();
+            if error.is_lasting() { Report::Barred(why) } else { Report::Disconnected(why) }
+        })?;
+        let relay = Relay::open(server).map_err(|error| {
+            Report::Disconnected(format!("no socket within the agent: {error}"))
+        })?;
+        events.mqtt_options = options(&self.endpoint, relay.name());
+        self.relay = Some(relay);
+        self.next(events).await
+    }
+
+    async fn next(&self, events: &mut EventLoop) -> Result<Event, Report> {
+        let polled = events.poll().await;
+        polled.map_err(|error| Report::Disconnected(self.reason(&error)))
+    }
+
+    /// Why a connection ended: where all that the client saw is an end, the relay knows more.
+    fn reason(&self, error: &ConnectionError) -> String {
+        use StateError::{ConnectionAborted, Deserialization, Io};
+        let is_end = matches!(
+            error,
+            ConnectionError::Io(_)
+                | ConnectionError::MqttState(
+                    Io(_) | ConnectionAborted | Deserialization(mqttbytes::Error::Io(_))
+                )
+        );
+        let why = self.relay.as_ref().and_then(Relay::why).filter(|_| is_end);
+        why.map_or_else(|| error.to_string(), str::to_owned)
     }
 
     /// An error when the connection should be given up.
     async fn incoming(&mut self, packet: Packet) -> Result<(), String> {
         match packet {
             Packet::ConnAck(_) => {
-                self.suback_by = Some(Instant::now() + self.suback_max);
+                self.suback_by = Some(Instant::now() + self.endpoint.keep_alive);
                 // A full request queue at this moment means that it holds what was meant for the
                 // connection before; giving up this one clears it.
-                let subscribed = self.client.try_subscribe(&self.subscribe, QoS::AtLeastOnce);
+                let topic = &self.endpoint.subscribe;
+                let subscribed = self.client.try_subscribe(topic, QoS::AtLeastOnce);
                 subscribed.map_err(|_| "the queue to the connection before was full".to_owned())
             }
             Packet::SubAck(ack) => {
@@ -249,7 +330,8 @@ impl Poller {
                     .iter()
                     .all(|code| matches!(code, rumqttc::SubscribeReasonCode::Success(_)));
                 if !granted {
-                    return Err(format!("the control plane refuses the topic {}", self.subscribe));
+                    let topic = &self.endpoint.subscribe;
+                    return Err(format!("the control plane refuses the topic {topic}"));
                 }
                 self.suback_by = None;
                 self.backoff.succeeded();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use edge_agent::uplink::mqtt::Endpoint;
 use edge_agent::uplink::partial::PartialFolder;
 use edge_agent::uplink::{Heard, Outbox, Say, Setup, Uplink};
 use edge_core::id::{Epoch, EventId, FunctionId, RecordSeq, StreamId};
@@ -61,6 +62,11 @@ impl Gateway {
         records: u64,
         payload_bytes: usize,
     ) -> Self {
+        Self::start_at(peer.endpoint(keep_alive), records, payload_bytes)
+    }
+
+    /// The same, for any endpoint.
+    pub(crate) fn start_at(endpoint: Endpoint, records: u64, payload_bytes: usize) -> Self {
         let rows = Rows::default();
         let (tell, heard) = channel();
         let partial = tempfile::tempdir().expect("a folder");
@@ -68,7 +74,7 @@ impl Gateway {
             gateway: crate::peer::GATEWAY.to_owned(),
             version: "0.1.0".to_owned(),
             epoch: EPOCH,
-            endpoint: peer.endpoint(keep_alive),
+            endpoint,
             credentials: None,
             streams: vec![(STREAM, 0, 0)],
             state: StateReport::default(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use edge_agent::tls::{TimeFloor, enrolled};
 use edge_agent::uplink::mqtt::Endpoint;
+use edge_agent::uplink::proxy::Route;
 use edge_broker::codec::{
     Ack, AckList, ConnAck, ConnAckProperties, Connect, Decoder, Packet, PacketId, Publish,
     ReasonCode, Version, encode,
@@ -16,8 +17,11 @@ use edge_core::message::{Properties, QoS};
 use edge_core::topic::Topic;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, StreamOwned, WantsVerifier,
+};
 use sync_protocol::id::InstanceId;
 use sync_protocol::topics;
 use sync_protocol::wire::{Down, Hello, Message, Records, StreamMark, Up, Welcome};
@@ -37,6 +41,26 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new() -> Self {
+        Self::with(ConfigBuilder::<ServerConfig, WantsVerifier>::with_no_client_auth)
+    }
+
+    /// One that trusts no certificate of a gateway.
+    pub(crate) fn distrustful() -> Self {
+        let other = CertificateParams::new(Vec::new()).expect("parameters");
+        let other = CertifiedIssuer::self_signed(other, KeyPair::generate().expect("a key"));
+        let mut roots = RootCertStore::empty();
+        roots.add(other.expect("a CA").der().clone()).expect("a CA");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+        let verifier = verifier.build().expect("a verifier");
+        Self::with(|server| server.with_client_cert_verifier(verifier))
+    }
+
+    fn with(
+        asks: impl FnOnce(
+            ConfigBuilder<ServerConfig, WantsVerifier>,
+        ) -> ConfigBuilder<ServerConfig, WantsServerCert>,
+    ) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"));
@@ -47,12 +71,11 @@ impl Peer {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-            );
+            .expect("TLS 1.3");
+        let server = asks(server).with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        );
         Self {
             listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
             server: Arc::new(server.expect("a server configuration")),
@@ -72,6 +95,7 @@ impl Peer {
         Endpoint {
             host: "127.0.0.1".to_owned(),
             port: self.listener.local_addr().expect("bound").port(),
+            route: Route::Direct,
             client_id: GATEWAY.to_owned(),
             login: None,
             keep_alive,
@@ -98,6 +122,19 @@ impl Peer {
             other => panic!("not a CONNECT: {other:?}"),
         }
         link
+    }
+
+    /// Refuses the next connection in its handshake; what the gateway sent after its own part of that
+    /// is not read.
+    pub(crate) fn refuse(&self) {
+        let (mut socket, _) = self.listener.accept().expect("a connection");
+        let mut server = ServerConnection::new(Arc::clone(&self.server)).expect("TLS");
+        while server.is_handshaking() {
+            if server.complete_io(&mut socket).is_err() {
+                return;
+            }
+        }
+        panic!("the gateway is let in");
     }
 
     /// The next connection, accepted, subscribed and welcomed.

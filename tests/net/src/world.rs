@@ -18,6 +18,7 @@ use edge_agent::auth::thread::Question;
 use edge_agent::runtime::{Completion, Toolchain};
 use edge_agent::store::{self, JournalStore, OpenError, Opened};
 use edge_agent::uplink::mqtt::Endpoint;
+use edge_agent::uplink::proxy::Route;
 use edge_agent::uplink::{self, Handle, Say, Setup};
 use edge_broker::broker;
 use edge_broker::transport::{Listener, Port, Transport, TransportLimits};
@@ -158,6 +159,7 @@ impl World for NetWorld {
         let endpoint = Endpoint {
             host: "127.0.0.1".to_owned(),
             port: self.cable,
+            route: Route::Direct,
             client_id: GATEWAY.to_owned(),
             login: None,
             keep_alive: self.keep_alive,

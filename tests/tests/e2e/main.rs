@@ -24,6 +24,7 @@ mod offline;
 mod outbox;
 mod protocol;
 mod provisioned;
+mod reach;
 mod reopen;
 mod replay;
 mod restored;

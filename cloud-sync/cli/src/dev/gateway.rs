@@ -8,6 +8,7 @@ use edge_agent::agent::{Agent, RunError, Stopper};
 use edge_agent::enroll::enroll;
 use edge_agent::identity::Identity;
 use edge_agent::settings::Settings;
+use edge_agent::uplink::proxy::Choice;
 use serde_json::{Value, json};
 use sync_protocol::enroll::Token;
 use tokio::runtime::Runtime;
@@ -46,7 +47,7 @@ impl Running {
                 .as_str()
                 .and_then(|token| token.parse().ok())
                 .ok_or_else(|| Failure::failed("the control plane gave no enrolment token"))?;
-            io.block_on(enroll(&token, &data)).map_err(|error| failed(&error))?;
+            io.block_on(enroll(&token, &data, &Choice::Direct)).map_err(|error| failed(&error))?;
         }
         let settings = settings(&data, port, accounts)?;
         let exe = std::env::current_exe().map_err(|error| failed(&error))?;

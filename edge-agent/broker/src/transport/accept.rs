@@ -44,6 +44,8 @@ pub(super) async fn run<I: Incoming>(
         match accepted {
             Ok((stream, address)) => {
                 let vouched = incoming.take_vouched();
+                // IPv4 on a listener for both: who is on this machine is so in either form.
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 let new = New { shared: Arc::clone(&shared), stream, address, vouched, places };
                 // Two tasks, so that a plain connection's is not as large as a TLS one's.
                 match acceptor.clone() {

@@ -33,6 +33,7 @@ fn well() -> Facts {
         identity: Identity::Enrolled("barn-3".to_owned()),
         control_plane: Some(ControlPlane {
             endpoint: "cloud:8883".to_owned(),
+            proxy: None,
             addresses: Ok(vec![address()]),
             reached: Some(Ok(())),
         }),
@@ -180,6 +181,25 @@ fn identity_and_control_plane() {
     makes("dns", State::Fault, plane(|plane| plane.addresses = Ok(Vec::new())));
     let reached = plane(|plane| plane.reached = Some(Err("refused".to_owned())));
     makes("control-plane", State::Warning, reached);
+    let proxied = plane(|plane| plane.proxy = Some("p:3128".to_owned()));
+    let mut facts = well();
+    proxied(&mut facts);
+    let told: Vec<_> = check(&facts).into_iter().map(|finding| finding.what).collect();
+    assert!(told.contains(&"the proxy p:3128 is 192.0.2.1".to_owned()), "{told:?}");
+    assert!(told.contains(&"cloud:8883 takes connections through the proxy p:3128".to_owned()));
+    let forbidden = plane(|plane| {
+        plane.proxy = Some("p:3128".to_owned());
+        plane.reached = Some(Err("the proxy p:3128 does not allow cloud:8883".to_owned()));
+    });
+    assert!(makes("control-plane", State::Warning, forbidden).mend.contains("allow CONNECT"));
+    makes(
+        "control-plane",
+        State::Fault,
+        plane(|plane| {
+            plane.addresses = Ok(Vec::new());
+            plane.reached = Some(Err("HTTPS_PROXY must begin with http://".to_owned()));
+        }),
+    );
 }
 
 #[test]

@@ -32,26 +32,39 @@ pub(super) fn identity(identity: &Identity, configured: Option<&str>) -> Finding
 
 /// Its name, and whether it can be reached.
 pub(super) fn control_plane(plane: &ControlPlane) -> Vec<Finding> {
-    let endpoint = &plane.endpoint;
+    let ControlPlane { endpoint, proxy, .. } = plane;
+    // No way that could be tried.
+    if let (Some(Err(why)), Ok([])) = (&plane.reached, plane.addresses.as_deref()) {
+        return vec![Finding::fault("control-plane", why, "correct it where the agent is started")];
+    }
+    // Through a proxy nobody here looks for the control plane's own address.
+    let dialled = proxy.as_ref().map_or(endpoint.clone(), |proxy| format!("the proxy {proxy}"));
     let addresses = match &plane.addresses {
         Ok(addresses) if !addresses.is_empty() => addresses,
         Ok(_) => {
-            let what = format!("{endpoint}: its name has no address");
+            let what = format!("{dialled}: its name has no address");
             return vec![Finding::fault("dns", what, NAME)];
         }
-        Err(why) => return vec![Finding::fault("dns", format!("{endpoint}: {why}"), NAME)],
+        Err(why) => return vec![Finding::fault("dns", format!("{dialled}: {why}"), NAME)],
     };
     let shown: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    let mut findings = vec![Finding::ok("dns", format!("{endpoint} is {}", shown.join(", ")))];
+    let mut findings = vec![Finding::ok("dns", format!("{dialled} is {}", shown.join(", ")))];
     match &plane.reached {
         None => {}
         Some(Ok(())) => {
-            findings.push(Finding::ok("control-plane", format!("{endpoint} takes connections")));
+            let through = proxy.as_ref().map(|proxy| format!(" through the proxy {proxy}"));
+            let what = format!("{endpoint} takes connections{}", through.unwrap_or_default());
+            findings.push(Finding::ok("control-plane", what));
+        }
+        Some(Err(why)) if proxy.is_some() => {
+            let mend = "is `proxy` in [uplink] of agent.toml (or HTTPS_PROXY) right, and does that proxy \
+                        allow CONNECT to the control plane? Records wait here meanwhile";
+            findings.push(Finding::warning("control-plane", why, mend));
         }
         Some(Err(why)) => {
             let mend = "does `cloud-sync serve` run there, and does a firewall let this port through? \
                         Records wait here meanwhile";
-            findings.push(Finding::warning("control-plane", format!("{endpoint}: {why}"), mend));
+            findings.push(Finding::warning("control-plane", why, mend));
         }
     }
     findings

@@ -5,32 +5,58 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, T
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::doctor::facts::{ControlPlane, Listener, Port};
 use crate::identity::split_endpoint;
 use crate::settings::Settings;
+use crate::uplink::dial;
+use crate::uplink::proxy::{Choice, Environment, Route};
 
 /// How long a name server may take.
 const NAME_MAX: Duration = Duration::from_secs(5);
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// Addresses of a name that are looked at.
-const ADDRESSES_MAX: usize = 4;
+/// How long the control plane may take, whatever stands between.
+const PLANE_MAX: Duration = Duration::from_secs(10);
 
-/// The control plane of an enrolled gateway: its addresses, and whether one takes connections.
-pub(super) fn control_plane(endpoint: &str) -> ControlPlane {
-    let addresses = split_endpoint(endpoint).and_then(resolve).map_err(|err| err.to_string());
-    let reached = match &addresses {
-        Ok(addresses) if !addresses.is_empty() => Some(reach(addresses)),
-        Ok(_) | Err(_) => None,
+/// The control plane of an enrolled gateway: its addresses, and whether it takes connections as the
+/// agent makes them. Through a proxy only that one's name is looked up here.
+pub(super) fn control_plane(endpoint: &str, proxy: &Choice) -> ControlPlane {
+    let mut plane = ControlPlane {
+        endpoint: endpoint.to_owned(),
+        proxy: None,
+        addresses: Ok(Vec::new()),
+        reached: None,
     };
-    ControlPlane { endpoint: endpoint.to_owned(), addresses, reached }
+    let (host, port) = match split_endpoint(endpoint) {
+        Ok(place) => place,
+        Err(error) => return ControlPlane { addresses: Err(error.to_string()), ..plane },
+    };
+    let route = proxy.route(&Environment::of_process(), &host);
+    let dialled = match &route {
+        Route::Proxy(proxy) => {
+            plane.proxy = Some(proxy.to_string());
+            (proxy.host.clone(), proxy.port)
+        }
+        Route::Direct => (host.clone(), port),
+        Route::Bad(why) => {
+            plane.reached = Some(Err(why.clone()));
+            return plane;
+        }
+    };
+    plane.addresses = resolve(dialled).map_err(|err| err.to_string());
+    if plane.addresses.as_ref().is_ok_and(|addresses| !addresses.is_empty()) {
+        plane.reached = Some(reach(&host, port, &route));
+    }
+    plane
 }
 
 /// On a thread of its own: the system's resolver has no bound that a program can set.
 fn resolve(name: (String, u16)) -> io::Result<Vec<SocketAddr>> {
     let (sender, receiver) = mpsc::channel();
     let look = move || {
-        let found = name.to_socket_addrs().map(|all| all.take(ADDRESSES_MAX).collect());
+        let found = name.to_socket_addrs().map(|all| dial::in_turns(all.collect()));
         // Nobody waits any more: it came too late.
         let _ = sender.send(found);
     };
@@ -42,15 +68,19 @@ fn resolve(name: (String, u16)) -> io::Result<Vec<SocketAddr>> {
     receiver.recv_timeout(NAME_MAX).map_err(late)?
 }
 
-fn reach(addresses: &[SocketAddr]) -> Result<(), String> {
-    let mut last = String::new();
-    for address in addresses {
-        match TcpStream::connect_timeout(address, CONNECT_MAX) {
-            Ok(_) => return Ok(()),
-            Err(error) => last = format!("{address}: {error}"),
-        }
+/// As the agent does it.
+fn reach(host: &str, port: u16, route: &Route) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let reached =
+        runtime.block_on(async { timeout(PLANE_MAX, dial::tcp(host, port, route)).await });
+    // A name that is still being looked up is waited for by nobody.
+    runtime.shutdown_background();
+    match reached {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("nobody answers within {} s", PLANE_MAX.as_secs())),
     }
-    Err(last)
 }
 
 /// The configured listeners, but for those whose port the system chooses.
@@ -117,11 +147,20 @@ mod tests {
     fn a_control_plane_is_found_and_reached_or_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("localhost:{}", listener.local_addr().unwrap().port());
-        let found = control_plane(&endpoint);
+        let look = |endpoint: &str| control_plane(endpoint, &Choice::Direct);
+        let found = look(&endpoint);
         assert!(found.addresses.is_ok_and(|all| !all.is_empty()) && found.reached == Some(Ok(())));
-        drop(listener);
-        assert!(control_plane(&endpoint).reached.is_some_and(|reached| reached.is_err()));
-        let odd = control_plane("no port");
+        drop(listener.accept());
+        // What listens there is no proxy, and hangs up.
+        let proxy = Choice::Proxy(endpoint.parse().unwrap());
+        let hangs_up = std::thread::spawn(move || drop(listener.accept()));
+        let odd = control_plane("cloud.example:8883", &proxy);
+        assert_eq!(odd.proxy, Some(endpoint.clone()));
+        let why = odd.reached.unwrap().expect_err("no proxy");
+        assert!(why.contains("does not answer as an HTTP proxy"), "{why}");
+        hangs_up.join().unwrap();
+        assert!(look(&endpoint).reached.is_some_and(|reached| reached.is_err()));
+        let odd = look("no port");
         assert!(odd.addresses.is_err() && odd.reached.is_none());
     }
 }

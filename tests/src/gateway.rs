@@ -45,6 +45,8 @@ pub struct Setup {
     pub launched: bool,
     /// Soft limit of open files that it is started with; `None`: that of this process.
     pub open_files: Option<u32>,
+    /// What it shares with the helper of a card image, where it runs from one.
+    pub image: Option<PathBuf>,
 }
 
 impl Setup {
@@ -69,6 +71,7 @@ pub struct Gateway {
     dir: PathBuf,
     agent: String,
     plant: Option<String>,
+    image: Option<PathBuf>,
     pinned_to: Option<u32>,
     open_files: Option<u32>,
     launched: bool,
@@ -115,6 +118,7 @@ impl Gateway {
             plant: setup.plant.clone(),
             pinned_to: setup.pinned_to,
             open_files: setup.open_files,
+            image: setup.image.clone(),
             launched: setup.launched,
             process: None,
             address,
@@ -178,6 +182,9 @@ impl Gateway {
         command.env("HOLM_LOG", std::env::var("HOLM_LOG").unwrap_or_else(|_| "info".to_owned()));
         if let Some(plant) = &self.plant {
             command.env("HOLM_PLANT", plant);
+        }
+        if let Some(image) = &self.image {
+            command.env("HOLM_SYSTEM", image);
         }
         self.process = Some(Process::start(&self.name, command, &self.log())?);
         Ok(())

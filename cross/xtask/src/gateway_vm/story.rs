@@ -17,6 +17,7 @@ use super::machine::{Hardware, Machine, PATIENCE};
 use super::site::{DEVICE, Site};
 use super::slots;
 use super::status::{self, median, milliseconds};
+use super::systems;
 use super::updates;
 
 /// What is told.
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) idle: Duration,
     /// With a cut in the midst of the messages, and trials of the other slot.
     pub(crate) is_test: bool,
+    /// With updates of the system by deployment.
+    pub(crate) with_systems: bool,
     /// It goes on running at the end, until Enter.
     pub(crate) keep: bool,
 }
@@ -83,6 +86,12 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     if options.is_test {
         println!("\nupdates of the agent, while another device sends");
         let (lines, more) = updates::tell(options, &site, &hardware, &mut machine)?;
+        facts.extend(more);
+        print(&lines, &drain(&site, &facts)?)?;
+    }
+    if options.with_systems {
+        println!("\nupdates of the whole system, while another device sends");
+        let (lines, more) = systems::tell(options, &site, &hardware, &mut machine)?;
         facts.extend(more);
         print(&lines, &drain(&site, &facts)?)?;
     }

@@ -18,7 +18,7 @@ use super::story::{Line, Options, Sender, line_s};
 
 /// From a deployment to its end. A program has 13 MB, which come over an emulated network; one that hangs is
 /// waited for three times.
-const UPDATE_MAX: Duration = Duration::from_secs(900);
+pub(super) const UPDATE_MAX: Duration = Duration::from_secs(900);
 /// Readings a second of the device that sends all the while.
 const RATE: f64 = 5.0;
 /// More than it sends before it is told to stop.
@@ -41,7 +41,7 @@ pub(crate) fn tell(
     hardware: &Hardware,
     machine: &mut Machine,
 ) -> Result<(Vec<Line>, Vec<Fact>)> {
-    let sending = Sending::start(options, site, hardware)?;
+    let sending = Sending::start(options, site, hardware, STEADY_DEVICE)?;
     let mut updates = Updates::new(options, site, machine)?;
     let own = updates.good()?;
     for bad in [programs::crash(), programs::hang(), programs::deaf(&site.endpoint())?] {
@@ -142,18 +142,23 @@ impl<'a> Updates<'a> {
 }
 
 /// A device that sends until it is told to stop; then all that it sent is acked.
-struct Sending {
+pub(super) struct Sending {
     stop: Arc<AtomicBool>,
     ledger: PathBuf,
     thread: JoinHandle<Result<()>>,
 }
 
 impl Sending {
-    fn start(options: &Options, site: &Site, hardware: &Hardware) -> Result<Self> {
+    pub(super) fn start(
+        options: &Options,
+        site: &Site,
+        hardware: &Hardware,
+        device: &'static str,
+    ) -> Result<Self> {
         let stop = Arc::<AtomicBool>::default();
-        let ledger = options.dir.join("steady-device.jsonl");
+        let ledger = options.dir.join(format!("{device}.jsonl"));
         let sender = Sender {
-            device: STEADY_DEVICE,
+            device,
             count: READINGS_MAX,
             rate_per_s: Some(RATE),
             patience: UPDATE_MAX,
@@ -163,7 +168,7 @@ impl Sending {
         Ok(Self { stop, ledger, thread })
     }
 
-    fn stop(self) -> Result<Vec<Fact>> {
+    pub(super) fn stop(self) -> Result<Vec<Fact>> {
         if self.thread.is_finished() {
             bail!("the device ended before it was told to: {:?}", self.thread.join());
         }
@@ -174,7 +179,7 @@ impl Sending {
 }
 
 /// The longest time between two acks.
-fn longest_wait(facts: &[Fact]) -> String {
+pub(super) fn longest_wait(facts: &[Fact]) -> String {
     let acks = facts.iter().filter_map(|fact| match fact {
         Fact::Acked { at_ms, .. } => Some(*at_ms),
         _ => None,

@@ -39,6 +39,7 @@ mod start;
 mod state;
 mod status;
 pub mod stepped;
+mod system;
 mod telemetry;
 mod timeline;
 mod turns;

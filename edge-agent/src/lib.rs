@@ -24,6 +24,7 @@ pub mod settings;
 mod slot;
 pub mod store;
 pub mod supervisor;
+pub mod system;
 mod system_clock;
 pub mod tls;
 pub mod toml_reader;

@@ -19,6 +19,7 @@ mod care;
 mod dead_letters;
 mod launcher;
 mod show;
+mod system_helper;
 
 /// The program of this process, whatever has become of its file.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -66,6 +67,9 @@ enum Command {
     /// What this program is, for an agent that is to be replaced by it.
     #[command(hide = true)]
     About,
+    /// For a card image: its slots for systems.
+    #[command(hide = true, subcommand)]
+    System(system_helper::Command),
     /// Report all problems of a configuration file.
     Check {
         /// The file.
@@ -193,13 +197,16 @@ fn run(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Run(config) => run_agent(&config.config),
         Command::Launch(arguments) => launcher::run(arguments),
+        Command::System(command) => system_helper::run(command),
         command => answer(command).map(|()| ExitCode::SUCCESS),
     }
 }
 
 fn answer(command: Command) -> Result<(), String> {
     match command {
-        Command::Run(_) | Command::Launch(_) => unreachable!("invariant: they have their own code"),
+        Command::Run(_) | Command::Launch(_) | Command::System(_) => {
+            unreachable!("invariant: they have their own code")
+        }
         Command::About => launcher::about(),
         Command::Doctor(doctor) => care::examine(&doctor),
         Command::Backup(arguments) => care::back_up(&arguments),

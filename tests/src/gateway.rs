@@ -49,6 +49,8 @@ pub struct Setup {
     pub address_space_kib: Option<u64>,
     /// Environment of all its commands.
     pub environment: Vec<(String, String)>,
+    /// What it shares with the helper of a card image, where it runs from one.
+    pub image: Option<PathBuf>,
 }
 
 impl Setup {
@@ -73,6 +75,7 @@ pub struct Gateway {
     dir: PathBuf,
     agent: String,
     plant: Option<String>,
+    image: Option<PathBuf>,
     pinned_to: Option<u32>,
     open_files: Option<u32>,
     address_space_kib: Option<u64>,
@@ -123,6 +126,7 @@ impl Gateway {
             open_files: setup.open_files,
             address_space_kib: setup.address_space_kib,
             environment: setup.environment.clone(),
+            image: setup.image.clone(),
             launched: setup.launched,
             process: None,
             address,
@@ -189,6 +193,9 @@ impl Gateway {
         command.env("HOLM_LOG", std::env::var("HOLM_LOG").unwrap_or_else(|_| "info".to_owned()));
         if let Some(plant) = &self.plant {
             command.env("HOLM_PLANT", plant);
+        }
+        if let Some(image) = &self.image {
+            command.env("HOLM_SYSTEM", image);
         }
         self.process = Some(Process::start(&self.name, command, &self.log())?);
         Ok(())

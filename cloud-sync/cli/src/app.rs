@@ -20,7 +20,6 @@ use sync_protocol::manifest::{
 
 use crate::failure::{Done, Exit, Failure, read_file};
 
-mod agent;
 mod batch;
 mod destinations;
 mod device_function;
@@ -30,6 +29,7 @@ mod patterns;
 mod read;
 pub mod reference;
 mod series;
+mod update;
 mod values;
 mod version;
 
@@ -61,7 +61,9 @@ pub struct App {
     /// Functions that devices run, by name.
     pub device_functions: BTreeMap<String, DeviceFunction>,
     /// Programs of the gateways themselves.
-    pub agent: Option<Agent>,
+    pub agent: Option<Update>,
+    /// Their whole system.
+    pub system: Option<Update>,
 }
 
 /// Where a function's code comes from.
@@ -124,17 +126,26 @@ pub struct Firmware {
     pub devices: Vec<String>,
 }
 
-/// A version of the gateways' own program.
+/// A version of the gateways' own program, or of their system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agent {
-    /// What its programs call themselves.
+pub struct Update {
+    /// What its files call themselves.
     pub version: Version,
     /// Lower versions are refused by gateways that confirmed it.
     pub floor: Option<Version>,
-    /// It is taken below a floor, and where it was taken back before.
+    /// It is tried where it was taken back before.
     pub force: bool,
-    /// Files by target triple, relative to the `holm.toml`.
-    pub programs: BTreeMap<String, PathBuf>,
+    /// Files by target triple or board, relative to the `holm.toml`.
+    pub files: BTreeMap<String, PathBuf>,
+}
+
+/// Bytes of what the gateways themselves are updated to.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayFiles {
+    /// Agent programs by target.
+    pub programs: BTreeMap<String, Vec<u8>>,
+    /// Systems by board.
+    pub systems: BTreeMap<String, Vec<u8>>,
 }
 
 /// A function and the devices that should run it themselves.
@@ -218,16 +229,16 @@ impl App {
     }
 
     /// The manifest of a revision whose functions were built into these components, with these
-    /// images for devices and these agent programs.
+    /// images for devices, and these agent programs and systems.
     ///
     /// # Errors
-    /// A function has no component here, or an image or a program is missing, or the manifest has a problem that only shows when it is
+    /// A function has no component here, or an image or a file is missing, or the manifest has a problem that only shows when it is
     /// complete (a component that is too large).
     pub fn manifest(
         &self,
         components: &BTreeMap<String, Vec<u8>>,
         images: &BTreeMap<String, Vec<u8>>,
-        programs: &BTreeMap<String, Vec<u8>>,
+        gateway: &GatewayFiles,
     ) -> Done<Manifest> {
         let mut functions = BTreeMap::new();
         for (name, function) in &self.functions {
@@ -258,7 +269,8 @@ impl App {
             triggers: self.triggers.clone(),
             records: self.records.clone(),
             firmware: firmware::manifest(&self.firmware, images)?,
-            agent: self.agent.as_ref().map(|one| agent::manifest(one, programs)).transpose()?,
+            agent: update::manifest(self.agent.as_ref(), &gateway.programs)?,
+            system: update::manifest(self.system.as_ref(), &gateway.systems)?,
         };
         Self::checked(manifest)
     }

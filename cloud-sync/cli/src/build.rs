@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use device_protocol::limits::IMAGE_MAX;
 use edge_agent::runtime::{BuildError, BuildOptions, build_function, check_exports, componentize};
 use serde_json::{Value, json};
+use sync_protocol::system_file::Header;
 use sync_protocol::{Bundle, Digest, KeyId, Manifest, SignedManifest, SigningKey};
 
-use crate::app::{Firmware, Function, Project, Source, inside};
+use crate::app::{Firmware, Function, GatewayFiles, Project, Source, inside};
 use crate::args::{Build, BuildTarget, Global};
 use crate::failure::{Done, Failure, read_file};
 use crate::keys::KeyStore;
@@ -32,8 +33,8 @@ pub struct Built {
     pub components: BTreeMap<String, Vec<u8>>,
     /// Images for devices by name.
     pub images: BTreeMap<String, Vec<u8>>,
-    /// Agent programs by target.
-    pub programs: BTreeMap<String, Vec<u8>>,
+    /// What the gateways themselves are updated to.
+    pub gateway: GatewayFiles,
 }
 
 impl Built {
@@ -52,9 +53,9 @@ impl Built {
             components.insert(name.clone(), bytes);
         }
         let images = images(project)?;
-        let programs = programs(project)?;
-        let manifest = project.app.manifest(&components, &images, &programs)?;
-        let mut built = Self { manifest, components, images, programs };
+        let gateway = gateway_files(project)?;
+        let manifest = project.app.manifest(&components, &images, &gateway)?;
+        let mut built = Self { manifest, components, images, gateway };
         if !project.app.device_functions.is_empty() {
             let key = key.ok_or_else(device::nobody_signs)?;
             for (name, one) in &project.app.device_functions {
@@ -81,7 +82,8 @@ impl Built {
             },
         };
         let parts = self.components.values().chain(self.images.values());
-        let parts = parts.chain(self.programs.values());
+        let parts =
+            parts.chain(self.gateway.programs.values()).chain(self.gateway.systems.values());
         let artifacts = parts.map(|bytes| (Digest::of(bytes), bytes.clone())).collect();
         let file = Bundle::write(&signed, &artifacts)
             .map_err(|error| Failure::input(error.to_string()))?;
@@ -102,19 +104,40 @@ fn images(project: &Project) -> Done<BTreeMap<String, Vec<u8>>> {
     project.app.firmware.iter().map(read).collect()
 }
 
-/// Reads the agent programs.
-fn programs(project: &Project) -> Done<BTreeMap<String, Vec<u8>>> {
-    let files = project.app.agent.iter().flat_map(|agent| &agent.programs);
-    let read = |(target, file): (&String, &PathBuf)| {
+/// Reads agent programs and systems. A system says itself what it is.
+fn gateway_files(project: &Project) -> Done<GatewayFiles> {
+    let mut files = GatewayFiles::default();
+    for (target, file) in project.app.agent.iter().flat_map(|agent| &agent.files) {
         let path = inside(&project.dir, file);
         let bytes = read_file(&path, sync_protocol::limits::ARTIFACT_BYTES_MAX);
         let bytes = bytes.map_err(|failure| failure.next("an agent program may need `strip`"))?;
         if bytes.is_empty() {
             return Err(Failure::input(format!("agent for {target}: {} is empty", path.display())));
         }
-        Ok((target.clone(), bytes))
-    };
-    files.map(read).collect()
+        files.programs.insert(target.clone(), bytes);
+    }
+    if let Some(update) = &project.app.system {
+        for (board, file) in &update.files {
+            let path = inside(&project.dir, file);
+            let bytes = read_file(&path, sync_protocol::limits::SYSTEM_BYTES_MAX)?;
+            let wrong = |why: String| {
+                Failure::input(format!("system for {board}: {}: {why}", path.display()))
+            };
+            let header = Header::parse(&bytes, bytes.len() as u64);
+            let (header, _) = header.map_err(|error| wrong(error.to_string()))?;
+            if header.board != *board {
+                return Err(wrong(format!("it is for the board {}", header.board)));
+            }
+            if header.version != update.version.to_string() {
+                return Err(wrong(format!(
+                    "it calls itself {}, [system] says {}",
+                    header.version, update.version
+                )));
+            }
+            files.systems.insert(board.clone(), bytes);
+        }
+    }
+    Ok(files)
 }
 
 /// Whether nobody has signed it yet.
@@ -218,7 +241,7 @@ pub fn run(args: &Build, global: &Global, out: &Out) -> Done {
     let project = Project::open(&args.dir)?;
     if args.check {
         images(&project)?;
-        programs(&project)?;
+        gateway_files(&project)?;
         let value = json!({ "app": project.app.name, "version": project.app.version.to_string() });
         return out.answer(&value, |text, _| {
             text.push_str(&format!("{} is good\n", project.file.display()));
@@ -280,6 +303,7 @@ fn report(built: &Built, key: Option<&(String, SigningKey)>, bundle: &Written, o
         "app": app, "version": version, "revision": revision, "bundle": path,
         "bundle_bytes": bundle_bytes, "signed_by": key.map(|(name, _)| name),
         "functions": functions, "firmware": firmware, "agent": built.manifest.agent,
+        "system": built.manifest.system,
     });
     out.answer(&value, |text, out| {
         let mut rows = vec![["FUNCTION", "SIZE", "DIGEST"].map(str::to_owned).to_vec()];
@@ -299,12 +323,13 @@ fn report(built: &Built, key: Option<&(String, SigningKey)>, bundle: &Written, o
                 short(&image.artifact.to_string())
             ));
         }
-        let programs = built.manifest.agent.iter().flat_map(|agent| {
-            agent.programs.iter().map(move |(target, program)| (&agent.version, target, program))
-        });
-        for (version, target, program) in programs {
-            let (bytes, digest) = (size(program.size), program.artifact.to_string());
-            text.push_str(&format!("agent {version} for {target}, {bytes}, {}\n", short(&digest)));
+        let Manifest { agent, system, .. } = &built.manifest;
+        for (what, update) in [("agent", agent), ("system", system)] {
+            for (of, file) in update.iter().flat_map(|update| &update.programs) {
+                let version = update.as_ref().map_or("", |update| update.version.as_str());
+                let (bytes, digest) = (size(file.size), file.artifact.to_string());
+                text.push_str(&format!("{what} {version} for {of}, {bytes}, {}\n", short(&digest)));
+            }
         }
         text.push_str(&format!("\n{app} {version}, revision {}\n", short(revision)));
         let signed = match key {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sync_protocol::limits::BUNDLE_BYTES_MAX;
-use sync_protocol::manifest::ImageKind;
-use sync_protocol::{Bundle, Manifest};
+use sync_protocol::manifest::{ImageKind, Update};
+use sync_protocol::{Bundle, Digest, Manifest};
 
-use crate::app::Project;
+use crate::app::{GatewayFiles, Project};
 use crate::args::{App, Deploy, Global};
 use crate::build::{self, Built};
 use crate::failure::{Done, Exit, Failure, read_file};
@@ -86,14 +86,19 @@ fn signed(file: Vec<u8>, args: &Deploy, keys: &KeyStore) -> Done<Vec<u8>> {
             "its functions for devices are signed on their own, by the key it was built with";
         return Err(wrong(&problem).next("deploy the app's folder, or build it with this key"));
     }
-    let bytes = |artifact| bundle.artifacts.get(artifact).copied().unwrap_or_default().to_vec();
+    let bytes =
+        |artifact: &Digest| bundle.artifacts.get(artifact).copied().unwrap_or_default().to_vec();
     let functions = manifest.functions.iter();
     let components = functions.map(|(name, f)| (name.clone(), bytes(&f.artifact))).collect();
     let firmware = manifest.firmware.iter();
     let images = firmware.map(|(name, image)| (name.clone(), bytes(&image.artifact))).collect();
-    let programs = manifest.agent.iter().flat_map(|agent| &agent.programs);
-    let programs = programs.map(|(target, one)| (target.clone(), bytes(&one.artifact))).collect();
-    Ok(Built { manifest, components, images, programs }.bundle(Some(&key))?.1)
+    let files = |update: &Option<Update>| {
+        let files = update.iter().flat_map(|update| &update.programs);
+        files.map(|(of, file)| (of.clone(), bytes(&file.artifact))).collect()
+    };
+    let gateway =
+        GatewayFiles { programs: files(&manifest.agent), systems: files(&manifest.system) };
+    Ok(Built { manifest, components, images, gateway }.bundle(Some(&key))?.1)
 }
 
 fn bad_bundle(path: &Path, error: &dyn std::fmt::Display) -> Failure {

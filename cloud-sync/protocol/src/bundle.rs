@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::Digest;
-use crate::limits::{ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, BUNDLE_BYTES_MAX};
+use crate::limits::{ARTIFACTS_MAX, BUNDLE_BYTES_MAX, SYSTEM_BYTES_MAX};
 use crate::manifest::Manifest;
 use crate::revision::{
     AuthorKeys, RevisionError, SIGNED_BYTES_MAX, SignedManifest, VerifiedRevision,
@@ -130,7 +130,7 @@ impl<'a> Bundle<'a> {
         for _ in 0..count {
             let digest = Digest(rest.array("an artifact's digest")?);
             let bytes = u64::from_le_bytes(rest.array("an artifact's length")?);
-            at_most("an artifact", bytes, ARTIFACT_BYTES_MAX)?;
+            at_most("an artifact", bytes, SYSTEM_BYTES_MAX)?;
             if artifacts.last_key_value().is_some_and(|(last, _)| *last >= digest) {
                 return Err(BundleError::Order);
             }

@@ -337,6 +337,7 @@ mod tests {
             triggers: [].into(),
             firmware: Default::default(),
             agent: None,
+            system: None,
             records: [].into(),
         };
         let header = |initial| Header::new(&manifest, "f", "1.2.3", Digest([2; 32]), initial);

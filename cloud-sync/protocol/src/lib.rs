@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod record;
 pub mod release;
 pub mod revision;
+pub mod system_file;
 pub mod topics;
 pub mod wire;
 

@@ -36,12 +36,19 @@ pub const FUNCTIONS_MAX: usize = 32;
 pub const FIRMWARE_MAX: usize = 16;
 /// Targets that one app brings agent programs for.
 pub const AGENT_TARGETS_MAX: usize = 8;
+/// Boards that one app brings systems for.
+pub const SYSTEM_BOARDS_MAX: usize = 8;
+/// Name of a board.
+pub const BOARD_BYTES_MAX: usize = 32;
+/// A whole system as a file.
+pub const SYSTEM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Patterns of device names of one image.
 pub const FIRMWARE_PATTERNS_MAX: usize = 32;
 /// Name of a device.
 pub const DEVICE_NAME_BYTES_MAX: usize = device_protocol::limits::NAME_MAX;
 /// Artifacts in one bundle.
-pub const ARTIFACTS_MAX: usize = FUNCTIONS_MAX + FIRMWARE_MAX + AGENT_TARGETS_MAX;
+pub const ARTIFACTS_MAX: usize =
+    FUNCTIONS_MAX + FIRMWARE_MAX + AGENT_TARGETS_MAX + SYSTEM_BOARDS_MAX;
 /// Triggers in one app.
 pub const TRIGGERS_MAX: usize = 64;
 /// Topic filters of one trigger or one grant.
@@ -62,8 +69,8 @@ pub const TTL_MS_MAX: u64 = 366 * 24 * 3_600_000;
 pub const CONFIG_KEYS_MAX: usize = 64;
 /// One configuration value.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 4 * 1024;
-/// A whole bundle file.
-pub const BUNDLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A whole bundle file: a system, and as much again.
+pub const BUNDLE_BYTES_MAX: u64 = 2 * SYSTEM_BYTES_MAX;
 
 /// Memory of one attempt.
 pub const MEMORY_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;

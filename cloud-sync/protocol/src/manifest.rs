@@ -13,9 +13,9 @@
 //! means the same to who writes it and to who runs it. The order belongs to the function as well: a lane owns
 //! state, and two triggers of one function must not disagree about whose.
 
-pub mod agent;
 mod batch;
 mod firmware;
+pub mod update;
 mod validate;
 
 #[cfg(test)]
@@ -30,9 +30,9 @@ pub use edge_core::order::{OrderError, Ordered};
 pub use edge_core::pattern::{EventFilter, PatternProblem};
 pub use edge_core::schedule::{Schedule, ScheduleError};
 
-pub use self::agent::Agent;
 pub use self::batch::{Batch, Woken, woken};
 pub use self::firmware::{DevicePattern, DevicePatternError, Firmware, ImageKind};
+pub use self::update::Update;
 use crate::id::Digest;
 use crate::limits::{
     AGE_MS_DEFAULT, BACKOFF_MS_DEFAULT, CONCURRENCY_DEFAULT, LOG_BYTES_DEFAULT, MANIFEST_BYTES_MAX,
@@ -71,7 +71,10 @@ pub struct Manifest {
     pub firmware: BTreeMap<String, Firmware>,
     /// A version of the gateways' own program. Left out of the bytes where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<Agent>,
+    pub agent: Option<Update>,
+    /// A version of the gateways' whole system, from kernel to root. Left out of the bytes where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<Update>,
 }
 
 /// What becomes of the records of a series while they wait for the control plane.
@@ -524,14 +527,19 @@ impl Manifest {
     /// The artifacts that it names, each once: digest and length.
     #[must_use]
     pub fn artifacts(&self) -> BTreeMap<Digest, u64> {
-        self.parts().chain(self.programs().map(|(_, program)| program)).collect()
+        self.parts()
+            .chain(files(&self.agent, |_| true))
+            .chain(files(&self.system, |_| true))
+            .collect()
     }
 
-    /// Those of them that a gateway needs which is built for this target.
+    /// Those of them that a gateway needs whose agent is built for this target, and whose image is made for
+    /// this board (`None`: it is no image).
     #[must_use]
-    pub fn artifacts_for(&self, target: &str) -> BTreeMap<Digest, u64> {
-        let own = self.programs().filter(|(of, _)| *of == target);
-        self.parts().chain(own.map(|(_, program)| program)).collect()
+    pub fn artifacts_for(&self, target: &str, board: Option<&str>) -> BTreeMap<Digest, u64> {
+        let programs = files(&self.agent, |of| of == target);
+        let systems = files(&self.system, |of| Some(of) == board);
+        self.parts().chain(programs).chain(systems).collect()
     }
 
     /// Functions and images.
@@ -540,10 +548,14 @@ impl Manifest {
         let images = self.firmware.values().map(|firmware| (firmware.artifact, firmware.size));
         functions.chain(images)
     }
+}
 
-    /// Agent programs with their targets.
-    fn programs(&self) -> impl Iterator<Item = (&str, (Digest, u64))> {
-        let programs = self.agent.iter().flat_map(|agent| &agent.programs);
-        programs.map(|(target, program)| (target.as_str(), (program.artifact, program.size)))
-    }
+/// Files of an update for those that are wanted.
+fn files<'a>(
+    update: &'a Option<Update>,
+    is_wanted: impl Fn(&str) -> bool + 'a,
+) -> impl Iterator<Item = (Digest, u64)> + 'a {
+    let files = update.iter().flat_map(|update| &update.programs);
+    let wanted = files.filter(move |(of, _)| is_wanted(of));
+    wanted.map(|(_, program)| (program.artifact, program.size))
 }

@@ -51,6 +51,7 @@ impl Cloud {
             records: std::collections::BTreeMap::new(),
             firmware: std::collections::BTreeMap::new(),
             agent: None,
+            system: None,
         };
         let signed = SignedManifest::sign(&manifest, &self.key).unwrap();
         let row = RevisionRow {

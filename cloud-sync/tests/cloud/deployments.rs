@@ -31,6 +31,7 @@ fn bundle(key: &SigningKey, sequence: u64) -> (Vec<u8>, Digest) {
         records: BTreeMap::new(),
         firmware: BTreeMap::new(),
         agent: None,
+        system: None,
     };
     let signed = SignedManifest::sign(&manifest, key).unwrap();
     let artifacts = [(Digest::of(&wasm), wasm)].into();

@@ -240,11 +240,15 @@ fn pack_card(
         out: work.join(format!("{name}.img")),
         parts: project_root().join(&args.parts),
         versions: Versions::AsBefore,
+        version: image::system::own_version(),
         built_at: Some(release.epoch),
     })?;
     let packed = release.out.join(format!("{name}.img.xz"));
     Steps::default().step("xz", || xz(&built.image, &packed))?;
-    let mut beside = vec![(&built.licences, format!("{name}.licences.txt"))];
+    let mut beside = vec![
+        (&built.licences, format!("{name}.licences.txt")),
+        (&built.system, format!("{name}.system")),
+    ];
     // QEMU starts with the boot loader in a file of its own.
     if let Some(u_boot) = built.u_boot.as_ref().filter(|_| board == Board::Virt) {
         beside.push((u_boot, format!("{name}.u-boot.bin")));

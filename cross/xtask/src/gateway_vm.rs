@@ -14,6 +14,7 @@ mod site;
 mod slots;
 mod status;
 mod story;
+mod systems;
 mod updates;
 
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ was acked has its record in the control plane, once.
 After that the agent is updated by deployments, while another device sends: to a good one, which must stay, and
 to three that must go by themselves, with their reason at the control plane: one that crashes, one that hangs,
 one that works and does not reach the control plane. These are scripts around the agent itself.
+
+Then whole systems are deployed, with --systems alone too: one that is well and must be kept, one whose root is noise and
+one that hangs, which must be taken back by themselves, with a reason at the control plane.
 
 In the end systems are put into the other slot: one that is well while the agent is itself on trial, which must
 be kept after the agent is; one that does not boot and one that hangs, from which the gateway must come back.
@@ -57,6 +61,7 @@ Examples:
   cargo xtask gateway-vm                  200 messages, for a look
   cargo xtask gateway-vm --keep           ... and it goes on running, until Enter
   cargo xtask gateway-vm --test           the proof
+  cargo xtask gateway-vm --systems        updates of the whole system, without the rest of the proof
   cargo xtask gateway-vm --board rpi3 --test
   cargo xtask gateway-vm --test --idle 15 --busy 15    ... and PSS over 10 minutes each, after 5 of warm-up
   cargo xtask gateway-vm --replay 200     200 power cuts of its card
@@ -91,8 +96,11 @@ pub(crate) struct GatewayVmArgs {
     /// Leave it running at the end, until Enter; with --replay the record stays.
     #[arg(long)]
     keep: bool,
+    /// Deploy whole systems: a good one, one that does not boot, one that hangs. --test does so as well.
+    #[arg(long)]
+    systems: bool,
     /// Record the card and cut its power at so many points.
-    #[arg(long, value_name = "POINTS", conflicts_with_all = ["test", "idle", "gateways", "devices"])]
+    #[arg(long, value_name = "POINTS", conflicts_with_all = ["test", "systems", "idle", "gateways", "devices"])]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     replay: Option<u32>,
     /// Chooses the points of --replay (default: by the clock; printed).
@@ -108,11 +116,11 @@ pub(crate) struct GatewayVmArgs {
     #[arg(long, requires = "replay")]
     json: bool,
     /// So many gateways at once.
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["test", "idle", "keep"])]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["test", "systems", "idle", "keep"])]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=8))]
     gateways: u8,
     /// So many emulated devices send, instead of a client on this machine.
-    #[arg(long, value_name = "N", conflicts_with_all = ["test", "idle", "keep", "gateways", "messages"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["test", "systems", "idle", "keep", "gateways", "messages"])]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=20))]
     devices: Option<u8>,
     /// How long emulated devices measure.
@@ -194,6 +202,7 @@ pub(crate) fn run(args: &GatewayVmArgs) -> Result<()> {
         idle: std::time::Duration::from_secs(args.idle * 60),
         busy: std::time::Duration::from_secs(args.busy * 60),
         is_test: args.test,
+        with_systems: args.test || args.systems,
         keep: args.keep,
     };
     if args.is_virt() { story::tell(&options) } else { offline::tell(&options) }
@@ -207,8 +216,8 @@ fn prepare(args: &GatewayVmArgs) -> Result<()> {
     ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
     let is_plain = args.replay.is_none() && args.devices.is_none() && args.gateways == 1;
     ensure!(
-        args.is_virt() || is_plain,
-        "rpi3 has no network in QEMU: --replay, --gateways and --devices are for the board virt"
+        args.is_virt() || (is_plain && !args.systems),
+        "rpi3 has no network in QEMU: --replay, --gateways, --devices and --systems are for the board virt"
     );
     if !args.is_virt() {
         // Neither control plane nor functions.

@@ -5,13 +5,13 @@ mod board;
 mod boot;
 mod build;
 pub(crate) mod cpio;
-mod crc32;
 pub(crate) mod disk;
 pub(crate) mod layout;
 pub(crate) mod modules;
 mod parts;
 mod root;
 mod seed;
+pub(crate) mod system;
 pub(crate) mod tool;
 mod uboot;
 mod wifi;
@@ -22,6 +22,7 @@ use anyhow::{Context, Result, ensure};
 pub(crate) use board::Board;
 pub(crate) use build::{Built, Request, build};
 use clap::Args;
+use edge_core::boot::Version;
 pub(crate) use parts::{Parts, Versions};
 pub(crate) use root::hanging_root;
 pub(crate) use seed::{Seed, Sources};
@@ -77,7 +78,11 @@ pub(crate) struct ImageArgs {
     /// Seconds from status line to status line on the console [default: 60].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     status_every: Option<u32>,
-    /// Where the image is written [default: .holm/image/holm-BOARD.img].
+    /// What the system calls itself, for deployments of it [default: that of this checkout].
+    #[arg(long, value_name = "VERSION", value_parser = system::version)]
+    system_version: Option<Version>,
+    /// Where the image is written [default: .holm/image/holm-BOARD.img]; beside it the same system as an update
+    /// for gateways that have an image (`.system`).
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Look for newer packages.
@@ -139,6 +144,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
         },
         parts: project_root().join(&args.parts),
         versions: if args.refresh { Versions::Newest } else { Versions::AsBefore },
+        version: args.system_version.unwrap_or_else(system::own_version),
         built_at: None,
     };
     let built = build(&request)?;
@@ -186,6 +192,7 @@ fn print(built: &Built, args: &ImageArgs) {
     println!("\n{}", built.table());
     println!("{}: gateway {:?}", built.image.display(), built.gateway);
     println!("  {}: {}", built.board.name(), built.board.tested());
+    println!("  as an update, for [system] in holm.toml: {}", built.system.display());
     println!("licences of its parts: {}", built.licences.display());
     if let Some(u_boot) = &built.u_boot {
         println!("its boot loader, for QEMU: {}", u_boot.display());
@@ -202,6 +209,7 @@ fn json(built: &Built) -> serde_json::Value {
         "image": built.image, "board": built.board.name(), "gateway": built.gateway, "bytes": layout::IMAGE_BYTES,
         "tested": built.board.tested(), "kernel": built.kernel, "u_boot": built.u_boot,
         "device_tree": built.device_tree,
+        "system": built.system,
         "licences": built.licences, "packages": built.packages, "sha256": built.sha256,
         "sizes": built.sizes.iter().map(|(name, bytes)| json!({ "part": name, "bytes": bytes }))
             .collect::<Vec<_>>(),

@@ -19,11 +19,13 @@
 //!   nor a file that cannot be read.
 //! - The list of failures, and every text in it, is bounded.
 
+pub mod card;
 pub mod health;
 mod own;
 pub mod record;
 pub mod restart;
 mod start;
+pub mod system;
 mod update;
 mod version;
 

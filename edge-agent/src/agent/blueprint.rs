@@ -36,6 +36,7 @@ use super::seams::{Link, LinkStart, World};
 use super::stand_in::StandIn;
 use super::start::{RunError, io_error};
 use super::state::State;
+use super::system::SystemUpdate;
 use super::telemetry::Telemetry;
 use super::timeline::Timeline;
 use super::update::Update;
@@ -46,6 +47,7 @@ use crate::launch::Launched;
 use crate::runtime::Crashed;
 use crate::settings::Settings;
 use crate::store::{self, Reader};
+use crate::system::OnImage;
 use crate::tls::TimeFloor;
 use crate::uplink::Outbox;
 
@@ -62,6 +64,8 @@ pub(super) struct Blueprint {
     pub(super) lives: Arc<Mutex<Lives>>,
     /// Whether it runs from a slot.
     pub(super) launched: Option<Launched>,
+    /// The card image that this process runs from.
+    pub(super) image: Option<OnImage>,
 }
 
 impl Blueprint {
@@ -148,6 +152,7 @@ impl Blueprint {
             desk: Desk::new(self.settings.limits.devices_max),
             firmware,
             update,
+            system: SystemUpdate::new(self.image.clone(), now.at),
             wear,
             work: effects.into_iter().map(Work::Broker).collect(),
             grown: Default::default(),
@@ -318,7 +323,7 @@ impl Blueprint {
         }
         let outlet = self.outlet.clone();
         let start = LinkStart {
-            version: gateway.update.label(),
+            version: gateway.label(),
             epoch: gateway.epoch.0,
             streams,
             state: report::state(&gateway.deployments.reconciler),

@@ -33,14 +33,14 @@ use crate::uplink::Say;
 pub(super) const LEDGER_ROW: &str = "deployments";
 
 /// When a new revision is kept: nothing faulted for a minute, or so many attempts went well. One that
-/// brings an agent waits for the end of its trial, too.
+/// brings an agent or a system waits for the end of its trial, too.
 pub(super) fn probation_of(revision: &VerifiedRevision) -> ProbationPolicy {
     ProbationPolicy {
         faults_max: 1,
         crashes_max: 3,
         successes: Some(100),
         span: Some(Millis::from_secs(60)),
-        held: revision.manifest().agent.is_some(),
+        held: revision.manifest().agent.is_some() || revision.manifest().system.is_some(),
     }
 }
 
@@ -201,7 +201,11 @@ impl Gateway {
             let reason = format!("{digest} is not in the library, and no control plane has it");
             return self.reconcile(Input::Fetched { digest, result: Err(reason) });
         }
-        let bytes_max = sync_protocol::limits::ARTIFACT_BYTES_MAX;
+        // A manifest is not known before it is here, and is shorter than that.
+        let named = self.deployments.verified.values();
+        let mut named =
+            named.filter_map(|it| it.manifest().artifacts().get(&foreign(digest)).copied());
+        let bytes_max = named.next().unwrap_or(sync_protocol::limits::ARTIFACT_BYTES_MAX);
         self.say(Say::Fetch { digest: foreign(digest), bytes_max });
     }
 
@@ -246,6 +250,7 @@ impl Gateway {
         self.forget_old_revisions();
         self.keep_offers();
         self.update.look();
+        self.system.look();
     }
 
     /// What is neither live nor good nor in work goes.
@@ -270,10 +275,12 @@ impl Gateway {
             PrepareDone::BundleImported { result } => self.bundle_imported(result),
             PrepareDone::Verified { revision, result } => {
                 let revision = own(revision);
-                let result = result.map(|verified| {
-                    let facts = facts(&verified);
+                let result = result.and_then(|verified| {
+                    // Before tens of megabytes are fetched for nothing.
+                    self.check_system(verified.manifest())?;
+                    let facts = facts(&verified, self.system.board().as_deref());
                     self.deployments.verified.insert(revision, verified);
-                    facts
+                    Ok(facts)
                 });
                 self.reconcile(Input::Verified { revision, result });
             }
@@ -286,6 +293,7 @@ impl Gateway {
                     reserve::check(self.functions.workers(), &app.release, others)?;
                     self.check_firmware(app.revision.manifest())?;
                     self.check_agent(app.revision.manifest())?;
+                    self.check_system(app.revision.manifest())?;
                     self.deployments.apps.insert(revision, app);
                     Ok(())
                 });
@@ -423,7 +431,7 @@ impl Gateway {
     }
 }
 
-fn facts(verified: &VerifiedRevision) -> Facts {
+fn facts(verified: &VerifiedRevision, board: Option<&str>) -> Facts {
     let manifest = verified.manifest();
     let versions = manifest.functions.iter();
     Facts {
@@ -434,6 +442,6 @@ fn facts(verified: &VerifiedRevision) -> Facts {
             floor: manifest.floor,
             state_versions: versions.map(|(name, f)| (name.clone(), f.state_version)).collect(),
         },
-        artifacts: manifest.artifacts_for(TARGET).keys().copied().map(own).collect(),
+        artifacts: manifest.artifacts_for(TARGET, board).keys().copied().map(own).collect(),
     }
 }

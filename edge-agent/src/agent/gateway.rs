@@ -36,6 +36,7 @@ use super::plant::{Moment, Plant};
 use super::room::Room;
 use super::seams::{Crumbs, Link, Network};
 use super::state::State;
+use super::system::SystemUpdate;
 use super::telemetry::Telemetry;
 use super::timeline::Timeline;
 use super::turns::Turns;
@@ -122,6 +123,7 @@ pub(super) struct Gateway {
     pub(super) desk: Desk,
     pub(super) firmware: Firmware,
     pub(super) update: Update,
+    pub(super) system: SystemUpdate,
     pub(super) wear: Wear,
     pub(super) work: VecDeque<Work>,
     /// Positions of the outbox that become readable with a ticket.
@@ -223,6 +225,7 @@ impl Gateway {
             self.desk.next_deadline(),
             self.life().well_at(),
             self.update.next_deadline().filter(|_| self.stop_by.is_none()),
+            self.system.next_deadline().filter(|_| self.stop_by.is_none()),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(self.now.at + LONGEST);
         self.clock.until(at.min(self.now.at + LONGEST))
@@ -294,6 +297,7 @@ impl Gateway {
         self.telemetry.tell_drops(self.now.at);
         self.look_at_life();
         self.tick_update();
+        self.tick_system();
         self.report_health();
     }
 

@@ -227,6 +227,7 @@ mod tests {
             triggers: Default::default(),
             firmware: Default::default(),
             agent: None,
+            system: None,
             records: Default::default(),
         }
     }

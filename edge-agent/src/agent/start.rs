@@ -24,6 +24,7 @@ use crate::settings::Settings;
 use crate::store::sync_check::SyncLog;
 use crate::store::{OpenError, ReadError};
 use crate::supervisor::Supervisor;
+use crate::system::OnImage;
 use crate::tls::TimeFloor;
 
 /// Waits between attempts to open a store that failed.
@@ -163,6 +164,7 @@ impl Agent {
             plant,
             lives,
             launched: None,
+            image: OnImage::from_environment(&data_dir),
         };
         Ok(Self { blueprint, machine, inbox, io, supervisor: Supervisor::nobody() })
     }

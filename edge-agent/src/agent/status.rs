@@ -22,6 +22,7 @@ impl Gateway {
             "gateway": self.name,
             "version": env!("CARGO_PKG_VERSION"),
             "agent": self.update.json(),
+            "system": self.system.json(),
             "epoch": self.epoch.to_string(),
             "uptime_s": self.clock.uptime_s(),
             "start_ms": self.start_ms,

@@ -66,6 +66,7 @@ impl Process {
             plant: Plant::nothing(),
             lives: Arc::new(Mutex::new(Lives::unkept())),
             launched: None,
+            image: None,
         };
         Self { blueprint, inbox, gateway: None }
     }

@@ -88,9 +88,15 @@ impl Update {
         self.look_at = Some(Millis(0));
     }
 
+    /// An update is being written, or on trial, or about to be.
+    #[must_use]
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_on_trial() || self.switching || self.staging.is_some()
+    }
+
     /// Version and slot, for the control plane.
     #[must_use]
-    pub(super) fn label(&self) -> String {
+    fn label(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let slot = self.launched.as_ref().map(|launched| launched.slot().as_str());
         slot.map_or_else(|| version.to_owned(), |slot| format!("{version} (slot {slot})"))
@@ -181,6 +187,12 @@ fn offer(manifest: &Manifest) -> Option<Result<Offer, String>> {
 }
 
 impl Gateway {
+    /// Version and slot of the agent, and of the system below it, for the control plane.
+    pub(super) fn label(&self) -> String {
+        let agent = self.update.label();
+        self.system.label().map_or_else(|| agent.clone(), |system| format!("{agent}, {system}"))
+    }
+
     /// Whether a revision with an agent can go live beside those that are.
     pub(super) fn check_agent(&self, new: &Manifest) -> Result<(), String> {
         let Some(offer) = offer(new) else { return Ok(()) };

@@ -35,6 +35,7 @@ fn manifest(app: &str, bytes: &Bytes, version: u32, devices: &[&str]) -> (Manife
         records: BTreeMap::new(),
         firmware: [("press".to_owned(), firmware)].into(),
         agent: None,
+        system: None,
     };
     let key = SigningKey::generate().expect("entropy");
     let signed = SignedManifest::sign(&manifest, &key).expect("a good manifest");

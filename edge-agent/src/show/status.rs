@@ -43,6 +43,7 @@ fn head(status: &Value, lines: &mut Lines) {
     let version = word("version");
     lines.add("gateway", &format!("{} (version {version}), up for {up}", word("gateway")));
     agent(&status["agent"], lines);
+    system(&status["system"], lines);
     let listeners = status["listeners"].as_array().into_iter().flatten();
     let listeners: Vec<_> = listeners.filter_map(Value::as_str).collect();
     let none = "nowhere: no [[listeners]]".to_owned();
@@ -73,6 +74,24 @@ fn agent(agent: &Value, lines: &mut Lines) {
         let (version, digest) = (word(&failed["version"]), word(&failed["digest"]));
         let reason = word(&failed["reason"]);
         lines.add("", &format!("taken back: {version} ({digest:.12}): {reason}"));
+    }
+}
+
+/// The system of a card image, and the last one that did not stay.
+fn system(system: &Value, lines: &mut Lines) {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let Some(slot) = system["slot"].as_str() else { return };
+    let state = match (system["state"] == "trial", system["waits_for_restart"] == true) {
+        (true, _) => "on trial",
+        (false, true) => "confirmed; another one waits for a restart",
+        (false, false) => "confirmed",
+    };
+    let (version, board) = (word(&system["version"]), word(&system["board"]));
+    lines.add("system", &format!("{version} for {board} in slot {slot}, {state}"));
+    if let Some(failed) = system["taken_back"].get(0) {
+        let (version, digest) = (word(&failed["version"]), word(&failed["digest"]));
+        lines
+            .add("", &format!("taken back: {version} ({digest:.12}): {}", word(&failed["reason"])));
     }
 }
 

@@ -96,6 +96,7 @@ impl Apps {
             records: self.records(),
             firmware: Default::default(),
             agent: None,
+            system: None,
             triggers: triggers(self.has_cron),
         };
         let signer = key(if kind == Kind::Forged { STRANGER } else { AUTHOR });

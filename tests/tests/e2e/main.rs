@@ -37,4 +37,5 @@ mod status;
 mod stop;
 mod supervisor;
 mod support;
+mod system_updates;
 mod wear;

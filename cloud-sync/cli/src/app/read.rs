@@ -14,6 +14,7 @@ use sync_protocol::manifest::{
 
 use super::destinations;
 use super::order::{no_level, read_order};
+use super::update::{AGENT, SYSTEM};
 use super::values::{DURATION, SIZE, choose, in_range, needed, one_of, small};
 use super::{App, Function, Source, Version};
 pub use edge_agent::toml_reader::Problem;
@@ -26,8 +27,10 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     let head = read_head(&mut root, &mut problems);
     let functions = read_functions(&mut root, &mut problems);
     let firmware = super::firmware::read(&mut root, &mut problems);
-    let has_agent = root.span_of("agent") != root.span();
-    let agent = super::agent::read(&mut root, &mut problems);
+    let has = |table: &str| root.span_of(table) != root.span();
+    let updates_gateways = has("agent") || has("system");
+    let agent = super::update::read(&mut root, &AGENT, &mut problems);
+    let system = super::update::read(&mut root, &SYSTEM, &mut problems);
     let taken = |name: &str| firmware.contains_key(name);
     let device_functions =
         super::device_function::read(&mut root, &functions, taken, &mut problems);
@@ -35,7 +38,7 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
     let on_devices = device_functions.values().map(|one| one.function.clone()).collect();
     let triggers = read_triggers(&mut root, &functions, on_devices, &mut problems);
     let records = super::series::read(&mut root, &functions, &mut problems);
-    if functions.is_empty() && firmware.is_empty() && !has_agent {
+    if functions.is_empty() && firmware.is_empty() && !updates_gateways {
         problems.add(&(0..0), "the app has no function: add [functions.NAME]");
     }
     root.finish(&mut problems);
@@ -52,6 +55,7 @@ pub(super) fn parse(text: &str) -> Result<App, Vec<Problem>> {
                 firmware,
                 device_functions,
                 agent,
+                system,
             })
         }
         Some(_) | None => Err(problems.into_sorted()),

@@ -323,6 +323,43 @@ pub const AGENT: Table = Table {
     ],
 };
 
+/// `[system]`
+pub const SYSTEM: Table = Table {
+    title: "[system]",
+    about: "A version of the gateways' whole system, from kernel to root, where they run from a card image. A gateway takes \
+            the file for its board, writes it into the slot that does not run, tries it, and keeps it or comes back to the \
+            one before; one that is no such image declines the app. The app brings nothing else. See *Images* in \
+            `docs/agent-updates.md`.",
+    keys: &[
+        key(
+            "version",
+            "\"0.2.0\"",
+            "",
+            "Version that the files call themselves (`cargo xtask image --system-version`). `holm build` refuses one that \
+             calls itself otherwise.",
+        ),
+        key(
+            "floor",
+            "\"0.1.0\"",
+            "none",
+            "Once a gateway has kept this system it declines systems below the floor.",
+        ),
+        key(
+            "force",
+            "true or false",
+            "false",
+            "Try it even where this very system was taken back before. A floor holds all the same.",
+        ),
+        key(
+            "images",
+            "table",
+            "",
+            "Files by board, relative to `holm.toml`, as `cargo xtask image` writes them beside each image (`holm-rpi4.system`); \
+             {system} each, for at most {system_boards} boards, and {bundle} with all else.",
+        ),
+    ],
+};
+
 /// `[device-function.NAME]`
 pub const DEVICE_FUNCTION: Table = Table {
     title: "[device-function.NAME]",
@@ -492,13 +529,17 @@ fn with_limits(text: &str) -> String {
         ("{device_patterns}", limits::FIRMWARE_PATTERNS_MAX.to_string()),
         ("{program}", upto(limits::ARTIFACT_BYTES_MAX)),
         ("{agent_targets}", limits::AGENT_TARGETS_MAX.to_string()),
+        ("{system}", upto(limits::SYSTEM_BYTES_MAX)),
+        ("{system_boards}", limits::SYSTEM_BOARDS_MAX.to_string()),
+        ("{bundle}", upto(limits::BUNDLE_BYTES_MAX)),
         ("{ttl}", times(limits::TTL_MS_MIN, limits::TTL_MS_MAX)),
     ];
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
 /// All tables, in the order of the page.
-pub const TABLES: [Table; 7] = [APP, FUNCTION, RECORDS, TRIGGER, FIRMWARE, DEVICE_FUNCTION, AGENT];
+pub const TABLES: [Table; 8] =
+    [APP, FUNCTION, RECORDS, TRIGGER, FIRMWARE, DEVICE_FUNCTION, AGENT, SYSTEM];
 
 /// The grammar of event filters.
 const FILTERS: &str = include_str!("filters.md");

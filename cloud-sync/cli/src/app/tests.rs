@@ -56,11 +56,11 @@ fn the_manifest_has_what_the_file_says() {
     let app = App::parse(EXAMPLE).unwrap();
     let built: BTreeMap<String, Vec<u8>> =
         app.functions.keys().map(|name| (name.clone(), name.clone().into_bytes())).collect();
-    let manifest = app.manifest(&built, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    let manifest = app.manifest(&built, &BTreeMap::new(), &GatewayFiles::default()).unwrap();
     assert_eq!(manifest.sequence, (1 << 32) + (4 << 16));
     assert_eq!(manifest.functions["smooth"].artifact, sync_protocol::Digest::of(b"smooth"));
     assert_eq!(Manifest::from_bytes(&manifest.to_bytes()), Ok(manifest));
-    assert!(app.manifest(&BTreeMap::new(), &BTreeMap::new(), &BTreeMap::new()).is_err());
+    assert!(app.manifest(&BTreeMap::new(), &BTreeMap::new(), &GatewayFiles::default()).is_err());
 }
 
 /// The parser's own words about its keys are compared with the reference: it lists the keys it
@@ -70,7 +70,7 @@ fn the_reference_lists_the_keys_the_parser_asks_for() {
     let unlike = "zzzzzzzzzzzzzzzzzzzz";
     let text = format!(
         "[app]\n{unlike} = 1\n[functions.a]\n{unlike} = 1\n[records.a]\n{unlike} = 1\n\
-         [firmware.a]\n{unlike} = 1\n[device-function.a]\n{unlike} = 1\n[agent]\n{unlike} = 1\n\
+         [firmware.a]\n{unlike} = 1\n[device-function.a]\n{unlike} = 1\n[agent]\n{unlike} = 1\n[system]\n{unlike} = 1\n\
          [[triggers]]\n{unlike} = 1\n"
     );
     let problems = App::parse(&text).unwrap_err();

@@ -26,6 +26,7 @@ fn fixture() -> Fixture {
         records: BTreeMap::new(),
         firmware: BTreeMap::new(),
         agent: None,
+        system: None,
     };
     let key = SigningKey::generate().unwrap();
     let signed = SignedManifest::sign(&manifest, &key).unwrap();

@@ -1,7 +1,7 @@
 //! Finds every problem of a manifest in one pass.
 
-mod agent;
 mod firmware;
+mod update;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -77,9 +77,7 @@ pub(super) fn problems(manifest: &Manifest) -> Vec<Problem> {
         policy(&format!("records.{name}"), name, series, manifest, &mut found);
     }
     firmware::all(manifest, &mut found);
-    if let Some(agent) = &manifest.agent {
-        agent::all(agent, &mut found);
-    }
+    update::all(manifest, &mut found);
     for (name, trigger) in &manifest.triggers {
         self::trigger(&format!("triggers.{name}"), name, trigger, manifest, &mut found);
     }
@@ -104,8 +102,8 @@ fn head(manifest: &Manifest, found: &mut Findings) {
         found.add("floor", text + ": the revision would refuse itself");
     }
     let is_empty = manifest.functions.is_empty() && manifest.firmware.is_empty();
-    if is_empty && manifest.agent.is_none() {
-        found.add("functions", "an app needs at least one function, firmware or agent");
+    if is_empty && manifest.agent.is_none() && manifest.system.is_none() {
+        found.add("functions", "an app needs at least one function, firmware, agent or system");
     }
     found.range("functions", manifest.functions.len(), 0..=FUNCTIONS_MAX);
     found.range("triggers", manifest.triggers.len(), 0..=TRIGGERS_MAX);

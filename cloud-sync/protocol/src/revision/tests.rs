@@ -26,6 +26,7 @@ pub(crate) fn manifest(artifact: &[u8]) -> Manifest {
         records: std::collections::BTreeMap::new(),
         firmware: std::collections::BTreeMap::new(),
         agent: None,
+        system: None,
     }
 }
 

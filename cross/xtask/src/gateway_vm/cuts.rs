@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use edge_core::boot::card::BootRecord;
 use serde_json::{Value, json};
 use system_tests::host;
 use system_tests::replay::card::{Card, Milestone, Part, Recording, clients_toml};
@@ -22,7 +23,7 @@ use super::machine::{Hardware, PATIENCE};
 use super::site::{GATEWAY, Site};
 use super::slots;
 use crate::command::built;
-use crate::image::layout::{BootRecord, MIB, PARTITIONS, RECORD_SECTORS, SECTOR};
+use crate::image::layout::{MIB, PARTITIONS, RECORD_SECTORS, SECTOR};
 
 /// What is recorded and cut.
 #[derive(Debug)]
@@ -252,13 +253,15 @@ fn newest(bytes: &[u8]) -> Option<BootRecord> {
         let begin = usize::try_from(sector * SECTOR - RECORD_PART.start).ok()?;
         *copy = *bytes.get(begin..)?.first_chunk()?;
     }
-    BootRecord::newest(&copies)
+    BootRecord::newest(&copies).map(|(record, _)| record)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{RECORD_PART, judge_boot_record};
-    use crate::image::layout::{BootRecord, RECORD_SECTORS, SECTOR};
+    use edge_core::boot::card::BootRecord;
+
+    use crate::image::layout::{RECORD_SECTORS, SECTOR};
 
     fn card(copies: [&[u8]; 2]) -> Vec<u8> {
         let mut bytes = vec![0; usize::try_from(RECORD_PART.bytes).unwrap()];

@@ -53,8 +53,8 @@ impl Memory {
     ) -> Result<(Self, Vec<Fact>)> {
         let length = options.busy;
         println!("{RATE} messages a second for {} min, for the same", length.as_secs() / 60);
-        let path = options.basis.dir.join("busy-device.jsonl");
-        let sending = Sending::start(BUSY_DEVICE, RATE, PATIENCE, site, hardware, path)?;
+        let dir = &options.basis.dir;
+        let sending = Sending::start(BUSY_DEVICE, RATE, PATIENCE, site, hardware, dir)?;
         let mut memory = sample(machine, length, "at work", BUSY_KIB_MAX)?;
         let facts = sending.stop()?;
         let acked = facts.iter().filter(|fact| matches!(fact, Fact::Acked { .. })).count();

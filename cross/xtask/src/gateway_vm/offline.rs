@@ -9,6 +9,7 @@ use system_tests::interrupt::Interrupt;
 use super::machine::{Hardware, PATIENCE};
 use super::slots;
 use super::story::{Options, boot, print_lines};
+use crate::image::system::own_version;
 use crate::image::{Board, Request, Seed, Sources, Versions, build};
 
 /// QEMU takes only a power of two for the size of a card.
@@ -25,6 +26,7 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         out: options.basis.dir.join("gateway.img"),
         parts: options.basis.parts.clone(),
         versions: Versions::AsBefore,
+        version: own_version(),
         built_at: None,
     })?;
     std::fs::File::options().write(true).open(&built.image)?.set_len(CARD_BYTES)?;

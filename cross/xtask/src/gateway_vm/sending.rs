@@ -67,15 +67,17 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    /// Starts it with so many readings a second; `patience` is how long it goes without an ack.
+    /// Starts it with so many readings a second; `patience` is how long it goes without an ack. Its
+    /// ledger is in `dir`.
     pub(crate) fn start(
         device: &'static str,
         rate_per_s: f64,
         patience: Duration,
         site: &Site,
         hardware: &Hardware,
-        ledger: PathBuf,
+        dir: &Path,
     ) -> Result<Self> {
+        let ledger = dir.join(format!("{device}.jsonl"));
         let stop = Arc::<AtomicBool>::default();
         let sender = Sender {
             device,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use edge_core::boot::Version;
 use system_tests::author::{Author, fixture};
 use system_tests::cloud::Cloud;
 use system_tests::interrupt::Interrupt;
@@ -14,6 +15,7 @@ use system_tests::process::wait_for;
 
 use super::gate::Gate;
 use super::machine::{HOST, Hardware};
+use crate::image::system::own_version;
 use crate::image::{Board, Built, Request, Seed, Sources, Versions, build};
 
 /// Name of the gateway.
@@ -22,8 +24,10 @@ pub(crate) const GATEWAY: &str = "gw-vm";
 pub(crate) const DEVICE: &str = "press-1";
 /// Name of the one that sends while the agent is updated.
 pub(crate) const STEADY_DEVICE: &str = "press-2";
+/// Name of the one that sends while the system is updated.
+pub(crate) const PATIENT_DEVICE: &str = "press-3";
 /// Name of the one that sends while memory is measured.
-pub(crate) const BUSY_DEVICE: &str = "press-3";
+pub(crate) const BUSY_DEVICE: &str = "press-4";
 const TOKEN: &str = "token-of-all";
 
 /// The image's idea of now, 2020-09-13: before any certificate of the control plane begins, so that
@@ -98,8 +102,25 @@ impl Site {
             out: self.dir.join(format!("{}.img", gate.name)),
             parts: parts.to_owned(),
             versions: Versions::AsBefore,
+            version: own_version(),
             built_at: Some(BUILT_AT),
         })
+    }
+
+    /// Another system for the gateway, as a file to deploy.
+    pub(crate) fn system(&self, version: Version, agent: &Path, parts: &Path) -> Result<PathBuf> {
+        let built = build(&Request {
+            board: Board::Virt,
+            agent: agent.to_owned(),
+            seed: Seed::read(&Sources::default())?,
+            out: self.dir.join("next.img"),
+            parts: parts.to_owned(),
+            versions: Versions::AsBefore,
+            version,
+            built_at: Some(BUILT_AT),
+        })?;
+        std::fs::remove_file(&built.image)?;
+        Ok(built.system)
     }
 
     /// The machine that boots it.
@@ -150,9 +171,16 @@ impl Site {
 
     /// Version and slot of the agent, as the control plane knows them: `0.1.0 (slot a)`.
     pub(crate) fn agent_version(&self) -> Result<String> {
+        self.versions().map(|(agent, _)| agent)
+    }
+
+    /// Version and slot of agent and system: `0.1.0 (slot a)`, `system 0.1.0 (slot b)`.
+    pub(crate) fn versions(&self) -> Result<(String, String)> {
         self.interrupt.check()?;
         let gateway = self.cloud.get(&format!("/v1/gateways/{GATEWAY}"))?;
-        Ok(gateway["agent_version"].as_str().context("no version of the agent")?.to_owned())
+        let label = gateway["agent_version"].as_str().context("no version of the agent")?;
+        let (agent, system) = label.split_once(", ").context("no version of the system")?;
+        Ok((agent.to_owned(), system.to_owned()))
     }
 
     /// Texts of the notices of a kind that the gateway has sent.
@@ -194,7 +222,7 @@ fn agent_toml() -> String {
              publish = [\"sensors/#\"]\nsubscribe = [\"#\"]\n"
         )
     };
-    let devices = [DEVICE, STEADY_DEVICE, BUSY_DEVICE].map(device).concat();
+    let devices = [DEVICE, STEADY_DEVICE, PATIENT_DEVICE, BUSY_DEVICE].map(device).concat();
     format!(
         "name = \"{GATEWAY}\"\n\n\
          [update]\nsettle = \"30 s\"\ngrace = \"75 s\"\n\n\

@@ -6,15 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use edge_core::boot::Slot;
+use edge_core::boot::card::{BootRecord, TRIES};
 
 use super::machine::{Hardware, PATIENCE};
 use crate::image::disk::{boot_record, set_boot_record};
-use crate::image::layout::{BootRecord, PARTITIONS, Slot, check_fits};
+use crate::image::layout::{PARTITIONS, check_fits};
 use crate::image::{Board, Parts, Versions, hanging_root};
 use crate::setup;
 
-/// Tries that a trial gets.
-const TRIES: u32 = 2;
 /// From a system that is well to the commit of its slot.
 const COMMIT_MAX: Duration = Duration::from_secs(180);
 
@@ -94,13 +94,14 @@ fn root(slot: Slot) -> &'static crate::image::layout::Partition {
 }
 
 fn record(image: &Path) -> Result<BootRecord> {
-    BootRecord::newest(&boot_record(image)?).context("no copy of the boot record is whole")
+    let newest = BootRecord::newest(&boot_record(image)?);
+    newest.map(|(record, _)| record).context("no copy of the boot record is whole")
 }
 
 /// As an update writes it: a newer record over the older copy. The other copy is torn here, so that
 /// the boot loader has to tell them apart.
 fn put_on_trial(image: &Path, before: BootRecord) -> Result<()> {
-    let trial = BootRecord { generation: before.generation + 1, trial: Some(TRIES), ..before };
+    let trial = before.with_trial(Some(TRIES));
     let mut torn = before.encode();
     torn[300..].fill(0x5a);
     set_boot_record(image, &[torn, trial.encode()])

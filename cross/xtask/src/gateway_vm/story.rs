@@ -17,6 +17,7 @@ use super::sending::Sender;
 use super::site::{DEVICE, Site};
 use super::slots;
 use super::status::{self, milliseconds};
+use super::systems;
 use super::updates;
 
 /// What is told.
@@ -36,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) busy: Duration,
     /// With a cut in the midst of the messages, and trials of the other slot.
     pub(crate) is_test: bool,
+    /// With updates of the system by deployment.
+    pub(crate) with_systems: bool,
     /// It goes on running at the end, until Enter.
     pub(crate) keep: bool,
 }
@@ -84,6 +87,12 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         print(&lines, &drain(&site, &facts)?)?;
         println!("\nupdates of the agent, while another device sends");
         let (lines, more) = updates::tell(options, &site, &hardware, &mut machine)?;
+        facts.extend(more);
+        print(&lines, &drain(&site, &facts)?)?;
+    }
+    if options.with_systems {
+        println!("\nupdates of the whole system, while another device sends");
+        let (lines, more) = systems::tell(options, &site, &hardware, &mut machine)?;
         facts.extend(more);
         print(&lines, &drain(&site, &facts)?)?;
     }

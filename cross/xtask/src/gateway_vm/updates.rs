@@ -15,9 +15,9 @@ use super::story::{Line, Options, line_s};
 
 /// From a deployment to its end. A program has 13 MB, which come over an emulated network; one that hangs is
 /// waited for three times.
-const UPDATE_MAX: Duration = Duration::from_secs(900);
+pub(super) const UPDATE_MAX: Duration = Duration::from_secs(900);
 /// Readings a second of the device that sends all the while.
-const RATE: f64 = 5.0;
+pub(super) const RATE: f64 = 5.0;
 
 /// Updates under way: the device sends, and is stopped at the end.
 struct Updates<'a> {
@@ -36,8 +36,8 @@ pub(crate) fn tell(
     hardware: &Hardware,
     machine: &mut Machine,
 ) -> Result<(Vec<Line>, Vec<Fact>)> {
-    let path = options.basis.dir.join("steady-device.jsonl");
-    let sending = Sending::start(STEADY_DEVICE, RATE, UPDATE_MAX, site, hardware, path)?;
+    let dir = &options.basis.dir;
+    let sending = Sending::start(STEADY_DEVICE, RATE, UPDATE_MAX, site, hardware, dir)?;
     let mut updates = Updates::new(options, site, machine)?;
     let own = updates.good()?;
     for bad in [programs::crash(), programs::hang(), programs::deaf(&site.endpoint())?] {
@@ -138,7 +138,7 @@ impl<'a> Updates<'a> {
 }
 
 /// The longest time between two acks.
-fn longest_wait(facts: &[Fact]) -> String {
+pub(super) fn longest_wait(facts: &[Fact]) -> String {
     let acks = facts.iter().filter_map(|fact| match fact {
         Fact::Acked { at_ms, .. } => Some(*at_ms),
         _ => None,

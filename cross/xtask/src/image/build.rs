@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use edge_core::boot::Version;
 use serde_json::Value;
 use system_tests::ledger;
 
@@ -15,7 +16,7 @@ use super::modules::Modules;
 use super::parts::{Parts, Versions};
 use super::root::{self, Contents, Root};
 use super::seed::Seed;
-use super::{disk, tool, wifi};
+use super::{disk, system, tool, wifi};
 use crate::setup;
 use crate::steps::Steps;
 
@@ -34,6 +35,8 @@ pub(crate) struct Request {
     pub(crate) parts: PathBuf,
     /// Which versions of them.
     pub(crate) versions: Versions,
+    /// What the system calls itself.
+    pub(crate) version: Version,
     /// Seconds since 1970 that pass for the time of the build; `None`: now, or `SOURCE_DATE_EPOCH`.
     pub(crate) built_at: Option<u64>,
 }
@@ -45,6 +48,8 @@ pub(crate) struct Built {
     pub(crate) image: PathBuf,
     /// For which board.
     pub(crate) board: Board,
+    /// The same system as an update.
+    pub(crate) system: PathBuf,
     /// Name of the gateway that it becomes.
     pub(crate) gateway: String,
     /// The boot loader for QEMU, which does not read it from the card as a board does.
@@ -86,10 +91,16 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
     let squashfs = work.join("root.squashfs");
     let kernel_version = parts.kernel_version()?;
     steps.step("root", || {
-        let version = concat!("holm-", env!("CARGO_PKG_VERSION"));
+        let (board, version) = (request.board.name(), request.version);
         let drivers = drivers(&parts, request.board)?;
-        let root = Root { parts: &parts, agent: &request.agent, drivers, built: epoch, version };
+        let root =
+            Root { parts: &parts, agent: &request.agent, drivers, built: epoch, board, version };
         root.pack(&fresh("root")?, &squashfs)
+    })?;
+    let system = request.out.with_extension("system");
+    steps.step("system", || {
+        let parts = [squashfs.as_path(), kernel.as_path(), initramfs.as_path()];
+        system::pack(request.board.name(), request.version, parts, &system)
     })?;
     let boot_image = work.join("boot.vfat");
     steps.step("boot partition", || {
@@ -120,6 +131,7 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
     Ok(Built {
         image: request.out.clone(),
         board: request.board,
+        system,
         gateway: request.seed.gateway.clone(),
         u_boot,
         device_tree,

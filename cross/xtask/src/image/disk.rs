@@ -5,12 +5,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use edge_core::boot::card::BootRecord;
 
 use super::board::Board;
 use super::boot;
-use super::layout::{
-    BootRecord, IMAGE_BYTES, MIB, PARTITIONS, RECORD_SECTORS, SECTOR, check_fits, mbr,
-};
+use super::layout::{IMAGE_BYTES, MIB, PARTITIONS, RECORD_SECTORS, SECTOR, check_fits, mbr};
 use super::tool::{run, tool};
 
 /// Identity of the file system of the data partition, and of its hashes: always the same.
@@ -95,7 +94,7 @@ pub(crate) fn check(image: &Path, board: Board) -> Result<()> {
     let mut sector = [0; 512];
     disk.read_exact(&mut sector)?;
     ensure!(sector == mbr()?, "the partition table is not what was written");
-    let record = BootRecord::newest(&boot_record(image)?);
+    let record = BootRecord::newest(&boot_record(image)?).map(|(record, _)| record);
     ensure!(record == Some(BootRecord::FRESH), "the boot record reads {record:?}");
     for (n, at, magic) in
         [(0, 82, b"FAT32".as_slice()), (1, 0, b"hsqs"), (2, 0, b"hsqs"), (3, 1080, &[0x53, 0xef])]

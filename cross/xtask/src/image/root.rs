@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use edge_core::boot::Version;
 
 use super::cpio::Archive;
 use super::layout::{DISK_SIGNATURE, RECORD_SECTORS};
@@ -81,8 +82,10 @@ pub(crate) struct Root<'a> {
     pub(crate) drivers: Vec<Contents>,
     /// Seconds since 1970 that the clock never shows less than.
     pub(crate) built: u64,
+    /// The board.
+    pub(crate) board: &'a str,
     /// What the system calls itself.
-    pub(crate) version: &'a str,
+    pub(crate) version: Version,
 }
 
 /// A folder of this checkout with files of the image.
@@ -124,7 +127,8 @@ impl Root<'_> {
         let text = std::fs::read_to_string(&slots)?.replace("@COPIES@", &copies);
         write(&slots, &text)?;
         write(&dir.join("etc/build-time"), &format!("{}\n", self.built))?;
-        write(&dir.join("etc/holm-version"), &format!("{}\n", self.version))?;
+        write(&dir.join("etc/holm-version"), &format!("holm-{}\n", self.version))?;
+        write(&dir.join("etc/holm-board"), &format!("{}\n", self.board))?;
         write(&dir.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")
     }
 }

@@ -1,9 +1,9 @@
 //! The boot script: its template filled in, and the head that U-Boot wants before a script.
 
 use anyhow::{Result, ensure};
+use edge_core::boot::card::crc32;
 
 use super::board::Board;
-use super::crc32::crc32;
 use super::layout::RECORD_SECTORS;
 
 /// What `cross/image/boot.cmd` becomes on this board.

@@ -193,7 +193,12 @@ impl Gateway {
             return true;
         }
         let update = &self.update;
-        let brought = self.deployments.revision(revision).and_then(|it| offer(it.manifest()));
+        let revision_here = self.deployments.revision(revision);
+        if revision_here.is_some_and(|it| it.manifest().system.is_some()) {
+            // The image keeps a system, and the revision follows.
+            return true;
+        }
+        let brought = revision_here.and_then(|it| offer(it.manifest()));
         let (Some(_), Some(Ok(offer))) = (&update.launched, brought) else { return false };
         let running = update.running().map(|program| program.digest);
         let is_kept = running == Some(offer.program.digest) && !update.is_on_trial();

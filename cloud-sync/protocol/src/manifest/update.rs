@@ -1,4 +1,5 @@
-//! Agent programs of a manifest: an update of the gateways themselves, by target.
+//! An update of the gateways themselves: their agent by target, or their whole system by board. One file of
+//! several is for a gateway, goes on trial there, and is kept or taken back.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +7,13 @@ use edge_core::boot::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
+use crate::limits::BOARD_BYTES_MAX;
 
-/// A version of the agent, built for some targets.
+/// A version of the agent, or of the system, built for some targets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Agent {
-    /// Version that each of the programs calls itself: three numbers.
+pub struct Update {
+    /// Version that each of the files calls itself: three numbers.
     pub version: String,
     /// Once a gateway has confirmed it, lower versions are refused. Left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,7 +21,8 @@ pub struct Agent {
     /// It is tried again where it was taken back before. Left out where it is not.
     #[serde(default, skip_serializing_if = "is_false")]
     pub force: bool,
-    /// Programs by target triple, such as `aarch64-unknown-linux-musl`.
+    /// Files: programs by target triple, such as `aarch64-unknown-linux-musl`, or systems by board, such as
+    /// `rpi4`.
     pub programs: BTreeMap<String, Program>,
 }
 
@@ -28,17 +31,17 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// A program.
+/// A file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Program {
-    /// SHA-256 of its file.
+    /// Its SHA-256.
     pub artifact: Digest,
     /// Its length in bytes.
     pub size: u64,
 }
 
-impl Agent {
+impl Update {
     /// Its version; `None` where the text is none, which [`super::Manifest::problems`] reports.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
@@ -60,4 +63,11 @@ pub fn is_target(text: &str) -> bool {
             && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
     (2..=5).contains(&text.split('-').count()) && text.split('-').all(is_word)
+}
+
+/// Whether a text can be the name of a board: small letters and digits.
+#[must_use]
+pub fn is_board(text: &str) -> bool {
+    (1..=BOARD_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }

@@ -53,6 +53,10 @@ pub(super) const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
 const SPACE_BESIDE_BYTES: u64 = 512 << 20;
 /// Address space of a process of 32 bits, as much of it as is left whole.
 const SPACE_32_BYTES: u64 = 1_536 << 20;
+/// Address space of an arena of glibc's allocator. A thread that allocates takes one for itself, up to so many
+/// a core; then they share.
+const ARENA_BYTES: u64 = 64 << 20;
+const ARENAS_PER_CORE: u64 = 8;
 /// Frames kept of a trap.
 const BACKTRACE_FRAMES: usize = 64;
 
@@ -126,11 +130,23 @@ impl EngineSettings {
     /// `limit_bytes` is that of the process, if it has one, and `bits` is the length of an address.
     #[must_use]
     pub fn slots_that_fit(&self, limit_bytes: Option<u64>, bits: u32) -> u32 {
+        let has_arenas = cfg!(target_env = "gnu") && bits > 32;
+        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let arenas = if has_arenas { ARENAS_PER_CORE.saturating_mul(cores) } else { 0 };
+        self.slots_beside(arenas, limit_bytes, bits)
+    }
+
+    /// The same with so many arenas of the allocator, one for each of the first workers.
+    fn slots_beside(&self, arenas: u64, limit_bytes: Option<u64>, bits: u32) -> u32 {
         let all = if bits <= 32 { Some(SPACE_32_BYTES) } else { None };
         let Some(space) = all.into_iter().chain(limit_bytes).min() else { return self.slots };
         // Little space is shared by halves, much leaves the rest what it may need.
         let room = space.saturating_sub(SPACE_BESIDE_BYTES.min(space / 2));
-        u32::try_from(room / self.slot_bytes()).unwrap_or(u32::MAX).min(self.slots)
+        let first = self.slot_bytes().saturating_add(ARENA_BYTES);
+        let firsts = (room / first).min(arenas);
+        let rest = room - firsts * first;
+        let more = if firsts == arenas { rest / self.slot_bytes() } else { 0 };
+        u32::try_from(firsts + more).unwrap_or(u32::MAX).min(self.slots)
     }
 
     /// The same with no more slots than there is address space for, but at least one.
@@ -360,7 +376,7 @@ mod tests {
     #[test]
     fn slots_are_as_many_as_there_is_address_space_for() {
         let settings = EngineSettings { slots: 200, ..EngineSettings::default() };
-        let fit = |limit: Option<u64>, bits| settings.slots_that_fit(limit, bits);
+        let fit = |limit: Option<u64>, bits| settings.slots_beside(0, limit, bits);
         assert_eq!(fit(None, 64), 200);
         assert_eq!(fit(Some(256 << 30), 64), 200, "39 bits of address");
         let slot = settings.slot_bytes();
@@ -373,10 +389,16 @@ mod tests {
         assert_eq!(fit(Some(1 << 20), 64), 0);
         assert_eq!(settings.clone().fitted(Some(1 << 20), 64).slots, 1);
         let few = EngineSettings { slots: 8, ..EngineSettings::default() };
-        assert_eq!(few.fitted(Some(1_500_000 << 10), 64).slots, 8);
-        let limit = Some(SPACE_BESIDE_BYTES + 40 * slot);
-        let (_, settled) = running(settings.clone(), limit).unwrap();
-        assert_eq!(settled.slots, 40, "at the start");
+        assert_eq!(few.fitted(Some(3_000_000 << 10), 64).slots, 8);
+        // Beside arenas: 53 workers and 135 were too many, and the agent did not start.
+        let fit = |arenas, limit| settings.slots_beside(arenas, Some(limit), 64);
+        let first = slot + ARENA_BYTES;
+        assert_eq!(fit(16, SPACE_BESIDE_BYTES + 16 * first + 5 * slot), 21);
+        assert_eq!(fit(16, SPACE_BESIDE_BYTES + 10 * first + slot), 10);
+        let limit = SPACE_BESIDE_BYTES + 40 * slot;
+        let (_, settled) = running(settings.clone(), Some(limit)).unwrap();
+        assert_eq!(settled.slots, settings.slots_that_fit(Some(limit), 64), "at the start");
+        assert!(settled.slots <= 40);
         let large = EngineSettings { function_memory_bytes_max: u64::MAX / 2, ..settings.clone() };
         assert_eq!(large.slots_that_fit(Some(1 << 40), 64), 0);
     }

@@ -90,7 +90,7 @@ fn workers_are_fitted_to_the_address_space_at_the_start() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text + "[limits]\nworkers = 200\n").unwrap();
     let mut narrow = Command::new("sh");
-    narrow.args(["-c", "ulimit -v 1000000; exec \"$0\" run --config \"$1\""]);
+    narrow.args(["-c", "ulimit -v 3000000; exec \"$0\" run --config \"$1\""]);
     narrow.arg(env!("CARGO_BIN_EXE_edge-agent")).arg(config);
     narrow.env("NOTIFY_SOCKET", real.dir.path().join("notify")).stderr(Stdio::piped());
     let mut child = narrow.spawn().unwrap();

@@ -135,7 +135,7 @@ pub(crate) struct GatewayVmArgs {
     #[arg(long, value_name = "MINUTES", default_value_t = 1, requires = "test")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=120))]
     idle: u64,
-    /// With --test: minutes with 30 messages a second, for the PSS at work.
+    /// With --test: minutes with 10 messages a second, for the PSS at work.
     #[arg(long, value_name = "MINUTES", default_value_t = 1, requires = "test")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=25))]
     busy: u64,

@@ -55,7 +55,8 @@ impl Identity {
         self.enrolment
     }
 
-    fn path(data_dir: &Path) -> PathBuf {
+    /// Where it lies.
+    pub(crate) fn path(data_dir: &Path) -> PathBuf {
         data_dir.join("identity")
     }
 
@@ -70,7 +71,13 @@ impl Identity {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(err) => return Err(err),
         };
-        postcard::from_bytes(&bytes).map(Some).map_err(|_| {
+        Self::decode(&bytes, data_dir).map(Some)
+    }
+
+    /// Reads what [`Identity::save`] wrote.
+    pub(crate) fn decode(bytes: &[u8], data_dir: &Path) -> io::Result<Self> {
+        postcard::from_bytes(bytes).map_err(|_| {
+            let path = Self::path(data_dir);
             let text = format!("{} is damaged: enrol again with a new token", path.display());
             io::Error::new(io::ErrorKind::InvalidData, text)
         })

@@ -102,9 +102,18 @@ fn open_plain(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"))
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+/// Reads what others may have put there.
+fn read_plain(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open_plain(path)?.take(SHARED_BYTES_MAX).read_to_end(&mut bytes)?;
+    open_plain(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it has over {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    let bytes = read_plain(path, SHARED_BYTES_MAX)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
 }

@@ -24,6 +24,9 @@ pub(crate) enum Command {
         /// The gateway was enrolled: note anew whose signature counts.
         #[arg(long)]
         enrolled: bool,
+        /// The system that runs has proved itself: start it from now on.
+        #[arg(long)]
+        keep: bool,
         #[command(flatten)]
         places: Arguments,
     },
@@ -110,14 +113,22 @@ fn author_keys(config: &Path) -> Vec<String> {
 pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
     super::show::start_logging(None)?;
     let then = match command {
-        Command::Settle { at_start, enrolled, places } => {
+        Command::Settle { at_start, enrolled, keep, places } => {
             let places = places.places();
+            let _alone = helper::lock(&places).map_err(|error| error.to_string())?;
             if enrolled {
                 helper::pin_authors(&places, true).map_err(|error| error.to_string())?;
             }
+            if keep {
+                helper::keep(&places)?;
+            }
             helper::settle(&places, if at_start { When::AtStart } else { When::Later })?
         }
-        Command::Serve(places) => helper::serve(&places.places())?.unwrap_or(Then::Nothing),
+        Command::Serve(places) => {
+            let places = places.places();
+            let _alone = helper::lock(&places).map_err(|error| error.to_string())?;
+            helper::serve(&places)?.unwrap_or(Then::Nothing)
+        }
     };
     Ok(match then {
         Then::Nothing => ExitCode::SUCCESS,

@@ -4,13 +4,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use edge_core::boot::card::BootRecord;
 use edge_core::boot::system::{Refused, Request, Settled, System, View, When};
 use edge_core::boot::{Slot, Version};
 use sync_protocol::revision::{AuthorKey, AuthorKeys};
 
 use super::source::Source;
-use super::{ASK, REQUEST, VIEW, card, read_json, write, write_json};
+use super::{ASK, REQUEST, VIEW, card, read_json, read_plain, write, write_json};
 use crate::identity::Identity;
+
+/// Longest identity of a gateway.
+const IDENTITY_BYTES_MAX: u64 = 256 << 10;
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -91,16 +95,37 @@ pub fn settle(places: &Places, when: When) -> Result<Then, String> {
     if let Some(record) = record {
         card::write(&places.disk, record).map_err(failed(&places.disk))?;
     }
-    if next != system {
-        save(&places.state, &next).map_err(failed(&places.state))?;
-    }
+    let saved = if next == system { Ok(()) } else { save(&places.state, &next) };
+    // On a full disk the agent sees what is: the boot record says the same at the next start.
     places.show(next, None).map_err(failed(&places.shared))?;
+    saved.map_err(failed(&places.state))?;
     let was_its = |system: &System| system.trial.as_ref().is_some_and(|it| it.slot == places.slot);
     Ok(if record.is_some() && was_its(&system) { Then::Restart } else { Then::Nothing })
 }
 
+/// The system that runs has proved itself: the boot loader starts it from now on.
+///
+/// # Errors
+/// The boot record cannot be read or written.
+pub fn keep(places: &Places) -> Result<(), String> {
+    let said = |error: io::Error| format!("{}: {error}", places.disk.display());
+    let record = card::read(&places.disk).map_err(said)?;
+    let kept = BootRecord { good: places.slot, ..record.with_trial(None) };
+    card::write(&places.disk, kept).map_err(said)
+}
+
+/// Holds the others of its kind off for as long as it lives: keeper and server are two.
+///
+/// # Errors
+/// The lock's file cannot be made.
+pub fn lock(places: &Places) -> io::Result<fs::File> {
+    let file = fs::File::create(places.shared.join("lock"))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
 /// Notes for root whose revisions count: those that the gateway pinned at its enrolment. The agent's user could
-/// write that file later; `anew` after an enrolment, else only where nothing is noted yet.
+/// write that file later; `anew` after an enrolment, else at the first start alone, nobody where it is not enrolled.
 ///
 /// # Errors
 /// The identity cannot be read, or the note not written.
@@ -108,8 +133,14 @@ pub fn pin_authors(places: &Places, anew: bool) -> io::Result<()> {
     if places.authors().exists() && !anew {
         return Ok(());
     }
-    let Some(identity) = Identity::load(&places.data_dir)? else { return Ok(()) };
-    let keys: Vec<String> = identity.enrolled.author_keys.iter().map(ToString::to_string).collect();
+    let keys: Vec<String> = match read_plain(&Identity::path(&places.data_dir), IDENTITY_BYTES_MAX)
+    {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => {
+            let keys = Identity::decode(&read?, &places.data_dir)?.enrolled.author_keys;
+            keys.iter().map(ToString::to_string).collect()
+        }
+    };
     write_json(&places.authors(), &keys, 0o600)
 }
 

@@ -2,7 +2,7 @@
 //! author's signature goes.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use sync_protocol::id::Digest;
 use sync_protocol::revision::{AuthorKeys, SIGNED_BYTES_MAX, SignedManifest};
 use sync_protocol::system_file::{HEAD_BYTES_MAX, Header};
 
-use super::open_plain;
+use super::{open_plain, read_plain};
 
 const CHUNK: usize = 256 << 10;
 
@@ -33,7 +33,7 @@ impl Source {
         authors: &AuthorKeys,
         board: &str,
     ) -> Result<Self, String> {
-        let manifest = read_bounded(&library.join(revision.to_string()), SIGNED_BYTES_MAX)
+        let manifest = read_plain(&library.join(revision.to_string()), SIGNED_BYTES_MAX as u64)
             .map_err(|error| format!("the revision {revision}: {error}"))?;
         let signed = SignedManifest::from_bytes(&manifest).map_err(|error| error.to_string())?;
         let verified = signed.verify_as(revision, authors).map_err(|error| error.to_string())?;
@@ -44,12 +44,10 @@ impl Source {
         let io = |error: io::Error| format!("the system {}: {error}", named.artifact);
         let file = open_plain(&path).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
-        if bytes != named.size || digest_of(&file, bytes).map_err(io)? != named.artifact {
+        let (digest, head) = digest_and_head(&file, bytes).map_err(io)?;
+        if bytes != named.size || digest != named.artifact {
             return Err("the file of the system is not the one that was signed".to_owned());
         }
-        let mut head =
-            vec![0; HEAD_BYTES_MAX.min(usize::try_from(bytes).unwrap_or(HEAD_BYTES_MAX))];
-        file.read_exact_at(&mut head, 0).map_err(io)?;
         let (header, from) = Header::parse(&head, bytes).map_err(|error| error.to_string())?;
         if header.board != board {
             return Err(format!("it is for the board {}, this is a {board}", header.board));
@@ -68,7 +66,7 @@ impl Source {
     }
 
     /// Goes through part `n` of the file, chunk by chunk: `take` gets where in the part each begins. What the
-    /// agent's user changed meanwhile is found out.
+    /// agent's user changed since the file was verified is found out, by the digests of the header.
     pub(super) fn copy(
         &self,
         n: usize,
@@ -80,6 +78,20 @@ impl Source {
         let digest = walk(&self.file, from, part.size, &mut take)?;
         if digest == part.sha256 { Ok(()) } else { Err(io::Error::other("the file was changed")) }
     }
+}
+
+/// SHA-256 of a file, and its head. The head is taken out of what was hashed, not read again: the agent's user may
+/// write to the file meanwhile, and the digests of all parts stand in it.
+fn digest_and_head(file: &File, bytes: u64) -> io::Result<(Digest, Vec<u8>)> {
+    const { assert!(HEAD_BYTES_MAX <= CHUNK, "the head lies in the first chunk") };
+    let mut head = Vec::new();
+    let digest = walk(file, 0, bytes, &mut |at, chunk| {
+        if at == 0 {
+            head.extend_from_slice(&chunk[..chunk.len().min(HEAD_BYTES_MAX)]);
+        }
+        Ok(())
+    })?;
+    Ok((digest, head))
 }
 
 /// SHA-256 of the first `bytes` bytes of a file.
@@ -106,13 +118,4 @@ fn walk(
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());
     Ok(Digest(digest))
-}
-
-fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_plain(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > bytes_max {
-        return Err(io::Error::other(format!("it has over {bytes_max} bytes")));
-    }
-    Ok(bytes)
 }

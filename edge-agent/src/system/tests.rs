@@ -410,3 +410,71 @@ fn an_error_at_any_step_leaves_nothing_on_trial() {
         n += 1;
     }
 }
+
+/// Of a gateway that was enrolled, with this author pinned.
+fn identity(author: &SigningKey) -> crate::identity::Identity {
+    let enrolled = sync_protocol::enroll::Enrolled {
+        certificate: vec![1],
+        gateway_ca: vec![2],
+        endpoint: "cloud.example:8883".to_owned(),
+        instance: sync_protocol::id::InstanceId([3; 16]),
+        author_keys: vec![author.public()],
+    };
+    crate::identity::Identity::new("gw".to_owned(), vec![4], enrolled)
+}
+
+/// The agent's user puts an identity of its own, or something that is none, where the gateway's belongs.
+#[test]
+fn authors_are_noted_at_the_first_start_or_by_an_enrolment() {
+    let card = Card::new();
+    let pinned = || read_json::<Vec<String>>(&card.dir.join("root/authors")).expect("a note");
+    assert!(pinned().is_empty(), "nobody enrolled it");
+    let own = identity(&card.author);
+    own.save(&card.dir.join("data")).expect("a file");
+    card.settle(When::AtStart);
+    assert!(pinned().is_empty(), "it came later");
+    super::helper::pin_authors(&card.places(), true).expect("enrolled");
+    assert_eq!(pinned(), [card.author.public().to_string()]);
+    let path = card.dir.join("data/identity");
+    fs::remove_file(&path).expect("it was there");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
+    assert!(super::helper::pin_authors(&card.places(), true).is_err());
+    assert_eq!(pinned(), [card.author.public().to_string()]);
+}
+
+/// On FAT a file whose length was being changed when the power went cannot be written any more.
+#[test]
+fn what_was_not_written_to_its_end_is_made_anew() {
+    use std::os::unix::fs::MetadataExt as _;
+    let card = Card::new();
+    let inode = || fs::metadata(&card.paths(Slot::B)[1]).expect("a kernel").ino();
+    // So that no number is used again.
+    let _held = fs::File::open(&card.paths(Slot::B)[1]).expect("a kernel");
+    let flashed = inode();
+    let wanted = card.good(1);
+    assert_eq!(card.install(&wanted), None);
+    assert_ne!(inode(), flashed, "nobody knows whether what was flashed is whole");
+    assert!(card.is_whole(Slot::B, 1));
+}
+
+/// The head that is believed is the one that was hashed.
+#[test]
+fn what_is_changed_after_it_was_verified_is_found_out() {
+    let card = Card::new();
+    let wanted = card.good(1);
+    let path = card.dir.join("data/library").join(wanted.offer.program.digest.to_string());
+    let forged = system_file(BOARD, "0.2.0", &contents(9));
+    card.ask(&Request::Install { ask: 7, revision: wanted.revision });
+    let done = serve_by(&card.places(), &mut |step| {
+        if step == "forget the slot" {
+            let mut file = fs::read(&path).expect("a file");
+            file[..forged.len().min(4_096)].copy_from_slice(&forged[..4_096]);
+            fs::write(&path, &file).expect("a file");
+        }
+        Ok(())
+    });
+    assert_eq!(done, Ok(Some(Then::Nothing)));
+    let refused = card.view().refused.expect("it was changed");
+    assert!(refused.reason.contains("the file was changed"), "{}", refused.reason);
+    assert_eq!(card.view().system.trial, None);
+}

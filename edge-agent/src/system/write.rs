@@ -49,9 +49,10 @@ pub(super) fn install(
         card::write(&places.disk, record).map_err(io("the boot record"))?;
     }
     step("forget the slot").map_err(io("the state"))?;
+    let is_whole = system.program(free).is_some();
     let system = system.writing(free);
     save(&places.state, &system).map_err(io("the state"))?;
-    parts(places, free, source, step).map_err(io("writing the system"))?;
+    parts(places, free, is_whole, source, step).map_err(io("writing the system"))?;
     step("know the slot").map_err(io("the state"))?;
     let system = system.written(free, &source.offer, by, record);
     save(&places.state, &system).map_err(io("the state"))?;
@@ -60,8 +61,14 @@ pub(super) fn install(
     Ok(system)
 }
 
-/// Writes the parts, and reads them back.
-fn parts(places: &Places, slot: Slot, source: &Source, step: Step<'_>) -> io::Result<()> {
+/// Writes the parts, and reads them back. `is_whole`: what is there was written to its end.
+fn parts(
+    places: &Places,
+    slot: Slot,
+    is_whole: bool,
+    source: &Source,
+    step: Step<'_>,
+) -> io::Result<()> {
     let boot =
         places.boot.as_ref().ok_or_else(|| io::Error::other("no boot partition is mounted"))?;
     let folder = boot.join(slot.as_str());
@@ -71,17 +78,20 @@ fn parts(places: &Places, slot: Slot, source: &Source, step: Step<'_>) -> io::Re
     check_device(root, parts[0])?;
     let (kernel, initramfs) = (folder.join("kernel.gz"), folder.join("initramfs.gz"));
     for (n, path) in [root, &kernel, &initramfs].into_iter().enumerate() {
-        // In place: on FAT only the file's own chain changes, and only where it has another length.
+        // On FAT length and chain of a file are not changed at once: after a cut between them what is there cannot
+        // be written or made longer any more, but it can be removed. In place is only written what is whole
+        // and as long, so that nothing but its contents changes.
+        let is_as_long = || fs::metadata(path).is_ok_and(|found| found.len() == parts[n].size);
+        if n > 0 && path.exists() && !(is_whole && is_as_long()) {
+            step("remove the file")?;
+            fs::remove_file(path)?;
+        }
         let file =
             OpenOptions::new().read(true).write(true).create(n > 0).truncate(false).open(path)?;
         source.copy(n, |at, chunk| {
             step("write a piece")?;
             file.write_all_at(chunk, at)
         })?;
-        if n > 0 {
-            step("cut the file to its length")?;
-            file.set_len(parts[n].size)?;
-        }
         file.sync_all()?;
         // What is read back must come from the card.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);

@@ -187,7 +187,8 @@ impl System {
     pub fn settle(&self, record: BootRecord, running: Slot, when: When) -> Settled {
         let mut system = self.clone();
         let Some(trial) = &mut system.trial else { return Settled { system, record: None } };
-        if trial.called_off {
+        // One that was kept before that was heard stays: it is what the boot loader starts.
+        if trial.called_off && record.good != trial.slot {
             let record = record.trial.map(|_| record.with_trial(None));
             return Settled { system: self.called_off(), record };
         }

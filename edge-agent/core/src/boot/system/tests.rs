@@ -255,3 +255,18 @@ proptest! {
         }
     }
 }
+
+/// The keeper and the agent do not wait for each other.
+#[test]
+fn what_was_kept_before_it_was_called_off_stays() {
+    let mut machine = Machine::new();
+    machine.install(1);
+    machine.boot();
+    machine.keep();
+    machine.system = machine.system.calling_off();
+    machine.settle(When::Later);
+    assert_eq!(machine.system.program(machine.running), Some(&offer(1).program));
+    assert_eq!((machine.system.trial.as_ref(), machine.system.floor), (None, offer(1).floor));
+    machine.boot();
+    assert_eq!(machine.running, OLD.other());
+}

@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) keep: bool,
 }
 
+/// The card to which systems are deployed: larger than its image. It takes no room of this machine.
+const CARD_BYTES: u64 = 1 << 30;
 /// Unacked messages of the device.
 const WINDOW: usize = 32;
 /// From the last ack to the last record in the control plane.
@@ -60,6 +62,10 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     println!("starting the control plane");
     let site = Site::start(&options.dir)?;
     let built = site.image(&options.agent, &options.parts)?;
+    if options.with_systems {
+        // Room for systems, as on any card.
+        std::fs::File::options().write(true).open(&built.image)?.set_len(CARD_BYTES)?;
+    }
     let hardware = site.hardware(&built, options.memory_mib)?;
     let mut table: Vec<Line> = built.sizes.iter().map(size_line).collect();
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use system_tests::ledger::Fact;
 
 use super::machine::{Hardware, Machine};
@@ -16,6 +16,10 @@ use crate::bench::memory::{BUSY_KIB_MAX, IDLE_KIB_MAX};
 /// Readings a second at work. An emulated processor on a busy machine finishes 15, functions and all; what is more
 /// fills queues until they dead-letter.
 const RATE: f64 = 10.0;
+/// Fewer acks a second are no work.
+const RATE_MIN: u64 = 5;
+/// From one status line to the next, at the most, on a busy machine.
+const STATUS_EVERY_MAX: Duration = Duration::from_secs(20);
 /// How long the device goes without an ack.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -60,6 +64,8 @@ impl Memory {
         let facts = sending.stop()?;
         let acked = facts.iter().filter(|fact| matches!(fact, Fact::Acked { .. })).count();
         let rate = u64::try_from(acked)? / length.as_secs();
+        // Memory of one that does nothing is none at work.
+        ensure!(rate >= RATE_MIN, "{rate} messages a second were acked, of {RATE} that were to be");
         memory.lines.push(("acked messages a second at work".to_owned(), rate.to_string()));
         Ok((memory, facts))
     }
@@ -70,6 +76,9 @@ fn sample(machine: &Machine, length: Duration, name: &str, kib_max: u64) -> Resu
     let from = status::all(&machine.console()).len();
     machine.pause(length - length / 3)?;
     let seen = status::all(&machine.console()).split_off(from);
+    // One that dies and is started again has lines without memory, which do not count.
+    let least = (length - length / 3).as_secs() / STATUS_EVERY_MAX.as_secs();
+    ensure!(seen.len() as u64 >= least, "only {} status lines {name}", seen.len());
     let of = |kib: fn(&status::Status) -> u64| seen.iter().map(kib).collect::<Vec<_>>();
     let middle = |kib| median(of(kib)).context("no status line in that time");
     let (agent, launcher) = (middle(|seen| seen.pss_kib)?, middle(|seen| seen.launcher_kib)?);

@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) keep: bool,
 }
 
+/// The card to which systems are deployed: larger than its image. It takes no room of this machine.
+const CARD_BYTES: u64 = 1 << 30;
 /// From the last ack to the last record in the control plane.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
 
@@ -54,6 +56,10 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     println!("starting the control plane");
     let site = Site::start(&options.basis.dir)?;
     let built = site.image(&options.basis.agent, &options.basis.parts)?;
+    if options.with_systems {
+        // Room for systems, as on any card.
+        std::fs::File::options().write(true).open(&built.image)?.set_len(CARD_BYTES)?;
+    }
     let hardware = site.hardware(&built, options.basis.memory_mib)?;
     let mut table: Vec<Line> = built.sizes.iter().map(size_line).collect();
 

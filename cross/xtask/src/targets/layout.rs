@@ -28,6 +28,8 @@ use crate::command::{project_root, target_dir};
 const LIST: &str = "cross/layout.txt";
 /// An argument of the linker that is for nobody: with another list cargo links again.
 const MARK: &str = "--layout=";
+/// File in the folder of a target: how many functions of the list are in the program.
+const FOUND: &str = "found";
 /// Digits of a hash.
 const KEY_LEN: usize = 16;
 
@@ -80,11 +82,16 @@ fn folder(triple: &str) -> Result<PathBuf> {
 
 /// Tells where so much of the list is no longer in the program that it is worth another one.
 pub(crate) fn look(triple: &str) -> Result<()> {
-    let lines = |path: &Path| {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        Ok::<_, anyhow::Error>(text.lines().filter(|line| !line.starts_with('#')).count())
-    };
-    let (found, all) = (lines(&order(&folder(triple)?))?, lines(&project_root().join(LIST))?);
+    let path = folder(triple)?.join(FOUND);
+    let found = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "{}: the program was not linked here; remove {triple} from the build folder",
+            path.display()
+        )
+    })?;
+    let found: usize = found.trim().parse().with_context(|| path.display().to_string())?;
+    let list = std::fs::read_to_string(project_root().join(LIST))?;
+    let all = places(&list)?.len();
     if found * 4 < all * 3 {
         eprintln!(
             "{triple}: of {all} functions of {LIST} only {found} are there: the agent holds more memory than it \
@@ -92,11 +99,6 @@ pub(crate) fn look(triple: &str) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Where the linker is told the order.
-fn order(folder: &Path) -> PathBuf {
-    folder.join("order.txt")
 }
 
 /// Where the linker says what lies where.
@@ -133,11 +135,10 @@ pub(crate) fn link(args: &LinkArgs) -> Result<()> {
             }
         }
     }
-    let file = order(&args.folder);
-    std::fs::write(
-        &file,
-        ordered.into_values().flatten().map(|name| name + "\n").collect::<String>(),
-    )?;
+    std::fs::write(args.folder.join(FOUND), ordered.len().to_string())?;
+    let file = args.folder.join("order.txt");
+    let names = ordered.into_values().flatten().map(|name| name + "\n");
+    std::fs::write(&file, names.collect::<String>())?;
     let is_mark = |word: &&OsString| word.to_str().is_some_and(|word| word.starts_with(MARK));
     let mut linker = Command::new("rust-lld");
     linker.args(args.words.iter().filter(|word| !is_mark(word)));

@@ -217,7 +217,9 @@ fn a_good_system_is_kept_with_its_revision() -> Result<()> {
     machine.boot()?;
     assert_eq!(machine.slot, Slot::B);
     machine.wait_phase("probation")?;
-    assert_eq!(machine.gateway.status()?["system"]["state"], "trial");
+    let status = machine.gateway.status()?;
+    assert_eq!(status["system"]["state"], "trial");
+    crate::status::assert_told(&status, "system")?;
     publish(&machine.gateway, 2, 20)?;
     machine.keep()?;
     machine.wait_phase("live")?;

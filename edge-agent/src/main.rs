@@ -367,12 +367,42 @@ fn enroll_gateway(token: &str, config: &Path) -> Result<(), String> {
         let (theirs, ours) = (token.gateway, settings.name);
         return Err(format!("the token is for {theirs:?}, the configuration names {ours:?}"));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|err| err.to_string())?;
-    let identity = runtime.block_on(enroll(&token, &settings.data_dir, &settings.proxy));
+    let identity = block_on(enroll(&token, &settings.data_dir, &settings.proxy))?;
     let identity = identity.map_err(|err| err.to_string())?;
     println!("enrolled as {} at {}", identity.gateway, identity.enrolled.endpoint);
     Ok(())
+}
+
+/// Does this work, and nothing after it: a name that is still being looked up is waited for by nobody.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|err| err.to_string())?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The system's resolver has no bound, and may be asked on such a thread.
+    #[test]
+    fn what_hangs_on_a_thread_beside_the_work_holds_nothing_up() {
+        const LONG: Duration = Duration::from_secs(60);
+        let (let_go, held) = mpsc::channel::<()>();
+        let work = async {
+            let (begun, begins) = tokio::sync::oneshot::channel();
+            drop(tokio::task::spawn_blocking(move || {
+                let _ = begun.send(());
+                held.recv_timeout(LONG)
+            }));
+            begins.await
+        };
+        block_on(work).expect("a runtime").expect("it began");
+        let_go.send(()).expect("it hangs still");
+    }
 }

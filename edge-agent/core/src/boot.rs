@@ -16,7 +16,8 @@
 //! - The state stands in two copies ([`record`]); a write goes over the older one. A cut in it
 //!   leaves the other.
 //! - Nothing here overwrites the program of the confirmed slot unless it is known to be damaged or gone,
-//!   nor a file that cannot be read.
+//!   nor a file that cannot be read. Without a state nobody knows which is the confirmed one: what does
+//!   not say what it is gives way, and is written over where there is no other place.
 //! - The list of failures, and every text in it, is bounded.
 
 pub mod card;

@@ -317,7 +317,9 @@ impl Worker {
         let program = self.library.read(digest, |bytes| Some(Digest::of(bytes)));
         let program = program.map_err(|err| err.to_string())?;
         let (by, before, data) = (*by, *before, store::FORMAT);
-        install(launched.slots(), &install::Update { offer, bytes: &program, by, before, data })
+        let running = launched.slot();
+        let update = install::Update { offer, bytes: &program, running, by, before, data };
+        install(launched.slots(), &update)
     }
 
     fn migrate(

@@ -14,6 +14,7 @@ use sync_protocol::Manifest;
 use super::gateway::Gateway;
 use super::inbox::Inbound;
 use super::prepare::{Prepare, Staging};
+use crate::launch::install::RUNNING;
 use crate::launch::{Launched, TARGET};
 use crate::store::FORMAT;
 
@@ -43,6 +44,8 @@ pub(super) struct Update {
     /// App and revision whose program is being written.
     staging: Option<(String, Digest)>,
     switching: bool,
+    /// It is told once that an update waits because this agent runs from the slot that it would go into.
+    is_waiting: bool,
     /// The revision that failed by its program in this life: it is told once, not at every turn.
     failed: Option<Digest>,
     /// A revision whose functions passed their probation, and whose program did not yet.
@@ -274,6 +277,9 @@ impl Gateway {
             is_wanted.then_some((app, offer))
         });
         let Some(((app, revision), offer)) = wanted else { return };
+        if state.free() == launched.slot() {
+            return self.wait_for_slot();
+        }
         let refusal = || state.admit(&offer).err().map(|refusal| refusal.to_string());
         let tried = self.tried(&state, &app, revision, offer.program.digest);
         if let Some(reason) = tried.or_else(refusal) {
@@ -283,6 +289,14 @@ impl Gateway {
         self.update.staging = Some((app, revision));
         let (by, before) = (Source::Revision(revision), self.before_update());
         self.deployments.ask(Prepare::Stage(Box::new(Staging { launched, offer, by, before })));
+    }
+
+    /// The free slot is the one that this agent runs from: an update waits, and fails by nothing.
+    fn wait_for_slot(&mut self) {
+        if !std::mem::replace(&mut self.update.is_waiting, true) {
+            tracing::error!(why = RUNNING, "no update of the agent is taken");
+        }
+        self.update.look_at = Some(self.now.at + WRITE_AGAIN_AFTER);
     }
 
     /// How things are now, for which an update is not to blame.

@@ -1,9 +1,15 @@
 //! An update into the free slot: written beside, read back, asked what it is, named, and given its trial.
 
-use edge_core::boot::{Before, Offer, Refusal, Source, State, TRIES_DEFAULT, Terms, Version};
+use edge_core::boot::{Before, Offer, Refusal, Slot, Source, State, TRIES_DEFAULT, Terms, Version};
 
 use super::slots::Slots;
 use super::{TARGET, probe};
+
+/// Why the slot of the program that runs is not written, though the state takes it for free: the launcher
+/// found the confirmed program damaged, and could not write that down.
+pub const RUNNING: &str = "this agent runs from the slot that the update would be written into, because the \
+                           launcher could not write the state of the slots: restart the service once the disk \
+                           takes writes";
 
 /// An update, and what it begins with.
 #[derive(Clone, Debug)]
@@ -12,6 +18,8 @@ pub struct Update<'a> {
     pub offer: &'a Offer,
     /// Its bytes.
     pub bytes: &'a [u8],
+    /// The slot that the agent runs from which writes it.
+    pub running: Slot,
     /// Who brought it.
     pub by: Source,
     /// How things are before it.
@@ -31,9 +39,12 @@ pub fn install(slots: &Slots, update: &Update<'_>) -> Result<(), String> {
         let what = format!("{what} in {}", slots.dir().display());
         move |error: std::io::Error| format!("{what}: {error}")
     };
-    let Update { offer, bytes, by, before, data } = *update;
+    let Update { offer, bytes, running, by, before, data } = *update;
     let read = || slots.change(|_| None).map_err(io("reading the state"));
     let slot = read()?.free();
+    if slot == running {
+        return Err(RUNNING.to_owned());
+    }
     let beside = slots.write_beside(slot, bytes, offer.program.digest);
     let beside = beside.map_err(io("writing the program"))?;
     // Nobody else writes a program from here on.
@@ -60,7 +71,7 @@ fn has_trial(state: &State, offer: &Offer) -> bool {
 
 /// Asks the program what it is.
 fn ask(path: &std::path::Path, offer: &Offer, state: &State, data: u32) -> Result<(), String> {
-    let about = probe::ask(path)?;
+    let about = probe::ask(path).map_err(|error| error.to_string())?;
     if about.target != TARGET {
         return Err(format!("it is built for {}, this agent for {TARGET}", about.target));
     }

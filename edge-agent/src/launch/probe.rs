@@ -44,18 +44,27 @@ impl About {
     }
 }
 
+/// Why a program did not say what it is.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// It was not started; the machine may have been short of something.
+    #[error("it does not start on this machine: {0}")]
+    NotStarted(#[source] io::Error),
+    /// It was asked.
+    #[error("{0}")]
+    Silent(String),
+}
+
 /// Asks the program at `path`.
 ///
 /// # Errors
 /// It does not start, does not end in time, or does not answer as an agent does.
-pub fn ask(path: &Path) -> Result<About, String> {
+pub fn ask(path: &Path) -> Result<About, NoAnswer> {
     let mut command = Command::new(path);
     command.arg(SUBCOMMAND).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let started = spawn(&mut command);
-    let mut child =
-        started.map_err(|error| format!("it does not start on this machine: {error}"))?;
-    let answer = answer_of(&mut child);
+    let mut child = spawn(&mut command).map_err(NoAnswer::NotStarted)?;
+    let answer = answer_of(&mut child).map_err(NoAnswer::Silent);
     if answer.is_err() {
         // It may have ended meanwhile.
         let _ = child.kill();

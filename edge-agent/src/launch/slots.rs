@@ -176,7 +176,7 @@ impl Slots {
         };
         let link = fs::read_link(self.dir.join(CURRENT)).ok();
         let linked = link.and_then(|path| Slot::named(path.to_str()?));
-        Found { programs: Slot::ALL.map(seen), linked, own, said: None }
+        Found { programs: Slot::ALL.map(seen), linked, own, said: [None; 2] }
     }
 
     /// Leads the link to a slot, at once and durably.

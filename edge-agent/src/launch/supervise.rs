@@ -78,8 +78,8 @@ struct Launcher<'o> {
     supervisor: Supervisor,
     /// The launcher's own program, where it can be read.
     own: Option<Own>,
-    /// What the program said that was asked last.
-    said: Option<Said>,
+    /// What programs said that were asked, by slot.
+    said: [Option<Said>; 2],
     /// Held for as long as the launcher lives.
     _lock: std::fs::File,
 }
@@ -97,7 +97,7 @@ impl<'o> Launcher<'o> {
             slots,
             signals,
             own: choose::own(&options.own),
-            said: None,
+            said: [None; 2],
             supervisor,
             _lock: lock,
         })
@@ -136,7 +136,9 @@ impl<'o> Launcher<'o> {
         let mut restarts = Restarts::default();
         let mut before = None;
         loop {
-            let Chosen { slot, state, is_written } = self.choose()?;
+            let Some(Chosen { slot, state, is_written }) = self.choose().await? else {
+                return Ok(0);
+            };
             if self.signals.stop_within(LOOK).await {
                 // The try was counted, and never began.
                 self.note_end(slot, End::Stopped);
@@ -218,11 +220,10 @@ impl<'o> Launcher<'o> {
         state: &State,
     ) -> Result<(Child, tokio::net::UnixStream), Run> {
         let mut lack = Lack::default();
-        let within = self.options.start_within + self.options.stop_within + START_MARGIN;
         loop {
             // Else systemd, tired of waiting for an update that never gets ready, stops the launcher in
             // the midst of the next start, which is none of its fault.
-            self.supervisor.starting(within);
+            self.supervisor.starting(self.start_max());
             let error = match self.spawn(slot, state) {
                 Ok(spawned) => return Ok(spawned),
                 Err(error) => error,
@@ -233,6 +234,11 @@ impl<'o> Launcher<'o> {
                 return Err(Run::stopped());
             }
         }
+    }
+
+    /// What a start may take, as the supervisor sees it.
+    fn start_max(&self) -> Duration {
+        self.options.start_within + self.options.stop_within + START_MARGIN
     }
 
     /// The file that is run as the program of a slot. Where the slot holds a copy of the launcher's own

@@ -30,7 +30,7 @@ fn offer(bytes: &[u8], version: Version) -> Offer {
 
 fn try_install(slots: &Slots, offer: &Offer, bytes: &[u8]) -> Result<(), String> {
     let (by, before) = (Source::Revision(Digest([7; 32])), Before::default());
-    install(slots, &Update { offer, bytes, by, before, data: 1 })
+    install(slots, &Update { offer, bytes, running: Slot::A, by, before, data: 1 })
 }
 
 /// Slots whose slot a holds a confirmed program.
@@ -138,6 +138,23 @@ fn an_update_that_fits_has_its_trial() {
     assert!(refused.unwrap_err().contains("itself on trial"));
 }
 
+/// The launcher started the one in slot a because that in slot b was damaged, and could not write it down.
+#[test]
+fn an_update_is_not_written_over_the_program_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let lost = Program { digest: sha256(b"lost"), version: Version(0, 1, 1) };
+    let mut state = State::new(Slot::B, lost);
+    state.programs[0] = slots.state().unwrap().programs[0].clone();
+    slots.save(&state).unwrap();
+    let new = script(&about("0.2.0"), "");
+    let refused = try_install(&slots, &offer(&new, Version(0, 2, 0)), &new).unwrap_err();
+    assert!(refused.contains("restart the service"), "{refused}");
+    assert_eq!(slots.state().unwrap(), state);
+    assert_eq!(slots.found(None).programs[0], Seen::Present(sha256(b"old")));
+    assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1, "nor beside it");
+}
+
 /// The store fails while an update is written, and the next life writes it as well; meanwhile the
 /// control plane was told of a failure.
 #[test]
@@ -228,6 +245,6 @@ fn this_program_knows_the_format_that_it_writes() {
     assert!(own.formats.reads(crate::store::FORMAT) && own.target.contains("linux"));
     let text = serde_json::to_string(&own).unwrap();
     assert_eq!(serde_json::from_str::<About>(&text).unwrap(), own);
-    let missing = probe::ask(Path::new("/no/such/program")).unwrap_err();
+    let missing = probe::ask(Path::new("/no/such/program")).unwrap_err().to_string();
     assert!(missing.contains("does not start"), "{missing}");
 }

@@ -5,11 +5,15 @@
 //! - At most [`ADDRESSES_MAX`] addresses of a name are tried, one begun every [`NEXT_AFTER`] or as
 //!   soon as one failed, and the first that answers is taken (RFC 8305): an address behind which
 //!   nobody answers costs a quarter of a second, not the connection.
+//! - Where TLS with that one fails, or takes over [`TLS_PATIENCE`], the others are tried as well, and so
+//!   on: an address that takes connections and is of no use (another host, a path that swallows long
+//!   packets) does not hide the others.
 //! - A proxy's answer is at most [`ANSWER_BYTES_MAX`] long.
 //! - All of it takes as long as its caller waits.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +24,7 @@ use sync_protocol::enroll::endpoint;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -30,6 +34,9 @@ use super::proxy::{Proxy, Route, is_host};
 pub(crate) const ADDRESSES_MAX: usize = 8;
 /// From one attempt to the next.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
+/// How long TLS with one address may take until others are tried beside it, and how long those may then
+/// take to answer.
+const TLS_PATIENCE: Duration = Duration::from_secs(4);
 /// Bytes of a proxy's answer.
 const ANSWER_BYTES_MAX: usize = 8 << 10;
 
@@ -123,36 +130,124 @@ pub async fn dial(
     let bare = host.split_once('%').map_or(host, |(address, _)| address);
     let name = ServerName::try_from(bare.to_owned())
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream = tcp(host, port, route).await?;
-    TlsConnector::from(tls).connect(name, stream).await.map_err(failed)
+    let server = Server { host, port, name, tls: tls.into(), patience: TLS_PATIENCE };
+    match route {
+        Route::Direct => server.dial(addresses(host, port).await?).await,
+        Route::Proxy(_) | Route::Bad(_) => server.agree(tcp(host, port, route).await?).await,
+    }
 }
 
-/// The same without TLS: whether it can be reached.
+/// With whom TLS is agreed on.
+struct Server<'a> {
+    host: &'a str,
+    port: u16,
+    name: ServerName<'static>,
+    tls: TlsConnector,
+    patience: Duration,
+}
+
+type Dialling<'a> =
+    Pin<Box<dyn Future<Output = Result<TlsStream<TcpStream>, DialError>> + Send + 'a>>;
+
+impl Server<'_> {
+    async fn agree(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, DialError> {
+        let agreed = self.tls.connect(self.name.clone(), stream).await;
+        agreed.map_err(|source| DialError::Tls { to: endpoint(self.host, self.port), source })
+    }
+
+    async fn dial(&self, all: Vec<SocketAddr>) -> Result<TlsStream<TcpStream>, DialError> {
+        let (stream, left) = reach(self.host, self.port, all).await?;
+        self.agree_with_one(stream, left).await
+    }
+
+    /// TLS over this connection, else with one of the addresses that are left. Each call has one less.
+    fn agree_with_one(&self, stream: TcpStream, left: Vec<SocketAddr>) -> Dialling<'_> {
+        Box::pin(async move {
+            let mut this = pin!(self.agree(stream));
+            if left.is_empty() {
+                return this.await;
+            }
+            let failed = match timeout(self.patience, &mut this).await {
+                Ok(Ok(agreed)) => return Ok(agreed),
+                Ok(Err(error)) => Some(error),
+                Err(_) => None,
+            };
+            let mut others = pin!(self.dial_others(left));
+            if let Some(failed) = failed {
+                return others.await.map_err(|last| last.unwrap_or(failed));
+            }
+            tokio::select! {
+                agreed = &mut this => match agreed {
+                    Ok(agreed) => Ok(agreed),
+                    Err(failed) => others.await.map_err(|last| last.unwrap_or(failed)),
+                },
+                agreed = &mut others => match agreed {
+                    Ok(agreed) => Ok(agreed),
+                    // It is slow, and may come to an end.
+                    Err(_) => this.await,
+                },
+            }
+        })
+    }
+
+    /// No error: none of them takes a connection, which says less than whatever went wrong before.
+    async fn dial_others(
+        &self,
+        left: Vec<SocketAddr>,
+    ) -> Result<TlsStream<TcpStream>, Option<DialError>> {
+        let reached = timeout(self.patience, reach(self.host, self.port, left)).await;
+        let Ok(Ok((stream, left))) = reached else { return Err(None) };
+        self.agree_with_one(stream, left).await.map_err(Some)
+    }
+}
+
+/// A connection without TLS: whether the control plane, or its proxy, can be reached.
 ///
 /// # Errors
 /// See [`DialError`].
 pub(crate) async fn tcp(host: &str, port: u16, route: &Route) -> Result<TcpStream, DialError> {
     match route {
         Route::Bad(why) => Err(DialError::Route(why.clone())),
-        Route::Direct => reach(host, port).await,
+        Route::Direct => connect(host, port).await,
         Route::Proxy(proxy) => {
-            let mut stream = reach(&proxy.host, proxy.port).await?;
+            let mut stream = connect(&proxy.host, proxy.port).await?;
             through(&mut stream, proxy, host, port).await?;
             Ok(stream)
         }
     }
 }
 
-async fn reach(host: &str, port: u16) -> Result<TcpStream, DialError> {
+async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
+    let (stream, _) = reach(host, port, addresses(host, port).await?).await?;
+    Ok(stream)
+}
+
+/// The addresses of a name, in the order that they are tried; at least one.
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     let of_name = |source| DialError::Name { host: host.to_owned(), source };
     let found: Vec<_> = lookup_host((host, port)).await.map_err(of_name)?.collect();
     if found.is_empty() {
         let text = "its name has no address";
         return Err(of_name(io::Error::new(io::ErrorKind::NotFound, text)));
     }
-    let stream = first_of(in_turns(found), TcpStream::connect).await;
-    let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-    stream.map_err(|source| DialError::Connect { to: endpoint(host, port), source })
+    Ok(in_turns(found))
+}
+
+/// The first connection to one of these addresses, and the others.
+async fn reach(
+    host: &str,
+    port: u16,
+    mut all: Vec<SocketAddr>,
+) -> Result<(TcpStream, Vec<SocketAddr>), DialError> {
+    let reached = first_of(all.clone(), |address| async move {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok::<_, io::Error>((address, stream))
+    });
+    let (taken, stream) =
+        reached.await.map_err(|source| DialError::Connect { to: endpoint(host, port), source })?;
+    all.retain(|address| *address != taken);
+    Ok((stream, all))
 }
 
 /// Addresses in the order that they are tried: as the resolver has them, but the families by turns, so

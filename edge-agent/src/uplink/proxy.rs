@@ -5,6 +5,7 @@
 //! - The password is in no text: `Debug` and `Display` leave the login out.
 //! - What the environment says and cannot be understood is told, and nothing is dialled past it.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -137,9 +138,9 @@ pub enum Route {
 #[derive(Clone, Default)]
 pub struct Environment {
     /// `HTTPS_PROXY`.
-    pub https_proxy: Option<String>,
+    pub https_proxy: Option<OsString>,
     /// `NO_PROXY`.
-    pub no_proxy: Option<String>,
+    pub no_proxy: Option<OsString>,
 }
 
 impl fmt::Debug for Environment {
@@ -150,17 +151,41 @@ impl fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// That of this process. Both spellings are in use; the small one goes first, as in curl.
+    /// That of this process.
     #[must_use]
     pub fn of_process() -> Self {
+        Self::of(|name| std::env::var_os(name))
+    }
+
+    /// Both spellings are in use; the small one goes first, as in curl, but for one that says nothing.
+    fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let named = |names: [&str; 2]| {
-            let found = names.into_iter().find_map(|name| std::env::var(name).ok());
-            found.filter(|text| !text.trim().is_empty())
+            let mut found = names.into_iter().filter_map(&variable);
+            found.find(|value| !value.to_string_lossy().trim().is_empty())
         };
         Self {
             https_proxy: named(["https_proxy", "HTTPS_PROXY"]),
             no_proxy: named(["no_proxy", "NO_PROXY"]),
         }
+    }
+
+    /// How `host` is dialled.
+    ///
+    /// # Errors
+    /// What is to be mended.
+    fn route(&self, host: &str) -> Result<Route, String> {
+        const WINS: &str = "or say `proxy` in [uplink] of agent.toml, which wins";
+        let Some(proxy) = &self.https_proxy else { return Ok(Route::Direct) };
+        let text = |value: &OsStr, name: &str| match value.to_str() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(format!("{name} must be UTF-8 text; {WINS}")),
+        };
+        let no_proxy = self.no_proxy.as_deref().map(|value| text(value, "NO_PROXY")).transpose()?;
+        if is_excepted(no_proxy.as_deref(), host) {
+            return Ok(Route::Direct);
+        }
+        let proxy = text(proxy, "HTTPS_PROXY")?.trim().parse::<Proxy>();
+        proxy.map(Route::Proxy).map_err(|why| format!("HTTPS_PROXY {why}; {WINS}"))
     }
 }
 
@@ -171,16 +196,7 @@ impl Choice {
         match self {
             Self::Direct => Route::Direct,
             Self::Proxy(proxy) => Route::Proxy(proxy.clone()),
-            Self::Environment => match &environment.https_proxy {
-                None => Route::Direct,
-                Some(_) if is_excepted(environment.no_proxy.as_deref(), host) => Route::Direct,
-                Some(text) => match text.trim().parse() {
-                    Ok(proxy) => Route::Proxy(proxy),
-                    Err(why) => Route::Bad(format!(
-                        "HTTPS_PROXY {why}; or say `proxy` in [uplink] of agent.toml, which wins"
-                    )),
-                },
-            },
+            Self::Environment => environment.route(host).unwrap_or_else(Route::Bad),
         }
     }
 }
@@ -220,6 +236,8 @@ fn is_in(network: &str, address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -269,7 +287,7 @@ mod tests {
                 Err(why) => why.to_owned(),
             };
             prop_assert!(!told.contains(&password), "{}", told);
-            let environment = Environment { https_proxy: Some(text), no_proxy: None };
+            let environment = Environment { https_proxy: Some(text.into()), no_proxy: None };
             let route = Choice::Environment.route(&environment, "x");
             let told = format!("{environment:?} {route:?}");
             prop_assert!(!told.contains(&password), "{}", told);
@@ -279,8 +297,8 @@ mod tests {
     #[test]
     fn the_file_wins_over_the_environment() {
         let environment = Environment {
-            https_proxy: Some("http://a:1".to_owned()),
-            no_proxy: Some("cloud.example".to_owned()),
+            https_proxy: Some("http://a:1".into()),
+            no_proxy: Some("cloud.example".into()),
         };
         let route = |choice: Choice, host| choice.route(&environment, host);
         assert_eq!(route(Choice::Environment, "x.example"), Route::Proxy(proxy("a:1")));
@@ -290,9 +308,49 @@ mod tests {
         assert_eq!(route(own, "cloud.example"), Route::Proxy(proxy("b:2")));
         let none = Choice::Environment.route(&Environment::default(), "x.example");
         assert_eq!(none, Route::Direct);
-        let odd = Environment { https_proxy: Some("socks5://a:1".to_owned()), no_proxy: None };
+        let odd = Environment { https_proxy: Some("socks5://a:1".into()), no_proxy: None };
         let Route::Bad(why) = Choice::Environment.route(&odd, "x") else { panic!("understood") };
         assert!(why.starts_with("HTTPS_PROXY must begin with http://"), "{why}");
+    }
+
+    #[test]
+    fn a_small_variable_goes_first_but_for_an_empty_one() {
+        let of = |all: &[(&str, &str)]| {
+            let find = |name: &str| all.iter().find(|(key, _)| *key == name);
+            Environment::of(|name| find(name).map(|(_, value)| value.into()))
+        };
+        let both = of(&[("https_proxy", "http://a:1"), ("HTTPS_PROXY", "http://b:2")]);
+        assert_eq!(both.route("x"), Ok(Route::Proxy(proxy("a:1"))));
+        let empty = of(&[
+            ("https_proxy", " "),
+            ("HTTPS_PROXY", "http://b:2"),
+            ("no_proxy", ""),
+            ("NO_PROXY", "y"),
+        ]);
+        assert_eq!(empty.route("x"), Ok(Route::Proxy(proxy("b:2"))));
+        assert_eq!(empty.route("y"), Ok(Route::Direct));
+        assert_eq!(of(&[("https_proxy", "")]).route("x"), Ok(Route::Direct));
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_and_nothing_is_dialled_past_it() {
+        let odd = || Some(OsString::from_vec(b"http://u:hunter2\xff@a:1".to_vec()));
+        for name in ["https_proxy", "HTTPS_PROXY"] {
+            let environment = Environment::of(|asked| odd().filter(|_| asked == name));
+            let Route::Bad(why) = Choice::Environment.route(&environment, "x") else {
+                panic!("passed over")
+            };
+            assert!(
+                why.starts_with("HTTPS_PROXY must be UTF-8") && !why.contains("hunter2"),
+                "{why}"
+            );
+        }
+        let mut environment =
+            Environment { https_proxy: Some("http://a:1".into()), no_proxy: odd() };
+        let why = environment.route("x").expect_err("no text");
+        assert!(why.starts_with("NO_PROXY must be UTF-8"), "{why}");
+        environment.https_proxy = None;
+        assert_eq!(environment.route("x"), Ok(Route::Direct), "it excepts from nothing");
     }
 
     #[test]

@@ -11,13 +11,13 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use edge_agent::launch::probe::About;
 use edge_agent::launch::slots::Slots;
 use edge_core::boot::record::{self, Stored};
 use edge_core::boot::{Before, Offer, Program, Seen, Slot, Source, State, Terms, Version};
 use edge_core::id::Digest;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, prlimit};
 
+mod adopted;
 mod real;
 
 /// Longest wait for anything.
@@ -95,22 +95,30 @@ impl Rig {
         copy
     }
 
-    /// A launcher that may have one file more than it holds: it reads and writes all that it has to, and starts
-    /// nothing. The agent lives once before.
-    fn short_of_files(&self) -> Child {
+    /// How many files a launcher holds that has started the agent, which lives once before. With so many it
+    /// reads and writes all that it has to, and starts nothing: the connection to the agent is one more.
+    fn files_held(&self) -> u32 {
         let mut launcher = self.command().stderr(Stdio::piped()).spawn().unwrap();
         self.wait_log(1);
         // It has woken up from the start of the agent, and waits.
         wait_for("the launcher to rest", || is_asleep(&launcher));
-        // The connection to the agent is the one more.
-        let files_max = first_free(&launcher);
+        let held = first_free(&launcher);
         tell(&launcher, Signal::TERM);
         assert_eq!(launcher.wait().unwrap().code(), Some(0));
+        held
+    }
+
+    /// A launcher that may have so many files.
+    fn with_files(&self, files_max: u32) -> Child {
         let command = self.command();
         let mut short = Command::new("sh");
         short.args(["-c", &format!("ulimit -S -n {files_max}; exec \"$0\" \"$@\"")]);
         short.arg(command.get_program()).args(command.get_args()).env_remove("INVOCATION_ID");
         short.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn short_of_files(&self) -> Child {
+        self.with_files(self.files_held())
     }
 
     /// Runs to its end.
@@ -288,6 +296,12 @@ fn first_free(process: &Child) -> u32 {
     (0..).find(|number| !taken.contains(number)).unwrap()
 }
 
+/// It may have as many files as this process.
+fn lift_limit(process: &Child) {
+    let id = Pid::from_child(process);
+    prlimit(Some(id), Resource::Nofile, getrlimit(Resource::Nofile)).unwrap();
+}
+
 /// What a launcher says that can start nothing.
 const SHORT: &str = "too short of something to start the agent";
 
@@ -297,8 +311,7 @@ fn what_the_machine_is_short_of_costs_an_update_no_try() {
     let mut launcher = rig.short_of_files();
     let said = wait_line(&mut launcher, SHORT);
     assert_eq!((rig.tries_left(), rig.log().len()), (Some(2), 1), "a try has begun");
-    let id = Pid::from_child(&launcher);
-    prlimit(Some(id), Resource::Nofile, getrlimit(Resource::Nofile)).unwrap();
+    lift_limit(&launcher);
     rig.wait_log(2);
     assert_eq!(rig.log()[1], "new b run --quick");
     assert_eq!(rig.tries_left(), Some(2), "it is still the same one");
@@ -346,27 +359,6 @@ fn an_agent_that_makes_room_for_a_try_that_cannot_be_counted_is_started_no_faste
     rig.freeze();
     let output = rig.command().env("INVOCATION_ID", "x").output().unwrap();
     assert_eq!((output.status.code(), rig.log().len()), (Some(88), 1));
-}
-
-#[test]
-fn without_a_state_a_program_says_itself_which_version_it_is() {
-    for (version, is_older) in [("0.0.9", true), ("9.0.0", false)] {
-        let about = About { version: version.to_owned(), ..About::own() };
-        let about = serde_json::to_string(&about).unwrap();
-        let rig = Rig::new(&format!("[ $1 != about ] || echo '{about}'"));
-        for copy in ["state-0", "state-1"] {
-            let _ = fs::remove_file(rig.slots.dir().join(copy));
-        }
-        // What it is started with lets the launcher's own program end at once.
-        let output = launcher(rig.slots.dir(), &["about"]).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let state = rig.state();
-        let named = state.program(Slot::A).unwrap();
-        assert_eq!((state.confirmed, named.version), (Slot::A, version.parse().unwrap()));
-        // The package had its trial, and was taken back because it ended.
-        assert_eq!(state.failures.len(), usize::from(is_older), "{version}");
-        assert!(state.offered.is_some());
-    }
 }
 
 #[test]

@@ -28,9 +28,12 @@ pub enum Unwanted {
     NotNewer {
         /// Its version.
         version: Version,
-        /// That of the confirmed program; 0.0.0 is one that nobody said.
+        /// That of the confirmed program.
         confirmed: Version,
     },
+    /// Nothing is decided: the confirmed program is asked again the next time.
+    #[error("the agent that runs does not say which version it is")]
+    Unknown,
     /// As any update is refused.
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -51,7 +54,7 @@ impl State {
     /// the same version, where the confirmed program came from the package as well.
     ///
     /// # Errors
-    /// [`Unwanted`] says why not. But for a trial under way that is final.
+    /// [`Unwanted`] says why not. But for a trial under way and [`Unwanted::Unknown`] that is final.
     pub fn wants(&self, own: &Own) -> Result<(), Unwanted> {
         if self.offered == Some(own.digest()) {
             return Err(Unwanted::Offered);
@@ -61,9 +64,11 @@ impl State {
             return Err(Unwanted::Same);
         }
         let (version, before) = (own.program.version, confirmed.version);
-        let is_newer = version > before && before != Version::default();
         let is_rebuilt = version == before && self.offered == Some(confirmed.digest);
-        if !is_newer && !is_rebuilt {
+        if before == Version::default() && !is_rebuilt {
+            return Err(Unwanted::Unknown);
+        }
+        if version <= before && !is_rebuilt {
             return Err(Unwanted::NotNewer { version, confirmed: before });
         }
         if self.data != 0 {

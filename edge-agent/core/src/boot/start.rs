@@ -1,6 +1,6 @@
 //! Which slot is started.
 
-use super::{Own, Program, Slot, State, Version};
+use super::{Own, Program, Slot, State, Unwanted, Version};
 use crate::id::Digest;
 
 /// What is seen of a program.
@@ -25,8 +25,8 @@ pub struct Found {
     pub linked: Option<Slot>,
     /// The launcher's own program; `None`: it cannot be had.
     pub own: Option<Own>,
-    /// What came of [`Start::Ask`].
-    pub said: Option<Said>,
+    /// What came of [`Start::Ask`], by slot.
+    pub said: [Option<Said>; 2],
 }
 
 /// What a program said of itself.
@@ -43,6 +43,11 @@ impl Found {
     #[must_use]
     pub fn program(&self, slot: Slot) -> Seen {
         self.programs[slot.index()]
+    }
+
+    /// What came of asking the program of a slot; else that it is to be asked.
+    fn answer(&self, slot: Slot, digest: Digest) -> Result<Said, Start> {
+        self.said[slot.index()].filter(|said| said.digest == digest).ok_or(Start::Ask { slot })
     }
 }
 
@@ -89,13 +94,14 @@ pub enum Stuck {
 /// Decides; `state` is `None` where none could be read.
 #[must_use]
 pub fn start(state: Option<&State>, found: &Found) -> Start {
-    let mut known = match state.map_or_else(|| adopt(found), |state| Ok(state.clone())) {
+    let known = match state.filter(|state| !state.is_unproved()) {
+        Some(state) => named(state, found),
+        None => adopt(state, found),
+    };
+    let known = match known {
         Ok(known) => known,
         Err(start) => return start,
     };
-    if must_ask(&mut known, found) {
-        return Start::Ask { slot: known.confirmed };
-    }
     let run = |slot, next: State| {
         let changed = Some(&next) != state;
         Start::Run { slot, state: Box::new(next), changed }
@@ -120,6 +126,8 @@ pub fn start(state: Option<&State>, found: &Found) -> Start {
                 let then = Box::new(ahead.begin_own(own));
                 return Start::Put { slot, ahead: Some(Box::new(ahead)), then };
             }
+            // The program that runs may say it the next time.
+            Err(Unwanted::Unknown) => {}
             Err(_) => next.offered = Some(own.program.digest),
         }
     }
@@ -133,20 +141,22 @@ pub fn instead_of_try(state: &State, found: &Found) -> Option<Slot> {
     is_whole(state, found, state.confirmed).then_some(state.confirmed)
 }
 
-/// Notes the version of a confirmed program that was adopted, so that a package can be compared with it; whether
-/// it has yet to say that.
-fn must_ask(known: &mut State, found: &Found) -> bool {
-    let slot = known.confirmed;
-    if !is_whole(known, found, slot) {
-        return false;
+/// The state with the version of a confirmed program that did not say it before, so that a package can be
+/// compared with it. One that proved itself and still does not say it runs all the same.
+fn named(state: &State, found: &Found) -> Result<State, Start> {
+    let mut next = state.clone();
+    let slot = state.confirmed;
+    if !is_whole(state, found, slot) {
+        return Ok(next);
     }
-    let Some(program) = &mut known.programs[slot.index()] else { return false };
-    if program.version != Version::default() {
-        return false;
+    match &mut next.programs[slot.index()] {
+        Some(program) if program.version == Version::default() => {
+            let said = found.answer(slot, program.digest)?;
+            program.version = said.version.unwrap_or_default();
+        }
+        _ => {}
     }
-    let said = found.said.filter(|said| said.digest == program.digest);
-    program.version = said.and_then(|said| said.version).unwrap_or_default();
-    said.is_none()
+    Ok(next)
 }
 
 /// Whether a try is next, and the state with it.
@@ -222,23 +232,76 @@ fn put(state: &State, found: &Found, slots: [Slot; 2], own: Option<&Own>) -> Sta
     }
 }
 
+/// Why the program of a slot is not adopted.
+const SILENT: &str = "its file is damaged, or does not start: it does not say which version it is";
+
 /// Without a state the link says what proved itself last; without a link, what is there. Of the other
-/// program nobody knows whether it did. What it is it says itself ([`Start::Ask`]).
-fn adopt(found: &Found) -> Result<State, Start> {
-    let own = found.own.as_ref();
-    let named = |digest: Digest| match own.filter(|own| own.program.digest == digest) {
-        Some(own) => own.program.clone(),
-        None => Program { digest, version: Version::default() },
-    };
-    let slots = found.linked.into_iter().chain(Slot::ALL);
-    let mut present = slots.filter_map(|slot| match found.program(slot) {
-        Seen::Present(digest) => Some(State::new(slot, named(digest))),
-        Seen::Absent | Seen::Unreadable => None,
-    });
-    present.next().ok_or_else(|| {
+/// program nobody knows whether it did. What it is it says itself ([`Start::Ask`]). No digest is known that
+/// would show damage: one that does not answer is lost, and the other one is asked, then the launcher's own
+/// program takes its place. `before` is a state that was begun so, and whose program never worked since.
+fn adopt(before: Option<&State>, found: &Found) -> Result<State, Start> {
+    let mut next = before.cloned().unwrap_or_else(State::empty);
+    let own = found.own.as_ref().filter(|own| next.bar(own.program.digest).is_none());
+    let mut silent = Vec::new();
+    let first = found.linked.unwrap_or(Slot::A);
+    for slot in [first, first.other()] {
+        let Seen::Present(digest) = found.program(slot) else { continue };
+        let is_other = next.program(slot).is_some_and(|program| program.digest != digest);
+        if is_other || next.bar(digest).is_some() {
+            continue;
+        }
+        let own = own.map(|own| &own.program).filter(|own| own.digest == digest);
+        let version = match own {
+            Some(own) => Some(own.version),
+            None => found.answer(slot, digest)?.version,
+        };
+        let program = Program { digest, version: version.unwrap_or_default() };
+        if version.is_some() {
+            next.lose(silent);
+            return Ok(next.adopted(slot, program));
+        }
+        silent.push((slot, program));
+    }
+    match silent.first().cloned() {
+        None => Err(put(&next, found, Slot::ALL, own)),
+        // There is nothing better, and it may be well.
+        Some((slot, program)) if own.is_none() => Ok(next.adopted(slot, program)),
+        // Into the other slot, if that can be written: this one is not known to be damaged.
+        Some((slot, _)) => {
+            next.lose(silent);
+            Err(put(&next, found, [slot.other(), slot], own))
+        }
+    }
+}
+
+impl State {
+    /// Nothing is known.
+    fn empty() -> Self {
         let nothing = Program { digest: Digest([0; 32]), version: Version::default() };
-        let mut empty = State::new(Slot::A, nothing);
-        empty.programs = [None, None];
-        put(&empty, found, Slot::ALL, own)
-    })
+        Self { programs: [None, None], ..Self::new(Slot::A, nothing) }
+    }
+
+    /// The confirmed program was adopted without a word of it, and no agent has worked here since: each says
+    /// the format of the data.
+    fn is_unproved(&self) -> bool {
+        let confirmed = self.program(self.confirmed);
+        let is_unnamed = confirmed.is_some_and(|program| program.version == Version::default());
+        is_unnamed && self.data == 0 && self.trial.is_none()
+    }
+
+    /// A program in a slot is taken for one that proved itself.
+    fn adopted(mut self, slot: Slot, program: Program) -> Self {
+        self.programs[slot.index()] = Some(program);
+        self.confirmed = slot;
+        self
+    }
+
+    /// These programs are not adopted.
+    fn lose(&mut self, silent: Vec<(Slot, Program)>) {
+        for (slot, program) in silent {
+            self.programs[slot.index()] = Some(program);
+            self.blame(slot, SILENT, false);
+            self.programs[slot.index()] = None;
+        }
+    }
 }

@@ -3,6 +3,7 @@ use super::restart::{Again, ENDS_MAX, Restarts, WELL_AFTER};
 use super::*;
 use crate::time::Millis;
 
+mod adopted;
 mod own;
 mod power;
 mod properties;
@@ -36,7 +37,7 @@ const fn present(n: u8) -> Seen {
 }
 
 const fn found(a: Seen, b: Seen) -> Found {
-    Found { programs: [a, b], linked: None, own: None, said: None }
+    Found { programs: [a, b], linked: None, own: None, said: [None; 2] }
 }
 
 const BOTH: Found = found(present(1), present(2));
@@ -45,8 +46,19 @@ const BOTH: Found = found(present(1), present(2));
 fn asked(found: &Found, slot: Slot) -> Found {
     let Seen::Present(digest) = found.program(slot) else { panic!("nobody to ask: {found:?}") };
     let Digest([n, ..]) = digest;
-    let version = Some(Version(0, n.into(), 0));
-    Found { said: Some(Said { digest, version }), ..found.clone() }
+    answered(found, slot, Said { digest, version: Some(Version(0, n.into(), 0)) })
+}
+
+fn answered(found: &Found, slot: Slot, said: Said) -> Found {
+    let mut found = found.clone();
+    found.said[slot.index()] = Some(said);
+    found
+}
+
+/// The same where the program of a slot says nothing.
+fn silent(found: &Found, slot: Slot) -> Found {
+    let Seen::Present(digest) = found.program(slot) else { panic!("nobody to ask: {found:?}") };
+    answered(found, slot, Said { digest, version: None })
 }
 
 /// What is run, and the state after it.
@@ -176,27 +188,6 @@ fn without_a_state_the_link_decides_and_then_what_is_there() {
     let other = run(None, &BOTH).1.program(Slot::B).cloned();
     assert_eq!(other, None, "nobody knows whether it proved itself");
     assert_eq!(start(None, &Found::default()), Start::Stuck(Stuck::Damaged));
-}
-
-#[test]
-fn what_is_adopted_says_itself_which_version_it_is() {
-    let silent = |n| Some(Said { digest: digest(n), version: None });
-    assert_eq!(start(None, &BOTH), Start::Ask { slot: Slot::A });
-    // Another one's answer is none.
-    let found = Found { said: silent(2), ..BOTH };
-    assert_eq!(start(None, &found), Start::Ask { slot: Slot::A });
-    let (_, named) = run(None, &BOTH);
-    assert_eq!(named.program(Slot::A), Some(&program(1)));
-    assert_eq!(run(Some(&named), &BOTH), (Slot::A, named), "and is not asked again");
-    // One that was adopted by a launcher that did not ask.
-    let unnamed = Program { version: Version::default(), ..program(1) };
-    let unnamed = State::new(Slot::A, unnamed);
-    assert_eq!(start(Some(&unnamed), &BOTH), Start::Ask { slot: Slot::A });
-    assert_eq!(run(Some(&unnamed), &BOTH).1.program(Slot::A), Some(&program(1)));
-    let found = Found { said: silent(1), ..BOTH };
-    assert_eq!(run(Some(&unnamed), &found), (Slot::A, unnamed.clone()), "it runs all the same");
-    let lost = self::found(Seen::Absent, present(2));
-    assert!(!matches!(start(Some(&unnamed), &lost), Start::Ask { .. }), "nobody to ask");
 }
 
 #[test]

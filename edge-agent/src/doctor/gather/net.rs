@@ -68,7 +68,7 @@ fn resolve(name: (String, u16)) -> io::Result<Vec<SocketAddr>> {
     receiver.recv_timeout(NAME_MAX).map_err(late)?
 }
 
-/// As the agent does it.
+/// As the agent does it, up to where TLS would begin.
 fn reach(host: &str, port: u16, route: &Route) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;

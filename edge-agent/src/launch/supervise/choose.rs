@@ -9,11 +9,12 @@ use edge_core::boot::{
 };
 
 use super::Launcher;
-use crate::launch::probe::{self, About};
+use super::lack::{Lack, is_lack};
+use crate::launch::probe::{self, About, NoAnswer};
 use crate::launch::slots::digest_of;
 
-/// Answers of the core until there is one to run: a question, a first program, and an update of the package.
-const ANSWERS_MAX: usize = 5;
+/// Answers of the core until there is one to run: two questions, a first program, and an update of the package.
+const ANSWERS_MAX: usize = 6;
 
 /// What is started.
 #[derive(Debug)]
@@ -39,8 +40,8 @@ pub(super) fn own(path: &Path) -> Option<Own> {
 }
 
 impl Launcher<'_> {
-    /// Decides, and writes down what must be durable before the start.
-    pub(super) fn choose(&mut self) -> Result<Chosen, String> {
+    /// Decides, and writes down what must be durable before the start; `None`: a stop was asked for.
+    pub(super) async fn choose(&mut self) -> Result<Option<Chosen>, String> {
         let mut own = self.own.clone();
         let mut why_not = String::new();
         for _ in 0..ANSWERS_MAX {
@@ -50,9 +51,12 @@ impl Launcher<'_> {
             match start(stored.as_ref(), &found) {
                 Start::Run { slot, state, changed } => {
                     say_unwanted(stored.as_ref(), &state, &found);
-                    return self.begin(slot, *state, changed, &found);
+                    return self.begin(slot, *state, changed, &found).map(Some);
                 }
-                Start::Ask { slot } => self.said = self.ask(slot, &found),
+                Start::Ask { slot } => match self.ask(slot, &found).await? {
+                    Some(said) => self.said[usize::from(slot == Slot::B)] = Some(said),
+                    None => return Ok(None),
+                },
                 Start::Put { slot, ahead, then } => {
                     if let Err(error) = self.put(slot, ahead.as_deref(), &then, &found) {
                         // What is there goes on, if it can.
@@ -98,17 +102,35 @@ impl Launcher<'_> {
         Ok(Chosen { slot, state, is_written })
     }
 
-    /// Asks the program of a slot which version it is.
-    fn ask(&self, slot: Slot, found: &Found) -> Option<Said> {
-        let Seen::Present(digest) = found.program(slot) else { return None };
-        let version = match probe::ask(&self.slots.program(slot)) {
-            Ok(about) => about.version.parse().ok(),
-            Err(error) => {
-                tracing::warn!(slot = slot.as_str(), %error, "a program does not say which version it is");
-                None
+    /// Asks the program of a slot which version it is, and waits where the machine is too short of something
+    /// for that; `None`: a stop was asked for.
+    async fn ask(&mut self, slot: Slot, found: &Found) -> Result<Option<Said>, String> {
+        let Seen::Present(digest) = found.program(slot) else {
+            unreachable!("invariant: only a program that is there is asked")
+        };
+        let (mut lack, name) = (Lack::default(), slot.as_str());
+        let version = loop {
+            self.supervisor.starting(self.start_max());
+            let error = match probe::ask(&self.slots.program(slot)) {
+                Ok(about) => break about.version.parse().ok(),
+                Err(NoAnswer::NotStarted(error)) if is_lack(&error) => error,
+                Err(error) => {
+                    tracing::warn!(slot = name, %error, "a program does not say which version it is");
+                    break None;
+                }
+            };
+            // That is not the fault of the program, and nothing about it follows from that.
+            let Some(wait) = lack.wait_after(&error) else {
+                return Err(format!(
+                    "the program in slot {name} cannot be asked what it is: {error}"
+                ));
+            };
+            tracing::warn!(slot = name, %error, ?wait, "the machine is too short of something to ask a program what it is: waiting");
+            if self.stop_within(wait).await {
+                return Ok(None);
             }
         };
-        Some(Said { digest, version })
+        Ok(Some(Said { digest, version }))
     }
 
     /// Writes the launcher's own program into a slot.
@@ -155,8 +177,9 @@ impl Launcher<'_> {
 /// People who upgraded a package want to know why it is not taken.
 fn say_unwanted(before: Option<&State>, now: &State, found: &Found) {
     let Some(own) = &found.own else { return };
-    if let Some(before) = before.filter(|before| before.offered != now.offered)
-        && let Err(why) = before.wants(own)
+    let Some(offered) = before.map(|before| before.offered) else { return };
+    if let Err(why) = (State { offered, ..now.clone() }).wants(own)
+        && (offered != now.offered || why == Unwanted::Unknown)
         && why != Unwanted::Same
     {
         tracing::warn!(version = %own.program.version, %why, "the launcher's own program is not tried");

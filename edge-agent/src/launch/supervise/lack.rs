@@ -26,7 +26,7 @@ impl Lack {
 }
 
 /// Whether the same start may work later: `fork(2)`, `execve(2)`, `socketpair(2)`.
-fn is_lack(error: &io::Error) -> bool {
+pub(super) fn is_lack(error: &io::Error) -> bool {
     let lacks = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
     Errno::from_io_error(error).is_some_and(|error| lacks.contains(&error))
 }

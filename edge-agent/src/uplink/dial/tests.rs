@@ -98,6 +98,117 @@ fn behind_a_dead_address_the_next_one_is_taken() {
     });
 }
 
+/// Where somebody does so with each connection that comes.
+fn serving(work: impl Fn(std::net::TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(work));
+    address
+}
+
+/// A control plane that takes its time before it says a word, and how to trust it.
+fn control_plane(takes: Duration) -> (SocketAddr, Arc<rustls::ClientConfig>) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["cloud".to_owned()]).unwrap();
+    let own = params.self_signed(&key).unwrap().der().clone();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(own.clone()).unwrap();
+    let trusting = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let trusting = trusting.with_safe_default_protocol_versions().unwrap();
+    let trusting = trusting.with_root_certificates(roots).with_no_client_auth();
+    let server = rustls::ServerConfig::builder_with_provider(provider);
+    let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let server = Arc::new(server.with_single_cert(vec![own], key).unwrap());
+    let address = serving(move |client| {
+        std::thread::sleep(takes);
+        let tls = rustls::ServerConnection::new(Arc::clone(&server)).unwrap();
+        let _ = std::io::copy(&mut rustls::StreamOwned::new(tls, client), &mut std::io::sink());
+    });
+    (address, Arc::new(trusting))
+}
+
+/// One that takes connections and answers nothing, as behind a path that swallows long packets.
+fn mute() -> SocketAddr {
+    serving(|mut client| {
+        let _ = std::io::copy(&mut client, &mut std::io::sink());
+    })
+}
+
+/// One that speaks something else.
+fn stranger() -> SocketAddr {
+    serving(|mut client| {
+        let _ = client.read_exact(&mut [0; 5]);
+        let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        // Else what was not read would cut the answer off.
+        let _ = std::io::copy(&mut client, &mut std::io::sink());
+    })
+}
+
+fn hanging_up() -> SocketAddr {
+    serving(|mut client| {
+        let _ = client.shutdown(std::net::Shutdown::Write);
+        let _ = std::io::copy(&mut client, &mut std::io::sink());
+    })
+}
+
+/// Which address TLS was agreed on with.
+fn agreed(
+    all: &[SocketAddr],
+    tls: &Arc<rustls::ClientConfig>,
+    patience: Duration,
+) -> Result<SocketAddr, DialError> {
+    let name = ServerName::try_from("cloud").unwrap();
+    let server = Server { host: "cloud", port: 1, name, tls: Arc::clone(tls).into(), patience };
+    let dialled = timeout(Duration::from_secs(60), server.dial(all.to_vec()));
+    let stream = block_on(async { dialled.await.expect("it comes to an end") })?;
+    Ok(stream.get_ref().0.peer_addr().unwrap())
+}
+
+/// Long enough for a busy machine.
+const CALM: Duration = Duration::from_secs(20);
+/// Over at once.
+const SHORT: Duration = Duration::from_millis(50);
+
+#[test]
+fn an_address_that_cannot_do_tls_does_not_hide_the_next_one() {
+    let (good, tls) = control_plane(Duration::ZERO);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for bad in [stranger(), hanging_up()] {
+        assert_eq!(agreed(&[bad, good], &tls, CALM).unwrap(), good);
+        assert_eq!(agreed(&[nobody, bad, stranger(), good], &tls, CALM).unwrap(), good);
+    }
+    let (other, _) = control_plane(Duration::ZERO);
+    assert_eq!(agreed(&[other, good], &tls, CALM).unwrap(), good, "of another authority");
+    assert_eq!(agreed(&[mute(), mute(), good], &tls, Duration::from_secs(2)).unwrap(), good);
+}
+
+#[test]
+fn a_slow_address_is_not_given_up_for_others_that_are_of_no_use() {
+    let (slow, tls) = control_plane(10 * SHORT);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for other in [nobody, stranger(), mute()] {
+        assert_eq!(agreed(&[slow, other], &tls, SHORT).unwrap(), slow);
+    }
+}
+
+#[test]
+fn of_addresses_that_cannot_do_tls_the_last_error_is_told() {
+    let (_, tls) = control_plane(Duration::ZERO);
+    let why = |all: &[SocketAddr]| agreed(all, &tls, CALM).expect_err("of no use").to_string();
+    let (ended, odd) = (why(&[hanging_up()]), why(&[stranger()]));
+    assert_ne!(ended, odd);
+    assert_eq!(why(&[hanging_up(), stranger()]), odd);
+    assert_eq!(why(&[stranger(), hanging_up()]), ended);
+    // That nobody takes a connection elsewhere says less.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(why(&[stranger(), nobody]), odd);
+    assert_eq!(why(&[nobody, stranger()]), odd);
+    let why = why(&[nobody]);
+    assert!(why.starts_with("cloud:1: "), "{why}");
+}
+
 /// What `dial` makes of a proxy that does so with each connection, behind the request.
 fn dialled(proxy: impl Fn(std::net::TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -126,10 +126,6 @@ fn a_package_that_is_not_newer_or_not_allowed_is_passed_over_for_good() {
     let floor = State { floor: Version(0, 4, 0), ..confirmed() };
     let barred = confirmed().begin_trial(&offer(OWN), terms(3)).take_back("it hung");
     let data = State { data: 2, ..confirmed() };
-    // It does not say which version it is.
-    let mut unnamed = confirmed();
-    unnamed.programs[1] = Some(Program { version: Version::default(), ..program(2) });
-    let said = Some(Said { digest: digest(2), version: None });
     let same = Own { program: program(2), ..own(2) };
     for (state, own) in [
         (confirmed(), own(2)),
@@ -137,13 +133,27 @@ fn a_package_that_is_not_newer_or_not_allowed_is_passed_over_for_good() {
         (floor, own(3)),
         (barred, own(OWN.into())),
         (data, own(3)),
-        (unnamed, own(3)),
         (confirmed(), same),
     ] {
         let offered = Some(own.program.digest);
-        let (slot, next) = run(Some(&state), &Found { own: Some(own), said, ..BOTH });
+        let (slot, next) = run(Some(&state), &Found { own: Some(own), ..BOTH });
         assert_eq!((slot, next.on_trial(), next.offered), (Slot::B, None, offered));
     }
+}
+
+/// It may have been too slow to answer, for once.
+#[test]
+fn a_package_waits_while_the_agent_that_runs_does_not_say_which_version_it_is() {
+    let mut unnamed = confirmed();
+    unnamed.programs[1] = Some(Program { version: Version::default(), ..program(2) });
+    let upgraded = with_own(BOTH, 3);
+    assert_eq!(unnamed.wants(&own(3)), Err(Unwanted::Unknown));
+    let (slot, next) = run(Some(&unnamed), &silent(&upgraded, Slot::B));
+    assert_eq!((slot, &next), (Slot::B, &unnamed), "it is not used up");
+    let (slot, _, then) = put(Some(&next), &asked(&upgraded, Slot::B));
+    assert_eq!((slot, then.on_trial()), (Slot::A, Some(Slot::A)));
+    let older = asked(&with_own(BOTH, 1), Slot::B);
+    assert_eq!(run(Some(&next), &older).1.offered, Some(digest(OWN)), "now it is known");
 }
 
 #[test]

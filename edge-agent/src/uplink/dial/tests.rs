@@ -161,8 +161,10 @@ fn agreed(
 ) -> Result<SocketAddr, DialError> {
     let name = ServerName::try_from("cloud").unwrap();
     let server = Server { host: "cloud", port: 1, name, tls: Arc::clone(tls).into(), patience };
-    let dialled = timeout(Duration::from_secs(60), server.dial(all.to_vec()));
-    let stream = block_on(async { dialled.await.expect("it comes to an end") })?;
+    let stream = block_on(async {
+        let dialled = timeout(Duration::from_secs(60), server.dial(all.to_vec()));
+        dialled.await.expect("it comes to an end")
+    })?;
     Ok(stream.get_ref().0.peer_addr().unwrap())
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use edge_core::boot::{Offer, Program};
@@ -82,7 +82,7 @@ impl Source {
 
 /// SHA-256 of a file, and its head. The head is taken out of what was hashed, not read again: the agent's user may
 /// write to the file meanwhile, and the digests of all parts stand in it.
-fn digest_and_head(file: &File, bytes: u64) -> io::Result<(Digest, Vec<u8>)> {
+fn digest_and_head(file: &impl FileExt, bytes: u64) -> io::Result<(Digest, Vec<u8>)> {
     const { assert!(HEAD_BYTES_MAX <= CHUNK, "the head lies in the first chunk") };
     let mut head = Vec::new();
     let digest = walk(file, 0, bytes, &mut |at, chunk| {
@@ -100,7 +100,7 @@ pub(super) fn digest_of(file: &File, bytes: u64) -> io::Result<Digest> {
 }
 
 fn walk(
-    file: &File,
+    file: &impl FileExt,
     from: u64,
     bytes: u64,
     take: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>,
@@ -118,4 +118,37 @@ fn walk(
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());
     Ok(Digest(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A file whose head is another one at each reading.
+    struct Changing(Cell<u8>);
+
+    impl FileExt for Changing {
+        fn read_at(&self, piece: &mut [u8], at: u64) -> io::Result<usize> {
+            if at == 0 {
+                self.0.set(self.0.get() + 1);
+            }
+            piece.fill(if at == 0 { self.0.get() } else { 0 });
+            Ok(piece.len())
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn the_head_is_the_one_that_was_hashed() {
+        let bytes = CHUNK + 10;
+        let (digest, head) = digest_and_head(&Changing(Cell::new(0)), bytes as u64).unwrap();
+        let mut hashed = vec![1; CHUNK];
+        hashed.extend([0; 10]);
+        assert_eq!((digest, head.as_slice()), (Digest::of(&hashed), &hashed[..HEAD_BYTES_MAX]));
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use edge_core::boot::Version;
 use system_tests::author::{Author, fixture};
 use system_tests::cloud::Cloud;
@@ -18,6 +18,11 @@ use super::machine::{HOST, Hardware};
 use crate::image::system::own_version;
 use crate::image::{Board, Built, Request, Seed, Sources, Versions, build};
 
+/// From a deployment to its end. A program has 13 MB, a system 30, which come over an emulated network; one that hangs is
+/// waited for three times.
+pub(crate) const UPDATE_MAX: Duration = Duration::from_secs(900);
+/// From one question to the control plane to the next.
+const POLL_EVERY: Duration = Duration::from_millis(500);
 /// Name of the gateway.
 pub(crate) const GATEWAY: &str = "gw-vm";
 /// Name of the device that sends as fast as it may.
@@ -153,6 +158,46 @@ impl Site {
         let row = &deployment["progress"][0];
         let word = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         Ok((word("progress"), word("reason")))
+    }
+
+    /// Waits until a deployment is live; it must not fail on the way.
+    pub(crate) fn wait_live(&self, deployment: u64) -> Result<()> {
+        self.poll("the deployment to be live", || {
+            let (progress, reason) = self.progress(deployment)?;
+            ensure!(!["failed", "taken-back"].contains(&progress.as_str()), "{reason}");
+            Ok((progress == "live").then_some(()))
+        })
+    }
+
+    /// Waits until the gateway took a deployment back; its reason.
+    pub(crate) fn wait_taken_back(&self, deployment: u64) -> Result<String> {
+        self.poll("the deployment to be taken back", || {
+            let (progress, reason) = self.progress(deployment)?;
+            ensure!(progress != "failed", "it was declined: {reason}");
+            Ok((progress == "taken-back").then_some(reason))
+        })
+    }
+
+    /// Waits for a notice of the gateway with `part` in it.
+    pub(crate) fn wait_notice(&self, code: &str, part: &str) -> Result<String> {
+        self.poll(&format!("the notice {code}"), || {
+            let told = self.notices(code)?;
+            Ok(told.into_iter().find(|text| text.contains(part)))
+        })
+    }
+
+    /// Asks the control plane again and again for what an update comes to. Not oftener than that: it shares this
+    /// machine with the emulator.
+    pub(crate) fn poll<T>(
+        &self,
+        what: &str,
+        mut ready: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        wait_for(UPDATE_MAX, what, || {
+            self.interrupt.check()?;
+            std::thread::sleep(POLL_EVERY);
+            ready()
+        })
     }
 
     /// Deploys the app of the demonstration; returns once its functions work.

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use edge_core::boot::Version;
 use system_tests::ledger::Fact;
-use system_tests::process::wait_for;
 
 use super::machine::{Hardware, Machine};
 use super::sending::Sending;
-use super::site::{PATIENT_DEVICE, Site};
+use super::site::{PATIENT_DEVICE, Site, UPDATE_MAX};
 use super::story::{Line, Options, line_s};
-use super::updates::{RATE, UPDATE_MAX, longest_wait};
+use super::updates::{RATE, longest_wait};
 use crate::image::{Board, Parts, Versions, hanging_root, system};
 use crate::setup;
 
@@ -72,13 +71,8 @@ impl Systems<'_> {
         self.machine.expect("starting slot b, trial 1, tries left 1", UPDATE_MAX)?;
         self.machine.expect("slot b is kept", TRIAL_MAX)?;
         self.lines.push(line_s("good system: deployed to kept", begun.elapsed()));
-        wait_for(UPDATE_MAX, "the deployment to be live", || {
-            std::thread::sleep(Duration::from_millis(500));
-            let (progress, reason) = self.site.progress(deployment)?;
-            ensure!(!["failed", "taken-back"].contains(&progress.as_str()), "{reason}");
-            Ok((progress == "live").then_some(()))
-        })?;
-        println!("  {}", self.notice("system-updated", "is kept in slot b")?);
+        self.site.wait_live(deployment)?;
+        println!("  {}", self.site.wait_notice("system-updated", "is kept in slot b")?);
         let (_, now) = self.site.versions()?;
         ensure!(now == format!("system {version} (slot b)"), "{now} runs afterwards");
         Ok(file)
@@ -102,16 +96,11 @@ impl Systems<'_> {
         self.machine.expect("starting slot a, trial 1, tries left 1", UPDATE_MAX)?;
         self.machine.expect(last_words, TRIAL_MAX)?;
         self.machine.expect("the trial failed; back to the good slot", TRIAL_MAX)?;
-        let reason = wait_for(UPDATE_MAX, "the deployment to be taken back", || {
-            std::thread::sleep(Duration::from_millis(500));
-            let (progress, reason) = self.site.progress(deployment)?;
-            ensure!(progress != "failed", "it was declined: {reason}");
-            Ok((progress == "taken-back").then_some(reason))
-        })?;
+        let reason = self.site.wait_taken_back(deployment)?;
         ensure!(reason.contains("no start of it came as far"), "for another reason: {reason}");
         self.lines.push(line_s(&format!("one that {what}: to its return"), begun.elapsed()));
         println!("  {reason}");
-        self.notice("system-taken-back", &version.to_string())?;
+        self.site.wait_notice("system-taken-back", &version.to_string())?;
         let (_, now) = self.site.versions()?;
         ensure!(now == before, "{now} runs afterwards, {before} did before");
         Ok(())
@@ -137,14 +126,6 @@ impl Systems<'_> {
         let [root, kernel, initramfs] = &names;
         system::pack(&header.board, version, [root, kernel, initramfs], &out)?;
         Ok(out)
-    }
-
-    fn notice(&self, code: &str, part: &str) -> Result<String> {
-        wait_for(UPDATE_MAX, &format!("the notice {code}"), || {
-            std::thread::sleep(Duration::from_secs(1));
-            let told = self.site.notices(code)?;
-            Ok(told.into_iter().find(|text| text.contains(part)))
-        })
     }
 
     fn deploy(&self, version: Version, bytes: &[u8]) -> Result<u64> {

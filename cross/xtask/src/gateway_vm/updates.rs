@@ -5,17 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use system_tests::ledger::Fact;
-use system_tests::process::wait_for;
 
 use super::machine::{Hardware, Machine};
 use super::programs::{self, Bad};
 use super::sending::Sending;
-use super::site::{STEADY_DEVICE, Site};
+use super::site::{STEADY_DEVICE, Site, UPDATE_MAX};
 use super::story::{Line, Options, line_s};
 
-/// From a deployment to its end. A program has 13 MB, which come over an emulated network; one that hangs is
-/// waited for three times.
-pub(super) const UPDATE_MAX: Duration = Duration::from_secs(900);
 /// Readings a second of the device that sends all the while.
 pub(super) const RATE: f64 = 5.0;
 
@@ -74,19 +70,13 @@ impl<'a> Updates<'a> {
         let begun = Instant::now();
         let deployment = self.deploy("1.0.0", &version, &self.program(b"\n")?)?;
         let wanted = format!("{version} (slot b)");
-        wait_for(UPDATE_MAX, "the update to be on trial", || {
-            std::thread::sleep(Duration::from_millis(500));
+        self.site.poll("the update to be on trial", || {
             Ok((self.site.agent_version()? == wanted).then_some(()))
         })?;
         self.lines.push(line_s("good update: deployed to first contact", begun.elapsed()));
-        wait_for(UPDATE_MAX, "the update to be kept", || {
-            std::thread::sleep(Duration::from_millis(500));
-            let (progress, reason) = self.site.progress(deployment)?;
-            ensure!(!["failed", "taken-back"].contains(&progress.as_str()), "{reason}");
-            Ok((progress == "live").then_some(()))
-        })?;
+        self.site.wait_live(deployment)?;
         self.lines.push(line_s("good update: deployed to kept", begun.elapsed()));
-        println!("  {wanted}: {}", self.notice("agent-updated", "is kept")?);
+        println!("  {wanted}: {}", self.site.wait_notice("agent-updated", "is kept")?);
         self.machine.expect("agent_slot=b agent_state=confirmed", UPDATE_MAX)?;
         Ok(wanted)
     }
@@ -96,29 +86,14 @@ impl<'a> Updates<'a> {
         println!("an update that {}", bad.what);
         let begun = Instant::now();
         let deployment = self.deploy(bad.version, &self.root, bad.program.as_bytes())?;
-        let reason = wait_for(UPDATE_MAX, "the deployment to be taken back", || {
-            std::thread::sleep(Duration::from_millis(500));
-            let (progress, reason) = self.site.progress(deployment)?;
-            ensure!(progress != "failed", "it was declined: {reason}");
-            Ok((progress == "taken-back").then_some(reason))
-        })?;
+        let reason = self.site.wait_taken_back(deployment)?;
         ensure!(reason.contains(bad.reason), "taken back for another reason: {reason}");
         self.lines.push(line_s(&format!("one that {}: to its return", bad.what), begun.elapsed()));
         println!("  {reason}");
-        self.notice("agent-taken-back", bad.reason)?;
+        self.site.wait_notice("agent-taken-back", bad.reason)?;
         let now = self.site.agent_version()?;
         ensure!(now == own, "{now} runs afterwards, {own} did before");
         Ok(())
-    }
-
-    /// Waits for a notice of the gateway with `part` in it.
-    fn notice(&self, code: &str, part: &str) -> Result<String> {
-        wait_for(UPDATE_MAX, &format!("the notice {code}"), || {
-            // All records are read for it.
-            std::thread::sleep(Duration::from_secs(1));
-            let told = self.site.notices(code)?;
-            Ok(told.into_iter().find(|text| text.contains(part)))
-        })
     }
 
     fn deploy(&self, version: &str, agent_version: &str, bytes: &[u8]) -> Result<u64> {

@@ -10,15 +10,14 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::wait_for;
 
 /// Programs that are run, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
+    ("qemu-storage-daemon", "qemu-utils"),
     ("mkfs.ext4", "e2fsprogs"),
     ("e2fsck", "e2fsprogs"),
     ("losetup", "mount"),
     ("mount", "mount"),
     ("umount", "mount"),
 ];
-/// What records a disk on this machine.
-const RECORDER: (&str, &str) = ("qemu-storage-daemon", "qemu-utils");
 /// From this exit code on e2fsck has left something as it was.
 const FSCK_UNMENDED: i32 = 4;
 /// How long an unmount may find the file system busy: a process that was just ended lets go.
@@ -27,16 +26,11 @@ const BUSY_MAX: Duration = Duration::from_secs(10);
 /// Why nothing can be recorded here; `None` where it can be tried.
 #[must_use]
 pub fn why_not() -> Option<String> {
-    why_no_mounts().or_else(|| absent("/dev/fuse")).or_else(|| missing(RECORDER))
-}
-
-/// Why no image of a disk can be mounted here; `None` where it can be tried.
-#[must_use]
-pub fn why_no_mounts() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root can mount file systems".to_owned());
     }
-    absent("/dev/loop-control").or_else(|| PROGRAMS.into_iter().find_map(missing))
+    let device = ["/dev/loop-control", "/dev/fuse"].into_iter().find_map(absent);
+    device.or_else(|| PROGRAMS.into_iter().find_map(missing))
 }
 
 fn absent(device: &str) -> Option<String> {
@@ -175,12 +169,13 @@ impl Drop for Loop {
 }
 
 /// Ends what a former run below `dir` left behind, and says what it was. Nobody else works there:
-/// the caller holds the folder's lock.
+/// the folder is the caller's.
 ///
 /// # Errors
 /// It cannot be ended; the message says what was tried.
-pub(crate) fn clean(dir: &Path) -> Result<Vec<String>> {
-    let mut left = end_processes(dir, &["edge-agent", "edge-agent-planted"], "KILL")?;
+pub fn clean(dir: &Path) -> Result<Vec<String>> {
+    let mut left =
+        end_processes(dir, &["edge-agent", "edge-agent-planted", "qemu-system-aarch64"], "KILL")?;
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts")?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
     let points: Vec<PathBuf> = points.filter(|point| point.starts_with(dir)).collect();

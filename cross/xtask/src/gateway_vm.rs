@@ -17,9 +17,9 @@ mod story;
 mod systems;
 mod updates;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::image::{self, PARTS_DIR};
@@ -46,12 +46,14 @@ be kept after the agent is; one that does not boot and one that hangs, from whic
   PSS      memory of the agent in the guest, from smaps_rollup; over 10 MB at rest or 15 MB at work it fails,
            after all else
 
-The kill is one of the gateway's software: what QEMU has written stays in the caches of this machine. --replay cuts
-the power of the card: it records every block that the gateway writes, from its first boot on, with the other slot
-on trial, while five devices send and a subscriber listens. Then the record is cut at so many points. What was flushed
-is there, of the rest some is kept, dropped or torn, by the seed; the data partition is mounted, and the agent's store
-is opened on it. What was acked must be there, once; so must configuration, token or identity, and a whole copy of the
-boot record. In the end a card that did not do its last flushes must be found out. Needs root and loop devices.
+The kill is one of the gateway's software: what QEMU has written stays in the caches of this machine. Last, and with
+--replay alone, the power of the card is cut: every block that the gateway writes is recorded, from its first boot on,
+with the other slot on trial, while five devices send and a subscriber listens. Then the record is cut at 200 points, or
+so many as --replay says. What was flushed is there, of the rest some is kept, dropped or torn, by the seed; the data
+partition is mounted, and the agent's store is opened on it. What was acked must be there, once; so must configuration,
+token or identity, and a whole copy of the boot record. In the end a card that did not do its last flushes must be found
+out. Needs root, /dev/fuse, loop devices and qemu-storage-daemon; without them --test says so and passes it over (in CI
+it fails).
 
 With --gateways there are several, each with a card and a token of its own, at one control plane, and one deployment to
 all. With --devices the messages are sent by firmware on emulated microcontrollers, so that nothing of the system is left
@@ -70,8 +72,13 @@ Examples:
   cargo xtask gateway-vm --devices 3      emulated devices at the emulated gateway
 ";
 
+/// Power cuts at the end of --test.
+const CUTS_OF_TEST: u32 = 200;
+/// Messages of each of five devices while a card is recorded.
+const MESSAGES_BEFORE_CUTS: u32 = 300;
+
 /// What every run is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Basis {
     /// Where everything is written.
     dir: PathBuf,
@@ -164,13 +171,13 @@ pub(crate) struct GatewayVmArgs {
 
 /// Runs the gateway.
 pub(crate) fn run(args: &GatewayVmArgs) -> Result<()> {
-    if args.replay.is_some() {
-        cuts::check_host()?;
-    }
+    let dir = crate::command::project_root().join(&args.dir);
     if args.again {
-        return cuts::cut(&crate::command::project_root().join(&args.dir), &args.cuts());
+        cuts::check_host(&dir)?;
+        return cuts::cut(&dir, &args.cuts());
     }
     prepare(args)?;
+    let is_cut = args.is_cut_at_the_end() && can_cut(args, &dir)?;
     let agent = image::agent(args.agent.as_ref())?;
     let dir = setup::empty_dir(&args.dir)?;
     eprintln!("console, ledgers and logs in {}", dir.display());
@@ -178,10 +185,7 @@ pub(crate) fn run(args: &GatewayVmArgs) -> Result<()> {
     let memory_mib = args.memory.unwrap_or(if args.gateways > 1 { 256 } else { 512 });
     let basis = Basis { dir, agent, parts, memory_mib };
     if args.replay.is_some() {
-        let (messages, cuts) = (args.messages.unwrap_or(300), args.cuts());
-        eprintln!("seed {}", cuts.seed);
-        let options = cuts::Options { basis, messages, cuts };
-        return cuts::record_and_cut(&options);
+        return cut(args, basis, args.messages);
     }
     if let Some(devices) = args.devices {
         let length = std::time::Duration::from_secs(args.seconds);
@@ -194,6 +198,7 @@ pub(crate) fn run(args: &GatewayVmArgs) -> Result<()> {
             messages: args.messages.unwrap_or(200),
         });
     }
+    let basis_of_cuts = Basis { dir: basis.dir.join("cuts"), ..basis.clone() };
     let options = story::Options {
         basis,
         update: args.update.clone(),
@@ -205,14 +210,40 @@ pub(crate) fn run(args: &GatewayVmArgs) -> Result<()> {
         with_systems: args.test || args.systems,
         keep: args.keep,
     };
-    if args.is_virt() { story::tell(&options) } else { offline::tell(&options) }
+    if !args.is_virt() {
+        return offline::tell(&options);
+    }
+    story::tell(&options)?;
+    if is_cut { cut(args, basis_of_cuts, None) } else { Ok(()) }
+}
+
+/// Power cuts of a card of its own.
+fn cut(args: &GatewayVmArgs, basis: Basis, messages: Option<u32>) -> Result<()> {
+    let (messages, cuts) = (messages.unwrap_or(MESSAGES_BEFORE_CUTS), args.cuts());
+    eprintln!("power cuts, seed {}", cuts.seed);
+    std::fs::create_dir_all(&basis.dir).context("the folder of the cuts")?;
+    cuts::record_and_cut(&cuts::Options { basis, messages, cuts })
+}
+
+/// Whether the power of a card can be cut here. Where it was asked for, and in CI, it has to be.
+fn can_cut(args: &GatewayVmArgs, dir: &Path) -> Result<bool> {
+    let Err(why) = cuts::check_host(dir) else { return Ok(true) };
+    if args.replay.is_some() || std::env::var_os("CI").is_some() {
+        return Err(why);
+    }
+    eprintln!("SKIPPED at the end: {why:#}");
+    Ok(false)
 }
 
 /// Installs, checks and builds what the run is made of.
 fn prepare(args: &GatewayVmArgs) -> Result<()> {
     image::tools()?;
-    let more = args.devices.iter().flat_map(|_| setup::EMULATED);
-    let missing = setup::offer(setup::GATEWAY_VM.iter().chain(more), false)?;
+    let of_devices = args.devices.iter().flat_map(|_| setup::EMULATED);
+    let needed = setup::GATEWAY_VM.iter().chain(of_devices);
+    let of_cuts = args.is_cut_at_the_end().then_some(setup::REPLAY).into_iter().flatten();
+    // In one question, so that what belongs together is installed together.
+    setup::offer(needed.clone().chain(of_cuts), false)?;
+    let missing: Vec<_> = needed.filter(|part| !part.is_here()).collect();
     ensure!(missing.is_empty(), "missing: {}", setup::apt_line(&missing));
     let is_plain = args.replay.is_none() && args.devices.is_none() && args.gateways == 1;
     ensure!(
@@ -236,9 +267,13 @@ impl GatewayVmArgs {
         self.board == "virt"
     }
 
+    fn is_cut_at_the_end(&self) -> bool {
+        self.replay.is_some() || (self.test && self.is_virt())
+    }
+
     fn cuts(&self) -> cuts::Cuts {
         cuts::Cuts {
-            points: self.replay.unwrap_or_default(),
+            points: self.replay.unwrap_or(CUTS_OF_TEST),
             seed: setup::seed(self.seed),
             only: self.point,
             keep: self.keep,

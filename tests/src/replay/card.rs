@@ -1,9 +1,14 @@
-//! A card under record: a gateway runs from it in QEMU, whose filter `blklogwrites` writes down every
-//! block, and its clients are outside of the machine.
+//! A card under record: a gateway runs from it in QEMU, the recorder behind it writes down every block, and
+//! its clients are outside of the machine.
+//!
+//! # Why the recorder is a process of its own
+//! A guest may change a page while it is written. QEMU with the filter in itself reads such a page
+//! twice, for the card and for the log, and the two differed once in a byte. The recorder gets a copy,
+//! and puts that into both.
 //!
 //! # Why a length of the log proves an ack
 //! Such a client cannot write its notes to the recorded disk. It notes how many bytes the log has when it
-//! has its PUBACK, before it does anything more. QEMU tells the guest that a flush is done after it
+//! has its PUBACK, before it does anything more. The recorder says that a flush is done after it
 //! has put the flush into the log, behind all that was logged before. So if the agent syncs, then
 //! acks, the flush begins below that length, and a cut behind the note takes it along: what was acked
 //! must be there. The length is an upper bound. What the guest writes between its ack and the note counts as
@@ -30,6 +35,7 @@ use crate::readings;
 use super::load::{self, DEVICES, SUBSCRIBER, Scene, token};
 use super::log::Entry;
 use super::record::{self, Record};
+use super::recorder::Recorder;
 use super::witness::{Kind, Mark, Notes};
 
 /// A part of a card, in bytes.
@@ -116,12 +122,15 @@ pub fn clients_toml() -> String {
 pub struct Recording {
     dir: PathBuf,
     card: Card,
+    recorder: Recorder,
     notebook: Mutex<Notebook>,
 }
 
 #[derive(Debug)]
 struct Notebook {
     file: BufWriter<File>,
+    /// The recorder's.
+    log: PathBuf,
     /// Acks by device.
     acked: [u32; DEVICES.len()],
 }
@@ -140,22 +149,22 @@ struct Turn<'b> {
 
 impl Recording {
     /// Begins with the card as it lies in `disk.img` of the folder. From here on only the machine
-    /// writes to it, and logs to [`Recording::log`].
+    /// writes to it, by way of [`Recording::image`].
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// The folder cannot be written, or the recorder does not come up.
     pub fn begin(dir: &Path, card: Card) -> Result<Self> {
-        fs::copy(dir.join(record::DISK), dir.join(record::BASE)).context("copying the card")?;
-        File::create(dir.join(record::LOG))?;
-        let file = BufWriter::new(File::create(dir.join(record::NOTES))?);
-        let notebook = Mutex::new(Notebook { file, acked: [0; DEVICES.len()] });
-        Ok(Self { dir: dir.to_owned(), card, notebook })
+        let disk = dir.join(record::DISK);
+        fs::copy(&disk, dir.join(record::BASE)).context("copying the card")?;
+        let notebook = Mutex::new(Notebook::new(dir)?);
+        let recorder = Recorder::start(dir, &disk, &dir.join(record::LOG))?;
+        Ok(Self { dir: dir.to_owned(), card, recorder, notebook })
     }
 
-    /// Where the machine logs to.
+    /// The card for the machine, as a file.
     #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.dir.join(record::LOG)
+    pub fn image(&self) -> &Path {
+        self.recorder.export()
     }
 
     /// Notes that the console has told of a milestone.
@@ -166,18 +175,8 @@ impl Recording {
         self.note(Remark::Reached(milestone)).map(drop)
     }
 
-    /// Writes a note; returns the acks of all devices that are noted.
     fn note(&self, remark: Remark) -> Result<u64> {
-        let mut notebook = self.notebook.lock().unwrap_or_else(PoisonError::into_inner);
-        let log_bytes = fs::metadata(self.log()).context("the log")?.len();
-        if let Remark::Saw(marks) = &remark {
-            for mark in marks.iter().filter(|mark| mark.kind == Kind::Acked) {
-                notebook.acked[usize::from(mark.device)] = mark.upto;
-            }
-        }
-        serde_json::to_writer(&mut notebook.file, &Note { log_bytes, remark })?;
-        notebook.file.write_all(b"\n")?;
-        Ok(notebook.acked.iter().map(|count| u64::from(*count)).sum())
+        self.notebook.lock().unwrap_or_else(PoisonError::into_inner).note(remark)
     }
 
     /// All clients from their first message to their last, at a TLS listener of the gateway; at half of
@@ -207,11 +206,32 @@ impl Recording {
     /// # Errors
     /// The log and the disk differ, or the folder cannot be written.
     pub fn finish(self, messages: u32, load: Duration, stored: &[Vec<Value>]) -> Result<()> {
-        let notebook = self.notebook.into_inner().unwrap_or_else(PoisonError::into_inner);
-        notebook.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        self.recorder.finish()?;
+        let mut notebook = self.notebook.into_inner().unwrap_or_else(PoisonError::into_inner);
+        notebook.file.flush()?;
         fs::write(self.dir.join(record::STORED), serde_json::to_vec(stored)?)?;
         let load_ms = u64::try_from(load.as_millis())?;
         Record::of_card(&self.dir, self.card, messages, load_ms).keep()
+    }
+}
+
+impl Notebook {
+    fn new(dir: &Path) -> Result<Self> {
+        let file = BufWriter::new(File::create(dir.join(record::NOTES))?);
+        Ok(Self { file, log: dir.join(record::LOG), acked: [0; DEVICES.len()] })
+    }
+
+    /// Writes a note; returns the acks of all devices that are noted.
+    fn note(&mut self, remark: Remark) -> Result<u64> {
+        let log_bytes = fs::metadata(&self.log).context("the log")?.len();
+        if let Remark::Saw(marks) = &remark {
+            for mark in marks.iter().filter(|mark| mark.kind == Kind::Acked) {
+                self.acked[usize::from(mark.device)] = mark.upto;
+            }
+        }
+        serde_json::to_writer(&mut self.file, &Note { log_bytes, remark })?;
+        self.file.write_all(b"\n")?;
+        Ok(self.acked.iter().map(|count| u64::from(*count)).sum())
     }
 }
 
@@ -232,20 +252,14 @@ mod tests {
     #[test]
     fn notes_come_back_with_the_length_that_the_log_had() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        fs::write(dir.path().join(record::DISK), [0; 512])?;
-        let card = Card {
-            gateway: "barn".to_owned(),
-            token: "token".to_owned(),
-            config: dir.path().to_owned(),
-            data: Part { start: 0, bytes: 512 },
-        };
-        let recording = Recording::begin(dir.path(), card)?;
+        let log = dir.path().join(record::LOG);
+        let mut notebook = Notebook::new(dir.path())?;
         let mark = Mark { kind: Kind::Acked, device: 1, upto: 3 };
-        fs::write(recording.log(), [0; 100])?;
-        recording.reached(Milestone::Seeded)?;
-        fs::write(recording.log(), [0; 700])?;
-        assert_eq!(recording.note(Remark::Saw(vec![mark]))?, 3);
-        drop(recording.notebook.into_inner().map(|mut notebook| notebook.file.flush()));
+        fs::write(&log, [0; 100])?;
+        notebook.note(Remark::Reached(Milestone::Seeded))?;
+        fs::write(&log, [0; 700])?;
+        assert_eq!(notebook.note(Remark::Saw(vec![mark]))?, 3);
+        notebook.file.flush()?;
         let read = notes(&dir.path().join(record::NOTES))?;
         let found: Vec<_> = read.iter().map(|note| (note.log_bytes, note.entry())).collect();
         let due = [(100, Entry::Reached(Milestone::Seeded)), (700, Entry::Witness(vec![mark]))];

@@ -18,7 +18,7 @@ use super::card::{self, Card, Part};
 use super::image::Image;
 use super::load::{self, DEVICES, SUBSCRIBER, Scene, token};
 use super::log::{Disk, Log};
-use super::recorder::Recorder;
+use super::recorder::{EXPORT, Recorder};
 use super::witness::{PAGE_BYTES, Pen};
 
 /// Bytes of the file system.
@@ -135,8 +135,8 @@ impl Record {
 
     /// What it takes on the disk goes, but for logs of programs.
     pub(super) fn remove(&self) -> Result<()> {
-        let beside: &[&str] = if self.card.is_some() { &[NOTES, STORED] } else { &["export"] };
-        let mut names = [BASE, DISK, LOG, RECORD].iter().chain(beside);
+        let beside: &[&str] = if self.card.is_some() { &[NOTES, STORED] } else { &[] };
+        let mut names = [BASE, DISK, LOG, RECORD, EXPORT].iter().chain(beside);
         names.try_for_each(|name| fs::remove_file(self.path(name))).context("removing the record")
     }
 

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::wait_for;
 
+/// The disk, as a file in the folder of the record.
+pub(super) const EXPORT: &str = "export";
 /// How long the daemon may take to show the disk, and to end.
 const DAEMON_MAX: Duration = Duration::from_secs(20);
 
@@ -22,9 +24,9 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Shows the file `disk` as the file `export` in `dir`; what is done to it goes to `log`.
+    /// Shows the file `disk` as the file [`EXPORT`] in `dir`; what is done to it goes to `log`.
     pub(super) fn start(dir: &Path, disk: &Path, log: &Path) -> Result<Self> {
-        let export = dir.join("export");
+        let export = dir.join(EXPORT);
         for file in [log, &export] {
             File::create(file).with_context(|| format!("{}", file.display()))?;
         }

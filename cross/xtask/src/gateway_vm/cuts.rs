@@ -63,12 +63,15 @@ fn folder(dir: &Path) -> PathBuf {
     dir.join("card")
 }
 
-/// Says why the card could not be mounted here, before anything is built.
-pub(crate) fn check_host() -> Result<()> {
-    match host::why_no_mounts() {
-        None => Ok(()),
-        Some(why) => bail!("the data partition of a cut is mounted here, and {why}"),
+/// Says why a card could not be recorded here, and ends what a run that was killed left in the folder.
+pub(crate) fn check_host(dir: &Path) -> Result<()> {
+    if let Some(why) = host::why_not() {
+        bail!("the power of a card cannot be cut here: {why}");
     }
+    for left in host::clean(dir)? {
+        eprintln!("left by a former run, ended now: {left}");
+    }
+    Ok(())
 }
 
 /// Records and cuts.
@@ -102,7 +105,8 @@ fn record(options: &Options) -> Result<()> {
         },
     )?;
     let hardware = site.hardware(&built, options.basis.memory_mib)?;
-    let hardware = Hardware { image, block_log: Some(recording.log()), ..hardware };
+    let image = recording.image().to_owned();
+    let hardware = Hardware { image, is_recorded: true, ..hardware };
     let load = life(options, &site, &hardware, &recording)?;
     recording.finish(options.messages, load, &site.streams_of(GATEWAY)?)
 }
@@ -197,8 +201,9 @@ fn replay(dir: &Path, cuts: &Cuts, disk_lies: bool) -> Result<Value> {
         print!("{}", String::from_utf8_lossy(&output.stdout));
         bail!(
             "the cuts have problems, listed above; the record is kept: one cut once more with \
-             --replay {} --again --seed {seed} --point N",
-            cuts.points
+             --replay {} --again --seed {seed} --dir {} --point N",
+            cuts.points,
+            dir.parent().unwrap_or(dir).display()
         );
     }
     if !cuts.json {

@@ -35,8 +35,8 @@ pub(crate) struct Hardware {
     pub(crate) mqtt_port: u16,
     /// More ways in.
     pub(crate) forwards: Vec<Forward>,
-    /// Every block that is written is logged here as well; only of a `virt`.
-    pub(crate) block_log: Option<PathBuf>,
+    /// What is written to it is recorded; only of a `virt`.
+    pub(crate) is_recorded: bool,
     /// MiB of memory.
     pub(crate) memory_mib: u32,
     /// Where the console is written, appended.
@@ -80,10 +80,7 @@ impl Hardware {
         let mut forwards = vec![Forward { host: self.mqtt_port, guest: LISTENER }];
         forwards.extend(&self.forwards);
         let machine = Virt {
-            card: match self.block_log.clone() {
-                None => Card::Own(image),
-                Some(log) => Card::Recorded { image, log },
-            },
+            card: if self.is_recorded { Card::Recorded(image) } else { Card::Own(image) },
             u_boot: self.u_boot.clone(),
             memory_mib: self.memory_mib,
             forwards,

@@ -36,7 +36,7 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         device_tree: built.device_tree,
         mqtt_port: 0,
         forwards: Vec::new(),
-        block_log: None,
+        is_recorded: false,
         memory_mib: 1_024,
         log: options.basis.dir.join("console.log"),
         interrupt: Interrupt::watch()?,

@@ -137,7 +137,7 @@ impl Site {
             device_tree: None,
             mqtt_port: free.port(),
             forwards: Vec::new(),
-            block_log: None,
+            is_recorded: false,
             memory_mib,
             log: self.dir.join("console.log"),
             interrupt: self.interrupt.clone(),

@@ -3,7 +3,7 @@
 # tarball of this machine.
 #
 #   sudo sh install.sh                   install or upgrade
-#   sudo sh install.sh --remove          remove; /etc/holm, /var/lib/holm and your drop-ins stay
+#   sudo sh install.sh --remove          remove; settings, data, logs and the user holm stay, and it says how to delete them
 #   sh install.sh --check                verify signature and checksum, change nothing
 #   sh install.sh --unsigned ...         without a signature: only for releases that you built
 #   sh install.sh --key FILE ...         against another public key (PEM)
@@ -101,24 +101,50 @@ remove() {
 	if [ -z "$root" ] && [ -d /run/systemd/system ]; then
 		systemctl daemon-reload
 	fi
-	echo "removed; /etc/holm and /var/lib/holm stay"
+	echo "removed"
 	if [ -d "$root$drop_ins" ]; then
-		echo "your drop-ins in $drop_ins stay as well"
+		echo "your drop-ins in $drop_ins stay"
+	fi
+	left
+}
+
+# What stays of a gateway: who it is, messages that wait, keys. Only people can know that nobody needs it.
+left() {
+	set --
+	for path in /etc/holm /var/lib/holm /var/lib/holm-slots /var/log/holm /var/log/holm.log; do
+		if [ -e "$root$path" ]; then set -- "$@" "$root$path"; fi
+	done
+	if [ $# -gt 0 ]; then
+		echo "settings, data, programs of the slots and logs stay: $*"
+		echo "to delete them, with messages that wait and the gateway's identity: rm -rf $*"
+	fi
+	if [ -z "$root" ] && grep -q '^holm:' /etc/passwd; then
+		tool=$(command -v userdel || command -v deluser || echo userdel)
+		echo "the user holm and its group stay; to delete them: ${tool##*/} holm"
 	fi
 }
 
 make_user() {
+	# A group with other members stays when its user goes.
+	if ! grep -q '^holm:' /etc/group; then
+		if command -v groupadd >/dev/null; then groupadd --system holm; else addgroup -S holm; fi
+	fi
 	if grep -q '^holm:' /etc/passwd; then
 		return
 	fi
 	if command -v useradd >/dev/null; then
-		useradd --system --user-group --home-dir /var/lib/holm --no-create-home \
+		useradd --system --gid holm --home-dir /var/lib/holm --no-create-home \
 			--shell /usr/sbin/nologin holm
 	else
-		adduser -S -D -H -h /var/lib/holm -s /sbin/nologin holm
-		addgroup -S holm 2>/dev/null || true
-		addgroup holm holm
+		adduser -S -D -H -h /var/lib/holm -s /sbin/nologin -G holm holm
 	fi
+}
+
+# A file in its place at once, and in place of a link too: a package that was removed leaves its unit masked.
+place() { # FROM TO MODE
+	sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$1" >"$2.new"
+	chmod "$3" "$2.new"
+	mv "$2.new" "$2"
 }
 
 put_files() {
@@ -129,19 +155,20 @@ put_files() {
 	mv "$root/usr/local/bin/edge-agent.new" "$root/usr/local/bin/edge-agent"
 	if [ ! -e "$root/etc/holm/agent.toml" ]; then
 		install -m 0640 "$from/agent.toml" "$root/etc/holm/agent.toml"
+		# Where there is no journal the log has a bound of its own.
+		if [ -z "$root" ] && ! [ -d /run/systemd/system ] && command -v openrc-run >/dev/null; then
+			printf '\n[log]\nfile = "/var/log/holm/agent.log"\n' >>"$root/etc/holm/agent.toml"
+		fi
 	fi
 	if [ -d /run/systemd/system ] || [ -n "$root" ]; then
 		install -d "$root/etc/systemd/system"
-		sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$from/edge-agent.service" \
-			>"$root/etc/systemd/system/edge-agent.service"
+		place "$from/edge-agent.service" "$root/etc/systemd/system/edge-agent.service" 0644
 		install -d "$root/usr/local/share/edge-agent"
 		install -m 0644 "$from/serial.conf" "$root/usr/local/share/edge-agent/serial.conf"
 	fi
 	if command -v openrc-run >/dev/null || [ -n "$root" ]; then
 		install -d "$root/etc/init.d"
-		sed 's|/usr/bin/edge-agent|/usr/local/bin/edge-agent|' "$from/edge-agent.openrc" \
-			>"$root/etc/init.d/edge-agent"
-		chmod 0755 "$root/etc/init.d/edge-agent"
+		place "$from/edge-agent.openrc" "$root/etc/init.d/edge-agent" 0755
 	fi
 }
 
@@ -156,7 +183,8 @@ start() {
 		rc-update add edge-agent default
 		rc-service edge-agent restart
 	else
-		echo "neither systemd nor OpenRC: start \`edge-agent run\` as user holm yourself"
+		echo "neither systemd nor OpenRC: let your init system start this as user holm, and again when it ends:"
+		echo "  /usr/local/bin/edge-agent launch --slots /var/lib/holm-slots -- run --config /etc/holm/agent.toml"
 	fi
 }
 

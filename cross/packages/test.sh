@@ -134,18 +134,41 @@ if enabled; then fail "the unit is still enabled"; fi
 if getent passwd holm; then fail "the user is still there"; fi
 ok "installed again where it was, then purged"
 
-mkdir /var/lib/holm
-mount -t tmpfs tmpfs /var/lib/holm
+for folder in /var/lib/holm /var/lib/holm-slots; do
+	mkdir $folder
+	mount -t tmpfs tmpfs $folder
+done
 dpkg --install new.deb >/dev/null
 active || fail "it does not run with its data on another disk"
-dpkg --purge edge-agent >/dev/null 2>&1 || fail "it cannot be purged where its data is a mount point"
-[ -z "$(ls -A /var/lib/holm)" ] || fail "data is still on the other disk"
-umount /var/lib/holm
-rmdir /var/lib/holm
-ok "installed with the data on a disk of its own, and purged: the disk is empty"
+usermod --append --groups holm nobody
+touch /etc/holm/server.key
+said=$(dpkg --purge edge-agent 2>&1) || fail "it cannot be purged where its folders are mount points: $said"
+[[ $said == *server.key* ]] || fail "purging does not say that a key stays: $said"
+for folder in /var/lib/holm /var/lib/holm-slots; do
+	[ -z "$(ls -A $folder)" ] || fail "something is still in $folder"
+	umount $folder
+	rmdir $folder
+done
+rm -r /etc/holm
+getent group holm >/dev/null || fail "the group is gone though it has a member"
+ok "installed with both folders on disks of their own, and purged: they are empty"
+
+dpkg --install new.deb >/dev/null || fail "it cannot be installed where the group was left"
+gpasswd --delete nobody holm >/dev/null
+dpkg --remove edge-agent >/dev/null
+rm -r /etc/systemd/system/edge-agent.service.d
+(cd release && sh install.sh) >/dev/null || fail "install.sh cannot come after a package that was removed"
+until_so active
+dpkg --purge edge-agent >/dev/null 2>&1 || fail "the package that was removed cannot be purged"
+active && [ -d /var/lib/holm/store ] && [ -f /etc/holm/agent.toml ] ||
+	fail "purging the package took the gateway of install.sh"
+if dpkg --install new.deb >/dev/null 2>&1; then fail "it is installed over a gateway of install.sh"; fi
+active || fail "a package that was refused ended the gateway of install.sh"
+(cd release && sh install.sh --remove) >/dev/null
+rm -rf /etc/holm /var/lib/holm /var/lib/holm-slots
+ok "install.sh took the place of the package that was removed, and the package cannot take its data"
 
 cd release
-rm -r /etc/systemd/system/edge-agent.service.d
 sh install.sh >/dev/null || fail "install.sh does not install a release that is signed"
 until_so active
 holds /usr/local/bin/edge-agent 'root:root 755'

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use serde_json::json;
 
 use self::release::{Content, Release};
 use self::stage::Stage;
@@ -41,6 +42,7 @@ Examples:
   cargo xtask packages                                   amd64, arm64, armhf
   cargo xtask packages --only aarch64-unknown-linux-musl --no-build
   cargo xtask packages --key ~/.config/holm/keys/release.pem
+  cargo xtask packages --json > packages.json            names, bytes and digests as data
   cargo xtask packages --test                            what a user does with each .deb and with install.sh (root):
                                                          amd64 in a copy of this system that is thrown away, arm64
                                                          and armhf in a Debian in QEMU, which is made first
@@ -77,6 +79,9 @@ pub(crate) struct PackagesArgs {
     /// Install missing Debian packages (needs root; as root it is the default).
     #[arg(long)]
     install: bool,
+    /// Print the list of files as JSON.
+    #[arg(long, conflicts_with = "test")]
+    json: bool,
     /// Where packages go; what was there is removed.
     #[arg(long, default_value = ".holm/packages")]
     dir: PathBuf,
@@ -121,7 +126,7 @@ pub(crate) fn run(args: &PackagesArgs) -> Result<()> {
     };
     make(&release, &contents)?;
     sums::write_sums(&release)?;
-    print(&release)
+    print(&release, args.json)
 }
 
 /// Packs everything but the checksums; returns the files, and what each took.
@@ -179,15 +184,26 @@ fn tarball(release: &Release, target: &Target, content: &Content) -> Result<()> 
     stage.tar_gz(&release.out.join(name))
 }
 
-fn print(release: &Release) -> Result<()> {
-    let mut names: Vec<_> = std::fs::read_dir(&release.out)?.collect::<Result<_, _>>()?;
-    names.sort_by_key(std::fs::DirEntry::file_name);
-    println!("\n{:>10}  {:<16}  file in {}", "bytes", "sha256", release.out.display());
-    for entry in names {
+fn print(release: &Release, as_json: bool) -> Result<()> {
+    let mut entries: Vec<_> = std::fs::read_dir(&release.out)?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let mut files = Vec::new();
+    for entry in entries {
         let (digest, bytes) = stage::digest(&entry.path())?;
-        println!("{bytes:>10}  {}  {}", &digest[..16], entry.file_name().to_string_lossy());
+        files.push((entry.file_name().to_string_lossy().into_owned(), bytes, digest));
     }
-    if release.key.is_none() {
+    let is_signed = release.key.is_some();
+    if as_json {
+        let row = |(file, bytes, sha256)| json!({ "file": file, "bytes": bytes, "sha256": sha256 });
+        let rows: Vec<_> = files.into_iter().map(row).collect();
+        println!("{:#}", json!({ "dir": release.out, "signed": is_signed, "files": rows }));
+        return Ok(());
+    }
+    println!("\n{:>10}  {:<16}  file in {}", "bytes", "sha256", release.out.display());
+    for (file, bytes, digest) in files {
+        println!("{bytes:>10}  {}  {file}", &digest[..16]);
+    }
+    if !is_signed {
         println!("not signed: `--key FILE`; install.sh then asks for --unsigned");
     }
     Ok(())

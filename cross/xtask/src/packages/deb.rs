@@ -28,7 +28,7 @@ pub(crate) fn build(
             0o644,
             release.file("edge-agent.service")?,
         ),
-        ("etc/holm/agent.toml".into(), 0o644, release.file("agent.toml")?),
+        ("usr/share/edge-agent/agent.toml".into(), 0o644, release.file("agent.toml")?),
         (format!("{doc}/examples/serial.conf"), 0o644, release.file("serial.conf")?),
         (format!("{doc}/copyright"), 0o644, release.copyright()?),
         (format!("{doc}/sbom.cdx.json"), 0o644, content.sbom.clone()),
@@ -38,9 +38,8 @@ pub(crate) fn build(
         stage.put(path, *mode, contents)?;
         bytes += contents.len();
     }
-    // What `dpkg --verify` compares; configuration is the user's.
-    let paths = files.iter().map(|(path, ..)| path.as_str());
-    let sums = md5sums(stage.root(), paths.filter(|path| !path.starts_with("etc/")))?;
+    // What `dpkg --verify` compares.
+    let sums = md5sums(stage.root(), files.iter().map(|(path, ..)| path.as_str()))?;
     control(&stage, release, arch, depends, bytes.div_ceil(1024))?;
     stage.put("DEBIAN/md5sums", 0o644, &sums)?;
     let name = format!("edge-agent_{}_{arch}.deb", release.version);
@@ -82,8 +81,7 @@ fn control(
          \x20syncs deployments and telemetry with a control plane.\n"
     );
     stage.put("DEBIAN/control", 0o644, text.as_bytes())?;
-    stage.put("DEBIAN/conffiles", 0o644, b"/etc/holm/agent.toml\n")?;
-    for script in ["postinst", "prerm", "postrm"] {
+    for script in ["preinst", "postinst", "prerm", "postrm"] {
         let path = Path::new("DEBIAN").join(script);
         let path = path.to_str().context("UTF-8")?;
         stage.put(path, 0o755, &release.file(script)?)?;

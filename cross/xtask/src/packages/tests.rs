@@ -95,7 +95,7 @@ fn a_debian_package_has_its_files_for_root_and_its_configuration_for_the_user() 
     for (mode, path) in [
         ("-rwxr-xr-x root/root", "./usr/bin/edge-agent"),
         ("-rw-r--r-- root/root", "./lib/systemd/system/edge-agent.service"),
-        ("-rw-r--r-- root/root", "./etc/holm/agent.toml"),
+        ("-rw-r--r-- root/root", "./usr/share/edge-agent/agent.toml"),
         ("-rw-r--r-- root/root", "./usr/share/doc/edge-agent/copyright"),
     ] {
         let line = files.lines().find(|line| line.ends_with(path));
@@ -111,16 +111,20 @@ fn a_debian_package_has_its_files_for_root_and_its_configuration_for_the_user() 
     let mut unpack = Command::new("dpkg-deb");
     unpack.arg("--control").arg(&package).arg(&control);
     assert!(unpack.status().unwrap().success());
-    let conffiles = std::fs::read_to_string(control.join("conffiles")).unwrap();
-    assert_eq!(conffiles, "/etc/holm/agent.toml\n");
+    assert!(
+        !control.join("conffiles").exists(),
+        "dpkg would delete it under a gateway of install.sh"
+    );
     let sums = std::fs::read_to_string(control.join("md5sums")).unwrap();
-    assert!(sums.contains("  usr/bin/edge-agent\n") && !sums.contains("agent.toml"), "{sums}");
+    assert!(sums.contains("  usr/bin/edge-agent\n") && !sums.contains("etc/"), "{sums}");
 }
 
 #[test]
 fn scripts_are_shell() {
     let folder = project_root().join("cross/packages");
-    for script in ["postinst", "prerm", "postrm", "install.sh", "edge-agent.openrc", "guest-init"] {
+    for script in
+        ["preinst", "postinst", "prerm", "postrm", "install.sh", "edge-agent.openrc", "guest-init"]
+    {
         let checked = Command::new("sh").arg("-n").arg(folder.join(script)).output().unwrap();
         assert!(checked.status.success(), "{script}: {}", text(&checked));
     }
@@ -183,8 +187,14 @@ fn the_installer_takes_what_is_signed_and_whole_and_nothing_else() {
     let drop_in = root.join("etc/systemd/system/edge-agent.service.d/mine.conf");
     std::fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
     std::fs::write(&drop_in, "[Service]\nNice=5\n").unwrap();
+    for stays in ["var/lib/holm/store", "var/lib/holm-slots/a", "var/log/holm"] {
+        std::fs::create_dir_all(root.join(stays)).unwrap();
+    }
     let (good, said) = install(dir.path(), &["--remove"]);
     assert!(good && !root.join("usr/local/bin/edge-agent").exists(), "{said}");
+    let stays = ["etc/holm", "var/lib/holm", "var/lib/holm-slots", "var/log/holm"];
+    let stays = stays.map(|path| root.join(path).display().to_string()).join(" ");
+    assert!(said.contains(&format!("rm -rf {stays}\n")), "{said}");
     assert!(!root.join("usr/local/share/edge-agent").exists(), "{said}");
     assert!(drop_in.is_file() && said.contains("your drop-ins"), "{said}");
     let kept = std::fs::read_to_string(root.join("etc/holm/agent.toml")).unwrap();
@@ -314,16 +324,23 @@ fn slots_lie_beside_the_data() {
         let (_, rest) = text.split_once(words).unwrap();
         rest.split([' ', '"', '\n']).next().unwrap().to_owned()
     };
+    let behind_line = |text: &str, words: &str| {
+        let (_, rest) = text.split_once(words).unwrap();
+        format!("{words}{}", rest.split(['"', '\n']).next().unwrap())
+    };
     let data = behind(&source("agent.toml"), "data_dir = \"");
     for name in ["edge-agent.service", "edge-agent.openrc"] {
         let slots = behind(&source(name), "--slots ");
         assert!(Path::new(&slots).is_absolute(), "{name}: {slots}");
         assert!(!Path::new(&slots).starts_with(&data), "{name}: {slots} lies in {data}");
+        // What users without an init system are told to start is what the unit starts.
+        let start = behind_line(&source(name), "launch --slots ");
+        assert!(source("install.sh").contains(&format!("edge-agent {start}")), "{name}: {start}");
         let both = format!("{data} {slots}\n");
         for name in ["postinst", "install.sh", "edge-agent.openrc"] {
             assert!(source(name).contains(&both), "{name} does not make {both}");
         }
-        assert!(source("postrm").contains(&format!("rm -rf {slots}\n")));
+        assert!(source("postrm").contains(&format!("forget {slots}\n")));
     }
     let unit = source("edge-agent.service");
     let states = unit.lines().find_map(|line| line.strip_prefix("StateDirectory=")).unwrap();

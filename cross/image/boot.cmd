@@ -105,7 +105,14 @@ if test -e ${devtype} ${devnum}:1 /watchdog-off; then setenv more " holm.watchdo
 
 setenv fdt ${fdtcontroladdr}
 if test -n "${fdt_addr}"; then setenv fdt ${fdt_addr}; fi
-setenv holm_start 'setenv bootargs "@ARGS@ quiet panic=5 oops=panic holm.slot=${slot} holm.trial=${on_trial}${more}"; echo "holm: starting slot ${slot}, trial ${on_trial}, tries left ${tries}"; if load ${devtype} ${devnum}:1 ${holm_packed} /${slot}/kernel.gz && unzip ${holm_packed} ${holm_kernel} && load ${devtype} ${devnum}:1 ${holm_ramdisk} /${slot}/initramfs.gz; then booti ${holm_kernel} ${holm_ramdisk}:${filesize} ${fdt}; fi'
+# Whether what was unpacked is what was packed: `unzip` unpacks anything, and looks at no checksum. That of the packed
+# file stands 8 bytes before its end, and is compared in both orders of its bytes. The initramfs is unpacked only for
+# this: the kernel, which cannot choose another one, would stop at a damaged one.
+setenv holm_whole 'setexpr at ${holm_from} + ${holm_size}; setexpr at ${at} - 8; cp.b ${at} ${c0} 4; setexpr at ${c0} + 0; setexpr to ${c1} + 3; for n in 1 2 3 4; do setexpr.b byte *${at}; mw.b ${to} ${byte}; setexpr at ${at} + 1; setexpr to ${to} - 1; done; crc32 ${holm_kernel} ${filesize} ${sum}; setenv whole 0; if cmp.l ${sum} ${c0} 1; then setenv whole 1; fi; if cmp.l ${sum} ${c1} 1; then setenv whole 1; fi; test ${whole} = 1'
+setenv holm_unpack 'load ${devtype} ${devnum}:1 ${holm_from} ${holm_file} && setenv holm_size ${filesize} && unzip ${holm_from} ${holm_kernel} && run holm_whole'
+setenv holm_initramfs 'setenv holm_from ${holm_ramdisk}; setenv holm_file /${slot}/initramfs.gz; run holm_unpack && setenv holm_ramdisk_size ${holm_size}'
+setenv holm_image 'setenv holm_from ${holm_packed}; setenv holm_file /${slot}/kernel.gz; run holm_unpack'
+setenv holm_start 'setenv bootargs "@ARGS@ quiet panic=5 oops=panic holm.slot=${slot} holm.trial=${on_trial}${more}"; echo "holm: starting slot ${slot}, trial ${on_trial}, tries left ${tries}"; if run holm_initramfs && run holm_image; then booti ${holm_kernel} ${holm_ramdisk}:${holm_ramdisk_size} ${fdt}; fi'
 run holm_start
 echo "holm: slot ${slot} cannot be started"
 if test ${on_trial} = 1; then reset; fi

@@ -21,8 +21,23 @@ enum Plant {
     DropOutbox,
 }
 
+const EXAMPLES: &str = "\
+One control plane, two gateways and five devices as processes of this machine, over TLS. A new version is pushed while
+messages flow, the link is cut, a gateway is killed under load, a bad version is deployed. Then the ledgers of the clients
+must show that nothing was lost and nothing happened twice.
+
+Examples:
+  cargo xtask demo
+  cargo xtask demo --seed 31                   the same moments again
+  cargo xtask demo --times 20                  twenty stories, and how many ended well
+  cargo xtask demo --keep                      leave it running, to look around
+  cargo xtask demo --plant double-apply        a planted bug: the verification must find it
+  cargo xtask verify                           recompute the proof of the last one
+";
+
 /// Options of `cargo xtask demo`.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct DemoArgs {
     /// Chooses the moments of push, cut and kill (default: by the clock; printed).
     #[arg(long)]

@@ -243,8 +243,10 @@ fn pack_card(
         version: image::system::own_version(),
         built_at: Some(release.epoch),
     })?;
-    let packed = release.out.join(format!("{name}.img.xz"));
-    Steps::default().step("xz", || xz(&built.image, &packed))?;
+    let packed = format!("{name}.img.xz");
+    // Only what is whole comes to where it is summed and signed.
+    Steps::default().step("xz", || xz(&built.image, &work.join(&packed)))?;
+    std::fs::rename(work.join(&packed), release.out.join(&packed)).context(packed)?;
     let mut beside = vec![
         (&built.licences, format!("{name}.licences.txt")),
         (&built.system, format!("{name}.system")),

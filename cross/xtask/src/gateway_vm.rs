@@ -9,6 +9,7 @@ mod many;
 mod memory;
 mod offline;
 mod programs;
+mod reset;
 mod sending;
 mod site;
 mod slots;
@@ -38,8 +39,10 @@ one that works and does not reach the control plane. These are scripts around th
 Then whole systems are deployed, with --systems alone too: one that is well and must be kept, one whose root is noise and
 one that hangs, which must be taken back by themselves, with a reason at the control plane.
 
-In the end systems are put into the other slot: one that is well while the agent is itself on trial, which must
-be kept after the agent is; one that does not boot and one that hangs, from which the gateway must come back.
+Then systems are put into the other slot: one that is well while the agent is itself on trial, which must
+be kept after the agent is; one that does not boot and one that hangs, from which the gateway must come back. Blocks of the
+good slot go bad, of its initramfs and of its root: the other one must take over. A file on the boot partition asks for a
+factory reset: the gateway must be empty, and enrol anew.
 
   host     from QEMU's start, on this machine
   guest    from the start of the kernel, by the clock of the guest

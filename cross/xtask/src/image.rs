@@ -30,8 +30,9 @@ use serde_json::json;
 
 use wifi::Network;
 
-use crate::command::project_root;
+use crate::command::{project_root, target_dir};
 use crate::setup;
+use crate::targets::build::PROFILE;
 
 /// Where packages and what is made of them are kept from build to build.
 pub(crate) const PARTS_DIR: &str = ".holm/image/parts";
@@ -51,7 +52,7 @@ Examples:
   cargo xtask image --board rpi4 --config barn-3/     agent.toml, and the certificates that it names
   cargo xtask image --board rpi4 --ssh-key ~/.ssh/id_ed25519.pub
   HOLM_WIFI_PASSPHRASE=... cargo xtask image --board zero2w --wifi barn --wifi-country DE
-  cargo xtask image --board virt --agent target/aarch64-unknown-linux-musl/release/edge-agent --json
+  cargo xtask image --board virt --agent target/aarch64-unknown-linux-musl/dist/edge-agent --json
 ";
 
 /// Options of `cargo xtask image`.
@@ -61,7 +62,7 @@ pub(crate) struct ImageArgs {
     /// The board that is to boot it.
     #[arg(long, value_enum)]
     board: Board,
-    /// The agent for 64-bit ARM, linked statically [default: what `cargo xtask targets` built].
+    /// The agent for 64-bit ARM, linked statically [default: what `cargo xtask targets` built last, profile `dist`].
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
     /// Token of enrolment; it names the control plane and its authority.
@@ -164,28 +165,19 @@ pub(crate) fn tools() -> Result<()> {
     Ok(())
 }
 
-/// The agent that was named, or the one that was built last.
+/// The agent that was named, or the one of profile `dist` that was built last.
 pub(crate) fn agent(named: Option<&PathBuf>) -> Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.clone());
     }
-    let own = std::env::current_exe()?;
-    let target = own.ancestors().nth(2).context("a program lies in a folder")?;
-    let target = target.join("aarch64-unknown-linux-musl");
-    let mut found = Vec::new();
-    for profile in std::fs::read_dir(&target).into_iter().flatten().flatten() {
-        let agent = profile.path().join("edge-agent");
-        if let Ok(time) = agent.metadata().and_then(|facts| facts.modified()) {
-            found.push((time, agent));
-        }
-    }
-    found.into_iter().max().map(|(_, agent)| agent).with_context(|| {
-        format!(
-            "no agent for 64-bit ARM in {}: build it with \
-             `cargo xtask targets --only aarch64-unknown-linux-musl`, or name one with --agent",
-            target.display()
-        )
-    })
+    let built = target_dir()?.join("aarch64-unknown-linux-musl").join(PROFILE).join("edge-agent");
+    ensure!(
+        built.is_file(),
+        "no agent for 64-bit ARM at {}: build it with `cargo xtask targets --only aarch64-unknown-linux-musl`, or \
+         name one with --agent",
+        built.display()
+    );
+    Ok(built)
 }
 
 fn print(built: &Built, args: &ImageArgs) {
@@ -215,4 +207,18 @@ fn json(built: &Built) -> serde_json::Value {
             .collect::<Vec<_>>(),
         "steps": steps.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_nobody_named_is_one_that_is_shipped() {
+        let told =
+            agent(None).map_or_else(|error| error.to_string(), |path| path.display().to_string());
+        assert!(told.contains("aarch64-unknown-linux-musl/dist/edge-agent"), "{told}");
+        let named = PathBuf::from("a/debug/edge-agent");
+        assert_eq!(agent(Some(&named)).expect("it was named"), named);
+    }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::gateway::Gateway;
 use crate::host::{self, Mount};
@@ -102,6 +102,7 @@ fn replay(
     let begun = Instant::now();
     let mut cuts = points::choose(&log, options.points, options.seed);
     cuts.retain(|cut| options.only.is_none_or(|only| only == cut.number));
+    ensure!(!cuts.is_empty(), "no point of the {} has that number", options.points);
     if options.disk_lies {
         cuts.iter_mut().for_each(|cut| cut.flushes_missed = FLUSHES_MISSED);
     }

@@ -12,9 +12,15 @@ use crate::setup::{self, Agent};
 
 /// Options of `cargo xtask bench connections`.
 #[derive(Args)]
-#[command(after_help = "Progress goes to standard error, the table or JSON to standard output. \
-        It fails if a connection is lost, a publish or ping is not answered, a storm takes longer \
-        than 60 s, or the observers' p99 during a storm is over --p99-ms.")]
+#[command(after_help = "\
+Progress goes to standard error, the table or JSON to standard output. It fails if a connection is lost, a
+publish or ping is not answered, a storm takes longer than 60 s, or the observers' p99 during a storm is over
+--p99-ms.
+
+Examples:
+  cargo xtask bench connections
+  cargo xtask bench connections --idle 500 --busy 100 --hold-s 10     a quick look
+  cargo xtask bench connections --tls --json > connections.json")]
 pub(crate) struct ConnectionsArgs {
     /// Idle connections, held to the end.
     #[arg(long, default_value_t = 5_000)]

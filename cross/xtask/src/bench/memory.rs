@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use system_tests::bench::memory::{self, Figure, Plan};
+use serde_json::{Value, json};
+use system_tests::bench::memory::{self, Figure, Figures, Plan};
 use system_tests::bench::meter::Memory;
 
 use crate::setup::{self, Agent};
@@ -32,6 +33,7 @@ measured by `cargo xtask gateway-vm --test --idle 15 --busy 15`.
 Examples:
   cargo xtask bench memory
   cargo xtask bench memory --minutes 2 --rate 200
+  cargo xtask bench memory --json > memory.json
   cargo xtask bench memory --agent ../other/edge-agent")]
 pub(crate) struct MemoryArgs {
     /// How long samples are taken, each at rest and at work, after half as long of warm-up.
@@ -43,6 +45,9 @@ pub(crate) struct MemoryArgs {
     /// Another agent, for this machine.
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Measures, prints, and fails over a budget.
@@ -59,19 +64,58 @@ pub(crate) fn run(args: &MemoryArgs) -> Result<()> {
     let dir = setup::empty_dir(Path::new(".holm/memory"))?;
     let measured = Duration::from_secs(args.minutes * 60);
     let plan = Plan { dir: dir.clone(), agent, warm_up: measured / 2, measured, rate: args.rate };
-    println!("{} minutes at rest, then as long at work", args.minutes * 3 / 2);
+    eprintln!("{} minutes at rest, then as long at work", args.minutes * 3 / 2);
     let figures = memory::measure(&plan)?;
+    std::fs::remove_dir_all(&dir)?;
+    if args.json {
+        println!("{:#}", json(&figures));
+        return memory::judge(&figures, IDLE_KIB_MAX, BUSY_KIB_MAX);
+    }
     println!("               samples   PSS KiB       own   program      most");
     row("idle", &figures.idle);
     row(&format!("{}/s", figures.rate), &figures.busy);
-    std::fs::remove_dir_all(&dir)?;
     memory::judge(&figures, IDLE_KIB_MAX, BUSY_KIB_MAX)?;
     println!("OK: within {IDLE_KIB_MAX} and {BUSY_KIB_MAX} KiB");
     Ok(())
+}
+
+fn json(figures: &Figures) -> Value {
+    let part = |figure: &Figure, budget_kib: u64| {
+        let Memory { pss_kib, own_kib, file_kib } = figure.median;
+        json!({
+            "samples": figure.samples, "pss_kib": pss_kib, "own_kib": own_kib, "program_kib": file_kib,
+            "most_kib": figure.most_kib, "budget_kib": budget_kib,
+        })
+    };
+    json!({
+        "idle": part(&figures.idle, IDLE_KIB_MAX),
+        "busy": part(&figures.busy, BUSY_KIB_MAX),
+        "messages_per_s": figures.rate,
+    })
 }
 
 fn row(name: &str, figure: &Figure) {
     let Memory { pss_kib, own_kib, file_kib } = figure.median;
     let (samples, most) = (figure.samples, figure.most_kib);
     println!("  {name:<10}{samples:>10}{pss_kib:>10}{own_kib:>10}{file_kib:>10}{most:>10}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_data() {
+        let figure = |pss_kib| Figure {
+            samples: 3,
+            median: Memory { pss_kib, own_kib: 1, file_kib: pss_kib - 1 },
+            most_kib: pss_kib,
+        };
+        let told = json(&Figures { idle: figure(10), busy: figure(15), rate: 1_000 });
+        assert_eq!(
+            (&told["busy"]["pss_kib"], &told["messages_per_s"]),
+            (&15.into(), &1_000.into())
+        );
+        assert_eq!(told["idle"]["budget_kib"], IDLE_KIB_MAX);
+    }
 }

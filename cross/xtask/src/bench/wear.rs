@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
+use serde_json::{Value, json};
 use system_tests::crash::disk::{SmallDisk, why_no_small_disk};
 use system_tests::wear::{self, Figures, Plan, Written};
 
@@ -33,7 +34,8 @@ the checkout, to which others write too, and `store` is judged.
 
 Examples:
   cargo xtask bench wear
-  cargo xtask bench wear --seconds 300 --idle 600")]
+  cargo xtask bench wear --seconds 300 --idle 600
+  cargo xtask bench wear --json > wear.json")]
 pub(crate) struct WearArgs {
     /// How long messages come, for each interval, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(5..=3_000))]
@@ -41,6 +43,9 @@ pub(crate) struct WearArgs {
     /// How long nothing happens after them, in seconds.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(10..=7_200))]
     idle: u16,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// A gateway with an interval, and what it came to.
@@ -67,6 +72,20 @@ impl Row {
         written.device.filter(|_| self.has_card).unwrap_or(written.store)
     }
 
+    fn json(&self) -> Value {
+        let Figures { per_message, per_idle_hour, syncs, ack_median } = self.figures;
+        let bytes = |written: Written| {
+            json!({
+                "store": written.store, "device": written.device, "judged": self.judged(written),
+            })
+        };
+        json!({
+            "commit_interval_ms": self.interval_ms, "own_device": self.has_card, "syncs": syncs,
+            "message_bytes": bytes(per_message), "idle_hour_bytes": bytes(per_idle_hour),
+            "ack_median_ms": ack_median.as_secs_f64() * 1e3,
+        })
+    }
+
     fn print(&self) {
         let Figures { per_message, per_idle_hour, syncs, ack_median } = self.figures;
         let shown = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), |n| n.to_string());
@@ -88,11 +107,11 @@ pub(crate) fn run(args: &WearArgs) -> Result<()> {
     let dir = setup::empty_dir(Path::new(".holm/wear"))?;
     let why_not = why_no_small_disk();
     if let Some(why) = why_not {
-        println!("{why}: `device` is the disk below the checkout, and `store` is judged");
+        eprintln!("{why}: `device` is the disk below the checkout, and `store` is judged");
     }
     let messages = u16::try_from(MESSAGES_PER_S)? * args.seconds;
     let idle = Duration::from_secs(args.idle.into());
-    println!("{} minutes", (args.seconds + args.idle) / 60 + 6);
+    eprintln!("{} minutes", (args.seconds + args.idle) / 60 + 6);
     let rows = thread::scope(|scope| {
         let begin = |interval_ms| {
             let plan = Plan { interval_ms, messages, rate: MESSAGES_PER_S, idle };
@@ -103,10 +122,26 @@ pub(crate) fn run(args: &WearArgs) -> Result<()> {
         let ended = rows.into_iter().map(|row| row.join().map_err(|_| anyhow!("it panicked"))?);
         ended.collect::<Result<Vec<_>>>()
     })?;
-    println!("            bytes for a message                       bytes in an idle hour");
-    println!("  interval    store   device  syncs  median ack         store       device");
-    rows.iter().for_each(Row::print);
     std::fs::remove_dir_all(&dir)?;
+    if args.json {
+        let budgets = json!({
+            "alone_bytes": ALONE_BYTES_MAX, "together_bytes": TOGETHER_BYTES_MAX, "idle_hour_bytes": IDLE_BYTES_MAX,
+        });
+        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        println!("{:#}", json!({ "intervals": rows, "budgets": budgets }));
+    } else {
+        println!("            bytes for a message                       bytes in an idle hour");
+        println!("  interval    store   device  syncs  median ack         store       device");
+        rows.iter().for_each(Row::print);
+    }
+    judge(&rows)?;
+    if !args.json {
+        println!("OK: within {ALONE_BYTES_MAX}, {TOGETHER_BYTES_MAX} and {IDLE_BYTES_MAX} bytes");
+    }
+    Ok(())
+}
+
+fn judge(rows: &[Row]) -> Result<()> {
     let per_message = |row: &Row| row.judged(row.figures.per_message);
     let bound = |name: &str, bytes: Option<u64>, max: u64| {
         let bytes = bytes.context("nothing was measured")?;
@@ -116,7 +151,36 @@ pub(crate) fn run(args: &WearArgs) -> Result<()> {
     bound("for a message alone", rows.first().map(per_message), ALONE_BYTES_MAX)?;
     bound("for one of many", rows.last().map(per_message), TOGETHER_BYTES_MAX)?;
     let idle = rows.iter().map(|row| row.judged(row.figures.per_idle_hour)).max();
-    bound("in an idle hour", idle, IDLE_BYTES_MAX)?;
-    println!("OK: within {ALONE_BYTES_MAX}, {TOGETHER_BYTES_MAX} and {IDLE_BYTES_MAX} bytes");
-    Ok(())
+    bound("in an idle hour", idle, IDLE_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_data_and_tell_what_is_judged() {
+        let written = |store, device| Written { store, device };
+        let figures = Figures {
+            per_message: written(4_000, Some(6_000)),
+            syncs: 7,
+            ack_median: Duration::from_micros(1_500),
+            per_idle_hour: written(100, None),
+        };
+        let row = Row { interval_ms: 100, figures, has_card: true };
+        let told = row.json();
+        assert_eq!(
+            (&told["message_bytes"]["judged"], &told["ack_median_ms"]),
+            (&6_000.into(), &1.5.into())
+        );
+        assert_eq!(
+            (&told["idle_hour_bytes"]["judged"], &told["idle_hour_bytes"]["device"]),
+            (&100.into(), &Value::Null)
+        );
+        let error = judge(&[Row {
+            figures: Figures { per_message: written(9_000, None), ..figures },
+            ..row
+        }]);
+        assert_eq!(error.expect_err("over").to_string(), "9000 B for a message alone, over 8192 B");
+    }
 }

@@ -1,11 +1,18 @@
 //! Whether what was acked came to an end, by what the device wrote down and the control plane has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use system_tests::ledger::Fact;
 use system_tests::problems;
+use system_tests::process::wait_for;
+
+use super::site::Site;
+
+/// From the last ack to the last record in the control plane.
+const DRAIN_MAX: Duration = Duration::from_secs(300);
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,8 +34,23 @@ pub(crate) struct Verdict {
 /// A message: its device, and its number there.
 type Id = (String, u64);
 
+/// Waits until every message that the gateway acked has its end in the control plane, or no longer; then judges.
+pub(crate) fn drain(site: &Site, gateway: &str, facts: &[Fact]) -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    let drained = wait_for(DRAIN_MAX, &format!("all records of {gateway} to arrive"), || {
+        std::thread::sleep(Duration::from_millis(500));
+        verdict = judge(facts, &site.streams_of(gateway)?)?;
+        Ok((verdict.done + verdict.dead >= verdict.acked).then_some(()))
+    });
+    // What is missing then is in the verdict, by number.
+    if verdict.problems.is_empty() {
+        drained?;
+    }
+    Ok(verdict)
+}
+
 /// Judges by the devices' ledgers and the rows of the gateway's streams.
-pub(crate) fn judge(facts: &[Fact], streams: &[Vec<Value>]) -> Result<Verdict> {
+fn judge(facts: &[Fact], streams: &[Vec<Value>]) -> Result<Verdict> {
     let (mut sent, mut resent, mut acked) =
         (BTreeSet::<Id>::new(), BTreeSet::<Id>::new(), BTreeSet::<Id>::new());
     for fact in facts {

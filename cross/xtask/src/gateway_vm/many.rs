@@ -1,22 +1,18 @@
 //! Several gateways at one control plane: each from a card of its own, with a token of its own, and one
 //! deployment to all of them.
 
-use std::path::Path;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use system_tests::device::{self, Plan};
-use system_tests::ledger::{self, Fact, Ledger};
-use system_tests::mqtt::Login;
+use system_tests::ledger;
 use system_tests::process::wait_for;
-use system_tests::readings::{self, Reading};
 
 use super::Basis;
 use super::gate::Gate;
-use super::judge::{Verdict, judge};
+use super::judge::{Verdict, drain};
 use super::machine::{Hardware, Machine, PATIENCE};
-use super::site::{DEVICE, Site};
+use super::sending::Sender;
+use super::site::{DEVICE, Site, device_toml};
 use super::status::{self, median};
 
 /// What is run.
@@ -29,12 +25,6 @@ pub(crate) struct Options {
     /// Messages to each.
     pub(crate) messages: u32,
 }
-
-/// Unacked messages of a device.
-const WINDOW: usize = 32;
-/// From the last ack to the last record in the control plane.
-const DRAIN_MAX: Duration = Duration::from_secs(300);
-const TOKEN: &str = "token-of-each";
 
 /// A gateway with its machine, and what was seen of it.
 struct Member {
@@ -95,12 +85,7 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
 }
 
 fn start(options: &Options, site: &Site, name: &str) -> Result<Member> {
-    let hash = ledger::hash(TOKEN.as_bytes());
-    let device = format!(
-        "[[devices]]\nname = \"{DEVICE}\"\ntoken_sha256 = \"{hash}\"\n\
-         publish = [\"sensors/#\"]\nsubscribe = [\"#\"]\n"
-    );
-    let gate = Gate::new(name, &device);
+    let gate = Gate::new(name, &device_toml(DEVICE));
     let token = site.token(&gate)?;
     let built = site.image_of(&gate, &token, &options.basis.agent, &options.basis.parts)?;
     let hardware = Hardware {
@@ -126,66 +111,18 @@ fn messages(options: &Options, site: &Site, members: &mut [Member]) -> Result<()
     let mut devices = Vec::new();
     for member in &*members {
         let path = options.basis.dir.join(format!("{}.jsonl", member.name));
-        devices.push((send(options, site, &member.hardware, &path)?, path));
+        let sender = Sender::of_all(DEVICE, options.messages);
+        devices.push((sender.start(site, &member.hardware, &path)?, path));
     }
     for (member, (device, path)) in members.iter_mut().zip(devices) {
         let took = device.join().map_err(|_| anyhow!("the device panicked"))??;
         member.rate_per_s = f64::from(options.messages) / took.as_secs_f64();
         let facts = ledger::read(&path)?;
-        member.verdict = drain(options, site, &member.name, &facts)?;
+        member.verdict = drain(site, &member.name, &facts)?;
         let seen = status::all(&member.machine.console());
         member.pss_kib = median(seen.iter().map(|status| status.pss_kib).collect());
     }
     Ok(())
-}
-
-fn send(
-    options: &Options,
-    site: &Site,
-    hardware: &Hardware,
-    path: &Path,
-) -> Result<JoinHandle<Result<Duration>>> {
-    let excerpt = readings::read(&readings::excerpt())?;
-    let count = usize::try_from(options.messages)?;
-    let readings: Vec<Reading> = excerpt.into_iter().cycle().take(count).collect();
-    let plan = Plan {
-        login: Login {
-            ca: Some(site.identity.ca.clone()),
-            password: Some(TOKEN.to_owned()),
-            clean: false,
-            session_expiry_s: 3_600,
-            ..Login::anonymous(hardware.address(), DEVICE)
-        },
-        topic: format!("sensors/{DEVICE}"),
-        window: WINDOW,
-        rate_per_s: None,
-        ids: true,
-        patience: PATIENCE,
-        stop: None,
-    };
-    let mut ledger = Ledger::create(path)?;
-    let send = move || {
-        let begun = Instant::now();
-        device::run(&plan, &readings, ledger::wall_ms(), &mut ledger)?;
-        Ok(begun.elapsed())
-    };
-    Ok(std::thread::Builder::new().name("device".to_owned()).spawn(send)?)
-}
-
-/// Waits until every message has its end in the control plane, or no longer; then judges.
-fn drain(options: &Options, site: &Site, name: &str, facts: &[Fact]) -> Result<Verdict> {
-    let all = usize::try_from(options.messages)?;
-    let mut verdict = Verdict::default();
-    let drained = wait_for(DRAIN_MAX, &format!("all records of {name} to arrive"), || {
-        std::thread::sleep(Duration::from_millis(500));
-        verdict = judge(facts, &site.streams_of(name)?)?;
-        Ok((verdict.done + verdict.dead >= all).then_some(()))
-    });
-    // What is missing then is in the verdict, by number.
-    if verdict.problems.is_empty() {
-        drained?;
-    }
-    Ok(verdict)
 }
 
 fn print(members: &[Member]) {

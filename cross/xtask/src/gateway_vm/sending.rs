@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use system_tests::device::{self, Plan};
 use system_tests::ledger::{self, Fact, Ledger};
 use system_tests::readings::{self, Reading};
 
-use super::machine::Hardware;
+use super::machine::{Hardware, PATIENCE};
 use super::site::Site;
 
 /// Unacked messages of a device.
@@ -21,26 +21,29 @@ const READINGS_MAX: u32 = 50_000;
 
 /// A device that sends readings.
 pub(crate) struct Sender {
-    /// Its name.
-    pub(crate) device: &'static str,
-    /// Readings.
-    pub(crate) count: u32,
+    device: &'static str,
+    count: u32,
     /// Readings a second; `None`: as fast as the gateway acks.
-    pub(crate) rate_per_s: Option<f64>,
+    rate_per_s: Option<f64>,
     /// How long it goes without an ack before it gives up.
-    pub(crate) patience: Duration,
+    patience: Duration,
     /// Ends it before it has sent all.
-    pub(crate) stop: Option<Arc<AtomicBool>>,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl Sender {
-    /// Starts it; it writes down what it does, and ends when all is acked.
+    /// One that sends so many, as fast as the gateway acks.
+    pub(crate) fn of_all(device: &'static str, count: u32) -> Self {
+        Self { device, count, rate_per_s: None, patience: PATIENCE, stop: None }
+    }
+
+    /// Starts it; it writes down what it does, and ends when all is acked: how long that took.
     pub(crate) fn start(
         self,
         site: &Site,
         hardware: &Hardware,
         path: &Path,
-    ) -> Result<JoinHandle<Result<()>>> {
+    ) -> Result<JoinHandle<Result<Duration>>> {
         let excerpt = readings::read(&readings::excerpt())?;
         let count = usize::try_from(self.count)?;
         let readings: Vec<Reading> = excerpt.into_iter().cycle().take(count).collect();
@@ -54,7 +57,11 @@ impl Sender {
             stop: self.stop,
         };
         let mut ledger = Ledger::create(path)?;
-        let send = move || device::run(&plan, &readings, ledger::wall_ms(), &mut ledger);
+        let send = move || {
+            let begun = Instant::now();
+            device::run(&plan, &readings, ledger::wall_ms(), &mut ledger)?;
+            Ok(begun.elapsed())
+        };
         Ok(std::thread::Builder::new().name(self.device.to_owned()).spawn(send)?)
     }
 }
@@ -63,7 +70,7 @@ impl Sender {
 pub(crate) struct Sending {
     stop: Arc<AtomicBool>,
     ledger: PathBuf,
-    thread: JoinHandle<Result<()>>,
+    thread: JoinHandle<Result<Duration>>,
 }
 
 impl Sending {

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use edge_core::boot::Version;
-use system_tests::author::{Author, fixture};
+use system_tests::author::Author;
 use system_tests::cloud::Cloud;
 use system_tests::interrupt::Interrupt;
 use system_tests::ledger;
@@ -45,9 +45,6 @@ const STATUS_EVERY_S: u32 = 5;
 /// An agent that is silent for so long hangs: on an emulated machine that others load, too.
 const HANG_AFTER_S: u32 = 20;
 
-/// Longest wait for a deployment: the gateway compiles it, in emulation.
-const DEPLOY_MAX: Duration = Duration::from_secs(300);
-
 /// Control plane, author and listener's certificate.
 pub(crate) struct Site {
     pub(super) dir: PathBuf,
@@ -70,7 +67,10 @@ impl Site {
 
     /// Builds an image that enrols here.
     pub(crate) fn image(&self, agent: &Path, parts: &Path) -> Result<Built> {
-        let gate = Gate { name: GATEWAY.to_owned(), agent_toml: agent_toml(), files: Vec::new() };
+        let devices = [DEVICE, STEADY_DEVICE, PATIENT_DEVICE, BUSY_DEVICE].map(device_toml);
+        // An update is judged as in the field, and given up sooner.
+        let update = "[update]\nsettle = \"30 s\"\ngrace = \"75 s\"\n";
+        let gate = Gate::new(GATEWAY, &(update.to_owned() + &devices.concat()));
         self.image_of(&gate, &self.token(&gate)?, agent, parts)
     }
 
@@ -200,20 +200,6 @@ impl Site {
         })
     }
 
-    /// Deploys the app of the demonstration; returns once its functions work.
-    pub(crate) fn deploy_functions(&self) -> Result<()> {
-        let deployment = self.deploy(&fixture("apps/cold-chain"))?;
-        wait_for(DEPLOY_MAX, "the app to work on the gateway", || {
-            std::thread::sleep(Duration::from_millis(200));
-            let (progress, reason) = self.progress(deployment)?;
-            match progress.as_str() {
-                "failed" | "taken-back" => bail!("{reason}"),
-                "live" | "probation" => Ok(Some(())),
-                _ => Ok(None),
-            }
-        })
-    }
-
     /// Version and slot of the agent, as the control plane knows them: `0.1.0 (slot a)`.
     pub(crate) fn agent_version(&self) -> Result<String> {
         self.versions().map(|(agent, _)| agent)
@@ -230,7 +216,7 @@ impl Site {
 
     /// Texts of the notices of a kind that the gateway has sent.
     pub(crate) fn notices(&self, code: &str) -> Result<Vec<String>> {
-        let rows = self.streams()?.into_iter().flatten();
+        let rows = self.streams_of(GATEWAY)?.into_iter().flatten();
         let notices = rows.filter(|row| row["code"] == code);
         Ok(notices.map(|row| row["text"].as_str().unwrap_or_default().to_owned()).collect())
     }
@@ -250,28 +236,13 @@ impl Site {
             ..Login::anonymous(([127, 0, 0, 1], hardware.mqtt_port).into(), device)
         }
     }
-
-    /// Records and dead letters of the gateway that are stored here, by stream.
-    pub(crate) fn streams(&self) -> Result<Vec<Vec<serde_json::Value>>> {
-        self.interrupt.check()?;
-        (0..3).map(|stream| self.cloud.stream(GATEWAY, stream)).collect()
-    }
 }
 
-/// An update is judged as in the field, and given up sooner.
-fn agent_toml() -> String {
+/// Lines of `agent.toml` for a device.
+pub(crate) fn device_toml(name: &str) -> String {
     let hash = ledger::hash(TOKEN.as_bytes());
-    let device = |name: &str| {
-        format!(
-            "\n[[devices]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\n\
-             publish = [\"sensors/#\"]\nsubscribe = [\"#\"]\n"
-        )
-    };
-    let devices = [DEVICE, STEADY_DEVICE, PATIENT_DEVICE, BUSY_DEVICE].map(device).concat();
     format!(
-        "name = \"{GATEWAY}\"\n\n\
-         [update]\nsettle = \"30 s\"\ngrace = \"75 s\"\n\n\
-         [[listeners]]\nbind = \"0.0.0.0:8883\"\n\
-         certificate = \"/etc/holm/server.pem\"\nkey = \"/etc/holm/server.key\"\n{devices}"
+        "[[devices]]\nname = \"{name}\"\ntoken_sha256 = \"{hash}\"\n\
+         publish = [\"sensors/#\"]\nsubscribe = [\"#\"]\n"
     )
 }

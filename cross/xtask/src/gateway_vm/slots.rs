@@ -10,13 +10,16 @@ use edge_core::boot::Slot;
 use edge_core::boot::card::{BootRecord, TRIES};
 
 use super::machine::{Hardware, PATIENCE};
-use crate::image::disk::{boot_record, set_boot_record};
+use crate::image::disk::{self, boot_record, set_boot_record};
 use crate::image::layout::{PARTITIONS, check_fits};
 use crate::image::{Board, Parts, Versions, hanging_root};
 use crate::setup;
 
 /// From a system that is well to the commit of its slot.
 const COMMIT_MAX: Duration = Duration::from_secs(180);
+/// Where a root is worn, from its beginning on: behind its super block, in the data of its first files.
+const WORN_FROM: u64 = 4 << 10;
+const WORN_BYTES: usize = 4 << 20;
 
 /// Puts noise into the other slot: after both tries the good one must run, and the record must say so.
 pub(crate) fn bad(hardware: &Hardware) -> Result<()> {
@@ -84,6 +87,41 @@ pub(crate) fn good_on_trial(image: &Path) -> Result<()> {
     let before = record(image)?;
     copy_root(image, before.good)?;
     put_on_trial(image, before)
+}
+
+/// The card wears out where the good slot has its initramfs: the boot loader takes the other slot, which is the good one
+/// then.
+pub(crate) fn worn_initramfs(hardware: &Hardware) -> Result<()> {
+    let good = record(&hardware.image)?.good;
+    let path = format!("{}/initramfs.gz", good.as_str());
+    let mut bytes = disk::read_boot_file(&hardware.image, &path)?;
+    let whole = bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0xa5);
+    disk::write_boot_file(&hardware.image, &path, &bytes)?;
+    let said = format!("slot {} cannot be started", good.as_str());
+    other_takes_over(hardware, good, &said)?;
+    disk::write_boot_file(&hardware.image, &path, &whole)
+}
+
+/// ... and where it has its root, behind the super block, so that it can be mounted.
+pub(crate) fn worn_root(hardware: &Hardware) -> Result<()> {
+    let good = record(&hardware.image)?.good;
+    let mut disk = File::options().write(true).open(&hardware.image)?;
+    disk.seek(SeekFrom::Start(root(good).start + WORN_FROM))?;
+    disk.write_all(&vec![0xa5; WORN_BYTES])?;
+    other_takes_over(hardware, good, "trying that of the other slot")
+}
+
+fn other_takes_over(hardware: &Hardware, good: Slot, said: &str) -> Result<()> {
+    let mut machine = hardware.start()?;
+    machine.expect(said, PATIENCE)?;
+    machine.expect("agent ready", PATIENCE)?;
+    machine.expect(&format!("slot {} is kept", good.other().as_str()), COMMIT_MAX)?;
+    machine.cut_power()?;
+    let after = record(&hardware.image)?;
+    ensure!(after.good == good.other(), "the boot record afterwards: {after:?}");
+    Ok(())
 }
 
 fn root(slot: Slot) -> &'static crate::image::layout::Partition {

@@ -10,11 +10,12 @@ use system_tests::ledger::{self, Fact};
 use system_tests::process::wait_for;
 
 use super::Basis;
-use super::judge::{Verdict, judge};
+use super::judge::{Verdict, drain};
 use super::machine::{Hardware, Machine, PATIENCE};
 use super::memory::Memory;
+use super::reset;
 use super::sending::Sender;
-use super::site::{DEVICE, Site};
+use super::site::{DEVICE, GATEWAY, Site};
 use super::slots;
 use super::status::{self, milliseconds};
 use super::systems;
@@ -45,8 +46,6 @@ pub(crate) struct Options {
 
 /// The card to which systems are deployed: larger than its image. It takes no room of this machine.
 const CARD_BYTES: u64 = 1 << 30;
-/// From the last ack to the last record in the control plane.
-const DRAIN_MAX: Duration = Duration::from_secs(300);
 
 /// A line of the table at the end: what, and how much.
 pub(crate) type Line = (String, String);
@@ -74,7 +73,7 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         Ok(seen.last().is_some_and(|status| status.is_linked).then_some(()))
     })?;
     let begun = Instant::now();
-    site.deploy_functions()?;
+    site.deploy_app("cold-chain", &[GATEWAY.to_owned()])?;
     table.push(line_s("deployment (fetched, compiled, works)", begun.elapsed()));
     let mut memory = Vec::new();
     if options.is_test {
@@ -90,17 +89,17 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
         facts.extend(more);
         memory.push(busy);
         let lines: Vec<Line> = memory.iter().flat_map(Memory::lines).cloned().collect();
-        print(&lines, &drain(&site, &facts)?)?;
+        print(&lines, &drain(&site, GATEWAY, &facts)?)?;
         println!("\nupdates of the agent, while another device sends");
         let (lines, more) = updates::tell(options, &site, &hardware, &mut machine)?;
         facts.extend(more);
-        print(&lines, &drain(&site, &facts)?)?;
+        print(&lines, &drain(&site, GATEWAY, &facts)?)?;
     }
     if options.with_systems {
         println!("\nupdates of the whole system, while another device sends");
         let (lines, more) = systems::tell(options, &site, &hardware, &mut machine)?;
         facts.extend(more);
-        print(&lines, &drain(&site, &facts)?)?;
+        print(&lines, &drain(&site, GATEWAY, &facts)?)?;
     }
     if options.keep {
         println!(
@@ -119,6 +118,9 @@ pub(crate) fn tell(options: &Options) -> Result<()> {
     println!("  processor time of the last life: {:.0} s", cpu.as_secs_f64());
     if options.is_test {
         trials(options, &hardware)?;
+        println!("a factory reset by a file on the boot partition");
+        let took = reset::factory(&site, &hardware)?;
+        println!("  empty, and enrolled anew by the token beside it: {:.0} s", took.as_secs_f64());
     }
     memory.iter().try_for_each(Memory::judge)?;
     println!("OK: what was acked is in the control plane, once");
@@ -184,13 +186,7 @@ fn messages(
     println!("{} messages over TLS, QoS 1", options.messages);
     let path = options.basis.dir.join("device.jsonl");
     let begun = Instant::now();
-    let sender = Sender {
-        device: DEVICE,
-        count: options.messages,
-        rate_per_s: None,
-        patience: PATIENCE,
-        stop: None,
-    };
+    let sender = Sender::of_all(DEVICE, options.messages);
     let device = sender.start(site, hardware, &path)?;
     let mut lines = Vec::new();
     let mut down = Duration::ZERO;
@@ -209,12 +205,12 @@ fn messages(
     lines.push(line_s("all acked, the boot in between included", took));
     let rate = f64::from(options.messages) / took.saturating_sub(down).as_secs_f64();
     lines.push(("acked messages a second".to_owned(), format!("{rate:.0}")));
-    let verdict = drain(site, &facts)?;
+    let verdict = drain(site, GATEWAY, &facts)?;
     lines.push(line_s("all in the control plane", begun.elapsed()));
     Ok(Sent { machine, lines, facts, verdict })
 }
 
-fn wait_acked(path: &Path, count: usize, device: &JoinHandle<Result<()>>) -> Result<()> {
+fn wait_acked(path: &Path, count: usize, device: &JoinHandle<Result<Duration>>) -> Result<()> {
     wait_for(PATIENCE * 2, &format!("{count} messages to be acked"), || {
         std::thread::sleep(Duration::from_millis(100));
         let facts = ledger::read_so_far(path)?;
@@ -224,33 +220,27 @@ fn wait_acked(path: &Path, count: usize, device: &JoinHandle<Result<()>>) -> Res
     })
 }
 
-/// Waits until every acked message has its end in the control plane, or no longer; then judges.
-fn drain(site: &Site, facts: &[Fact]) -> Result<Verdict> {
-    let mut verdict = Verdict::default();
-    let drained = wait_for(DRAIN_MAX, "all records to arrive", || {
-        std::thread::sleep(Duration::from_millis(500));
-        verdict = judge(facts, &site.streams()?)?;
-        Ok((verdict.done + verdict.dead >= verdict.acked).then_some(()))
-    });
-    // What is missing then is in the verdict, by number.
-    if verdict.problems.is_empty() {
-        drained?;
-    }
-    Ok(verdict)
-}
-
 fn trials(options: &Options, hardware: &Hardware) -> Result<()> {
     let timed = |what: &str, trial: &dyn Fn() -> Result<()>| {
-        println!("{what}, in the other slot");
+        println!("{what}");
         let begun = Instant::now();
         trial()?;
         Ok::<_, anyhow::Error>(begun.elapsed().as_secs_f64())
     };
-    let s = timed("a system that is well, while the agent is on trial", &|| slots::good(hardware))?;
+    let s =
+        timed("a system that is well, in the other slot, while the agent is on trial", &|| {
+            slots::good(hardware)
+        })?;
     println!("  the gateway kept both, the agent first: {s:.0} s");
-    let s = timed("a system that does not boot", &|| slots::bad(hardware))?;
+    let s = timed("an initramfs of the good slot with bad blocks", &|| {
+        slots::worn_initramfs(hardware)
+    })?;
+    println!("  the other slot took over: {s:.0} s");
+    let s = timed("a root of the good slot with bad blocks", &|| slots::worn_root(hardware))?;
+    println!("  the other slot took over: {s:.0} s");
+    let s = timed("a system that does not boot, in the other slot", &|| slots::bad(hardware))?;
     println!("  the gateway came back from it by itself: {s:.0} s");
-    let s = timed("a system that hangs", &|| {
+    let s = timed("a system that hangs, in the other slot", &|| {
         slots::hanging(hardware, &options.basis.parts, &options.basis.dir)
     })?;
     println!("  the watchdog ended it, and the gateway came back: {s:.0} s");

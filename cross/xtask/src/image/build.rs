@@ -1,6 +1,8 @@
 //! The steps from packages to a card image.
 
 use std::fmt::Write as _;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -78,7 +80,8 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
     let mut steps = Steps::default();
     let parts =
         steps.step("packages", || Parts::fetch(&request.parts, request.board, request.versions))?;
-    let work = request.out.with_extension("work");
+    let work = Work::new(&request.out.with_extension("work"))?;
+    let work = &work.0;
     let fresh = |name: &str| setup::empty_dir(&work.join(name));
     let made = parts.made()?;
 
@@ -127,7 +130,6 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
     }
     sizes.push(("image".to_owned(), IMAGE_BYTES));
     let (u_boot, device_tree) = for_qemu(&parts, request)?;
-    std::fs::remove_dir_all(&work)?;
     Ok(Built {
         image: request.out.clone(),
         board: request.board,
@@ -142,6 +144,26 @@ pub(crate) fn build(request: &Request) -> Result<Built> {
         sizes,
         steps: steps.into_inner(),
     })
+}
+
+/// Where an image is put together: a folder of the user's alone, since token and passphrase lie in it, and gone
+/// with this.
+struct Work(PathBuf);
+
+impl Work {
+    fn new(dir: &Path) -> Result<Self> {
+        let dir = setup::empty_dir(dir)?;
+        std::fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{} stays: {error}", self.0.display());
+        }
+    }
 }
 
 /// The time that everything bears: now, or what is to be reproduced.

@@ -1,7 +1,9 @@
 //! The whole disk in a file: partition table, boot record, partitions; and the check of it.
 
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +12,7 @@ use edge_core::boot::card::BootRecord;
 use super::board::Board;
 use super::boot;
 use super::layout::{IMAGE_BYTES, MIB, PARTITIONS, RECORD_SECTORS, SECTOR, check_fits, mbr};
-use super::tool::{run, tool};
+use super::tool::{output, run, tool};
 
 /// Identity of the file system of the data partition, and of its hashes: always the same.
 const DATA_UUID: &str = "484f4c4d-0000-4000-8000-000000000004";
@@ -28,6 +30,8 @@ pub(crate) fn data(image: &Path, epoch: u64) -> Result<()> {
 /// Puts the partitions together; `root` goes into both slots.
 pub(crate) fn assemble(out: &Path, boot: &Path, root: &Path, data: &Path) -> Result<()> {
     let mut disk = File::create(out).with_context(|| out.display().to_string())?;
+    // Token and passphrase are in it.
+    disk.set_permissions(Permissions::from_mode(0o600))?;
     disk.set_len(IMAGE_BYTES)?;
     disk.write_all(&mbr()?)?;
     for sector in RECORD_SECTORS {
@@ -40,6 +44,27 @@ pub(crate) fn assemble(out: &Path, boot: &Path, root: &Path, data: &Path) -> Res
     }
     disk.sync_all()?;
     Ok(())
+}
+
+/// A file of the boot partition of an image, by its path there.
+pub(crate) fn read_boot_file(image: &Path, path: &str) -> Result<Vec<u8>> {
+    output(tool("mtype", 0).arg("-i").arg(boot_partition(image)).arg(format!("::/{path}")))
+}
+
+/// Writes a file of the boot partition of an image; its folder is there.
+pub(crate) fn write_boot_file(image: &Path, path: &str, contents: &[u8]) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(contents)?;
+    let mut copy = tool("mcopy", 0);
+    copy.arg("-i").arg(boot_partition(image)).arg("-o").arg(file.path());
+    run(copy.arg(format!("::/{path}")))
+}
+
+/// As mtools name it.
+fn boot_partition(image: &Path) -> OsString {
+    let mut name = image.as_os_str().to_owned();
+    name.push(format!("@@{}", PARTITIONS[0].start));
+    name
 }
 
 /// Copies what is not zero: the rest of the file has no blocks then.

@@ -246,9 +246,11 @@ mod tests {
 
     #[test]
     fn scripts_are_shell() {
-        let mut scripts = vec![source("initramfs/init"), source("root/usr/bin/holm-slot")];
-        let folder = source("root/usr/lib/holm").read_dir().expect("a folder");
-        scripts.extend(folder.map(|entry| entry.expect("a file").path()));
+        let mut scripts = vec![source("initramfs/init")];
+        for folder in ["root/usr/lib/holm", "root/usr/bin"] {
+            let folder = source(folder).read_dir().expect("a folder");
+            scripts.extend(folder.map(|entry| entry.expect("a file").path()));
+        }
         assert!(scripts.len() > 8, "{scripts:?}");
         for script in scripts {
             let read = Command::new("sh").arg("-n").arg(&script).output().expect("sh");

@@ -1,11 +1,13 @@
 //! What an image brings for its first boot: configuration, token of enrolment, Wi-Fi, SSH key.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use sync_protocol::enroll::Token;
 
 use super::wifi::Network;
+use crate::command::built;
 
 /// Files that a configuration may have, and bytes of each.
 const FILES_MAX: usize = 64;
@@ -108,7 +110,19 @@ fn read_config(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     ensure!(files.len() <= FILES_MAX, "{shown} has more than {FILES_MAX} files");
     let has_config = files.iter().any(|(name, _)| name == "config/agent.toml");
     ensure!(has_config, "{shown} has no agent.toml (docs/agent-toml.md)");
+    check_by_agent(&dir.join("agent.toml"))?;
     Ok(files)
+}
+
+/// The judgement of an agent for this machine, where one was built: on the board nobody would see it.
+fn check_by_agent(config: &Path) -> Result<()> {
+    let agent = built("edge-agent")?;
+    if !agent.is_file() {
+        return Ok(());
+    }
+    let output = Command::new(agent).arg("check").arg(config).output().context("edge-agent")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    Ok(())
 }
 
 fn is_plain(name: &str) -> bool {
@@ -116,15 +130,44 @@ fn is_plain(name: &str) -> bool {
     !name.starts_with('.') && name.len() <= 100 && name.bytes().all(plain)
 }
 
-/// The name at the top of `agent.toml`; the agent itself judges the rest.
+/// The name of the gateway. Files that `agent.toml` names below `/etc/holm` have to be there; the agent itself judges
+/// the rest.
 fn gateway_name(files: &[(String, Vec<u8>)]) -> Result<String> {
     let found = files.iter().find(|(name, _)| name == "config/agent.toml");
-    let text = found.map(|(_, text)| String::from_utf8_lossy(text)).unwrap_or_default();
-    let top = text.lines().take_while(|line| !line.trim_start().starts_with('['));
-    let mut names =
-        top.filter_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('='));
-    let name = names.next().map(|value| value.trim().trim_matches('"').to_owned());
-    name.filter(|name| !name.is_empty()).context("agent.toml has no `name = \"...\"` at its top")
+    let (_, text) = found.context("invariant: a configuration has an agent.toml")?;
+    let text = std::str::from_utf8(text).context("agent.toml is not UTF-8")?;
+    let config: toml::Value = toml::from_str(text).context("agent.toml")?;
+    let mut missing = Vec::new();
+    missing_files(&config, files, &mut missing);
+    ensure!(
+        missing.is_empty(),
+        "agent.toml names what is not in the folder beside it: {}",
+        missing.join(", ")
+    );
+    let name = config.get("name").and_then(toml::Value::as_str).filter(|name| !name.is_empty());
+    name.map(str::to_owned).context("agent.toml has no `name = \"...\"` at its top")
+}
+
+/// Where the files of a configuration are on a gateway.
+const CONFIG_DIR: &str = "/etc/holm/";
+
+fn missing_files(value: &toml::Value, files: &[(String, Vec<u8>)], missing: &mut Vec<String>) {
+    match value {
+        toml::Value::String(text) => {
+            let named = text.strip_prefix(CONFIG_DIR).map(|name| format!("config/{name}"));
+            let is_missing = |name: &String| files.iter().all(|(file, _)| file != name);
+            if named.as_ref().is_some_and(is_missing) {
+                missing.push(text.clone());
+            }
+        }
+        toml::Value::Array(items) => {
+            items.iter().for_each(|item| missing_files(item, files, missing));
+        }
+        toml::Value::Table(fields) => {
+            fields.values().for_each(|field| missing_files(field, files, missing));
+        }
+        _ => {}
+    }
 }
 
 fn read_ssh_key(file: &Path) -> Result<Vec<u8>> {
@@ -191,10 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn what_agent_toml_names_has_to_be_there() {
+        let text = "name = \"a\"\n[[listeners]]\nbind = \"[::]:8883\"\ncertificate = \"/etc/holm/a.pem\"\n\
+                    key = \"/etc/holm/a.key\"\n[log]\nfile = \"/var/log/x\"\n";
+        let mut files = vec![("config/agent.toml".to_owned(), text.as_bytes().to_vec())];
+        files.push(("config/a.key".to_owned(), Vec::new()));
+        let error = gateway_name(&files).expect_err("no certificate").to_string();
+        assert!(error.ends_with(": /etc/holm/a.pem"), "{error}");
+        files.push(("config/a.pem".to_owned(), Vec::new()));
+        assert_eq!(gateway_name(&files).expect("all there"), "a");
+    }
+
+    #[test]
     fn the_name_stands_before_the_first_table() {
         let file = |text: &str| vec![("config/agent.toml".to_owned(), text.as_bytes().to_vec())];
         assert_eq!(gateway_name(&file("# x\nname = \"a\"\n")).expect("named"), "a");
         assert!(gateway_name(&file("[[devices]]\nname = \"a\"\n")).is_err());
+        assert!(gateway_name(&file("name = \"a")).is_err());
         assert!(is_plain("server.pem") && !is_plain("../x") && !is_plain(".ssh"));
     }
 }

@@ -1,4 +1,4 @@
-//! Running the tools that an image is made with: quietly, with a bound, reproducibly.
+//! Running the tools that an image is made with: quietly and reproducibly.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -20,6 +20,7 @@ exec unshare --user --map-root-user --mount sh -euc '
   mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
   printf "%s" "RULE" > /proc/sys/fs/binfmt_misc/register
   LIBRARIES
+  SPACE
   exec "$0" "$@"' 'PROGRAM' "$@"
 "#;
 
@@ -28,7 +29,7 @@ exec unshare --user --map-root-user --mount sh -euc '
 /// # Errors
 /// The emulator is not installed, or the launcher cannot be written.
 pub(crate) fn launcher(guest: &Guest, program: &Path, dir: &Path) -> Result<PathBuf> {
-    let Guest::Qemu { program: emulator, libraries, elf, .. } = guest else {
+    let Guest::Qemu { program: emulator, libraries, address_bits, elf, .. } = guest else {
         return Ok(program.to_owned());
     };
     let shown = program.to_str().filter(|path| !path.contains('\''));
@@ -38,7 +39,9 @@ pub(crate) fn launcher(guest: &Guest, program: &Path, dir: &Path) -> Result<Path
         // The shell is loaded already, and the loader of the target looks nowhere else.
         folder => format!("mount --bind {folder} \"$(readlink -f /lib)\""),
     };
+    let space = address_bits.map(|bits| format!("export QEMU_RESERVED_VA={:#x}", 1_u64 << bits));
     let script = SCRIPT
+        .replace("SPACE", &space.unwrap_or_default())
         .replace("RULE", &rule(&path_of(emulator)?, *elf))
         .replace("LIBRARIES", &libraries)
         .replace("PROGRAM", shown);
@@ -120,11 +123,14 @@ mod tests {
         assert_eq!(launcher(&Guest::Host, program, dir.path()).unwrap(), program);
         // `sh` stands for an emulator that is installed.
         let elf = Elf { class: 1, machine: 0x28 };
-        let guest = Guest::Qemu { program: "sh", libraries: "/usr/arm/lib", elf, parts: &[] };
+        let (program_of_guest, libraries, address_bits) = ("sh", "/usr/arm/lib", Some(39));
+        let guest =
+            Guest::Qemu { program: program_of_guest, libraries, address_bits, elf, parts: &[] };
         let script =
             std::fs::read_to_string(launcher(&guest, program, dir.path()).unwrap()).unwrap();
         assert!(script.contains("'/built/edge-agent' \"$@\""), "{script}");
         assert!(script.contains("mount --bind /usr/arm/lib"), "{script}");
         assert!(script.contains("/sh:OCPF"), "{script}");
+        assert!(script.contains("export QEMU_RESERVED_VA=0x8000000000\n"), "{script}");
     }
 }

@@ -53,6 +53,9 @@ pub(crate) enum Guest {
         program: &'static str,
         /// Folder with the shared libraries of the target; empty: it needs none.
         libraries: &'static str,
+        /// Bits of address that it gives a program; `None`: as many as there are. Kernels of gateways are built for
+        /// 39 often, which is the least.
+        address_bits: Option<u32>,
         /// ELF class, data, and machine: what the kernel knows such a program by.
         elf: Elf,
         /// What has them.
@@ -127,6 +130,7 @@ pub(crate) const TARGETS: &[Target] = &[
         guest: Guest::Qemu {
             program: "qemu-aarch64-static",
             libraries: "",
+            address_bits: Some(39),
             elf: ARM64,
             parts: &[QEMU_ARM64, UNSHARE],
         },
@@ -141,6 +145,7 @@ pub(crate) const TARGETS: &[Target] = &[
         guest: Guest::Qemu {
             program: "qemu-aarch64-static",
             libraries: "/usr/aarch64-linux-gnu/lib",
+            address_bits: None,
             elf: ARM64,
             parts: &[QEMU_ARM64, GLIBC_ARM64, UNSHARE],
         },
@@ -155,6 +160,7 @@ pub(crate) const TARGETS: &[Target] = &[
         guest: Guest::Qemu {
             program: "qemu-arm-static",
             libraries: "/usr/arm-linux-gnueabihf/lib",
+            address_bits: None,
             elf: ARM,
             parts: &[QEMU_ARM, GLIBC_ARM, UNSHARE],
         },
@@ -169,6 +175,7 @@ pub(crate) const TARGETS: &[Target] = &[
         guest: Guest::Qemu {
             program: "qemu-riscv64-static",
             libraries: "/usr/riscv64-linux-gnu/lib",
+            address_bits: None,
             elf: RISCV64,
             parts: &[QEMU_RISCV64, GLIBC_RISCV64, UNSHARE],
         },

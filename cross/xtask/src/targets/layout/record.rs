@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustc_demangle::demangle;
+use serde_json::json;
 use system_tests::author::{Author, fixture};
 use system_tests::cloud::Cloud;
 use system_tests::device::{self, Plan};
@@ -48,11 +49,15 @@ and look at memory before and after (`cargo xtask bench memory`): a list that is
 
 Examples:
   cargo xtask layout
-  cargo xtask layout --no-build        of what was built last")]
+  cargo xtask layout --no-build        of what was built last
+  cargo xtask layout --json            how many functions ran, as data")]
 pub(crate) struct LayoutArgs {
     /// Take the agent and all programs as they were built last.
     #[arg(long)]
     no_build: bool,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    json: bool,
     /// Where the gateway keeps its data, and QEMU its logs.
     #[arg(long, default_value = ".holm/layout")]
     dir: PathBuf,
@@ -88,7 +93,12 @@ pub(crate) fn run(args: &LayoutArgs) -> Result<()> {
     let keys = ran.iter().map(|name| key(name)).filter(|key| known.insert(key.clone()));
     let text: String = keys.map(|key| key + "\n").collect();
     std::fs::write(project_root().join(LIST), HEAD.to_owned() + &text)?;
-    println!("{} functions ran of {}: {LIST}", ran.len(), map.functions.len());
+    let (ran, of) = (ran.len(), map.functions.len());
+    if args.json {
+        println!("{}", json!({ "ran": ran, "functions": of, "list": LIST }));
+    } else {
+        println!("{ran} functions ran of {of}: {LIST}");
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod mqtt_session;
 mod schedule;
 mod serial_line;
 mod sync_wire;
+mod system_file;
 mod topics;
 
 /// A target of fuzzing.
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "manifest", run: manifest::run_manifest },
     Target { name: "bundle", run: manifest::run_bundle },
     Target { name: "backup", run: backup::run },
+    Target { name: "system_file", run: system_file::run },
     Target { name: "chunks", run: chunks::run },
     Target { name: "schedule", run: schedule::run },
     Target { name: "topics", run: topics::run },

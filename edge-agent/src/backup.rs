@@ -8,6 +8,9 @@
 //! - A restore changes nothing at its target before the whole archive was read and found whole, and
 //!   then in one rename: a power cut leaves the old folder or the new one.
 //! - The only whole copy of data is never deleted, wherever a restore is cut off ([`place`]).
+//! - A reset that was cut off is finished as it was meant, and touches nothing that was made since
+//!   ([`mod@reset`]).
+//! - A store that an agent could not open becomes no backup.
 //! - A restored store never continues the process run that wrote it: runs are drawn anew at each
 //!   start, and a breadcrumb of the run before is one of a boot before.
 
@@ -21,8 +24,8 @@ mod save;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use place::cut_off;
-pub use reset::{Emptied, reset};
+pub(crate) use place::{cut_off, half_of};
+pub use reset::{Emptied, HalfReset, finish_reset, reset};
 pub use restore::{Options, Restored, restore};
 pub use save::{BackedUp, back_up};
 

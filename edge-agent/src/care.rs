@@ -7,6 +7,7 @@ use clap::Args;
 use edge_agent::backup::{self, BackedUp, Options, Restored};
 use edge_agent::doctor::{self, Finding, State};
 use serde_json::json;
+use time::OffsetDateTime;
 
 use super::{Config, print, print_json, read_settings};
 
@@ -31,7 +32,7 @@ pub(super) struct Doctor {
 
 #[derive(Args)]
 #[command(after_help = "\
-The agent must be stopped. The file holds the gateway's private key, queues, state, records and apps: keep it
+The agent must be stopped, and its store one that it can open. The file holds the gateway's private key, queues, state, records and apps: keep it
 as you keep keys. Compiled code and half fetched artifacts are left out and made again.
 
 Examples:
@@ -54,18 +55,21 @@ The whole backup is read and checked first; then the folder is there at once, or
 on from the moment of the backup: events that waited then run again, and what came later is not in it. Records go
 on under a new process run: the control plane takes none at the place of another.
 
+The data go to `data_dir` of the configuration, or to --data, for which no configuration is needed.
+
 Examples:
-  edge-agent restore barn-3.backup --data /var/lib/holm
-  edge-agent restore barn-3.backup --data /var/lib/holm --force            in the place of other data
-  edge-agent restore barn-3.backup --data /var/lib/holm --as-replacement   on a new machine; then
+  edge-agent restore barn-3.backup
+  edge-agent restore barn-3.backup --force                    in the place of other data
+  edge-agent restore barn-3.backup --data /var/lib/holm       on a machine that has no configuration yet
+  edge-agent restore barn-3.backup --as-replacement           on a new machine; then
     holm gateway add barn-3           where the control plane is operated
     edge-agent enroll TOKEN           here; from then on the old machine is not let in")]
 pub(super) struct Restore {
     /// What `edge-agent backup` made.
     file: PathBuf,
-    /// The data folder to make (`data_dir` of the settings).
+    /// The data folder to make [default: `data_dir` of the configuration].
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// For another machine that takes the place of the old one: without its identity.
     #[arg(long)]
     as_replacement: bool,
@@ -75,12 +79,15 @@ pub(super) struct Restore {
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    config: Config,
 }
 
 #[derive(Args)]
 #[command(after_help = "\
 The agent must be stopped. Queues, state, records, apps and the identity are deleted; the settings stay, and so
-does what is in the data folder and is not the agent's. Cut off in between, run it again.
+does what is in the data folder and is not the agent's. Cut off in between, the next start of the agent finishes
+it, and so does a second reset: the identity goes if the first one said so, and the second one does too.
 
 Examples:
   edge-agent reset                            what would be deleted
@@ -103,6 +110,9 @@ pub(super) struct Reset {
 /// A fault is a failure, so that programs see it too.
 pub(super) fn examine(arguments: &Doctor) -> Result<(), String> {
     let Doctor { json, bundle, config: Config { config } } = arguments;
+    if let Some(file) = bundle {
+        doctor::bundle::room(file)?;
+    }
     let facts = doctor::gather::gather(config);
     let findings = doctor::check::check(&facts);
     let worst = doctor::worst(&findings);
@@ -113,9 +123,11 @@ pub(super) fn examine(arguments: &Doctor) -> Result<(), String> {
     }
     if let Some(file) = bundle {
         let shown = file.display();
-        let written = doctor::bundle::write(file, &facts, &findings, config);
-        let names = written.map_err(|err| format!("{shown}: {err}"))?;
-        eprintln!("{shown}: {}", names.join(", "));
+        let written = doctor::bundle::write(file, &facts, &findings, config)?;
+        eprintln!("{shown}: {}", written.names.join(", "));
+        if let Some(why) = written.without_log {
+            eprintln!("the log is not in it: {why}");
+        }
     }
     match findings.iter().filter(|finding| finding.state == State::Fault).count() {
         0 => Ok(()),
@@ -130,8 +142,11 @@ fn table(findings: &[Finding]) -> String {
     let mut text = String::new();
     let wrote = "invariant: writing to a string succeeds";
     for finding in &sorted {
-        let (state, check, what) = (finding.state.word(), finding.check, &finding.what);
-        writeln!(text, "{state:<8} {check:<14} {what}").expect(wrote);
+        let (state, check) = (finding.state.word(), finding.check);
+        for (n, line) in finding.what.split('\n').enumerate() {
+            let (state, check) = if n == 0 { (state, check) } else { ("", "") };
+            writeln!(text, "{state:<8} {check:<14} {line}").expect(wrote);
+        }
         if !finding.mend.is_empty() {
             writeln!(text, "{:<8} {:<14} -> {}", "", "", finding.mend).expect(wrote);
         }
@@ -152,32 +167,50 @@ pub(super) fn back_up(arguments: &Backup) -> Result<(), String> {
         print_json(&json!(done));
         return Ok(());
     }
-    let BackedUp { gateway, files, bytes, backup_bytes, identity } = done;
+    let BackedUp { gateway, files, bytes, backup_bytes, identity, left_over } = done;
     let file = file.display();
     print(&format!("{gateway}: {files} files, {bytes} bytes, to {file} ({backup_bytes} bytes)\n"));
     if identity {
         print("it holds the gateway's private key: keep it as you keep keys\n");
     }
+    for half in left_over {
+        let half = half.display();
+        print(&format!(
+            "{half} is left of a backup that was cut off: delete it, unless one is being made\n"
+        ));
+    }
     Ok(())
 }
 
 pub(super) fn restore(arguments: &Restore) -> Result<(), String> {
-    let Restore { file, data, as_replacement, force, json } = arguments;
+    let Restore { file, data, as_replacement, force, json, config } = arguments;
+    let data = match data {
+        Some(data) => data.clone(),
+        None => configured(&config.config)?,
+    };
     let options = Options { as_replacement: *as_replacement, force: *force };
-    let done = backup::restore(file, data, options).map_err(|err| err.to_string())?;
+    let done = backup::restore(file, &data, options).map_err(|err| err.to_string())?;
     if *json {
         print_json(&json!(done));
         return Ok(());
     }
-    print(&restored(&done, data));
+    print(&restored(&done, &data));
     Ok(())
+}
+
+/// The data folder that a configuration names.
+fn configured(config: &Path) -> Result<PathBuf, String> {
+    let settings = read_settings(config).map_err(|error| {
+        format!("{error}\n\nOr name the data folder with --data DIR: that needs no configuration")
+    })?;
+    Ok(settings.data_dir)
 }
 
 fn restored(done: &Restored, data: &Path) -> String {
     let Restored { gateway, agent, made_unix_s, files, bytes, identity, before, left_over } = done;
-    let data = data.display();
+    let (data, made) = (data.display(), utc(*made_unix_s));
     let mut text = format!(
-        "{gateway}: {files} files, {bytes} bytes, in {data} (made by agent {agent}, {made_unix_s} s since 1970)\n"
+        "{gateway}: {files} files, {bytes} bytes, in {data} (made by agent {agent}, {made})\n"
     );
     if let Some(before) = before {
         let before = before.display();
@@ -204,6 +237,14 @@ fn restored(done: &Restored, data: &Path) -> String {
     text
 }
 
+/// As in RFC 3339. What no calendar has comes from a clock, or a hand, that was wrong.
+fn utc(unix_s: u64) -> String {
+    let time = i64::try_from(unix_s).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+    let Some(time) = time else { return format!("{unix_s} s after 1970") };
+    let (hour, minute, second) = time.to_hms();
+    format!("{}T{hour:02}:{minute:02}:{second:02}Z", time.date())
+}
+
 pub(super) fn reset(arguments: &Reset) -> Result<(), String> {
     let Reset { yes, keep_identity, json, config } = arguments;
     let settings = read_settings(&config.config)?;
@@ -228,6 +269,14 @@ pub(super) fn reset(arguments: &Reset) -> Result<(), String> {
         if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
     };
     print(&format!("{}: deleted {}\n", settings.name, list(&done.deleted)));
+    if done.finished {
+        print("that was the rest of a reset that had been cut off\n");
+    }
+    if done.identity_stays && !keep_identity {
+        print(
+            "the identity stays, as that one said: `edge-agent reset --yes` deletes it as well\n",
+        );
+    }
     if !done.left.is_empty() {
         print(&format!("left, because it is not the agent's: {}\n", list(&done.left)));
     }
@@ -239,6 +288,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_are_read_by_people() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(1_795_846_155), "2026-11-28T06:09:15Z");
+        assert_eq!(utc(u64::MAX), "18446744073709551615 s after 1970");
+    }
+
+    #[test]
     fn the_worst_stands_last() {
         let finding = |check, state, mend: &str| Finding {
             check,
@@ -246,19 +302,26 @@ mod tests {
             what: "it is so".to_owned(),
             mend: mend.to_owned(),
         };
+        let mut log = finding("errors", State::Warning, "look");
+        log.what = "two:\n1 s ago\n2 s ago".to_owned();
         let findings = [
             finding("disk", State::Fault, "make room"),
             finding("clock", State::Ok, ""),
             finding("tls", State::Warning, "wait"),
+            log,
         ];
         let expected = "\
 ok       clock          it is so
 warning  tls            it is so
                         -> wait
+warning  errors         two:
+                        1 s ago
+                        2 s ago
+                        -> look
 fault    disk           it is so
                         -> make room
 
-1 fault(s), 1 warning(s)
+1 fault(s), 2 warning(s)
 ";
         assert_eq!(table(&findings), expected);
     }

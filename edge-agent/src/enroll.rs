@@ -11,6 +11,7 @@ use sync_protocol::enroll::{EnrollReply, EnrollRequest, Token};
 use sync_protocol::topics;
 use sync_protocol::wire::Message;
 
+use crate::backup::{self, BackupError};
 use crate::identity::{Identity, split_endpoint};
 use crate::tls::{self, TimeFloor};
 use crate::uplink::backoff::Backoff;
@@ -53,6 +54,9 @@ pub enum EnrollError {
     /// No key could be made.
     #[error("cannot make a key: {0}")]
     Key(#[from] rcgen::Error),
+    /// A reset that was cut off.
+    #[error("a reset was cut off, and cannot be finished: {0}")]
+    Reset(#[from] BackupError),
     /// The data directory cannot be used.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -68,6 +72,8 @@ pub async fn enroll(
     proxy: &Choice,
 ) -> Result<Identity, EnrollError> {
     std::fs::create_dir_all(data_dir)?;
+    // It may be meant for the identity, and not for the one that comes now.
+    backup::finish_reset(data_dir)?;
     let key = pending_key(data_dir)?;
     let csr = rcgen::CertificateParams::default().serialize_request(&key)?;
     let request = EnrollRequest { csr: csr.der().to_vec() }.encode()?;

@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod enroll;
 pub mod firmware;
 pub mod identity;
+pub mod last_errors;
 pub mod launch;
 pub mod letters;
 pub mod log_file;

@@ -57,22 +57,33 @@ impl LogFile {
 
 impl Open {
     fn at(path: &Path) -> io::Result<Self> {
+        // A device of that name would be renamed away under every program of the machine.
+        match fs::metadata(path) {
+            Ok(found) if !found.is_file() => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+            }
+            _ => {}
+        }
         let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { file, bytes })
     }
 }
 
+/// The file of a log that is `n` before the newest, which is 0.
+#[must_use]
+pub fn name(newest: &Path, n: u32) -> PathBuf {
+    if n == 0 {
+        return newest.to_owned();
+    }
+    let mut name = newest.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    name.into()
+}
+
 /// Each file takes the name after its own, over the oldest.
 fn rotate(settings: &Settings) -> io::Result<()> {
-    let name = |n: u32| -> PathBuf {
-        if n == 0 {
-            return settings.file.clone();
-        }
-        let mut name = settings.file.clone().into_os_string();
-        name.push(format!(".{n}"));
-        name.into()
-    };
+    let name = |n| name(&settings.file, n);
     if settings.files_max <= 1 {
         return fs::remove_file(name(0));
     }
@@ -126,6 +137,14 @@ mod tests {
             assert!(read(dir, "agent.log").len() <= 10, "{n}");
         }
         assert_eq!(read(dir, "agent.log"), "one8\n");
+    }
+
+    /// As `/dev/null` would be: it must not be renamed away.
+    #[test]
+    fn what_is_no_plain_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { file: "/dev/null".into(), ..settings(dir.path(), 10, 2) };
+        assert_eq!(LogFile::open(settings).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

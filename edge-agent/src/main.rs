@@ -6,20 +6,25 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use edge_agent::agent::Agent;
-use edge_agent::control::{self, Request};
-use edge_agent::enroll::enroll;
+use edge_agent::control::Request;
+use edge_agent::last_errors::LastErrors;
 use edge_agent::open_files;
-use edge_agent::settings::Settings;
 use edge_agent::supervisor::Supervisor;
-use serde::Deserialize as _;
-use serde_json::Value;
-use sync_protocol::wire::{Request as Ask, StateAt};
 
+mod answer;
+mod apps;
 mod care;
+mod client;
 mod dead_letters;
 mod launcher;
+mod look;
+mod setup;
 mod show;
 mod system_helper;
+
+use answer::{print, print_json};
+use client::{ask, rows};
+use setup::read_settings;
 
 /// The program of this process, whatever has become of its file.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -33,20 +38,6 @@ struct Arguments {
     command: Command,
 }
 
-/// What to do where there is no configuration yet.
-const FIRST_CONFIG: &str = "
-name another with --config FILE, or write it; the least is
-
-  name = \"gw-1\"                  # the name given to `holm gateway add`
-  data_dir = \"/var/lib/holm\"     # any folder that this user may write
-
-  [[listeners]]                   # where devices connect
-  bind = \"127.0.0.1:1883\"
-
-  [anonymous]                     # on this machine only, to begin with
-  publish = [\"#\"]
-  subscribe = [\"#\"]";
-
 const EXAMPLES: &str = "Examples:
   edge-agent check agent.toml              report all problems of a configuration at once
   edge-agent run --config agent.toml       run the gateway
@@ -56,11 +47,44 @@ const EXAMPLES: &str = "Examples:
   edge-agent enroll TOKEN --config agent.toml   join a control plane (`holm gateway add NAME`)
   edge-agent deploy app.holm --config agent.toml   deploy without a control plane
   edge-agent doctor --config agent.toml    what is wrong, and how to mend it
-  edge-agent backup FILE --config agent.toml       of a gateway that is stopped; `restore` puts it back";
+  edge-agent backup FILE --config agent.toml       of a gateway that is stopped; `restore` puts it back
+
+Exit code 0: done; 1: refused or failed; 2: a wrong command line. With --json a failure is one object on standard
+error.";
+
+const RUN: &str = "\
+It ends at SIGTERM or SIGINT, when the attempts in work have ended (10 s at most). It updates itself only where `edge-agent
+launch` starts it. HOLM_LOG filters the log, HOLM_LOG_FORMAT=json is for collectors.
+
+Examples:
+  edge-agent run                                        with /etc/holm/agent.toml
+  edge-agent run --config agent.toml
+  HOLM_LOG=info,edge_agent::uplink=debug edge-agent run --config agent.toml
+  edge-agent launch --slots ./slots -- run --config agent.toml";
+
+const RESUME: &str = "\
+After a crash loop messages are taken and kept, and no function runs; after 10 good minutes that ends by itself.
+
+Examples:
+  edge-agent status      whether it is in safe mode, and for how long
+  edge-agent resume";
+
+const DEVICE_TOKEN: &str = "\
+The token goes to the device, the line below [[devices]] of agent.toml; `holm device add NAME --token` does both.
+
+Examples:
+  edge-agent device-token";
+
+const DEVICE_PASSWORD: &str = "\
+For devices that have a password already; others are better off with a token.
+
+Examples:
+  edge-agent device-password < password.txt";
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the gateway until SIGTERM or SIGINT.
+    #[command(after_help = RUN)]
     Run(Config),
     /// Run a gateway that can update itself, and take an update back.
     Launch(launcher::Arguments),
@@ -71,79 +95,28 @@ enum Command {
     #[command(hide = true, subcommand)]
     System(system_helper::Command),
     /// Report all problems of a configuration file.
-    Check {
-        /// The file.
-        file: PathBuf,
-    },
+    Check(setup::Check),
     /// Join a control plane with a one-time token.
-    Enroll {
-        /// What `holm gateway add NAME` printed.
-        token: String,
-        #[command(flatten)]
-        config: Config,
-    },
+    Enroll(setup::Enroll),
     /// What the gateway is doing.
-    Status {
-        /// Print the whole document as JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        config: Config,
-    },
+    Status(look::Status),
     /// Deploy a bundle (`holm build`) to a gateway without a control plane.
-    Deploy {
-        /// The bundle file.
-        bundle: PathBuf,
-        #[command(flatten)]
-        config: Config,
-    },
+    Deploy(apps::Deploy),
     /// Take an app away from a gateway without a control plane.
-    Undeploy {
-        /// The app.
-        app: String,
-        #[command(flatten)]
-        config: Config,
-    },
+    Undeploy(apps::Undeploy),
     /// Look at dead letters, redrive and purge them.
     DeadLetters(dead_letters::Arguments),
     /// List the state of a function.
-    State {
-        /// `app/function`.
-        function: String,
-        /// Only this device's; or of the lane with this key, where the function is `ordered`.
-        #[arg(long, visible_alias = "lane")]
-        device: Option<String>,
-        #[command(flatten)]
-        config: Config,
-    },
+    State(apps::State),
     /// Functions of this gateway.
-    Functions {
-        #[command(subcommand)]
-        command: FunctionCommand,
-    },
+    Functions(apps::Functions),
     /// Devices: who is connected, last heard, boot and sequence, figures that they told.
-    Devices {
-        /// Print the rows as JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        config: Config,
-    },
+    Devices(look::Devices),
     /// The last lines that devices logged (200 over all devices).
-    DeviceLogs {
-        /// Only of this device.
-        device: Option<String>,
-        /// Print the lines as JSON.
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        config: Config,
-    },
+    DeviceLogs(look::DeviceLogs),
     /// Leave safe mode: after a crash loop functions run again at once.
-    Resume {
-        #[command(flatten)]
-        config: Config,
-    },
+    #[command(after_help = RESUME)]
+    Resume(Config),
     /// What is wrong with this gateway, and how to mend it.
     Doctor(care::Doctor),
     /// Back up the data of a gateway that is stopped.
@@ -153,20 +126,11 @@ enum Command {
     /// Delete the data of a gateway that is stopped: as on the first day.
     Reset(care::Reset),
     /// Make a token for a device, and the line for the configuration.
+    #[command(after_help = DEVICE_TOKEN)]
     DeviceToken,
     /// Hash a password (standard input) for `password_argon2`.
+    #[command(after_help = DEVICE_PASSWORD)]
     DevicePassword,
-}
-
-#[derive(Subcommand)]
-enum FunctionCommand {
-    /// End the pause of a function that faulted again and again.
-    Resume {
-        /// `app/function`.
-        function: String,
-        #[command(flatten)]
-        config: Config,
-    },
 }
 
 #[derive(Args)]
@@ -184,149 +148,44 @@ pub(crate) fn main() -> ExitCode {
         let rest: Vec<OsString> = words.collect();
         return edge_agent::runtime::compile_child_main(&rest);
     }
-    match run(Arguments::parse().command) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("edge-agent: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let done = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments.command),
+        Err(error) => return answer::usage(&error),
+    };
+    done.unwrap_or_else(|error| answer::failure(&error))
 }
 
 fn run(command: Command) -> Result<ExitCode, String> {
-    match command {
-        Command::Run(config) => run_agent(&config.config),
-        Command::Launch(arguments) => launcher::run(arguments),
-        Command::System(command) => system_helper::run(command),
-        command => answer(command).map(|()| ExitCode::SUCCESS),
-    }
-}
-
-fn answer(command: Command) -> Result<(), String> {
-    match command {
-        Command::Run(_) | Command::Launch(_) | Command::System(_) => {
-            unreachable!("invariant: they have their own code")
-        }
+    let done = match command {
+        Command::Run(config) => return run_agent(&config.config),
+        Command::Launch(arguments) => return launcher::run(arguments),
+        Command::System(command) => return system_helper::run(command),
         Command::About => launcher::about(),
-        Command::Doctor(doctor) => care::examine(&doctor),
+        Command::Check(arguments) => setup::check(&arguments),
+        Command::Enroll(arguments) => setup::enroll(&arguments),
+        Command::Status(arguments) => look::status(&arguments),
+        Command::Devices(arguments) => look::devices(&arguments),
+        Command::DeviceLogs(arguments) => look::device_logs(arguments),
+        Command::Deploy(arguments) => apps::deploy(&arguments),
+        Command::Undeploy(arguments) => apps::undeploy(&arguments),
+        Command::State(arguments) => apps::state(&arguments),
+        Command::Functions(arguments) => apps::functions(arguments),
+        Command::DeadLetters(arguments) => dead_letters::run(arguments),
+        Command::Resume(config) => ask(&config.config, &Request::Resume).map(|_| ()),
+        Command::Doctor(arguments) => care::examine(&arguments),
         Command::Backup(arguments) => care::back_up(&arguments),
         Command::Restore(arguments) => care::restore(&arguments),
         Command::Reset(arguments) => care::reset(&arguments),
-        Command::Check { file } => {
-            read_settings(&file)?;
-            println!("{}: no problem", file.display());
-            Ok(())
-        }
-        Command::Enroll { token, config } => enroll_gateway(&token, &config.config),
-        Command::Status { json, config } => {
-            let status = ask(&config.config, &Request::Ask(Ask::Status))?;
-            if json {
-                print_json(&status);
-            } else {
-                print(&show::status::text(&status));
-            }
-            Ok(())
-        }
-        Command::Deploy { bundle, config } => {
-            let bundle = std::path::absolute(&bundle).map_err(|err| err.to_string())?;
-            print_json(&ask(&config.config, &Request::Deploy { bundle })?);
-            Ok(())
-        }
-        Command::Undeploy { app, config } => {
-            ask(&config.config, &Request::Undeploy { app }).map(|_| ())
-        }
-        Command::DeadLetters(arguments) => dead_letters::run(arguments),
-        Command::State { function, device, config } => {
-            let page = |next: Option<&Value>| Ask::StateList {
-                function: function.clone(),
-                device: device.clone(),
-                prefix: String::new(),
-                after: next.and_then(|next| StateAt::deserialize(next).ok()),
-                limit: u32::MAX,
-            };
-            let page = |next: Option<&Value>| Request::Ask(page(next));
-            print_json(&Value::Array(rows(&config.config, page)?));
-            Ok(())
-        }
-        Command::Functions { command: FunctionCommand::Resume { function, config } } => {
-            ask(&config.config, &Request::ResumeFunction { function }).map(|_| ())
-        }
-        Command::Devices { json, config } => devices(json, &config.config),
-        Command::DeviceLogs { device, json, config } => {
-            let lines = ask(&config.config, &Request::DeviceLogs { device })?;
-            if json {
-                print_json(&lines);
-            } else {
-                print(&show::devices::logs(&lines));
-            }
-            Ok(())
-        }
-        Command::Resume { config } => ask(&config.config, &Request::Resume).map(|_| ()),
         Command::DeviceToken => show::device_token(),
         Command::DevicePassword => show::device_password(),
-    }
-}
-
-fn devices(json: bool, config: &Path) -> Result<(), String> {
-    let page = |next: Option<&Value>| Request::Devices {
-        after: next.and_then(Value::as_str).map(str::to_owned),
     };
-    let rows = rows(config, page)?;
-    if json {
-        print_json(&Value::Array(rows));
-    } else {
-        print(&show::devices::table(&rows));
-    }
-    Ok(())
-}
-
-fn read_settings(file: &Path) -> Result<Settings, String> {
-    let name = file.display();
-    let text = std::fs::read_to_string(file).map_err(|err| match err.kind() {
-        std::io::ErrorKind::NotFound => format!("{name}: {err}{FIRST_CONFIG}"),
-        _ => format!("{name}: {err}"),
-    })?;
-    Settings::parse(&text).map_err(|problems| {
-        let lines: Vec<_> = problems.iter().map(|problem| format!("{name}: {problem}")).collect();
-        format!("{} problem(s)\n{}", lines.len(), lines.join("\n"))
-    })
-}
-
-fn ask(config: &Path, request: &Request) -> Result<Value, String> {
-    control::request(&read_settings(config)?.control_socket, request)
-}
-
-/// All rows of an answer that comes in pages.
-fn rows(config: &Path, page: impl Fn(Option<&Value>) -> Request) -> Result<Vec<Value>, String> {
-    let (mut all, mut next) = (Vec::new(), Value::Null);
-    loop {
-        let after = (!next.is_null()).then_some(&next);
-        let mut answer = ask(config, &page(after))?;
-        if let Value::Array(rows) = answer["rows"].take() {
-            all.extend(rows);
-        }
-        let behind = answer["next"].take();
-        if behind.is_null() || behind == next {
-            return Ok(all);
-        }
-        next = behind;
-    }
-}
-
-fn print_json(value: &Value) {
-    print(&format!("{value:#}\n"));
-}
-
-/// To standard output. A reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn run_agent(config: &Path) -> Result<ExitCode, String> {
     let mut settings = read_settings(config)?;
-    show::start_logging(settings.log.clone())?;
+    let errors = LastErrors::default();
+    show::start_logging_and_keep(settings.log.clone(), errors.clone())?;
     let machine = rustix::system::uname();
     let (version, machine) = (env!("CARGO_PKG_VERSION"), machine.machine().to_string_lossy());
     tracing::info!(version, %machine, "starting");
@@ -341,6 +200,7 @@ fn run_agent(config: &Path) -> Result<ExitCode, String> {
     let exe = PathBuf::from(OWN_PROGRAM);
     let mut agent =
         Agent::new(settings, exe, io.handle().clone()).map_err(|err| err.to_string())?;
+    agent.shows_errors(errors);
     agent.supervised_by(Supervisor::from_environment());
     let stopper = agent.stopper();
     io.spawn(async move {
@@ -357,52 +217,4 @@ fn run_agent(config: &Path) -> Result<ExitCode, String> {
 /// more costs wake-ups and no more.
 fn io_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2).min(4))
-}
-
-fn enroll_gateway(token: &str, config: &Path) -> Result<(), String> {
-    show::start_logging(None)?;
-    let settings = read_settings(config)?;
-    let token: sync_protocol::enroll::Token = token.parse().map_err(|err| format!("{err}"))?;
-    if token.gateway != settings.name {
-        let (theirs, ours) = (token.gateway, settings.name);
-        return Err(format!("the token is for {theirs:?}, the configuration names {ours:?}"));
-    }
-    let identity = block_on(enroll(&token, &settings.data_dir, &settings.proxy))?;
-    let identity = identity.map_err(|err| err.to_string())?;
-    println!("enrolled as {} at {}", identity.gateway, identity.enrolled.endpoint);
-    Ok(())
-}
-
-/// Does this work, and nothing after it: a name that is still being looked up is waited for by nobody.
-fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|err| err.to_string())?;
-    let done = runtime.block_on(work);
-    runtime.shutdown_background();
-    Ok(done)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
-
-    /// The system's resolver has no bound, and may be asked on such a thread.
-    #[test]
-    fn what_hangs_on_a_thread_beside_the_work_holds_nothing_up() {
-        const LONG: Duration = Duration::from_secs(60);
-        let (let_go, held) = mpsc::channel::<()>();
-        let work = async {
-            let (begun, begins) = tokio::sync::oneshot::channel();
-            drop(tokio::task::spawn_blocking(move || {
-                let _ = begun.send(());
-                held.recv_timeout(LONG)
-            }));
-            begins.await
-        };
-        block_on(work).expect("a runtime").expect("it began");
-        let_go.send(()).expect("it hangs still");
-    }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use edge_core::boot::health::Patience;
 use edge_core::time::Millis;
@@ -217,7 +217,7 @@ fn read_root(mut root: Section<'_, '_>, problems: &mut Problems<'_>) -> Settings
     let update = root.section("update", problems).map(|section| read_update(section, problems));
     let disk = disk::read(&mut root, problems);
     let proxy = uplink::read(&mut root, problems);
-    let log = root.section("log", problems).map(|section| read_log(section, problems));
+    let log = root.section("log", problems).map(|section| read_log(section, &data_dir, problems));
     let safe_mode_after = root.number("safe_mode_after", 0..=1_000, problems);
     root.finish(problems);
     Settings {
@@ -333,9 +333,14 @@ const LOG_BYTES: u64 = MIB;
 /// Files of the log, where nothing is said.
 const LOG_FILES: u32 = 4;
 
-fn read_log(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> LogFile {
+fn read_log(mut section: Section<'_, '_>, data_dir: &Path, problems: &mut Problems<'_>) -> LogFile {
+    let file = section.required("file", problems);
+    if Path::new(&file.value).starts_with(data_dir) {
+        let dir = data_dir.display();
+        problems.add(&file.span, format!("the log must lie outside of the data in {dir}"));
+    }
     let log = LogFile {
-        file: PathBuf::from(section.required("file", problems).value),
+        file: PathBuf::from(file.value),
         bytes_max: section.bytes_within("bytes_max", 4 * KIB..=GIB, problems).unwrap_or(LOG_BYTES),
         files_max: section
             .number("files_max", 1..=100, problems)

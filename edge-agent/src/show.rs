@@ -6,6 +6,7 @@ pub(crate) mod status;
 use std::io::{IsTerminal, Read};
 use std::sync::Mutex;
 
+use edge_agent::last_errors::LastErrors;
 use edge_agent::log_file::LogFile;
 use edge_agent::settings::LogFile as LogSettings;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -20,14 +21,29 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// # Errors
 /// The file cannot be made.
 pub(crate) fn start_logging(settings: Option<LogSettings>) -> Result<(), String> {
+    start(settings, None)
+}
+
+/// The same, and `errors` keeps the last warnings and errors of what is logged.
+///
+/// # Errors
+/// The file cannot be made.
+pub(crate) fn start_logging_and_keep(
+    settings: Option<LogSettings>,
+    errors: LastErrors,
+) -> Result<(), String> {
+    start(settings, Some(errors))
+}
+
+fn start(settings: Option<LogSettings>, errors: Option<LastErrors>) -> Result<(), String> {
     match settings {
-        None => log_to(std::io::stderr, std::io::stderr().is_terminal()),
+        None => log_to(std::io::stderr, std::io::stderr().is_terminal(), errors),
         Some(settings) => {
             let file = settings.file.display().to_string();
             let log = LogFile::open(settings).map_err(|err| {
                 format!("{file}: {err}; make its folder, or let `file` in [log] name another")
             })?;
-            log_to(Mutex::new(log), false);
+            log_to(Mutex::new(log), false, errors);
         }
     }
     Ok(())
@@ -36,14 +52,15 @@ pub(crate) fn start_logging(settings: Option<LogSettings>) -> Result<(), String>
 fn log_to(
     writer: impl for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
     colours: bool,
+    errors: Option<LastErrors>,
 ) {
     let filter = filter(std::env::var("HOLM_LOG").ok().as_deref());
     let logs = tracing_subscriber::fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
     if std::env::var("HOLM_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        registry.with(logs.json()).init();
+        registry.with(logs.json()).with(errors).init();
     } else {
-        registry.with(logs.with_ansi(colours)).init();
+        registry.with(logs.with_ansi(colours)).with(errors).init();
     }
 }
 

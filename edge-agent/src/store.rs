@@ -38,6 +38,7 @@ mod checkpoint;
 mod commit;
 pub mod disk;
 mod error;
+mod heads;
 mod journal;
 mod memtable;
 pub mod op;
@@ -56,6 +57,7 @@ pub mod table;
 pub mod thread;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,10 +67,12 @@ use edge_core::time::Millis;
 
 pub use commit::JournalStore;
 pub use error::{OpenError, ReadError, StoreError};
+pub use heads::{check_heads, is_made};
 pub use op::{LedgerOp, Op};
 pub use open::{Opened, open, open_on};
 pub use reader::{Overlay, Reader};
 pub use rows::StateRow;
+pub(crate) use segment::is_file_name as is_segment;
 pub use stats::Stats;
 pub use thread::{Completion, NotTaken, StoreThread};
 
@@ -127,6 +131,9 @@ pub enum Point {
 
 /// Called at every [`Point`]; may well never return.
 pub type Hook = Arc<dyn Fn(Point) + Send + Sync>;
+
+/// How many segments a journal can have.
+const SEGMENTS: RangeInclusive<u16> = 3..=99;
 
 /// Settings of a store.
 #[derive(Clone)]

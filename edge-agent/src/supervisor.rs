@@ -97,19 +97,19 @@ impl Supervisor {
     }
 
     /// The loop has turned. Told no more often than needed.
-    pub fn beat(&mut self) {
+    pub fn beat(&mut self, now: Instant) {
         let Some(every) = self.every else { return };
         // Half a period early is better than nearly two late.
-        if self.last.is_none_or(|last| last.elapsed() >= every / 2) {
-            self.last = Some(Instant::now());
+        if self.last.is_none_or(|last| now.saturating_duration_since(last) >= every / 2) {
+            self.last = Some(now);
             self.tell("WATCHDOG=1\n");
         }
     }
 
     /// Beats; returns how long to wait for `until` before the next beat. `None`: that time has come.
-    pub fn beat_until(&mut self, until: Instant) -> Option<Duration> {
-        self.beat();
-        let left = until.saturating_duration_since(Instant::now());
+    pub fn beat_until(&mut self, now: Instant, until: Instant) -> Option<Duration> {
+        self.beat(now);
+        let left = until.saturating_duration_since(now);
         (!left.is_zero()).then(|| left.min(self.longest_wait()))
     }
 
@@ -156,14 +156,14 @@ mod tests {
         assert_eq!(supervisor.longest_wait(), watchdog / BEATS);
         supervisor.ready();
         supervisor.ready();
-        let later = Instant::now() + Duration::from_secs(60);
-        assert_eq!(supervisor.beat_until(later), Some(watchdog / BEATS));
-        assert_eq!(supervisor.beat_until(Instant::now()), None);
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        assert_eq!(supervisor.beat_until(now, later), Some(watchdog / BEATS));
+        assert_eq!(supervisor.beat_until(now, now), None);
         assert_eq!(heard(&socket).as_deref(), Some("READY=1\n"));
         assert_eq!(heard(&socket).as_deref(), Some("WATCHDOG=1\n"));
         assert_eq!(heard(&socket), None, "a second beat at once is not due");
-        std::thread::sleep(watchdog / BEATS);
-        supervisor.beat();
+        supervisor.beat(now + watchdog / BEATS);
         supervisor.stopping();
         supervisor.stopping();
         assert_eq!(heard(&socket).as_deref(), Some("WATCHDOG=1\n"));
@@ -178,7 +178,7 @@ mod tests {
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         socket.set_nonblocking(true).unwrap();
         let mut supervisor = Supervisor::at(format!("@{name}").as_ref(), None).unwrap();
-        supervisor.beat();
+        supervisor.beat(Instant::now());
         supervisor.ready();
         assert_eq!(heard(&socket).as_deref(), Some("READY=1\n"), "without a watchdog no beats");
         supervisor.starting(Duration::from_millis(1_500));

@@ -25,7 +25,7 @@ pub(crate) enum Command {
         #[arg(long)]
         enrolled: bool,
         /// The system that runs has proved itself: start it from now on.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "at_start")]
         keep: bool,
         #[command(flatten)]
         places: Arguments,
@@ -119,10 +119,11 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, String> {
             if enrolled {
                 helper::pin_authors(&places, true).map_err(|error| error.to_string())?;
             }
-            if keep {
-                helper::keep(&places)?;
+            match (keep, at_start) {
+                (true, _) => helper::keep(&places)?,
+                (false, true) => helper::settle(&places, When::AtStart)?,
+                (false, false) => helper::settle(&places, When::Later)?,
             }
-            helper::settle(&places, if at_start { When::AtStart } else { When::Later })?
         }
         Command::Serve(places) => {
             let places = places.places();

@@ -246,7 +246,7 @@ impl Gateway {
     /// It is refused, or not live in time.
     pub fn deploy(&self, bundle: &Path) -> Result<()> {
         let before = self.status()?;
-        self.ask(&["deploy", bundle.to_str().context("the path is not UTF-8")?])?;
+        self.hand_over(bundle)?;
         wait_for(Duration::from_secs(60), &format!("{}: the app to work", self.name), || {
             let status = self.status()?;
             let apps = &status["deployments"]["apps"];
@@ -259,12 +259,25 @@ impl Gateway {
         })
     }
 
+    /// Deploys a bundle, which the agent verifies; how far it comes is not waited for.
+    ///
+    /// # Errors
+    /// It is refused; the message holds what was printed.
+    pub fn hand_over(&self, bundle: &Path) -> Result<()> {
+        let bundle = bundle.to_str().context("the path is not UTF-8")?;
+        self.told(&["deploy", bundle])
+    }
+
     /// Enrols it with a token of the control plane.
     ///
     /// # Errors
     /// The control plane refuses; the message holds what was printed.
     pub fn enroll(&self, token: &str) -> Result<()> {
-        let output = self.agent(&["enroll", token])?.output()?;
+        self.told(&["enroll", token])
+    }
+
+    fn told(&self, words: &[&str]) -> Result<()> {
+        let output = self.agent(words)?.output()?;
         if !output.status.success() {
             bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
         }

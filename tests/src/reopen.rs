@@ -53,7 +53,7 @@ pub fn measure(dir: &Path, bytes: u64, mut progress: impl FnMut(u64)) -> Result<
     let mut gateway = Gateway::new(&dir.join("gateway"), &setup)?;
     gateway.start()?;
     let bundle = author.build(&fixture("apps/recorder"))?;
-    gateway.ask(&["deploy", bundle.to_str().context("the path is not UTF-8")?])?;
+    gateway.hand_over(&bundle)?;
     wait_for(PATIENCE, "the app to be live", || {
         let status = gateway.status()?;
         let phase = &status["deployments"]["apps"][0]["phase"];

@@ -87,7 +87,7 @@ pub fn measure(dir: &Path, plan: Plan) -> Result<Figures> {
     let mut gateway = Gateway::new(&dir.join("gateway"), &setup)?;
     gateway.start()?;
     let bundle = author.build(&fixture("apps/recorder"))?;
-    gateway.ask(&["deploy", bundle.to_str().context("the path is not UTF-8")?])?;
+    gateway.hand_over(&bundle)?;
     wait_for(PROBATION, "the app to be live", || {
         let status = gateway.status()?;
         Ok((status["deployments"]["apps"][0]["phase"] == "live").then_some(()))

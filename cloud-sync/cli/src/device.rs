@@ -81,8 +81,10 @@ fn ca(args: &DeviceCa, global: &Global, out: &Out) -> Done {
 fn listener(args: &DeviceListener, global: &Global, out: &Out) -> Done {
     name_of(&args.name)?;
     let dir = folder(&args.folder, global)?;
-    let file = |end: &str| args.out.join(format!("{}.{end}", args.name));
-    let (certificate, key, ca) = (file("pem"), file("key"), args.out.join("device-ca.pem"));
+    let files =
+        [format!("{}.pem", args.name), format!("{}.key", args.name), "device-ca.pem".to_owned()];
+    let [certificate, key, ca] = files.each_ref().map(|file| args.out.join(file));
+    let lines = listener_lines(args, &files)?;
     let now = OffsetDateTime::now_utc();
     let issued = authority::listener(&dir, &args.name, &args.host, args.days, now)?;
     let device_ca = read_file(&Of::Devices.certificate(&dir), PEM_BYTES_MAX)?;
@@ -93,27 +95,42 @@ fn listener(args: &DeviceListener, global: &Global, out: &Out) -> Done {
     }
     // None takes its place before all are on the disk: key and certificate belong together.
     let key_pem = issued.key.serialize_pem();
-    let staged = [
+    let mut staged = vec![
         Staged::new(&key, key_pem.as_bytes())?.owned_by_folder()?,
         Staged::new(&certificate, issued.certificate_pem.as_bytes())?
             .owned_by_folder()?
             .public()?,
         Staged::new(&ca, &device_ca)?.owned_by_folder()?.public()?,
     ];
+    if let Some(file) = &args.agent_toml {
+        staged.push(agent_toml::replacement(file, &agent_toml::appended(file, &lines)?)?);
+    }
     staged.into_iter().try_for_each(Staged::keep)?;
-    let lines = agent_toml::listener(LISTENER, &certificate, &key, &ca);
     let value = json!({
         "certificate": certificate, "key": key, "client_ca": ca, "hosts": args.host,
-        "expires_unix_s": issued.expires_unix_s, "agent_toml": lines,
+        "expires_unix_s": issued.expires_unix_s, "agent_toml": lines, "appended_to": args.agent_toml,
     });
-    out.answer(&value, |text, _| {
-        let _ = write!(
-            text,
-            "made {} and its key, valid until {}; for agent.toml:\n\n{lines}",
-            certificate.display(),
-            date(issued.expires_unix_s),
-        );
+    out.answer(&value, |text, out| {
+        let (made, until) = (certificate.display(), date(issued.expires_unix_s));
+        let _ = write!(text, "made {made} and its key, valid until {until}");
+        if let Some(file) = &args.agent_toml {
+            let _ = writeln!(text, "\nadded the listener to {}", file.display());
+            out.note("the agent opens it at its next start");
+        } else {
+            let _ = write!(text, "; for agent.toml:\n\n{lines}");
+        }
     })
+}
+
+/// Certificate, key and authority as the gateway finds them.
+fn listener_lines(args: &DeviceListener, files: &[String; 3]) -> Done<String> {
+    if let Some(at) = args.at.as_ref().filter(|at| !at.is_absolute()) {
+        let problem = format!("--at {}: a folder of the gateway begins with /", at.display());
+        return Err(Failure::usage(problem).next("for a card image it is --at /etc/holm"));
+    }
+    let at = args.at.as_ref().unwrap_or(&args.out);
+    let [certificate, key, ca] = files.each_ref().map(|file| at.join(file));
+    Ok(agent_toml::listener(LISTENER, &certificate, &key, &ca))
 }
 
 fn add(args: &DeviceAdd, global: &Global, out: &Out) -> Done {

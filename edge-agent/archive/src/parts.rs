@@ -18,7 +18,7 @@ const FOLDER: Part = Part { name: "", is_folder: true, is_saved: false, is_ident
 const FILE: Part = Part { is_folder: false, ..FOLDER };
 
 /// All of them.
-pub const PARTS: [Part; 12] = [
+pub const PARTS: [Part; 13] = [
     Part { name: "identity", is_saved: true, is_identity: true, ..FILE },
     Part { name: "identity.new", is_identity: true, ..FILE },
     Part { name: "enrolling.key", is_identity: true, ..FILE },
@@ -36,10 +36,13 @@ pub const PARTS: [Part; 12] = [
     Part { name: "identity.lock", ..FILE },
     // A reset that was cut off.
     Part { name: STORE_GONE, ..FOLDER },
+    Part { name: STORE_GONE_ALL, ..FOLDER },
 ];
 
-/// The store while a reset deletes it.
+/// The store while a reset deletes it that leaves the identity.
 pub const STORE_GONE: &str = "store.reset";
+/// The store while a reset deletes it and the identity.
+pub const STORE_GONE_ALL: &str = "store.reset-all";
 /// The store.
 pub const STORE: &str = "store";
 

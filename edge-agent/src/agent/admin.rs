@@ -12,6 +12,7 @@ use sync_protocol::id as wire;
 use sync_protocol::wire::{Command, LetterAt, Request as Ask, StateAt};
 
 use super::answers::Asker;
+use super::deploy::foreign;
 use super::gateway::Gateway;
 use super::pages::{self, Page};
 use super::plant::Moment;
@@ -142,11 +143,13 @@ impl Gateway {
         if self.deployments.is_managed {
             return Err("a control plane manages this gateway: use `holm undeploy`".to_owned());
         }
-        if !self.deployments.reconciler.ledger().apps.contains_key(&app) {
+        let Some(known) = self.deployments.reconciler.ledger().apps.get(&app) else {
             return Err(format!("no app {app:?} is deployed here"));
-        }
+        };
+        let revision = known.live.as_ref().map(|live| foreign(live.digest).to_string());
+        let ended = json!({ "app": app, "revision": revision });
         self.reconcile(Reconcile::Local { app, revision: None });
-        Ok(Value::Null)
+        Ok(ended)
     }
 
     /// Ends the pause of a function by hand.

@@ -43,6 +43,7 @@ use super::update::Update;
 use super::wear::{Disk, Wear};
 use crate::auth::Accounts;
 use crate::desk::Desk;
+use crate::last_errors::LastErrors;
 use crate::launch::Launched;
 use crate::runtime::Crashed;
 use crate::settings::Settings;
@@ -66,6 +67,8 @@ pub(super) struct Blueprint {
     pub(super) launched: Option<Launched>,
     /// The card image that this process runs from.
     pub(super) image: Option<OnImage>,
+    /// What the log said of late that is not well.
+    pub(super) errors: LastErrors,
 }
 
 impl Blueprint {
@@ -124,6 +127,7 @@ impl Blueprint {
             epoch,
             listeners: Vec::new(),
             start_ms: None,
+            errors: self.errors.clone(),
             buses: world.buses(),
             link: Default::default(),
             clock,
@@ -247,7 +251,9 @@ impl Blueprint {
         match world.listen() {
             Ok(addresses) => {
                 let clock = Clock::start(Millis(0), world.clocks());
-                Some(StandIn::new(&self.settings.name, &limits, network, access, clock, &addresses))
+                let errors = self.errors.clone();
+                let name = &self.settings.name;
+                Some(StandIn::new(name, &limits, network, access, clock, &addresses, errors))
             }
             Err(error) => {
                 tracing::error!(%error, "nobody is served until the store is back");

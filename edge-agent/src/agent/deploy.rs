@@ -12,7 +12,7 @@ use edge_core::reconcile::{Facts, Input, Ledger, Reconciler, Revision, Step};
 use edge_core::release::{ProbationPolicy, Release};
 use edge_core::time::Millis;
 use sync_protocol::id as wire;
-use sync_protocol::record::Report;
+use sync_protocol::record::{Phase, Report};
 use sync_protocol::revision::VerifiedRevision;
 use sync_protocol::wire::Desired;
 use tokio::sync::oneshot;
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::gateway::Gateway;
 use super::library::Library;
 use super::order;
-use super::prepare::{Prepare, PrepareDone, PreparedApp, Preparer};
+use super::prepare::{Bundled, Prepare, PrepareDone, PreparedApp, Preparer};
 use super::release::function_id;
 use super::report;
 use super::reserve;
@@ -390,16 +390,15 @@ impl Gateway {
         self.deployments.preparer.ask(Prepare::ImportBundle { path });
     }
 
-    fn bundle_imported(&mut self, result: Result<(String, wire::Digest), String>) {
+    fn bundle_imported(&mut self, result: Result<Bundled, String>) {
         let answer = self.deployments.local.take();
-        let reply = match result {
-            Err(reason) => Err(reason),
-            Ok((app, revision)) => {
-                let value = serde_json::json!({ "app": app, "revision": revision.to_string() });
-                self.reconcile(Input::Local { app, revision: Some(own(revision)) });
-                Ok(value)
-            }
-        };
+        let reply = result.map(|Bundled { app, version, revision }| {
+            self.reconcile(Input::Local { app: app.clone(), revision: Some(own(revision)) });
+            let phase = report::phase(&self.deployments.reconciler, &app, revision);
+            let phase = phase.map_or("waiting", Phase::as_str);
+            let revision = revision.to_string();
+            serde_json::json!({ "app": app, "version": version, "revision": revision, "phase": phase })
+        });
         if let Some(answer) = answer {
             // A client that left is no error.
             let _ = answer.send(reply);

@@ -45,6 +45,7 @@ use super::wear::Wear;
 use crate::bridge::Board;
 use crate::desk::Desk;
 use crate::firmware::Firmware;
+use crate::last_errors::LastErrors;
 use crate::runtime;
 use crate::store::{self, Reader};
 use crate::supervisor::Supervisor;
@@ -101,6 +102,8 @@ pub(super) struct Gateway {
     pub(super) listeners: Vec<String>,
     /// From the start of the process until clients could come, in milliseconds.
     pub(super) start_ms: Option<u64>,
+    /// Warnings and errors of the log.
+    pub(super) errors: LastErrors,
     pub(super) buses: Board,
     pub(super) link: LinkState,
     pub(super) clock: Clock,
@@ -157,7 +160,7 @@ impl Gateway {
     ) -> Ended {
         supervisor.ready();
         loop {
-            supervisor.beat();
+            supervisor.beat(std::time::Instant::now());
             let wait = self.wait().min(supervisor.longest_wait());
             let taken = tokio::select! {
                 biased;

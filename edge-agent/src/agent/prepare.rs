@@ -95,6 +95,17 @@ impl std::fmt::Debug for PreparedApp {
     }
 }
 
+/// What a bundle holds.
+#[derive(Debug)]
+pub(super) struct Bundled {
+    /// Its app.
+    pub(super) app: String,
+    /// What people call this version of it.
+    pub(super) version: String,
+    /// The same, exactly.
+    pub(super) revision: Digest,
+}
+
 /// The answer.
 #[derive(Debug)]
 pub(super) enum PrepareDone {
@@ -105,10 +116,10 @@ pub(super) enum PrepareDone {
         /// Whether.
         result: Result<(), String>,
     },
-    /// The bundle's files are in the library: its app and revision, or why not.
+    /// The bundle's files are in the library, or why not.
     BundleImported {
         /// What it holds.
-        result: Result<(String, Digest), String>,
+        result: Result<Bundled, String>,
     },
     /// The manifest is good, or why not.
     Verified {
@@ -253,7 +264,7 @@ impl Worker {
         self.library.add(digest, &bytes).map_err(|err| err.to_string())
     }
 
-    fn import_bundle(&self, path: &Path) -> Result<(String, Digest), String> {
+    fn import_bundle(&self, path: &Path) -> Result<Bundled, String> {
         let size = std::fs::metadata(path).map_err(|err| err.to_string())?.len();
         if size > BUNDLE_BYTES_MAX {
             return Err(format!(
@@ -269,7 +280,8 @@ impl Worker {
         }
         let manifest = bundle.signed.to_bytes();
         self.library.add(revision.digest(), &manifest).map_err(|err| err.to_string())?;
-        Ok((revision.manifest().app.clone(), revision.digest()))
+        let (app, version) = (revision.manifest().app.clone(), revision.manifest().version.clone());
+        Ok(Bundled { app, version, revision: revision.digest() })
     }
 
     /// Verifies and compiles a revision that is in the library, on the calling thread.

@@ -32,6 +32,13 @@ pub(super) fn state(reconciler: &Reconciler) -> StateReport {
     }
 }
 
+/// How far a revision of an app is; `None` where nothing is done about it yet.
+#[must_use]
+pub(super) fn phase(reconciler: &Reconciler, app: &str, revision: Digest) -> Option<Phase> {
+    let apps = state(reconciler).apps;
+    apps.iter().find(|row| row.app == app && row.revision == revision).map(|row| row.phase)
+}
+
 fn app_state(
     name: &str,
     app: &AppLedger,

@@ -31,6 +31,7 @@ use super::clock::Clock;
 use super::inbox::Inbound;
 use super::seams::Network;
 use crate::control::{Answer, Asked, Request};
+use crate::last_errors::LastErrors;
 use crate::supervisor::Supervisor;
 
 /// Makes the client ids that it assigns; nothing of it is kept, so they need not differ.
@@ -55,6 +56,7 @@ pub(super) struct StandIn {
     /// Acks that never come: the broker counts them against its budget.
     unacked: Vec<AckToken>,
     sweep_at: usize,
+    errors: LastErrors,
 }
 
 /// The bounds of a broker that keeps nothing.
@@ -83,6 +85,7 @@ impl StandIn {
         access: Access,
         clock: Clock,
         addresses: &[SocketAddr],
+        errors: LastErrors,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -95,6 +98,7 @@ impl StandIn {
             open: BatchSeq(1),
             unacked: Vec::new(),
             sweep_at: SWEEP_AT,
+            errors,
         }
     }
 
@@ -109,7 +113,7 @@ impl StandIn {
         why.clone_into(&mut self.why);
         let until = self.clock.now().at + Millis(u64::try_from(within.as_millis()).unwrap_or(0));
         loop {
-            supervisor.beat();
+            supervisor.beat(std::time::Instant::now());
             let now = self.clock.now().at;
             if now >= until {
                 return false;
@@ -178,6 +182,7 @@ impl StandIn {
             "uptime_s": self.clock.uptime_s(),
             "listeners": self.addresses,
             "degraded": [trouble],
+            "errors": self.errors.json(),
             "devices": {
                 "connected": self.broker.status().connected,
                 "sessions": self.broker.status().sessions,

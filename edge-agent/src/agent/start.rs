@@ -16,8 +16,10 @@ use super::inbox::{Inbound, Outlet, inbox};
 use super::lives::Lives;
 use super::machine::Machine;
 use super::plant::Plant;
+use crate::backup::{self, BackupError};
 use crate::control;
 use crate::identity::Identity;
+use crate::last_errors::LastErrors;
 use crate::launch::Launched;
 use crate::runtime::RuntimeError;
 use crate::settings::Settings;
@@ -52,6 +54,9 @@ pub enum RunError {
     /// The store.
     #[error("store: {0}")]
     Store(#[from] OpenError),
+    /// A reset that was cut off.
+    #[error("a reset was cut off, and cannot be finished: {0}")]
+    Reset(#[from] BackupError),
     /// The store's rows.
     #[error("store: {0}")]
     Rows(#[from] ReadError),
@@ -132,6 +137,10 @@ impl Agent {
     ) -> Result<Self, RunError> {
         let data_dir = settings.data_dir.clone();
         std::fs::create_dir_all(&data_dir).map_err(io_error(data_dir.display().to_string()))?;
+        if let Some(done) = backup::finish_reset(&data_dir)? {
+            let (deleted, identity_stays) = (done.deleted.join(", "), done.identity_stays);
+            tracing::warn!(deleted, identity_stays, "a reset that was cut off is finished");
+        }
         let identity = Identity::load(&data_dir).map_err(io_error("identity"))?;
         if let Some(identity) = &identity
             && identity.gateway != settings.name
@@ -165,6 +174,7 @@ impl Agent {
             lives,
             launched: None,
             image: OnImage::from_environment(&data_dir),
+            errors: LastErrors::default(),
         };
         Ok(Self { blueprint, machine, inbox, io, supervisor: Supervisor::nobody() })
     }
@@ -172,6 +182,11 @@ impl Agent {
     /// Tells `supervisor` how the loop is from now on; without it nobody is told.
     pub fn supervised_by(&mut self, supervisor: Supervisor) {
         self.supervisor = supervisor;
+    }
+
+    /// Its status shows these from now on: a layer of the log keeps them.
+    pub fn shows_errors(&mut self, errors: LastErrors) {
+        self.blueprint.errors = errors;
     }
 
     /// For tests: what the store's disk was really asked to keep is noted in `log`, and a commit
@@ -308,7 +323,9 @@ impl Agent {
     async fn wait_or_stop(&mut self, wait: Duration, why: &str) -> bool {
         let until = Instant::now() + wait;
         loop {
-            let Some(wait) = self.supervisor.beat_until(until) else { return false };
+            let Some(wait) = self.supervisor.beat_until(Instant::now(), until) else {
+                return false;
+            };
             match tokio::time::timeout(wait, self.inbox.recv()).await {
                 Ok(Some(Inbound::Stop) | None) => return true,
                 Ok(Some(Inbound::Beat(beat))) => {

@@ -28,6 +28,7 @@ impl Gateway {
             "start_ms": self.start_ms,
             "listeners": self.listeners,
             "degraded": self.degraded(&core),
+            "errors": self.errors.json(),
             "safe_mode_left_ms": self.safe_mode_left(),
             "clock": {
                 "synced": self.now.wall.quality == ClockQuality::Synced,

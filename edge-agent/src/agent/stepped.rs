@@ -22,6 +22,7 @@ use super::gateway::{Ended, Gateway};
 use super::inbox::{Inbound, inbox};
 use super::lives::Lives;
 use super::plant::Plant;
+use crate::last_errors::LastErrors;
 use crate::settings::Settings;
 use crate::store::{Reader, StoreError};
 use crate::tls::TimeFloor;
@@ -67,6 +68,8 @@ impl Process {
             lives: Arc::new(Mutex::new(Lives::unkept())),
             launched: None,
             image: None,
+            // The log is of all that are simulated.
+            errors: LastErrors::default(),
         };
         Self { blueprint, inbox, gateway: None }
     }

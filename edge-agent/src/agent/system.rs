@@ -29,8 +29,8 @@ pub(super) struct SystemUpdate {
     look_at: Option<Millis>,
     /// What the helper was asked to write, and when: its number, too.
     asked: Option<(Digest, Millis)>,
-    /// Nothing more is asked for before then: the end of a trial, or a restart, is.
-    quiet_until: Millis,
+    /// The end of a trial, or a restart, which was asked for and is not asked for again before then.
+    quiet: Option<(Request, Millis)>,
     /// The revision that failed by its system in this life: it is told once, not at every turn.
     failed: Option<Digest>,
 }
@@ -247,12 +247,14 @@ impl Gateway {
         let now = self.now.at;
         self.system.look_at = Some(now + LOOK_EVERY);
         let waits = *request == Request::Restart && self.update.is_under_way();
-        if now < self.system.quiet_until || waits {
+        let quiet = self.system.quiet.as_ref();
+        let is_asked = quiet.is_some_and(|(asked, until)| asked == request && now < *until);
+        if is_asked || waits {
             return;
         }
         tracing::info!(?request, "the image's helper is asked");
         match image.ask(request) {
-            Ok(()) => self.system.quiet_until = now + RESTART_WITHIN,
+            Ok(()) => self.system.quiet = Some((request.clone(), now + RESTART_WITHIN)),
             Err(error) => tracing::error!(%error, "the image's helper cannot be asked"),
         }
     }

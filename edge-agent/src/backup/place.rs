@@ -9,7 +9,7 @@
 //! | `X.before-restore`, `X.before-restore-1`, ... | data of before, for people to delete |
 //!
 //! A folder is called `.X.restored` once all of it is durable, then changes places with `X`, then is
-//! called `X.before-restore`. Which side of the exchange a power cut fell on cannot be told from the
+//! called `X.before-restore`. Where a target is named by a link, `X` is the folder that it leads to. Which side of the exchange a power cut fell on cannot be told from the
 //! names, so what is called `.X.restored` is never deleted ([`leftovers`]).
 
 use std::fs::{self, DirBuilder, File};
@@ -74,19 +74,13 @@ impl Place {
     pub(super) fn judge(target: &Path, force: bool) -> Result<Self, BackupError> {
         let refused = |text: String| Err(BackupError::Refused(text));
         let shown = target.display();
-        let target = std::path::absolute(target).map_err(io_error("looking for", target))?;
-        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
-            return refused(format!(
-                "{shown} cannot be a gateway's folder: name one within a folder"
-            ));
-        };
-        let parent = parent.canonicalize().map_err(io_error("looking for", parent))?;
-        let target = parent.join(name);
+        let target = real(target)?;
+        let parent = folder_of(&target)?.to_owned();
         let there = match target.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => There::Nothing,
             Err(error) => return Err(io_error("looking at", &target)(error)),
             Ok(data) if !data.is_dir() => {
-                return refused(format!("{shown} is not a folder: name the folder itself"));
+                return refused(format!("{shown} is not a folder: name another one"));
             }
             Ok(data) if is_mount(&parent, &data)? => {
                 return refused(format!(
@@ -106,7 +100,7 @@ impl Place {
                 There::Data(data, Hold::take(&target, &target.join("control.sock"))?)
             }
         };
-        let (half, whole) = (beside(&target, "restoring"), beside(&target, RESTORED));
+        let (half, whole) = (beside(&target, RESTORING), beside(&target, RESTORED));
         Ok(Self { target, parent, half, whole, there })
     }
 
@@ -226,6 +220,35 @@ impl Place {
     }
 }
 
+/// Where a target is: what its name leads to, if that is a link. The link stays as it is.
+fn real(target: &Path) -> Result<PathBuf, BackupError> {
+    let absolute = std::path::absolute(target).map_err(io_error("looking for", target))?;
+    let parent = folder_of(&absolute)?;
+    let parent = parent.canonicalize().map_err(io_error("looking for", parent))?;
+    let named = parent.join(absolute.file_name().unwrap_or_default());
+    let Ok(to) = fs::read_link(&named) else { return Ok(named) };
+    named.canonicalize().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => BackupError::Refused(format!(
+            "{} is a link to {}, which is not there: make that folder, or name another one",
+            target.display(),
+            to.display()
+        )),
+        _ => io_error("looking for", &named)(error),
+    })
+}
+
+/// The folder that a target is in.
+fn folder_of(target: &Path) -> Result<&Path, BackupError> {
+    target.parent().filter(|_| target.file_name().is_some()).ok_or_else(|| {
+        let shown = target.display();
+        BackupError::Refused(format!(
+            "{shown} cannot be a gateway's folder: name one within a folder"
+        ))
+    })
+}
+
+/// How a folder beside a target ends that is being filled.
+const RESTORING: &str = "restoring";
 /// How a whole folder beside a target ends.
 const RESTORED: &str = "restored";
 
@@ -237,8 +260,15 @@ fn beside(target: &Path, what: &str) -> PathBuf {
 
 /// What a restore to `target` that was cut off around the exchange left, if it is there.
 pub(crate) fn cut_off(target: &Path) -> Option<PathBuf> {
-    let whole = beside(target, RESTORED);
+    let whole = beside(&real(target).ok()?, RESTORED);
     whole.symlink_metadata().is_ok().then_some(whole)
+}
+
+/// What a restore to `target` that was cut off while it filled a folder left, if it is there: a part of a
+/// backup, which may hold the private key. One that is under way has it too.
+pub(crate) fn half_of(target: &Path) -> Option<PathBuf> {
+    let half = beside(&real(target).ok()?, RESTORING);
+    half.symlink_metadata().is_ok().then_some(half)
 }
 
 fn is_there(path: &Path) -> Result<bool, BackupError> {

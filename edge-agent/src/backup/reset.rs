@@ -1,17 +1,23 @@
 //! `edge-agent reset`: a data folder as on the first day.
 //!
-//! The identity goes first, then the store by one rename, then the rest. Cut off in between, the
-//! gateway starts with an empty store or does not know who it is; a second reset finishes.
+//! # Invariants
+//! - One rename begins it: of the store, to a name that says what becomes of the identity. Before it
+//!   nothing is changed.
+//! - What has that name goes last, when everything else is durably gone: as long as it is there beside
+//!   no other store the reset was cut off. Whoever uses the folder next finishes it as it was meant
+//!   ([`finish_reset`]), before a new store or identity is made.
+//! - A store that was made behind it is never touched: then only what the reset left is deleted.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use backup_archive::parts::{PARTS, Part, STORE, STORE_GONE};
+use backup_archive::parts::{PARTS, Part, STORE, STORE_GONE, STORE_GONE_ALL};
 use serde::Serialize;
 
 use super::hold::Hold;
 use super::{BackupError, io_error};
+use crate::store;
 
 /// What was done.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -20,9 +26,50 @@ pub struct Emptied {
     pub deleted: Vec<String>,
     /// What is in the folder and is not the agent's; it stays.
     pub left: Vec<String>,
+    /// Whether the identity was left.
+    pub identity_stays: bool,
+    /// Whether this was the rest of a reset that had been cut off.
+    pub finished: bool,
 }
 
-/// Deletes what an agent keeps in a folder; `socket` is where it would answer.
+/// What a reset left that was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfReset {
+    /// It is to be finished.
+    Pending {
+        /// The identity stays.
+        keep_identity: bool,
+    },
+    /// The old store only: a new one was made since.
+    Rest,
+}
+
+impl HalfReset {
+    /// What there is in a data folder.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn find(data_dir: &Path) -> io::Result<Option<Self>> {
+        let is_there = |name: &str| match data_dir.join(name).symlink_metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+        let keep_identity = is_there(STORE_GONE)?;
+        if !keep_identity && !is_there(STORE_GONE_ALL)? {
+            return Ok(None);
+        }
+        let is_over = store::is_made(&data_dir.join(STORE))?;
+        Ok(Some(if is_over { Self::Rest } else { Self::Pending { keep_identity } }))
+    }
+
+    fn look(data_dir: &Path) -> Result<Option<Self>, BackupError> {
+        Self::find(data_dir).map_err(io_error("looking at", data_dir))
+    }
+}
+
+/// Deletes what an agent keeps in a folder; `socket` is where it would answer. One that was cut off is
+/// finished: the identity goes if that one said so and this one does too.
 ///
 /// # Errors
 /// See [`BackupError`].
@@ -36,28 +83,101 @@ pub fn reset(data_dir: &Path, socket: &Path, keep_identity: bool) -> Result<Empt
         let text = format!("{} is a link: empty what it leads to, and remove it", store.display());
         return Err(BackupError::Refused(text));
     }
-    let _hold = Hold::take(data_dir, socket)?;
-    let mut emptied = Emptied::default();
-    for part in PARTS.iter().filter(|part| part.is_identity && !keep_identity) {
-        delete(data_dir, part, &mut emptied)?;
+    let hold = Hold::take(data_dir, socket)?;
+    match HalfReset::look(data_dir)? {
+        Some(HalfReset::Pending { keep_identity: kept }) => {
+            if keep_identity && !kept {
+                spare_identity(data_dir)?;
+            }
+            go_on(data_dir, kept || keep_identity, true)
+        }
+        Some(HalfReset::Rest) => {
+            delete_old_store(data_dir)?;
+            anew(data_dir, hold, keep_identity)
+        }
+        None => anew(data_dir, hold, keep_identity),
     }
-    sync(data_dir)?;
-    let gone = data_dir.join(STORE_GONE);
-    delete_folder(&gone)?;
-    fs::rename(&store, &gone).map_err(io_error("moving", &store))?;
-    sync(data_dir)?;
-    emptied.deleted.push(STORE.to_owned());
+}
+
+/// Finishes a reset of a folder that was cut off, if one was, before anything is made in it.
+///
+/// # Errors
+/// See [`BackupError`].
+pub fn finish_reset(data_dir: &Path) -> Result<Option<Emptied>, BackupError> {
+    if HalfReset::look(data_dir)?.is_none() {
+        return Ok(None);
+    }
+    let _hold = Hold::of_store(data_dir, STORE)?;
+    // It may be over by now: who held the lock was at it.
+    match HalfReset::look(data_dir)? {
+        Some(HalfReset::Pending { keep_identity }) => {
+            go_on(data_dir, keep_identity, true).map(Some)
+        }
+        Some(HalfReset::Rest) => {
+            // It takes room, and keeps no gateway from its work.
+            if let Err(error) = delete_old_store(data_dir) {
+                tracing::warn!(%error, "what a reset left stays");
+            }
+            Ok(None)
+        }
+        None => Ok(None),
+    }
+}
+
+fn anew(data_dir: &Path, hold: Hold, keep_identity: bool) -> Result<Emptied, BackupError> {
+    begin(data_dir, keep_identity)?;
     // An agent that is started now is kept out as well, until all is gone.
     let _new_hold = Hold::of_store(data_dir, STORE)?;
-    let rest = |part: &&Part| !part.is_identity && part.name != STORE;
-    for part in PARTS.iter().filter(rest) {
-        delete(data_dir, part, &mut emptied)?;
+    drop(hold);
+    go_on(data_dir, keep_identity, false)
+}
+
+/// From here on it is to be finished.
+fn begin(data_dir: &Path, keep_identity: bool) -> Result<(), BackupError> {
+    let (store, gone) = (data_dir.join(STORE), data_dir.join(gone(keep_identity)));
+    fs::rename(&store, &gone).map_err(io_error("moving", &store))?;
+    sync(data_dir)
+}
+
+/// One that was begun for the identity as well spares what is left of it.
+fn spare_identity(data_dir: &Path) -> Result<(), BackupError> {
+    let (from, to) = (data_dir.join(STORE_GONE_ALL), data_dir.join(STORE_GONE));
+    fs::rename(&from, &to).map_err(io_error("moving", &from))?;
+    sync(data_dir)
+}
+
+fn gone(keep_identity: bool) -> &'static str {
+    if keep_identity { STORE_GONE } else { STORE_GONE_ALL }
+}
+
+/// What comes behind [`begin`]; each step is durable before the next one.
+fn go_on(data_dir: &Path, keep_identity: bool, finished: bool) -> Result<Emptied, BackupError> {
+    let mut emptied = Emptied { finished, identity_stays: keep_identity, ..Emptied::default() };
+    emptied.deleted.push(STORE.to_owned());
+    for is_identity in [true, false] {
+        let is_due = |part: &&Part| part.is_identity == is_identity && !is_store(part);
+        for part in PARTS.iter().filter(is_due).filter(|part| !(part.is_identity && keep_identity))
+        {
+            delete(data_dir, part, &mut emptied)?;
+        }
+        sync(data_dir)?;
     }
-    emptied.deleted.retain(|name| name != STORE_GONE);
+    delete_old_store(data_dir)?;
     emptied.deleted.sort();
-    sync(data_dir)?;
     emptied.left = others(data_dir, keep_identity)?;
     Ok(emptied)
+}
+
+fn is_store(part: &Part) -> bool {
+    [STORE, STORE_GONE, STORE_GONE_ALL].contains(&part.name)
+}
+
+/// The last step: its folder goes when all that is in it has gone.
+fn delete_old_store(data_dir: &Path) -> Result<(), BackupError> {
+    for name in [STORE_GONE_ALL, STORE_GONE] {
+        delete_folder(&data_dir.join(name))?;
+    }
+    sync(data_dir)
 }
 
 fn delete(dir: &Path, part: &Part, emptied: &mut Emptied) -> Result<(), BackupError> {
@@ -103,3 +223,6 @@ fn others(dir: &Path, keep_identity: bool) -> Result<Vec<String>, BackupError> {
     left.sort();
     Ok(left)
 }
+
+#[cfg(test)]
+mod tests;

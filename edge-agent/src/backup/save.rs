@@ -17,7 +17,9 @@ use serde::Serialize;
 use tar::{Builder, EntryType, Header};
 
 use super::hold::Hold;
+use super::reset::HalfReset;
 use super::{BackupError, io_error};
+use crate::store::{self, OpenError};
 use crate::system_clock;
 
 /// What was done.
@@ -33,6 +35,8 @@ pub struct BackedUp {
     pub backup_bytes: u64,
     /// Whether it holds the gateway's identity, and with it the private key.
     pub identity: bool,
+    /// What backups that were cut off left beside it. One that is being made there is among them.
+    pub left_over: Vec<PathBuf>,
 }
 
 /// Backs up the folder of the gateway `gateway`, whose agent would answer on `socket`, to a new
@@ -54,9 +58,17 @@ pub fn back_up(
     }
     let (file, folder) = new_file(data_dir, file)?;
     let _hold = Hold::take(data_dir, socket)?;
+    check(data_dir)?;
     let paths = paths(data_dir)?;
-    let half = half_of(&file);
-    let written = write(gateway, data_dir, &paths, &half);
+    if !paths.iter().any(|path| Path::new(path).starts_with(STORE)) {
+        let dir = data_dir.display();
+        return Err(BackupError::Refused(format!(
+            "the store in {dir} is empty, as a reset leaves it: there is nothing to back up before the agent has \
+             run again"
+        )));
+    }
+    let (half, out) = make_half(&folder)?;
+    let written = write(gateway, data_dir, &paths, (&half, out));
     let manifest = written.inspect_err(|_| {
         // Half a backup is of no use to anybody; that it cannot be removed changes nothing.
         let _ = fs::remove_file(&half);
@@ -68,14 +80,40 @@ pub fn back_up(
         }
         return Err(io_error("naming", &file)(error));
     }
-    File::open(&folder).and_then(|dir| dir.sync_all()).map_err(io_error("syncing", &folder))?;
-    let backup_bytes = fs::metadata(&file).map_err(io_error("reading", &file))?.len();
+    let synced = File::open(&folder).and_then(|dir| dir.sync_all());
+    let backup_bytes = synced.and_then(|()| Ok(fs::metadata(&file)?.len())).map_err(|error| {
+        // Its name may be gone with the power: whoever counted on it would have nothing.
+        let _ = fs::remove_file(&file);
+        io_error("syncing", &folder)(error)
+    })?;
     Ok(BackedUp {
         gateway: gateway.to_owned(),
         files: manifest.files.len(),
         bytes: manifest.bytes(),
         backup_bytes,
         identity: manifest.files.keys().any(|path| is_identity(path)),
+        left_over: halves(&folder),
+    })
+}
+
+/// A backup is there to be started from: what no agent can open is none, and is not to take the place
+/// of a good one.
+fn check(data_dir: &Path) -> Result<(), BackupError> {
+    let shown = data_dir.display();
+    let half_reset = HalfReset::find(data_dir).map_err(io_error("looking at", data_dir))?;
+    if let Some(HalfReset::Pending { .. }) = half_reset {
+        return Err(BackupError::Refused(format!(
+            "a reset of {shown} was cut off: the next start of the agent finishes it, and then there is \
+             something to back up"
+        )));
+    }
+    store::check_heads(&data_dir.join(STORE)).map_err(|error| match error {
+        OpenError::Io { step: what, source } => BackupError::Io { what, source },
+        error => BackupError::Refused(format!(
+            "no agent can open the store in {shown}: {error}. It was not backed up, because no gateway \
+             could go on with that. To keep what is there copy the folder as it is (`cp -a {shown} \
+             ELSEWHERE`)"
+        )),
     })
 }
 
@@ -113,16 +151,45 @@ pub(super) fn name_new(from: &Path, to: &Path) -> io::Result<()> {
         // A file system that does not know this knows links, which replace nothing either.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             fs::hard_link(from, to)?;
-            fs::remove_file(from)
+            fs::remove_file(from).inspect_err(|_| drop(fs::remove_file(to)))
         }
         named => named,
     }
 }
 
-fn half_of(file: &Path) -> PathBuf {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".half");
-    file.with_file_name(name)
+const HALF_BEGIN: &str = ".holm-backup-";
+const HALF_END: &str = ".half";
+/// Names that are tried: where process ids are few, one that was killed may have had the same.
+const HALVES_MAX: u32 = 100;
+/// Entries of a folder that are looked at.
+const ENTRIES_MAX: usize = 20_000;
+
+/// A new file to fill, under a name that says so. What has such a name already stays: it may be
+/// somebody's.
+fn make_half(folder: &Path) -> Result<(PathBuf, File), BackupError> {
+    let id = std::process::id();
+    for n in 0..HALVES_MAX {
+        let half = folder.join(format!("{HALF_BEGIN}{id}-{n}{HALF_END}"));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_error("making", &half)(error)),
+            Ok(file) => return Ok((half, file)),
+        }
+    }
+    let folder = folder.display();
+    let text =
+        format!("backups that were cut off left {HALF_BEGIN}*{HALF_END} in {folder}: delete them");
+    Err(BackupError::Refused(text))
+}
+
+/// Files of that kind. Where the folder cannot be listed there is nothing to tell.
+fn halves(folder: &Path) -> Vec<PathBuf> {
+    let is_half = |name: &str| name.starts_with(HALF_BEGIN) && name.ends_with(HALF_END);
+    let entries = fs::read_dir(folder).into_iter().flatten().take(ENTRIES_MAX).flatten();
+    let names = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_half));
+    let mut halves: Vec<_> = names.map(|entry| entry.path()).collect();
+    halves.sort();
+    halves
 }
 
 /// Paths of the files that a backup holds, in order.
@@ -162,17 +229,8 @@ fn write(
     gateway: &str,
     data_dir: &Path,
     paths: &[String],
-    to: &Path,
+    (to, out): (&Path, File),
 ) -> Result<Manifest, BackupError> {
-    // Not what somebody else put there: it may be a link, or theirs to read.
-    match fs::remove_file(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error("removing", to)(error));
-        }
-        _ => {}
-    }
-    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    let out = out.map_err(io_error("making", to))?;
     let hashed = Hashed::new(BufWriter::new(out));
     let mut archive = Builder::new(GzEncoder::new(hashed, Compression::fast()));
     let mut files = BTreeMap::new();

@@ -1,8 +1,9 @@
 use std::fs;
 use std::io::{Read as _, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use backup_archive::seal::{Hashed, seal};
 use backup_archive::{Manifest, Saved, hex, manifest};
@@ -20,8 +21,28 @@ use crate::store::{self, Batch, LedgerOp, Op, Store as _};
 
 mod forged;
 mod owners;
+mod resets;
+mod unfit;
 
 use self::forged::Forged;
+
+/// Files of a small store that an agent can open.
+fn store_files() -> &'static [(String, Vec<u8>)] {
+    static FILES: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let small = store::Settings {
+            segment_bytes: 16 << 10,
+            segments: 3,
+            ballast_bytes: 64 << 10,
+            ..store::Settings::default()
+        };
+        let mut opened = store::open(dir.path(), small).unwrap();
+        commit(&mut opened, &batch(1, "x"));
+        drop(opened);
+        files(dir.path())
+    })
+}
 
 /// A folder of a gateway, and room beside it.
 struct Rig {
@@ -39,16 +60,15 @@ impl Rig {
             ("identity", "who it is"),
             ("breadcrumbs", "what it was at"),
             ("lives", "how often it died"),
-            ("store/checkpoint.redb", "rows"),
-            ("store/journal-00.seg", "batches"),
-            ("store/ballast", "nothing"),
-            ("store/lock", ""),
             ("library/00ff", "an app"),
             ("library/11ff.new", "half an app"),
             ("compiled/artifact.key", "of this machine"),
         ];
         for (path, contents) in files {
             fs::write(data.join(path), contents).unwrap();
+        }
+        for (path, contents) in store_files() {
+            fs::write(data.join("store").join(path), contents).unwrap();
         }
         rig
     }
@@ -108,14 +128,15 @@ fn names(dir: &Path) -> Vec<String> {
 fn what_is_restored_is_what_was_backed_up() {
     let rig = Rig::new();
     let done = rig.back_up().unwrap();
-    assert_eq!((done.files, done.identity), (5, true));
+    assert_eq!((done.files, done.identity), (7, true));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&rig.path("backup")), 0o600, "it holds a private key");
     let restored = rig.restore(Options::default()).unwrap();
     assert_eq!((restored.gateway.as_str(), restored.identity), ("barn-3", true));
     assert_eq!(restored.before, None);
     let kept = ["breadcrumbs", "identity", "library/00ff", "store/checkpoint.redb"];
-    let kept: Vec<_> = kept.into_iter().chain(["store/journal-00.seg"]).collect();
+    let segments = ["store/journal-00.seg", "store/journal-01.seg", "store/journal-02.seg"];
+    let kept: Vec<_> = kept.into_iter().chain(segments).collect();
     let other = rig.path("other");
     assert_eq!(names(&other), kept);
     for path in kept {
@@ -133,7 +154,7 @@ fn a_replacement_does_not_know_who_it_is() {
     rig.back_up().unwrap();
     let options = Options { as_replacement: true, ..Options::default() };
     let restored = rig.restore(options).unwrap();
-    assert!(!restored.identity && restored.files == 4);
+    assert!(!restored.identity && restored.files == 6);
     assert!(!names(&rig.path("other")).iter().any(|path| path.starts_with("identity")));
 }
 
@@ -271,8 +292,37 @@ fn a_target_with_data_is_replaced_only_by_force_and_kept() {
     let error = rig.restore(force).expect_err("it is no gateway's").to_string();
     assert!(error.contains("not a gateway's folder"), "{error}");
     fs::remove_dir_all(&other).unwrap();
-    std::os::unix::fs::symlink(rig.data(), &other).unwrap();
-    rig.restore(force).expect_err("it is a link");
+    fs::write(&other, "").unwrap();
+    rig.restore(force).expect_err("it is a file");
+}
+
+/// As on a card image, where `/var/lib/holm` leads to the data partition.
+#[test]
+fn a_link_stays_and_what_it_leads_to_is_replaced() {
+    let rig = Rig::new();
+    rig.back_up().unwrap();
+    let (link, card) = (rig.path("other"), rig.path("card"));
+    symlink("card/holm", &link).unwrap();
+    let error = rig.restore(Options::default()).expect_err("it leads nowhere").to_string();
+    assert!(error.contains("is a link to card/holm, which is not there"), "{error}");
+    assert_eq!(rig.names(), ["backup", "data", "other"]);
+
+    fs::create_dir_all(card.join("holm/store")).unwrap();
+    fs::write(card.join("holm/identity"), "another").unwrap();
+    rig.restore(Options::default()).expect_err("it is not empty");
+    let force = Options { force: true, ..Options::default() };
+    let before = rig.restore(force).unwrap().before.expect("it is kept");
+    assert_eq!(before, card.canonicalize().unwrap().join("holm.before-restore"));
+    assert_eq!(fs::read(before.join("identity")).unwrap(), b"another");
+    assert_eq!(fs::read(card.join("holm/identity")).unwrap(), b"who it is");
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("card/holm"));
+    assert_eq!(rig.names(), ["backup", "card", "data", "other"], "nothing stands beside the link");
+
+    fs::create_dir(card.join(".holm.restored")).unwrap();
+    assert_eq!(cut_off(&link), Some(card.canonicalize().unwrap().join(".holm.restored")));
+    // With a slash at its end as well.
+    restore(&rig.path("backup"), &rig.path("other/"), force).unwrap();
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("card/holm"));
 }
 
 #[test]
@@ -342,27 +392,9 @@ fn a_backup_goes_to_a_new_file_elsewhere() {
     fs::remove_dir_all(data.join("store")).unwrap();
     to(&rig.path("second")).expect_err("nothing to back up");
     fs::create_dir(data.join("store")).unwrap();
-    std::os::unix::fs::symlink("/etc/hostname", data.join("store/link")).unwrap();
+    symlink("/etc/hostname", data.join("store/link")).unwrap();
     to(&rig.path("second")).expect_err("a link");
     assert_eq!(rig.names(), ["backup", "data"], "no half of one is left");
-}
-
-#[test]
-fn a_reset_leaves_what_is_not_the_agents() {
-    let rig = Rig::new();
-    let data = rig.data();
-    fs::write(data.join("photos"), "mine").unwrap();
-    // One before was cut off.
-    fs::create_dir_all(data.join("store.reset/old")).unwrap();
-    let socket = data.join("control.sock");
-    let emptied = reset(&data, &socket, true).unwrap();
-    let gone = ["breadcrumbs", "compiled", "library", "lives", "partial", "store"];
-    assert_eq!(emptied.deleted, gone);
-    assert_eq!(emptied.left, ["photos"]);
-    assert_eq!(names(&data), ["identity", "photos", "store/lock"]);
-    reset(&data, &socket, false).unwrap();
-    assert_eq!(names(&data), ["photos", "store/lock"]);
-    reset(&rig.path("nowhere"), &socket, false).expect_err("nothing there");
 }
 
 fn batch(seq: u64, value: &'static str) -> Batch {
@@ -402,16 +434,16 @@ proptest! {
     #[test]
     fn any_contents_come_back(
         identity in proptest::collection::vec(any::<u8>(), 0..5_000),
-        rows in proptest::collection::vec(any::<u8>(), 0..200_000),
+        bundle in proptest::collection::vec(any::<u8>(), 0..200_000),
     ) {
         let rig = Rig::new();
         fs::write(rig.data().join("identity"), &identity).unwrap();
-        fs::write(rig.data().join("store/checkpoint.redb"), &rows).unwrap();
+        fs::write(rig.data().join("library/00ff"), &bundle).unwrap();
         rig.back_up().unwrap();
         rig.restore(Options::default()).unwrap();
         let read = |name: &str| fs::read(rig.path("other").join(name)).unwrap();
         prop_assert_eq!(read("identity"), identity);
-        prop_assert_eq!(read("store/checkpoint.redb"), rows);
+        prop_assert_eq!(read("library/00ff"), bundle);
     }
 
     #[test]

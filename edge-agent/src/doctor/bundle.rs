@@ -1,6 +1,8 @@
 //! What goes to whoever helps: findings, settings, status and the end of the log, in one tar.gz.
 //!
-//! The list is closed, every document passes [`redact`], and no file of the data folder is read.
+//! The list is closed, every document passes [`redact`], and no file of the data folder is read. A log
+//! that goes to no file is not in it, but for the last warnings and errors in the status; who makes the
+//! bundle is told.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,15 +14,45 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
-use super::facts::{Agent, Facts};
+use super::facts::{Agent, Facts, LogPlace};
 use super::{Finding, redact};
+use crate::log_file;
 
 /// Bytes of the end of the log.
 const LOG_BYTES_MAX: u64 = 256 << 10;
 /// Bytes of a configuration file.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 
-/// Writes the bundle to a new file that only its owner can read. Returns what is in it.
+/// What is in a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its files.
+    pub names: Vec<String>,
+    /// Why the log is not in it, and what to do; `None`: it is.
+    pub without_log: Option<String>,
+}
+
+/// Whether a bundle can go to this file. To be asked before the checks, which take their time.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn room(to: &Path) -> Result<(), String> {
+    let shown = to.display();
+    if to.symlink_metadata().is_ok() {
+        return Err(taken(to));
+    }
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(format!("{shown}: make the folder {} first", folder.display())),
+        None => Ok(()),
+    }
+}
+
+fn taken(to: &Path) -> String {
+    format!("{} is there already: name another file", to.display())
+}
+
+/// Writes the bundle to a new file that only its owner can read.
 ///
 /// # Errors
 /// The file is there already, or the system refuses.
@@ -29,11 +61,25 @@ pub fn write(
     facts: &Facts,
     findings: &[Finding],
     config: &Path,
-) -> io::Result<Vec<String>> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+) -> Result<Written, String> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => taken(to),
+        _ => format!("{}: {error}", to.display()),
+    };
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let log = log(&facts.log);
+    let documents = documents(facts, findings, config, log.as_ref().ok());
+    let names = pack(file.map_err(failed)?, documents).inspect_err(|_| {
+        // Half a bundle helps nobody, and would keep the next one from its name.
+        let _ = std::fs::remove_file(to);
+    });
+    Ok(Written { names: names.map_err(failed)?, without_log: log.err() })
+}
+
+fn pack(file: File, documents: Vec<(&'static str, String)>) -> io::Result<Vec<String>> {
     let mut archive = Builder::new(GzEncoder::new(file, Compression::default()));
     let mut names = Vec::new();
-    for (name, text) in documents(facts, findings, config) {
+    for (name, text) in documents {
         let mut header = Header::new_ustar();
         header.set_path(name)?;
         header.set_entry_type(EntryType::Regular);
@@ -49,7 +95,12 @@ pub fn write(
     Ok(names)
 }
 
-fn documents(facts: &Facts, findings: &[Finding], config: &Path) -> Vec<(&'static str, String)> {
+fn documents(
+    facts: &Facts,
+    findings: &[Finding],
+    config: &Path,
+    log: Option<&String>,
+) -> Vec<(&'static str, String)> {
     let shown = |document: Value| format!("{:#}\n", redact::value(document));
     let about = json!({
         "agent": env!("CARGO_PKG_VERSION"),
@@ -63,24 +114,52 @@ fn documents(facts: &Facts, findings: &[Finding], config: &Path) -> Vec<(&'stati
     if let Agent::Up { status, .. } = &facts.agent {
         documents.push(("status.json", shown((**status).clone())));
     }
-    let log = facts.settings.log.as_deref().and_then(|log| tail(log).ok());
-    documents.extend(log.map(|text| ("log.txt", redact::text(&text))));
+    documents.extend(log.map(|text| ("log.txt", redact::text(text))));
     documents
 }
 
+/// The end of the log, or why there is none.
+fn log(place: &LogPlace) -> Result<String, String> {
+    match place {
+        LogPlace::File(file) => tail(file).map_err(|error| {
+            format!("{}: {error}; run the doctor as the agent's user, or as root", file.display())
+        }),
+        LogPlace::Printed | LogPlace::Journal | LogPlace::Memory => Err(format!(
+            "it goes to no file. Send it too: {}. Look it through first: nothing takes secrets out of it",
+            place.shown()
+        )),
+    }
+}
+
 fn head(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(SETTINGS_BYTES_MAX).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(SETTINGS_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The last whole lines of a log, and of its files of before where the newest is short.
+fn tail(path: &Path) -> io::Result<String> {
+    let mut text = end_of(path, LOG_BYTES_MAX)?;
+    for n in 1.. {
+        let room = LOG_BYTES_MAX.saturating_sub(text.len() as u64);
+        let older = log_file::name(path, n);
+        let Ok(end) = end_of(&older, room) else { break };
+        text.insert_str(0, &end);
+        // Of a file that is not in it as a whole the next one does not go on.
+        if !older.metadata().is_ok_and(|file| file.len() <= room) {
+            break;
+        }
+    }
     Ok(text)
 }
 
-/// The last whole lines of a file.
-fn tail(path: &Path) -> io::Result<String> {
+/// The last whole lines of a file, of so many bytes.
+fn end_of(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let from = file.metadata()?.len().saturating_sub(LOG_BYTES_MAX);
+    let from = file.metadata()?.len().saturating_sub(bytes_max);
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    file.take(LOG_BYTES_MAX).read_to_end(&mut bytes)?;
+    file.take(bytes_max).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     // The first one is cut: of a secret it may hold a half that nothing shows to be one.
     let whole = if from == 0 { &text } else { text.split_once('\n').map_or("", |(_, rest)| rest) };
@@ -116,6 +195,22 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_just_begun_brings_the_ones_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("agent.log");
+        let line = |n: u32| format!("{n:0>99}\n");
+        std::fs::write(&log, line(4)).unwrap();
+        std::fs::write(log_file::name(&log, 1), line(2) + &line(3)).unwrap();
+        let long: String = (0..3_000).map(|_| line(1)).collect();
+        std::fs::write(log_file::name(&log, 2), long).unwrap();
+        std::fs::write(log_file::name(&log, 3), "too old\n").unwrap();
+        let text = tail(&log).unwrap();
+        assert!(text.ends_with(&(line(1) + &line(2) + &line(3) + &line(4))), "{}", text.len());
+        let room = usize::try_from(LOG_BYTES_MAX).unwrap();
+        assert!((room - 200..=room).contains(&text.len()) && !text.contains("too old"));
+    }
+
+    #[test]
     fn no_secret_that_was_planted_is_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let (config, log) = (dir.path().join("agent.toml"), dir.path().join("agent.log"));
@@ -133,22 +228,21 @@ mod tests {
             "gateway": "barn-3", "core": { "dead_letters": 1 },
             "degraded": [format!("the function said token {HEX}")],
             "api_token": PASSWORD,
+            "errors": [{ "level": "error", "text": format!("no login: password={PASSWORD}") }],
         });
         let letter = Letter { function: "a/b".to_owned(), error: format!("{ENROL} refused") };
         let facts = Facts {
-            settings: SettingsFile {
-                name: Some("barn-3".to_owned()),
-                log: Some(log),
-                ..SettingsFile::default()
-            },
+            settings: SettingsFile { name: Some("barn-3".to_owned()), ..SettingsFile::default() },
+            log: LogPlace::File(log),
             agent: Agent::Up { status: Box::new(status), letter: Some(letter) },
             ..Facts::default()
         };
         let findings = check(&facts);
         let to = dir.path().join("bundle.tar.gz");
-        let names = write(&to, &facts, &findings, &config).unwrap();
+        room(&to).unwrap();
+        let Written { names, without_log } = write(&to, &facts, &findings, &config).unwrap();
         let all = ["about.json", "findings.json", "settings.json", "status.json", "log.txt"];
-        assert_eq!(names, all);
+        assert_eq!((names.as_slice(), without_log), (all.map(str::to_owned).as_slice(), None));
         let found = unpacked(&to);
         for (name, text) in &found {
             for secret in [HEX, ENROL, ARGON, PEM, PASSWORD] {
@@ -158,10 +252,40 @@ mod tests {
         assert!(found["log.txt"].ends_with("INFO the last line\n"), "{}", found["log.txt"]);
         assert!(found["settings.json"].contains("barn-3"));
         assert!(found["status.json"].contains("the function said"));
+        assert!(found["status.json"].contains("no login: password=<redacted>"));
         assert!(found["findings.json"].contains("dead-letters"));
         let mode = std::fs::metadata(&to).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
-        write(&to, &facts, &findings, &config).expect_err("it is there already");
+        for refused in [room(&to), write(&to, &facts, &findings, &config).map(drop)] {
+            let refused = refused.expect_err("it is there already");
+            assert!(refused.ends_with("is there already: name another file"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_not_in_it_is_told_with_what_to_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = |name: &str, log| {
+            let facts = Facts { log, ..Facts::default() };
+            write(&dir.path().join(name), &facts, &[], &dir.path().join("agent.toml")).unwrap()
+        };
+        let journal = bundle("journal", LogPlace::Journal);
+        assert_eq!(journal.names, ["about.json", "findings.json"]);
+        let told = journal.without_log.unwrap();
+        assert!(told.contains("`journalctl -u edge-agent -n 2000`"), "{told}");
+        let told = bundle("image", LogPlace::Memory).without_log.unwrap();
+        assert!(told.contains("`logread`"), "{told}");
+        let gone = dir.path().join("gone.log");
+        let told = bundle("file", LogPlace::File(gone.clone())).without_log.unwrap();
+        assert!(told.starts_with(gone.to_str().unwrap()), "{told}");
+    }
+
+    #[test]
+    fn there_is_no_room_in_a_folder_that_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = room(&dir.path().join("gone/help.tar.gz")).expect_err("no folder");
+        assert!(refused.contains("make the folder"), "{refused}");
+        room(Path::new("certainly-not-there-yet.tar.gz")).unwrap();
     }
 
     #[test]

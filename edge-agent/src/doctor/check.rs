@@ -1,10 +1,16 @@
 //! What the facts mean. No clock, no file, no socket: the same facts give the same findings.
 
 mod agent;
+mod degraded;
+mod errors;
 mod machine;
+mod store;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod wear;
+
+use std::io;
 
 use super::Finding;
 use super::facts::{Facts, SettingsFile};
@@ -26,24 +32,48 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let certificates = facts.certificates.iter();
     findings.extend(certificates.map(|each| trust::certificate(each, now_unix_s)));
     findings.push(machine::disk(&facts.disk));
-    findings.push(machine::store(&facts.sizes));
-    findings.extend(facts.left_over.as_deref().map(machine::left_over));
+    findings.extend(store::findings(facts));
     findings.push(machine::memory(facts.memory));
     findings.push(machine::space(&facts.space));
     findings.extend(machine::files(&facts.files));
     findings.extend(facts.listeners.iter().map(agent::port));
-    findings.extend(agent::agent(&facts.agent));
+    findings.extend(agent::agent(&facts.agent, &facts.log));
     findings
 }
 
 fn settings(file: &SettingsFile) -> Finding {
-    match &file.name {
-        Some(name) => Finding::ok("settings", format!("{}: gateway {name}", file.file)),
-        None => Finding::fault(
-            "settings",
-            file.problems.join("; "),
-            "mend the file; `edge-agent check FILE` reports all problems at once",
-        ),
+    const CHECK: &str = "settings";
+    if let Some(name) = &file.name {
+        return Finding::ok(CHECK, format!("{}: gateway {name}", file.file));
+    }
+    let mend = match file.unread {
+        Some(io::ErrorKind::NotFound) => {
+            "name the file that the agent is started with: `--config FILE`. Where there is none yet, \
+             `edge-agent check FILE` shows what the least one has"
+        }
+        Some(io::ErrorKind::PermissionDenied) => trust::AS_AGENT,
+        _ => "mend the file; `edge-agent check FILE` reports all problems at once",
+    };
+    Finding::fault(CHECK, file.problems.join("; "), mend)
+}
+
+/// Characters of a text of others that are shown.
+const CHARS_MAX: usize = 200;
+
+/// The beginning of a text that others wrote, on one line.
+fn clip(text: &str) -> String {
+    let one_line = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(CHARS_MAX).map(one_line).collect()
+}
+
+/// A time as people tell it: its largest unit.
+fn duration(ms: u64) -> String {
+    let s = ms / 1_000;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3_600 => format!("{} min", s / 60),
+        3_600..86_400 => format!("{} h", s / 3_600),
+        _ => format!("{} d", s / 86_400),
     }
 }
 

@@ -1,10 +1,13 @@
 //! What was found out about a machine and the gateway on it: plain values, so that the checks need
 //! no machine.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::Value;
+
+pub use crate::backup::HalfReset;
 
 /// All of it.
 #[derive(Clone, Debug, Default)]
@@ -29,12 +32,16 @@ pub struct Facts {
     pub sizes: Sizes,
     /// What a restore that was cut off left beside the data folder.
     pub left_over: Option<PathBuf>,
+    /// A folder beside the data folder that a restore fills, or has not filled to its end.
+    pub half_restore: Option<PathBuf>,
     /// Memory of the machine; `None` where the kernel does not tell.
     pub memory: Option<Memory>,
     /// Address space.
     pub space: Space,
     /// Files and folders, and who may do what with them.
     pub files: Vec<FileFact>,
+    /// Where the agent's log is.
+    pub log: LogPlace,
 }
 
 /// The configuration file.
@@ -46,8 +53,39 @@ pub struct SettingsFile {
     pub name: Option<String>,
     /// Why it cannot.
     pub problems: Vec<String>,
-    /// Where the log goes, if it goes to a file.
-    pub log: Option<PathBuf>,
+    /// Why it could not even be read.
+    pub unread: Option<io::ErrorKind>,
+}
+
+/// Where the agent's log is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogPlace {
+    /// Whoever started the agent has what it printed.
+    #[default]
+    Printed,
+    /// `[log]` of the settings names this file.
+    File(PathBuf),
+    /// The journal of systemd, where the unit of the package runs.
+    Journal,
+    /// The memory of the syslog daemon of a card image.
+    Memory,
+}
+
+impl LogPlace {
+    /// How it is read.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Printed => {
+                "what the agent printed (its terminal, `docker logs NAME` of a container, \
+                              /var/log/holm.log with OpenRC)"
+                    .to_owned()
+            }
+            Self::File(file) => format!("`tail -n 2000 {}`", file.display()),
+            Self::Journal => "`journalctl -u edge-agent -n 2000`".to_owned(),
+            Self::Memory => "`logread`".to_owned(),
+        }
+    }
 }
 
 /// Times are seconds since 1970.
@@ -69,6 +107,8 @@ pub enum Agent {
     /// Nobody is there.
     #[default]
     Down,
+    /// Whether somebody is there is not known: whoever asks may not speak with it.
+    Hidden(String),
     /// Something is there and gives no status.
     Silent(String),
     /// It runs.
@@ -179,8 +219,10 @@ pub struct Disk {
 }
 
 /// Bytes of the data folder.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sizes {
+    /// Why not all of it could be listed.
+    pub unlisted: Option<Trouble>,
     /// Segments of the journal.
     pub journal_bytes: u64,
     /// The checkpoint.
@@ -196,7 +238,21 @@ pub struct Sizes {
     /// The store's ceiling in the settings.
     pub store_bytes_max: u64,
     /// A reset was cut off.
-    pub is_half_reset: bool,
+    pub half_reset: Option<HalfReset>,
+    /// How the files of the store begin.
+    pub heads: Heads,
+}
+
+/// How the files of a store begin.
+#[derive(Clone, Debug, Default)]
+pub enum Heads {
+    /// Nobody looked: an agent may have them open.
+    #[default]
+    Unseen,
+    /// As they should, or there are none.
+    Good,
+    /// An agent could not open such a store, or they cannot be read.
+    Bad(Trouble),
 }
 
 /// Bytes of memory.
@@ -258,4 +314,6 @@ pub struct Access {
     pub writable: bool,
     /// User that owns it.
     pub owner: u32,
+    /// Whether whoever asks owns it or is root, and so can tell whether the agent's user may write it.
+    pub is_own: bool,
 }

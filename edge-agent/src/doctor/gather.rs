@@ -7,11 +7,12 @@ mod trust;
 
 use std::path::Path;
 
+use self::process::Asked;
 use super::facts::{Agent, Clock, Facts, SettingsFile};
 use crate::identity::Identity;
 use crate::runtime::EngineSettings;
 use crate::settings::Settings;
-use crate::{system_clock, tls};
+use crate::{backup, system_clock, tls};
 
 /// Gathers what there is to know about the gateway of a configuration file. Takes up to half a
 /// minute where nothing answers.
@@ -19,35 +20,33 @@ use crate::{system_clock, tls};
 pub fn gather(config: &Path) -> Facts {
     match read(config) {
         Ok(settings) => of(config, &settings),
-        Err(problems) => Facts {
-            settings: SettingsFile {
-                file: config.display().to_string(),
-                problems,
-                ..Default::default()
-            },
-            ..Facts::default()
-        },
+        Err(bad) => Facts { settings: bad, log: process::log(None), ..Facts::default() },
     }
 }
 
-fn read(config: &Path) -> Result<Settings, Vec<String>> {
+fn read(config: &Path) -> Result<Settings, SettingsFile> {
     let name = config.display();
-    let text = std::fs::read_to_string(config).map_err(|err| vec![format!("{name}: {err}")])?;
-    Settings::parse(&text)
-        .map_err(|problems| problems.iter().map(|problem| format!("{name}: {problem}")).collect())
+    let bad =
+        |problems, unread| SettingsFile { file: name.to_string(), name: None, problems, unread };
+    let text = std::fs::read_to_string(config)
+        .map_err(|err| bad(vec![format!("{name}: {err}")], Some(err.kind())))?;
+    Settings::parse(&text).map_err(|problems| {
+        bad(problems.iter().map(|problem| format!("{name}: {problem}")).collect(), None)
+    })
 }
 
 fn of(config: &Path, settings: &Settings) -> Facts {
     let (data, socket) = (&settings.data_dir, &settings.control_socket);
     let file = config.display().to_string();
-    let (agent, process) = process::agent(socket);
+    let Asked { agent, process } = process::agent(socket);
+    let is_down = matches!(agent, Agent::Down);
     let identity = Identity::load(data);
     Facts {
         settings: SettingsFile {
             file,
             name: Some(settings.name.clone()),
             problems: Vec::new(),
-            log: settings.log.as_ref().map(|log| log.file.clone()),
+            unread: None,
         },
         clock: Clock {
             unix_s: system_clock::unix_ms() / 1_000,
@@ -66,13 +65,19 @@ fn of(config: &Path, settings: &Settings) -> Facts {
             Ok(None) | Err(_) => None,
         },
         identity: trust::identity(identity),
-        listeners: net::listeners(settings, !matches!(agent, Agent::Down)),
+        listeners: match &agent {
+            // Who has a port would not be known.
+            Agent::Hidden(_) => Vec::new(),
+            _ => net::listeners(settings, !is_down),
+        },
         disk: folder::disk(data),
-        sizes: folder::sizes(data, settings.limits.store_bytes_max),
-        left_over: crate::backup::cut_off(data),
+        sizes: folder::sizes(data, settings.limits.store_bytes_max, is_down),
+        left_over: backup::cut_off(data),
+        half_restore: backup::half_of(data),
         memory: process::memory(),
         space: process::space(process, &EngineSettings::from(&settings.limits)),
         files: folder::files(settings),
+        log: process::log(settings.log.as_ref().map(|log| log.file.as_path())),
         agent,
     }
 }

@@ -6,7 +6,7 @@
 //! | `state-0`, `state-1` | two copies of the state ([`edge_core::boot::record`]) |
 //! | `current` | link to the folder of the confirmed slot |
 //! | `lock` | held by the launcher |
-//! | `lock-agent` | held by the launcher and by its agent |
+//! | `lock-agent` | held by the agent; the launcher looks whether it is free |
 //!
 //! Whatever is written is durable when the call returns: the file is synced, and its folder where a
 //! name is new. Threads of one process that have clones of the same [`Slots`] change the state one after
@@ -39,6 +39,9 @@ pub struct Slots {
     dir: PathBuf,
     /// Held from reading the state to writing it; for milliseconds.
     state: Arc<Mutex<()>>,
+    /// A state was written and perhaps not synced: what is read may be gone with the power. The generation of the
+    /// last one that surely is not.
+    sure: Arc<Mutex<Option<u64>>>,
     /// Held while a program is written; for seconds, and never by the agent's loop.
     program: Arc<Mutex<()>>,
 }
@@ -50,11 +53,13 @@ impl Slots {
     /// It cannot be made.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let dir = std::path::absolute(dir)?;
+        let parent = dir.parent().filter(|_| !dir.exists()).map(Path::to_owned);
         for slot in Slot::ALL {
             fs::create_dir_all(dir.join(slot.as_str()))?;
         }
         sync_dir(&dir)?;
-        Ok(Self { dir, state: Arc::default(), program: Arc::default() })
+        parent.map_or(Ok(()), |parent| sync_dir(&parent))?;
+        Ok(Self { dir, state: Arc::default(), sure: Arc::default(), program: Arc::default() })
     }
 
     /// The folder.
@@ -80,8 +85,8 @@ impl Slots {
         })
     }
 
-    /// Keeps other agents away for as long as the file, or what it was sent to, lives; `None`: the agent
-    /// of a launcher that is gone is still there.
+    /// Keeps other agents away for as long as the file lives; `None`: the agent of a launcher that is gone is
+    /// still there.
     ///
     /// # Errors
     /// The file cannot be made.
@@ -128,30 +133,43 @@ impl Slots {
     /// not come back. Whoever is not alone uses [`Slots::change`].
     ///
     /// # Errors
-    /// The disk refuses; then the state before counts.
+    /// The disk refuses; then this state or the one before counts, and the next change writes whatever it
+    /// comes to.
     pub fn save(&self, state: &State) -> io::Result<()> {
-        let last = self.load()?.map_or(0, |stored| stored.generation);
+        let mut sure = self.sure.lock().unwrap_or_else(PoisonError::into_inner);
+        // Over a copy that is perhaps not synced, never over the other one.
+        let last = match *sure {
+            Some(generation) => generation,
+            None => self.load()?.map_or(0, |stored| stored.generation),
+        };
+        *sure = Some(last);
         let written = record::encode(state, last);
         let path = self.copy(written.place);
         let is_new = !path.exists();
         let file = open(&path)?;
         file.write_all_at(&written.bytes, 0)?;
         file.sync_all()?;
-        if is_new { sync_dir(&self.dir) } else { Ok(()) }
+        if is_new {
+            sync_dir(&self.dir)?;
+        }
+        *sure = None;
+        Ok(())
     }
 
     /// Changes the state as it stands on the disk, and nobody of this process writes it between. `None`
-    /// from `change` leaves it. Returns the state as it is then.
+    /// from `change` leaves it. Returns the state as it is then, durably.
     ///
     /// # Errors
-    /// It cannot be read or written; then it is as it was.
+    /// It cannot be read, or not written ([`Slots::save`]).
     pub fn change(&self, change: impl FnOnce(&State) -> Option<State>) -> io::Result<State> {
         let _alone = hold(&self.state);
         let state = self.state()?;
-        match change(&state).filter(|next| *next != state) {
-            Some(next) => self.save(&next).map(|()| next),
-            None => Ok(state),
+        let next = change(&state).unwrap_or_else(|| state.clone());
+        let is_sure = self.sure.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        if next != state || !is_sure {
+            self.save(&next)?;
         }
+        Ok(next)
     }
 
     /// Writes the state as it is: whether whoever changes it next could.

@@ -37,8 +37,10 @@ const START_MARGIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(1);
 /// How often is looked whether the agent of a launcher before is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Set by systemd for its services.
+/// Set by systemd for its services; all that these start inherit it.
 const SYSTEMD: &str = "INVOCATION_ID";
+/// Number of the process that systemd itself started; versions below 248 do not say it.
+const SYSTEMD_PID: &str = "SYSTEMD_EXEC_PID";
 
 /// How a launcher works.
 #[derive(Clone, Debug)]
@@ -171,7 +173,7 @@ impl<'o> Launcher<'o> {
                 _ if is_switch => continue,
                 _ if on_trial => TRY_AGAIN_AFTER,
                 // Whoever started this decides on restarts.
-                _ if std::env::var_os(SYSTEMD).is_some() => return Ok(code),
+                _ if is_of_systemd() => return Ok(code),
                 Again::GiveUp => {
                     tracing::error!(end = ?run.end, "the agent keeps ending: the launcher gives up");
                     return Ok(code);
@@ -187,8 +189,9 @@ impl<'o> Launcher<'o> {
 
     /// Waits, and its supervisor hears meanwhile that the launcher turns; whether a stop was asked for.
     async fn stop_within(&mut self, wait: Duration) -> bool {
-        let until = std::time::Instant::now() + wait;
-        while let Some(wait) = self.supervisor.beat_until(until) {
+        let now = std::time::Instant::now;
+        let until = now() + wait;
+        while let Some(wait) = self.supervisor.beat_until(now(), until) {
             if self.signals.stop_within(wait).await {
                 return true;
             }
@@ -306,4 +309,10 @@ fn end_of(status: ExitStatus) -> End {
             None => End::Failed("it ended".to_owned()),
         },
     }
+}
+
+/// Whether systemd started this very process, and not a shell that runs below one of its services.
+fn is_of_systemd() -> bool {
+    let is_own = |pid: String| pid.parse() == Ok(std::process::id());
+    std::env::var_os(SYSTEMD).is_some() && std::env::var(SYSTEMD_PID).map_or(true, is_own)
 }

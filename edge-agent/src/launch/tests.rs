@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use edge_core::boot::record;
 use edge_core::boot::{Before, Formats, Offer, Program, Seen, Slot, Source, State, Version};
 use edge_core::id::Digest;
 
@@ -54,6 +55,34 @@ fn a_copy_that_cannot_be_read_leaves_the_other_and_without_one_nothing_is_guesse
     assert_eq!(slots.load().unwrap().unwrap().state, state);
     fs::remove_file(path(newest)).unwrap();
     assert!(slots.load().is_err());
+}
+
+/// The disk took the bytes, and said at the sync that it did not: what is read then may be gone with the power.
+#[test]
+fn a_state_that_was_perhaps_not_synced_is_written_again_though_it_reads_as_wished() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let wished = |state: &State| Some(State { floor: Version(0, 0, 7), ..state.clone() });
+    let before = slots.load().unwrap().unwrap();
+    let after = record::encode(&wished(&before.state).unwrap(), before.generation);
+    let path = dir.path().join(format!("state-{}", after.place));
+    // It takes what is written, and cannot be synced.
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    slots.change(wished).unwrap_err();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, &after.bytes).unwrap();
+    let other = dir.path().join(format!("state-{}", 1 - after.place));
+    let sure = fs::read(&other).unwrap();
+    let written = || fs::metadata(&path).unwrap().modified().unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    let forget = || fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago);
+    forget().unwrap();
+    assert_eq!(slots.change(wished).unwrap().floor, Version(0, 0, 7));
+    assert!(written() > long_ago, "it was not written");
+    assert_eq!(fs::read(&other).unwrap(), sure, "over the copy that is surely there");
+    forget().unwrap();
+    slots.change(wished).unwrap();
+    assert_eq!(written(), long_ago, "more than once");
 }
 
 #[test]
@@ -237,6 +266,16 @@ fn what_does_not_fit_is_declined_before_anything_depends_on_it() {
     let other = offer(b"other", Version(0, 2, 0));
     let declined = try_install(&slots, &other, b"new").unwrap_err();
     assert!(declined.contains("read back"), "{declined}");
+}
+
+#[test]
+fn what_a_program_leaves_behind_when_it_was_asked_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let slots = slots(dir.path());
+    let new = script(&about("0.2.0"), "sleep 60 &");
+    let begun = std::time::Instant::now();
+    try_install(&slots, &offer(&new, Version(0, 2, 0)), &new).unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(40), "until the pipe was closed");
 }
 
 #[test]

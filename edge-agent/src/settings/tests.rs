@@ -261,6 +261,8 @@ fn a_log_has_bounds_without_a_word_about_them() {
     assert_eq!(all, file(64 << 10, 2));
     let problems = log("files_max = 0").expect_err("no file, and none of it");
     assert_eq!(problems.len(), 2, "{problems:?}");
+    let problems = log("file = \"/var/lib/holm/store/journal-00.seg\"").expect_err("the store's");
+    assert!(problems[0].message.contains("outside of the data"), "{problems:?}");
 }
 
 #[test]

@@ -87,7 +87,7 @@ pub(crate) fn logs(lines: &Value) -> String {
 }
 
 /// A device must not drive the terminal.
-fn clean(value: &Value) -> String {
+pub(crate) fn clean(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -22,6 +22,11 @@ use super::table::Table;
 /// Name of the file.
 pub(super) const FILE: &str = "checkpoint.redb";
 const NEW_FILE: &str = "checkpoint.redb.new";
+/// How a redb file begins.
+const REDB_MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+/// No redb file is shorter.
+const REDB_BYTES_MIN: u64 = 4_096;
+pub(super) const NOT_REDB: &str = "it is not a redb file";
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const META_ROW: &str = "meta";
 
@@ -76,6 +81,22 @@ impl Meta {
         }
         postcard::from_bytes(rest).map_err(|_| damaged())
     }
+}
+
+/// Whether there is a checkpoint, by the first bytes of its file.
+pub(super) fn check_head(disk: &dyn Disk) -> Result<bool, OpenError> {
+    let file = disk.open(FILE).map_err(OpenError::io(format!("opening {FILE}")))?;
+    let Some(file) = file else { return Ok(false) };
+    let reading = || OpenError::io(format!("reading {FILE}"));
+    if file.len().map_err(reading())? < REDB_BYTES_MIN {
+        return Err(OpenError::Foreign { file: FILE.into(), why: "it is cut short" });
+    }
+    let mut head = [0; REDB_MAGIC.len()];
+    file.read_at(0, &mut head).map_err(reading())?;
+    if head != REDB_MAGIC {
+        return Err(OpenError::Foreign { file: FILE.into(), why: NOT_REDB });
+    }
+    Ok(true)
 }
 
 /// Opens the checkpoint; `None` where there is none.

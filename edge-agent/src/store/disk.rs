@@ -168,6 +168,44 @@ impl Disk for SystemDisk {
     }
 }
 
+/// A directory that is only looked at, whoever uses it: nothing in it is changed, and no lock taken.
+#[derive(Debug)]
+pub(super) struct ReadOnlyDisk(pub(super) PathBuf);
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for ReadOnlyDisk {
+    fn open(&self, name: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        match File::open(self.0.join(name)) {
+            Ok(file) => Ok(Some(Arc::new(SystemFile(file)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, _: &str) -> io::Result<Arc<dyn DiskFile>> {
+        refused()
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        refused()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        refused()
+    }
+}
+
 #[derive(Debug)]
 struct SystemFile(File);
 

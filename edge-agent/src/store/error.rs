@@ -111,7 +111,7 @@ impl OpenError {
                 return Self::DiskFull;
             }
             if error.kind() == io::ErrorKind::InvalidData {
-                let why = "it is not a redb file";
+                let why = super::base::NOT_REDB;
                 return Self::Foreign { file: super::base::FILE.into(), why };
             }
         }

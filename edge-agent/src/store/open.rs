@@ -13,6 +13,7 @@ use super::checkpoint::Checkpointer;
 use super::commit::JournalStore;
 use super::disk::{Disk, SystemDisk};
 use super::error::{OpenError, StoreError};
+use super::heads;
 use super::journal::{self, Journal, Slots};
 use super::memtable::Generation;
 use super::op::{Positions, StreamRow};
@@ -22,7 +23,7 @@ use super::segment;
 use super::shared::{Mem, Shared, State};
 use super::stats::Counters;
 use super::table::{KeyReader, Table};
-use super::{Recovered, Settings};
+use super::{Recovered, SEGMENTS, Settings};
 
 /// An open store, in three hands.
 #[derive(Debug)]
@@ -155,10 +156,13 @@ fn failed(shared: &Shared, error: StoreError) -> OpenError {
 
 fn check(settings: &Settings) -> Result<(), OpenError> {
     const SEGMENT_BYTES_MIN: u32 = 16 << 10;
-    if settings.segment_bytes < SEGMENT_BYTES_MIN || !settings.segment_bytes.is_multiple_of(4096) {
-        return Err(OpenError::Settings("a segment is a multiple of 4 KiB and at least 16 KiB"));
+    let segment_bytes = SEGMENT_BYTES_MIN..=heads::SEGMENT_BYTES_MAX;
+    if !segment_bytes.contains(&settings.segment_bytes)
+        || !settings.segment_bytes.is_multiple_of(4096)
+    {
+        return Err(OpenError::Settings("a segment is a multiple of 4 KiB, from 16 KiB to 64 MiB"));
     }
-    if !(3..=99).contains(&settings.segments) {
+    if !SEGMENTS.contains(&settings.segments) {
         return Err(OpenError::Settings("a journal has 3 to 99 segments"));
     }
     Ok(())
@@ -170,18 +174,8 @@ fn create(
     settings: &Settings,
     counters: &Arc<Counters>,
 ) -> Result<(Database, Meta), OpenError> {
-    for slot in 0..usize::from(settings.segments) {
-        let name = segment::file_name(slot);
-        let file = disk.open(&name).map_err(OpenError::io(format!("opening {name}")))?;
-        let Some(file) = file else { continue };
-        let mut header = [0; segment::HEADER_BYTES];
-        // A file cut short is left over from making the store.
-        if file.read_at(0, &mut header).is_ok() && header.iter().any(|byte| *byte != 0) {
-            let what = format!("there is a journal ({name}) but {} is gone", base::FILE);
-            return Err(OpenError::Damaged { what });
-        }
-    }
     let slots = usize::from(settings.segments);
+    check_no_journal(disk, slots)?;
     journal::create(disk, slots, settings.segment_bytes)
         .map_err(OpenError::io("making the journal"))?;
     let meta = Meta {
@@ -193,6 +187,22 @@ fn create(
     base::create(disk, &meta, settings.cache_bytes, counters)?;
     let made = base::open(disk, settings.cache_bytes, counters)?;
     made.ok_or_else(|| OpenError::Damaged { what: format!("{} vanished", base::FILE) })
+}
+
+/// Where there is no checkpoint nothing was ever written to a journal.
+pub(super) fn check_no_journal(disk: &dyn Disk, slots: usize) -> Result<(), OpenError> {
+    for slot in 0..slots {
+        let name = segment::file_name(slot);
+        let file = disk.open(&name).map_err(OpenError::io(format!("opening {name}")))?;
+        let Some(file) = file else { continue };
+        let mut header = [0; segment::HEADER_BYTES];
+        // A file cut short is left over from making the store.
+        if file.read_at(0, &mut header).is_ok() && header.iter().any(|byte| *byte != 0) {
+            let what = format!("there is a journal ({name}) but {} is gone", base::FILE);
+            return Err(OpenError::Damaged { what });
+        }
+    }
+    Ok(())
 }
 
 fn read_positions(db: &Database) -> Result<Positions, OpenError> {

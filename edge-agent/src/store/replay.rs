@@ -86,7 +86,7 @@ fn damaged(what: &str) -> OpenError {
 }
 
 /// The lives of all slots in the order of their numbers.
-fn read_headers(slots: &Slots) -> Result<Vec<(usize, Header)>, OpenError> {
+pub(super) fn read_headers(slots: &Slots) -> Result<Vec<(usize, Header)>, OpenError> {
     let mut lives = Vec::new();
     let mut torn = Vec::new();
     for (slot, file) in slots.files.iter().enumerate() {

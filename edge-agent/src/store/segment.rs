@@ -59,6 +59,11 @@ pub(super) fn file_name(slot: usize) -> String {
     format!("journal-{slot:02}.seg")
 }
 
+/// Whether a file is called as a segment.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    name.starts_with("journal-") && name.ends_with(".seg")
+}
+
 pub(super) fn text(formats: [u16; 4]) -> String {
     let [journal, core, broker, ledger] = formats;
     format!("{journal}.{core}.{broker}.{ledger}")
@@ -86,6 +91,18 @@ pub(super) fn judge(
     bytes: &[u8; HEADER_BYTES],
     store_id: u64,
 ) -> Result<Found, OpenError> {
+    let found = read(file, bytes)?;
+    if let Found::Life(header) = found
+        && header.store_id != store_id
+    {
+        let why = "it was written by another store";
+        return Err(OpenError::Foreign { file: file.into(), why });
+    }
+    Ok(found)
+}
+
+/// The same for a segment of any store.
+pub(super) fn read(file: &str, bytes: &[u8; HEADER_BYTES]) -> Result<Found, OpenError> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Ok(Found::Blank);
     }
@@ -105,13 +122,11 @@ pub(super) fn judge(
             known: text(FORMATS),
         });
     }
-    let header =
-        Header { store_id: u64_at(bytes, 16), number: u64_at(bytes, 24), first: u64_at(bytes, 32) };
-    if header.store_id != store_id {
-        let why = "it was written by another store";
-        return Err(OpenError::Foreign { file: file.into(), why });
-    }
-    Ok(Found::Life(header))
+    Ok(Found::Life(Header {
+        store_id: u64_at(bytes, 16),
+        number: u64_at(bytes, 24),
+        first: u64_at(bytes, 32),
+    }))
 }
 
 fn u64_at(bytes: &[u8; HEADER_BYTES], at: usize) -> u64 {

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod faults;
 mod full;
+mod heads;
 mod model;
 mod outbox;
 mod reading;
@@ -22,7 +23,9 @@ use edge_core::message::Properties;
 use edge_core::op::{CoreOp, Event, Job, OutboxRecord, Progress, RecordBody, StateKey};
 use edge_core::time::{Millis, WallTime};
 
-use super::{Batch, JournalStore, Op, Opened, Overlay, Reader, Recovered, Settings, Store, open};
+use super::{
+    Batch, JournalStore, Op, Opened, Overlay, Reader, Recovered, Settings, Store, check_heads, open,
+};
 
 /// Small enough that segments are recycled and checkpoints happen all the time.
 fn small() -> Settings {
@@ -53,7 +56,10 @@ impl Rig {
     }
 
     fn with(dir: &Path, settings: Settings) -> Self {
-        Self::from(open(dir, settings).expect("the store opens"))
+        let looked = check_heads(dir);
+        let rig = Self::from(open(dir, settings).expect("the store opens"));
+        looked.expect("what opens looks well from outside");
+        rig
     }
 
     fn from(opened: Opened) -> Self {

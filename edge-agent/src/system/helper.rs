@@ -13,6 +13,9 @@ use super::source::Source;
 use super::{ASK, REQUEST, VIEW, card, read_json, read_plain, write, write_json};
 use crate::identity::Identity;
 
+/// A file in the shared folder: the machine is to leave the system that runs, which is not kept any more. Gone
+/// with a restart, as all of that folder.
+const LEAVING: &str = "leaving";
 /// Longest identity of a gateway.
 const IDENTITY_BYTES_MAX: u64 = 256 << 10;
 
@@ -100,18 +103,29 @@ pub fn settle(places: &Places, when: When) -> Result<Then, String> {
     places.show(next, None).map_err(failed(&places.shared))?;
     saved.map_err(failed(&places.state))?;
     let was_its = |system: &System| system.trial.as_ref().is_some_and(|it| it.slot == places.slot);
-    Ok(if record.is_some() && was_its(&system) { Then::Restart } else { Then::Nothing })
+    if record.is_some() && was_its(&system) { leave(places) } else { Ok(Then::Nothing) }
 }
 
-/// The system that runs has proved itself: the boot loader starts it from now on.
+/// From here on the system that runs is not kept, however well it is.
+fn leave(places: &Places) -> Result<Then, String> {
+    let path = places.shared.join(LEAVING);
+    fs::write(&path, "").map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Then::Restart)
+}
+
+/// The system that runs has proved itself: the boot loader starts it from now on, unless it is being left.
 ///
 /// # Errors
 /// The boot record cannot be read or written.
-pub fn keep(places: &Places) -> Result<(), String> {
+pub fn keep(places: &Places) -> Result<Then, String> {
+    if places.shared.join(LEAVING).exists() {
+        return Ok(Then::Restart);
+    }
     let said = |error: io::Error| format!("{}: {error}", places.disk.display());
     let record = card::read(&places.disk).map_err(said)?;
     let kept = BootRecord { good: places.slot, ..record.with_trial(None) };
-    card::write(&places.disk, kept).map_err(said)
+    card::write(&places.disk, kept).map_err(said)?;
+    settle(places, When::Later)
 }
 
 /// Holds the others of its kind off for as long as it lives: keeper and server are two.
@@ -191,7 +205,7 @@ pub(super) fn serve_by(places: &Places, step: write::Step<'_>) -> Result<Option<
             }
             Ok(Some(Then::Nothing))
         }
-        Request::Restart => Ok(Some(Then::Restart)),
+        Request::Restart => leave(places).map(Some),
         Request::CallOff => call_off(places).map(Some),
     }
 }

@@ -14,7 +14,7 @@ use sync_protocol::revision::{SignedManifest, SigningKey};
 use sync_protocol::system_file::{Header, Part};
 use sync_protocol::{Manifest, manifest};
 
-use super::helper::{Places, Then, serve, serve_by, settle};
+use super::helper::{Places, Then, keep, serve, serve_by, settle};
 use super::{REQUEST, VIEW, card, read_json, write_json};
 
 const BOARD: &str = "virt";
@@ -166,7 +166,7 @@ impl Card {
                 self.slot = record.good.other();
             }
         }
-        fs::remove_dir_all(self.dir.join("shared/ask")).expect("in memory");
+        fs::remove_dir_all(self.dir.join("shared")).expect("in memory");
         fs::create_dir_all(self.dir.join("shared/ask")).expect("a folder");
         self.settle(When::AtStart);
         self.held(self.slot)
@@ -194,11 +194,9 @@ impl Card {
         self.paths(slot).iter().zip(contents(n)).all(begins)
     }
 
-    /// `holm-slot commit`, and what the keeper does then.
-    fn keep(&self) {
-        let record = BootRecord { good: self.slot, ..self.record().with_trial(None) };
-        card::write(&self.dir.join("disk"), record).expect("written");
-        self.settle(When::Later);
+    /// What the keeper asks for once the system is well.
+    fn keep(&self) -> Then {
+        keep(&self.places()).expect("written")
     }
 }
 
@@ -215,13 +213,27 @@ fn a_system_is_written_tried_and_kept() {
     assert_eq!(serve(&card.places()), Ok(None), "it is asked once");
     assert_eq!((card.boot(), card.slot), (contents(1), Slot::B));
     assert_eq!(next(&card.view(), Some(&wanted), None), Next::Wait);
-    card.keep();
+    assert_eq!(card.keep(), Then::Nothing);
     assert_eq!(next(&card.view(), Some(&wanted), None), Next::Keep);
     assert_eq!(card.boot(), contents(1));
     // The next one goes into the other slot.
     let another = card.good(4);
     assert_eq!(card.install(&another), None);
     assert!(card.is_whole(Slot::A, 4) && card.is_whole(Slot::B, 1));
+}
+
+/// It is well in the moment in which nobody wants it any more: the keeper waits for the lock, and comes second.
+#[test]
+fn a_system_that_is_being_left_is_not_kept() {
+    let mut card = Card::new();
+    let wanted = card.good(1);
+    assert_eq!(card.install(&wanted), None);
+    assert_eq!((card.boot(), card.slot), (contents(1), Slot::B));
+    card.ask(&Request::CallOff);
+    assert_eq!(serve(&card.places()), Ok(Some(Then::Restart)));
+    assert_eq!(card.keep(), Then::Restart);
+    assert_eq!(card.record().good, Slot::A);
+    assert_eq!((card.boot(), card.slot), (contents(0), Slot::A));
 }
 
 #[test]

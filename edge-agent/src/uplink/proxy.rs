@@ -43,6 +43,8 @@ impl std::str::FromStr for Proxy {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let rest = match text.split_once("://") {
+            // A login without a scheme is an address to no other program, and to nobody who looks for secrets.
+            None if text.contains('@') => return Err(FORM),
             None => text,
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some(_) => {
@@ -272,6 +274,8 @@ mod tests {
             "http://%0a:x@h:1",
             "http://a b:80",
             "http://h\r\nx:80",
+            "barn:secret@h:1",
+            "http:/barn:secret@h:1",
         ];
         for text in wrong {
             text.parse::<Proxy>().expect_err(text);

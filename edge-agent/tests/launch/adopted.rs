@@ -7,7 +7,8 @@ use edge_agent::launch::probe::About;
 use edge_core::boot::{Slot, Version};
 use rustix::process::Signal;
 
-use super::{LIVES, Rig, launcher, lift_limit, tell, wait_line};
+use super::shortage::lift_limit;
+use super::{LIVES, Rig, launcher, tell, wait_line};
 
 /// The launcher's own.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

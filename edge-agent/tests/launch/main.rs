@@ -19,9 +19,12 @@ use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, prlimit};
 
 mod adopted;
 mod real;
+mod shortage;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What systemd tells its services.
+const SYSTEMD: [&str; 2] = ["INVOCATION_ID", "SYSTEMD_EXEC_PID"];
 
 /// Says once in a while that it lives, and stops when told to.
 const LIVES: &str = "trap 'exit 0' TERM; while :; do printf . >&0; sleep 0.05; done";
@@ -95,32 +98,6 @@ impl Rig {
         copy
     }
 
-    /// How many files a launcher holds that has started the agent, which lives once before. With so many it
-    /// reads and writes all that it has to, and starts nothing: the connection to the agent is one more.
-    fn files_held(&self) -> u32 {
-        let mut launcher = self.command().stderr(Stdio::piped()).spawn().unwrap();
-        self.wait_log(1);
-        // It has woken up from the start of the agent, and waits.
-        wait_for("the launcher to rest", || is_asleep(&launcher));
-        let held = first_free(&launcher);
-        tell(&launcher, Signal::TERM);
-        assert_eq!(launcher.wait().unwrap().code(), Some(0));
-        held
-    }
-
-    /// A launcher that may have so many files.
-    fn with_files(&self, files_max: u32) -> Child {
-        let command = self.command();
-        let mut short = Command::new("sh");
-        short.args(["-c", &format!("ulimit -S -n {files_max}; exec \"$0\" \"$@\"")]);
-        short.arg(command.get_program()).args(command.get_args()).env_remove("INVOCATION_ID");
-        short.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-
-    fn short_of_files(&self) -> Child {
-        self.with_files(self.files_held())
-    }
-
     /// Runs to its end.
     fn run(&self) -> Output {
         self.command().output().unwrap()
@@ -151,7 +128,10 @@ fn launcher_of(package: &Path, times: [&str; 3], slots: &Path, arguments: &[&str
     let [hang, start, stop] = times;
     command.args(["--hang-after", hang, "--start-within", start, "--stop-within", stop]);
     command.arg("--").args(arguments).stdin(Stdio::null()).process_group(0);
-    command.stderr(Stdio::null()).env_remove("INVOCATION_ID");
+    command.stderr(Stdio::null());
+    for name in SYSTEMD {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -282,55 +262,6 @@ fn a_stop_before_the_start_costs_an_update_no_try() {
     assert_eq!((rig.tries_left(), rig.log().len()), (Some(3), 0));
 }
 
-fn is_asleep(process: &Child) -> bool {
-    let text = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
-    // Behind the name, which may have spaces (proc(5)).
-    text.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
-}
-
-/// The lowest number that a process has no file under.
-fn first_free(process: &Child) -> u32 {
-    let fds = fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap();
-    let taken = fds.filter_map(|fd| fd.unwrap().file_name().to_str()?.parse().ok());
-    let taken: BTreeSet<u32> = taken.collect();
-    (0..).find(|number| !taken.contains(number)).unwrap()
-}
-
-/// It may have as many files as this process.
-fn lift_limit(process: &Child) {
-    let id = Pid::from_child(process);
-    prlimit(Some(id), Resource::Nofile, getrlimit(Resource::Nofile)).unwrap();
-}
-
-/// What a launcher says that can start nothing.
-const SHORT: &str = "too short of something to start the agent";
-
-#[test]
-fn what_the_machine_is_short_of_costs_an_update_no_try() {
-    let rig = Rig::new("exit 3").with_update(LIVES, 3);
-    let mut launcher = rig.short_of_files();
-    let said = wait_line(&mut launcher, SHORT);
-    assert_eq!((rig.tries_left(), rig.log().len()), (Some(2), 1), "a try has begun");
-    lift_limit(&launcher);
-    rig.wait_log(2);
-    assert_eq!(rig.log()[1], "new b run --quick");
-    assert_eq!(rig.tries_left(), Some(2), "it is still the same one");
-    tell(&launcher, Signal::TERM);
-    assert_eq!(launcher.wait().unwrap().code(), Some(0));
-    assert_eq!(rig.tries_left(), Some(3));
-    drop(said);
-}
-
-#[test]
-fn a_stop_is_heard_while_the_machine_is_short_of_something() {
-    let rig = Rig::new("exit 3").with_update(LIVES, 3);
-    let mut launcher = rig.short_of_files();
-    let _said = wait_line(&mut launcher, SHORT);
-    tell(&launcher, Signal::TERM);
-    assert_eq!(launcher.wait().unwrap().code(), Some(0));
-    assert_eq!((rig.tries_left(), rig.log().len()), (Some(3), 1));
-}
-
 #[test]
 fn the_agent_that_proved_itself_starts_though_the_state_cannot_be_written() {
     let rig = Rig::new("exit 0");
@@ -383,11 +314,17 @@ fn under_systemd_the_exit_code_of_a_confirmed_agent_is_passed_on() {
 
 #[test]
 fn without_systemd_a_confirmed_agent_is_started_again() {
+    let starts_again = |command: &mut Command, rig: &Rig| {
+        let mut launcher = command.spawn().unwrap();
+        rig.wait_log(3);
+        tell(&launcher, Signal::TERM);
+        assert!(launcher.wait().unwrap().code().is_some());
+    };
     let rig = Rig::new("exit 7");
-    let mut launcher = rig.command().spawn().unwrap();
-    rig.wait_log(3);
-    tell(&launcher, Signal::TERM);
-    assert!(launcher.wait().unwrap().code().is_some());
+    starts_again(&mut rig.command(), &rig);
+    // A shell below one of its services.
+    let rig = Rig::new("exit 7");
+    starts_again(rig.command().env("INVOCATION_ID", "x").env("SYSTEMD_EXEC_PID", "1"), &rig);
     assert!(rig.log().iter().all(|line| line == "old a run --quick"));
 }
 

@@ -15,24 +15,9 @@ use simulator::{known, ledger};
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-const EXAMPLES: &str = "\
-The gateway's own loop and store on a simulated disk, network and cloud, in virtual time: power cuts,
-torn writes, failed syncs, full disks, kills, broken connections, bad revisions, restored clouds. One
-seed decides everything; oracles judge what must always hold. A seed that fails is added to
-tests/sim/failing-seeds.txt, which every test run runs again. A scenario is a file that states what
-happens when, and what the run must come to: tests/sim/scenarios.
-
-Examples:
-  cargo xtask sim                                    200 seeds
-  cargo xtask sim --seeds 1 --seed 77                one seed again
-  cargo xtask sim --minutes 30 --ledger              goes on where the ledger of this core ends
-  cargo xtask sim --scenario all                     every scenario
-  cargo xtask sim --scenario boot-at-1970 --trace    every event of one
-";
-
 /// Simulates gateways: the same seed is the same run.
 #[derive(Parser)]
-#[command(name = "cargo xtask sim", after_help = EXAMPLES)]
+#[command(name = "cargo xtask sim")]
 struct Args {
     /// Play a scenario of tests/sim/scenarios, or `all`.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["minutes", "ledger", "json"])]

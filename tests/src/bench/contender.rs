@@ -48,7 +48,7 @@ impl Holm {
         };
         let mut gateway = Gateway::new(dir, &setup)?;
         gateway.start()?;
-        gateway.ask(&["deploy", bundle.to_str().context("the path is not UTF-8")?])?;
+        gateway.hand_over(bundle)?;
         wait_for(READY_MAX, "the function to be live", || {
             let status = gateway.status()?;
             let phase = &status["deployments"]["apps"][0]["phase"];

@@ -64,7 +64,7 @@ impl Site {
 
     fn deploy(&self, version: &str, bytes: &[u8]) -> Result<()> {
         let bundle = self.agents.build(&self.app(version, bytes)?)?;
-        self.gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
+        self.gateway.hand_over(&bundle)?;
         Ok(())
     }
 
@@ -80,7 +80,7 @@ impl Site {
         );
         std::fs::write(&path, std::fs::read_to_string(&path)? + &more)?;
         let bundle = self.agents.build(&folder)?;
-        self.gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
+        self.gateway.hand_over(&bundle)?;
         Ok(bundle)
     }
 
@@ -327,7 +327,7 @@ fn an_update_that_is_not_wanted_any_more_goes_without_blame() -> Result<()> {
     })?;
     assert_eq!(status["agent"]["taken_back"], serde_json::json!([]), "{:#}", status["agent"]);
     assert_eq!(status["agent"]["other"], Value::Null);
-    site.gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
+    site.gateway.hand_over(&bundle)?;
     site.wait_agent("the update on trial again", on_trial)?;
     let status = site.wait_agent("both to be kept", |agent| {
         agent["slot"] == "b" && agent["state"] == "confirmed"
@@ -408,7 +408,7 @@ fn an_agent_without_a_launcher_declines() -> Result<()> {
     let folder = dir.path().join("agent-app");
     agent_app(&folder, "1.0.0", b"any program")?;
     let bundle = agents.build(&folder)?;
-    gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
+    gateway.hand_over(&bundle)?;
     let told = wait_for(PATIENCE, "the app to be declined", || {
         let (phase, told) = phase(&gateway.status()?);
         Ok((phase == "failed").then_some(told))

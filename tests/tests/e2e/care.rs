@@ -1,6 +1,9 @@
 //! Doctor, backup, restore and reset against real agents and a real control plane.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -11,6 +14,7 @@ use system_tests::cloud::Cloud;
 use system_tests::gateway::{Gateway, Setup};
 use system_tests::process::{program, wait_for};
 
+use crate::functions::rogue;
 use crate::support::{
     PATIENCE, author, deploy_counter, managed_gateway_with, publish, records_of, wait_drained,
     wait_live,
@@ -133,9 +137,12 @@ fn a_restored_gateway_is_who_it_was() -> Result<()> {
     assert!(running.contains("stop it first"), "{running}");
     gateway.kill()?;
 
-    let restored = json(&restore(&backup, &data, &["--force"])?.output()?)?;
+    let by_config = ["restore", path(&backup)?, "--json", "--force"];
+    let restored = json(&gateway.agent(&by_config)?.output()?)?;
     let before = Path::new(restored["before"].as_str().context("no folder")?);
     assert!(before.join("store").is_dir(), "what was there is kept");
+    let (well, report) = doctor(&gateway, &[])?;
+    assert!(well && states(&report, "store") == ["ok"], "the reserve is made again: {report:#}");
     cloud.link.cut();
     gateway.start()?;
     publish(&gateway, 3, 5)?;
@@ -147,6 +154,12 @@ fn a_restored_gateway_is_who_it_was() -> Result<()> {
     let seqs: Vec<_> = rows.iter().map(|row| row["seq"].as_u64().unwrap_or_default()).collect();
     assert_eq!(seqs, (1..=32).collect::<Vec<_>>(), "20, 7 of the lost life, and 5");
     gateway.stop()
+}
+
+/// Whether there is no fault, and the report.
+fn doctor(gateway: &Gateway, more: &[&str]) -> Result<(bool, Value)> {
+    let output = gateway.agent(&[&["doctor", "--json"], more].concat())?.output()?;
+    Ok((output.status.success(), json(&output)?))
 }
 
 /// Every line of the doctor's report on a check.
@@ -175,14 +188,21 @@ fn the_doctor_works_beside_an_agent_and_without_one() -> Result<()> {
         ..Setup::open("patient")
     };
     let (_cloud, mut gateway) = managed_gateway_with(dir.path(), &setup)?;
-    let doctor = |gateway: &Gateway, more: &[&str]| -> Result<(bool, Value)> {
-        let output = gateway.agent(&[&["doctor", "--json"], more].concat())?.output()?;
-        Ok((output.status.success(), json(&output)?))
-    };
     let bundle = dir.path().join("bundle.tar.gz");
     let (well, report) = doctor(&gateway, &["--bundle", path(&bundle)?])?;
     assert!(well, "{report:#}");
-    for check in ["settings", "identity", "dns", "control-plane", "tls", "store", "permissions"] {
+    let all = [
+        "settings",
+        "identity",
+        "dns",
+        "control-plane",
+        "tls",
+        "store",
+        "permissions",
+        "errors",
+        "wear",
+    ];
+    for check in all {
         assert_eq!(states(&report, check), ["ok"], "{check}: {report:#}");
     }
     assert_eq!(states(&report, "ports"), ["ok"]);
@@ -208,6 +228,60 @@ fn the_doctor_works_beside_an_agent_and_without_one() -> Result<()> {
     drop(taken);
     gateway.start()?;
     gateway.stop()
+}
+
+/// The log goes to no file here. What a function said as it died is told all the same, without the
+/// secret in it, and whoever makes a bundle learns what is missing.
+#[test]
+fn the_last_errors_are_told_where_the_log_goes_to_no_file() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (mut gateway, mut device) = rogue(&dir.path().join("gateway"), "")?;
+    device.publish("rogue-in/panic", "password=hunter2")?;
+    let is_of = |row: &&Value, level: &str| {
+        let text = row["text"].as_str().unwrap_or_default();
+        row["level"] == level && text.contains("on purpose: password=<redacted>")
+    };
+    let rows = wait_for(PATIENCE, "the words of the function", || {
+        let status = gateway.status()?;
+        let rows = status["errors"].as_array().context("no errors")?;
+        let is_told = |level: &str| rows.iter().any(|row| is_of(&row, level));
+        Ok((is_told("error") && is_told("warn")).then(|| rows.clone()))
+    })?;
+    let error = rows.iter().find(|row| is_of(row, "error")).context("it was there")?;
+    assert_eq!(error["target"], "function", "{error}");
+    assert!(error["age_ms"].as_u64() < Some(60_000) && error["unix_ms"].is_u64(), "{error}");
+    assert!(gateway.printed().contains("hunter2"), "the log itself is as it was said");
+
+    let bundle = dir.path().join("help.tar.gz");
+    let output = gateway.agent(&["doctor", "--json", "--bundle", path(&bundle)?])?.output()?;
+    assert!(output.status.success(), "no fault: {output:?}");
+    let report = json(&output)?;
+    assert_eq!(states(&report, "errors"), ["warning"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("the log is not in it") && said.contains("Send it too: "), "{said}");
+    let text = unpack(&bundle)?;
+    assert!(text.contains("on purpose") && !text.contains("hunter2"), "{text}");
+    let output = gateway.agent(&["doctor"])?.output()?;
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("warning  errors") && table.contains(" ago, error: "), "{table}");
+
+    let output = gateway.agent(&["doctor", "--bundle", path(&bundle)?])?.output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("is there already: name another file"), "{said}");
+    assert!(!output.status.success() && output.stdout.is_empty(), "before it looks");
+    gateway.stop()
+}
+
+#[test]
+fn a_doctor_without_settings_says_how_to_name_them() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut command = Command::new(program("edge-agent")?);
+    let output = command.args(["doctor", "--json", "--config"]).arg(dir.path().join("a.toml"));
+    let report = json(&output.output()?)?;
+    let finding = &report["findings"][0];
+    let mend = finding["mend"].as_str().context("no mend")?;
+    assert!(finding["state"] == "fault" && mend.contains("`--config FILE`"), "{report:#}");
+    Ok(())
 }
 
 #[test]
@@ -242,4 +316,105 @@ fn a_reset_gateway_is_as_on_the_first_day() -> Result<()> {
     gateway.wait_idle(PATIENCE)?;
     assert_eq!(counted(&gateway)?, "3", "its devices are new to it as well");
     gateway.stop()
+}
+
+/// A power cut behind the first step of a reset: the next start goes on with it, as it was meant.
+#[test]
+fn a_reset_that_was_cut_off_is_finished_by_the_next_start() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (_cloud, mut gateway) = managed_gateway_with(dir.path(), &Setup::open("halved"))?;
+    let data = gateway.data_dir();
+    let cut_off = |name: &str| fs::rename(data.join("store"), data.join(name));
+    publish(&gateway, 1, 5)?;
+    wait_drained(&gateway)?;
+    gateway.stop()?;
+    cut_off("store.reset")?;
+    let (well, report) = doctor(&gateway, &[])?;
+    assert!(!well && states(&report, "store") == ["fault"], "{report:#}");
+    assert!(report.to_string().contains("reset --yes --keep-identity"), "{report:#}");
+    gateway.start()?;
+    // It is enrolled still, and its control plane sends its app again.
+    wait_live(&gateway, "counter")?;
+    let (well, report) = doctor(&gateway, &[])?;
+    assert!(well && states(&report, "store") == ["ok"], "{report:#}");
+    publish(&gateway, 2, 3)?;
+    wait_drained(&gateway)?;
+    assert_eq!(counted(&gateway)?, "3", "the state of before is gone");
+
+    gateway.stop()?;
+    cut_off("store.reset-all")?;
+    gateway.start()?;
+    assert!(!data.join("identity").exists(), "it was to go as well");
+    let (well, report) = doctor(&gateway, &[])?;
+    assert!(well && states(&report, "store") == ["ok"], "{report:#}");
+    let status = gateway.status()?;
+    assert_eq!(status["deployments"]["apps"].as_array().map(Vec::len), Some(0), "{status:#}");
+    gateway.stop()
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_is_told_and_becomes_no_backup() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut gateway = Gateway::new(&dir.path().join("gateway"), &Setup::open("rotten"))?;
+    gateway.start()?;
+    gateway.stop()?;
+    let backup = dir.path().join("backup");
+    for file in ["checkpoint.redb", "journal-00.seg"] {
+        let at = gateway.data_dir().join("store").join(file);
+        let whole = fs::read(&at)?;
+        fs::write(&at, vec![0x5A; whole.len()])?;
+        let (well, report) = doctor(&gateway, &[])?;
+        assert!(!well && states(&report, "store") == ["fault"], "{report:#}");
+        let why = format!("{file} does not belong to this store");
+        assert!(report.to_string().contains(&why), "{report:#}");
+        let told = refusal(&mut gateway.agent(&["backup", path(&backup)?])?)?;
+        assert!(told.contains(&why) && !backup.exists(), "{told}");
+        let told = refusal(&mut gateway.agent(&["run"])?)?;
+        assert!(told.contains(&why), "the start says the same: {told}");
+        fs::write(&at, whole)?;
+    }
+    let (well, report) = doctor(&gateway, &[])?;
+    assert!(well, "{report:#}");
+    gateway.start()?;
+    gateway.stop()
+}
+
+/// Only root can be somebody else.
+#[test]
+fn whoever_may_not_look_gets_warnings_only() -> Result<()> {
+    const NOBODY: u32 = 65_534;
+    let dir = tempfile::tempdir()?;
+    let mut gateway = Gateway::new(&dir.path().join("gateway"), &Setup::open("private"))?;
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    open(dir.path(), 0o755)?;
+    if std::os::unix::fs::chown(dir.path(), Some(0), None).is_err() {
+        eprintln!("skipped: only root can run the doctor as somebody else");
+        return Ok(());
+    }
+    // Where it was built nobody may look.
+    let (built, agent) = (program("edge-agent")?, dir.path().join("edge-agent"));
+    fs::hard_link(&built, &agent).or_else(|_| fs::copy(&built, &agent).map(drop))?;
+    gateway.start()?;
+    open(&gateway.data_dir(), 0o700)?;
+    let as_nobody = |gateway: &Gateway| -> Result<(bool, Value)> {
+        let mut command = Command::new(&agent);
+        command.args(["doctor", "--json", "--config", path(&gateway.config())?]);
+        let output = command.uid(NOBODY).gid(NOBODY).current_dir("/").output()?;
+        Ok((output.status.success(), json(&output)?))
+    };
+    let check = |report: &Value| {
+        for check in ["store", "agent", "identity"] {
+            assert_eq!(states(report, check), ["warning"], "{check}: {report:#}");
+        }
+        assert_eq!(states(report, "permissions"), ["warning"; 2], "{report:#}");
+        assert_eq!(states(report, "ports"), [""; 0], "nobody knows who has them: {report:#}");
+    };
+    let (well, report) = as_nobody(&gateway)?;
+    check(&report);
+    assert!(well, "{report:#}");
+    gateway.stop()?;
+    let (well, report) = as_nobody(&gateway)?;
+    check(&report);
+    assert!(well, "{report:#}");
+    Ok(())
 }

@@ -109,7 +109,7 @@ fn unverified_revisions_are_refused() -> Result<()> {
     let path = dir.path().join("bad.holm");
     let refused = |bytes: &[u8], why: &str| -> Result<()> {
         std::fs::write(&path, bytes)?;
-        let err = gateway.ask(&["deploy", path.to_str().expect("UTF-8")]).expect_err(why);
+        let err = gateway.hand_over(&path).expect_err(why);
         assert!(err.to_string().contains(why), "{why}: {err}");
         Ok(())
     };

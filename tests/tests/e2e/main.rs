@@ -8,6 +8,7 @@ mod care;
 mod certificates;
 mod clocks;
 mod command;
+mod command_line;
 mod conformance;
 mod connections;
 mod crash;

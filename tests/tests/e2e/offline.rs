@@ -26,7 +26,7 @@ fn records_of_an_island_are_carried_home() -> Result<()> {
     let mut gateway = Gateway::new(&dir.path().join("gateway"), &setup)?;
     gateway.start()?;
     let bundle = author.build(&fixture("apps").join("counter"))?;
-    gateway.ask(&["deploy", text(&bundle)?])?;
+    gateway.hand_over(&bundle)?;
     wait_live(&gateway, "counter")?;
     let cloud = Cloud::start(&dir.path().join("cloud"), &author)?;
     let (mut boot, mut all) = (0, 0);

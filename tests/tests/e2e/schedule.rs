@@ -23,7 +23,7 @@ fn a_rate_fires_once_a_slot_and_goes_on_after_a_kill() -> Result<()> {
     let mut gateway = Gateway::new(&dir.path().join("gateway"), &setup)?;
     gateway.start()?;
     let since = Instant::now();
-    gateway.ask(&["deploy", bundle("ticker").to_str().expect("UTF-8")])?;
+    gateway.hand_over(&bundle("ticker"))?;
     wait_live(&gateway, "ticker")?;
     let before = wait_for(PATIENCE, "three slots", || {
         Ok(Some(counted(&gateway)?).filter(|count| *count >= 3))

@@ -85,7 +85,7 @@ fn a_stop_does_not_wait_for_a_function_that_loops() -> Result<()> {
     let setup = Setup { author_keys: vec![author().key()?], ..Setup::open("looping") };
     let mut gateway = Gateway::new(&dir.path().join("gateway"), &setup)?;
     gateway.start()?;
-    gateway.ask(&["deploy", bundle("stubborn").to_str().expect("UTF-8")])?;
+    gateway.hand_over(&bundle("stubborn"))?;
     wait_live(&gateway, "stubborn")?;
     let mut client = Client::connect(&Login::anonymous(gateway.address(), "press"))?;
     client.queue(&Packet::Publish(Publish {

@@ -37,7 +37,7 @@ pub(crate) fn bundle(app: &str) -> PathBuf {
 /// Deploys the app `counter` and waits until it is live.
 pub(crate) fn deploy_counter(gateway: &Gateway) -> Result<()> {
     let bundle = bundle("counter");
-    gateway.ask(&["deploy", bundle.to_str().expect("UTF-8")])?;
+    gateway.hand_over(&bundle)?;
     wait_live(gateway, "counter")
 }
 

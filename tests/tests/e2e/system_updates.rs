@@ -98,9 +98,9 @@ impl Machine {
     }
 
     fn boot(&mut self) -> Result<()> {
-        let (ask, disk) = (self.dir.join("shared/ask"), self.dir.join("disk"));
-        std::fs::remove_dir_all(&ask)?;
-        std::fs::create_dir_all(&ask)?;
+        let disk = self.dir.join("disk");
+        std::fs::remove_dir_all(self.dir.join("shared"))?;
+        std::fs::create_dir_all(self.dir.join("shared/ask"))?;
         let mut record = card::read(&disk)?;
         self.slot = record.good;
         if let Some(tries) = record.trial {
@@ -146,10 +146,7 @@ impl Machine {
 
     /// The keeper's part: the system that runs is well.
     fn keep(&self) -> Result<()> {
-        let disk = self.dir.join("disk");
-        let record = card::read(&disk)?.with_trial(None);
-        card::write(&disk, BootRecord { good: self.slot, ..record })?;
-        ensure!(self.helper(&["settle"])? == 0, "it does not settle");
+        ensure!(self.helper(&["settle", "--keep"])? == 0, "it is not kept");
         Ok(())
     }
 
@@ -161,7 +158,7 @@ impl Machine {
 
     fn deploy(&self, version: &str, contents: &Contents) -> Result<()> {
         let bundle = self.author.build(&self.app(version, contents)?)?;
-        self.gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
+        self.gateway.hand_over(&bundle)?;
         Ok(())
     }
 
@@ -303,7 +300,7 @@ fn a_gateway_that_is_no_image_declines() -> Result<()> {
     let folder = dir.path().join("system-app");
     system_app(&folder, "1.0.0", &contents(10))?;
     let bundle = author.build(&folder)?;
-    gateway.ask(&["deploy", bundle.to_str().context("UTF-8")?])?;
+    gateway.hand_over(&bundle)?;
     let reason = wait_phase(&gateway, "failed")?;
     assert!(reason.contains("does not run from a card image"), "{reason}");
     assert_eq!(gateway.status()?["system"], Value::Null);

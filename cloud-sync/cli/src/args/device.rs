@@ -78,7 +78,9 @@ start the agent again. Run by root, the files get the owner of their folder: let
 
 Examples:
   holm device listener barn-3 --host barn-3.local --host 10.0.0.5
-  holm device listener barn-3 --host barn-3.local --out /etc/holm --replace")]
+  holm device listener barn-3 --host barn-3.local --out /etc/holm --replace
+  holm device listener barn-3 --host barn-3.local --out barn-3 --at /etc/holm --agent-toml barn-3/agent.toml
+                                                       # a folder for `cargo xtask image --config barn-3/`")]
 pub struct DeviceListener {
     /// Name of the gateway, for the files
     pub name: String,
@@ -88,6 +90,12 @@ pub struct DeviceListener {
     /// Folder for the files
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
+    /// Folder where the gateway will have the files, for the lines of agent.toml [default: that of --out]
+    #[arg(long, value_name = "DIR")]
+    pub at: Option<PathBuf>,
+    /// Append the lines to this file in place of printing them
+    #[arg(long, value_name = "FILE", conflicts_with = "replace")]
+    pub agent_toml: Option<PathBuf>,
     /// Days that the certificate is valid
     #[arg(long, value_name = "N", default_value_t = 730, value_parser = clap::value_parser!(u32).range(1..=7300))]
     pub days: u32,

@@ -30,7 +30,7 @@ Examples:
   holm simulate --devices 200                                               # once the agent was started again
   holm simulate --devices 10 --firmware qemu-mps2-an385                     # built with --features full,wrong-clock
 
-  holm simulate gateway --image holm-virt.img    # a gateway's card in QEMU, at your control plane")]
+  holm simulate gateway --image holm-virt.img --forward 18883   # a gateway's card in QEMU, at your control plane")]
 pub struct Simulate {
     /// What else to do.
     #[command(subcommand)]
@@ -189,10 +189,10 @@ Needs qemu-system-aarch64 (Debian: qemu-system-arm) and U-Boot: NAME.u-boot.bin 
 image puts it, or that of Debian's package u-boot-qemu.
 
 Examples:
-  holm simulate gateway --image holm-virt.img
+  holm simulate gateway --image holm-virt.img --forward 18883            # beside `cloud-sync serve`, which has 8883
   holm simulate gateway --image holm-virt.img --keep --forward 18883
-  holm simulate gateway --image holm-virt.img --count 3 --memory-mib 256
-  holm simulate gateway --image barn-1.img --image barn-2.img")]
+  holm simulate gateway --image barn-1.img --image barn-2.img --forward 18883
+  holm simulate gateway --image holm-virt.img --count 3 --memory-mib 256 # of an image that joins nothing")]
 pub struct SimulateGateway {
     /// The image; may be given several times, a gateway each
     #[arg(long, value_name = "FILE", required = true)]

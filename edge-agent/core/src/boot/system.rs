@@ -104,7 +104,7 @@ pub enum When {
 pub struct Settled {
     /// The state from now on.
     pub system: System,
-    /// The boot record to write after it.
+    /// The boot record to write before it.
     pub record: Option<BootRecord>,
 }
 

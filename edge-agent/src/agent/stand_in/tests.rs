@@ -95,7 +95,9 @@ fn it_acks_nothing_and_passes_on_what_needs_no_store() {
         let access = Access::new(accounts, Box::new(passwords));
         let clock = Clock::start(Millis(0), Box::new(SystemClocks::new()));
         let (limits, network) = (BrokerLimits::default(), Box::new(port));
-        let mut stand_in = StandIn::new("barn", &limits, network, access, clock, &[address]);
+        let errors = LastErrors::default();
+        let mut stand_in =
+            StandIn::new("barn", &limits, network, access, clock, &[address], errors);
         let own = tokio::runtime::Builder::new_current_thread().enable_time().build();
         own.expect("a runtime").block_on(stand_in.serve(
             PATIENCE * 6,

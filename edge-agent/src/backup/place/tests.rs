@@ -24,6 +24,7 @@ fn data(dir: &Path, who: &str) {
 fn restore(target: &Path, who: &str, cut: Cut) {
     let place = Place::judge(target, true).unwrap();
     place.begin().unwrap();
+    assert_eq!(half_of(target).as_deref(), Some(place.folder()), "whoever looks is told of it");
     if matches!(cut, Cut::Begun) {
         return;
     }
@@ -85,7 +86,7 @@ fn a_second_restore_keeps_the_only_old_copy() {
         found("holm.before-restore-1", "first"),
     ];
     assert_eq!(all(&dir), expected);
-    assert_eq!(cut_off(&target), None);
+    assert_eq!((cut_off(&target), half_of(&target)), (None, None));
 }
 
 #[test]

@@ -2,21 +2,25 @@
 
 use super::*;
 
-/// Somebody put a link at the name that the half backup has: what it leads to stays as it is.
+/// Whoever has a name like one of a half backup keeps it: a link, with what it leads to, and a file.
 #[test]
 fn a_backup_is_written_to_no_file_of_somebody_elses() {
     let rig = Rig::new();
     fs::write(rig.path("theirs"), "not mine").unwrap();
-    std::os::unix::fs::symlink(rig.path("theirs"), rig.path("backup.half")).unwrap();
-    rig.back_up().unwrap();
+    fs::write(rig.path("backup.half"), "not mine either").unwrap();
+    let half = |n: u32| format!(".holm-backup-{}-{n}.half", std::process::id());
+    std::os::unix::fs::symlink(rig.path("theirs"), rig.path(&half(0))).unwrap();
+    fs::create_dir(rig.path(&half(1))).unwrap();
+    let done = rig.back_up().unwrap();
+    // They may be left of backups that were cut off, so they are told.
+    assert_eq!(done.left_over, [rig.path(&half(0)), rig.path(&half(1))]);
     assert_eq!(fs::read(rig.path("theirs")).unwrap(), b"not mine");
-    assert_eq!(rig.names(), ["backup", "data", "theirs"]);
+    assert_eq!(fs::read(rig.path("backup.half")).unwrap(), b"not mine either");
+    let (first, second) = (half(0), half(1));
+    let all = [first.as_str(), &second, "backup", "backup.half", "data", "theirs"];
+    assert_eq!(rig.names(), all);
     let made = fs::symlink_metadata(rig.path("backup")).unwrap();
     assert!(made.is_file() && made.mode() & 0o777 == 0o600);
-    fs::remove_file(rig.path("backup")).unwrap();
-    fs::create_dir(rig.path("backup.half")).unwrap();
-    rig.back_up().expect_err("a folder is in the way, and stays");
-    assert_eq!(rig.names(), ["backup.half", "data", "theirs"]);
 }
 
 /// The name is free when it is looked at, and taken when the backup is whole.
@@ -60,6 +64,9 @@ fn after_a_reset_by_root_all_is_the_agents() {
         assert_eq!(owner(path), AGENT, "{path:?}");
     }
     // So does a backup, which takes the lock.
+    for (path, contents) in store_files() {
+        fs::write(data.join("store").join(path), contents).unwrap();
+    }
     fs::remove_file(data.join("store/lock")).unwrap();
     rig.back_up().unwrap();
     assert_eq!(owner("store/lock"), AGENT);

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use super::bytes;
+use super::clip;
+use super::degraded::degraded;
+use super::errors::errors;
+use super::trust::AS_AGENT;
+use super::wear::wear;
 use crate::doctor::Finding;
-use crate::doctor::facts::{Agent, Letter, Listener, Port};
-
-/// Characters of an error that are shown.
-const ERROR_CHARS_MAX: usize = 200;
+use crate::doctor::facts::{Agent, Letter, Listener, LogPlace, Port};
 
 pub(super) fn port(listener: &Listener) -> Finding {
     const CHECK: &str = "ports";
@@ -24,29 +25,34 @@ pub(super) fn port(listener: &Listener) -> Finding {
             Finding::fault(CHECK, format!("{address}: {why}"), mend)
         }
         Port::Dead(why) => {
-            let mend =
-                "were the settings changed since the agent started? Restart it, and read its log";
+            let mend = "restart the agent: it listens where the settings had it at its start; its log says \
+                        where, and what went wrong";
             Finding::fault(CHECK, format!("{address}: the agent runs, but {why}"), mend)
         }
     }
 }
 
-pub(super) fn agent(agent: &Agent) -> Vec<Finding> {
+pub(super) fn agent(agent: &Agent, log: &LogPlace) -> Vec<Finding> {
     const CHECK: &str = "agent";
     match agent {
         Agent::Down => {
-            let mend = "start it, if it is meant to run: `systemctl start edge-agent`";
+            let mend = format!(
+                "start it, if it is meant to run: `systemctl start edge-agent`. Why it ended stands in \
+                 its log: {}",
+                log.shown()
+            );
             vec![Finding::warning(CHECK, "no agent runs on this data folder", mend)]
         }
+        Agent::Hidden(why) => vec![Finding::warning(CHECK, why, AS_AGENT)],
         Agent::Silent(why) => {
-            let mend = "read its log, and restart it if it stays so";
+            let mend = format!("read its log, and restart it if it stays so: {}", log.shown());
             vec![Finding::fault(CHECK, why, mend)]
         }
-        Agent::Up { status, letter } => up(status, letter.as_ref()),
+        Agent::Up { status, letter } => up(status, letter.as_ref(), log),
     }
 }
 
-fn up(status: &Value, letter: Option<&Letter>) -> Vec<Finding> {
+fn up(status: &Value, letter: Option<&Letter>, log: &LogPlace) -> Vec<Finding> {
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let version = status["version"].as_str().unwrap_or("unknown");
     let hours = number(&status["uptime_s"]) / 3_600;
@@ -55,16 +61,15 @@ fn up(status: &Value, letter: Option<&Letter>) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("agent", what)];
     let reasons = status["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str);
     findings.extend(reasons.map(degraded));
-    let written = |of: &str| status["disk"][format!("{of}_written_bytes_per_day")].as_u64();
-    if let Some(day) = written("device").or(written("life")) {
-        findings.push(Finding::ok("wear", format!("{} a day over its life", bytes(day))));
-    }
-    match number(&status["core"]["dead_letters"]) {
-        0 => findings.push(Finding::ok("dead-letters", "none")),
-        n => {
+    findings.extend(errors(status, log));
+    findings.extend(wear(&status["disk"]));
+    match status["core"]["dead_letters"].as_u64() {
+        // Without its store the agent cannot count them.
+        None => {}
+        Some(0) => findings.push(Finding::ok("dead-letters", "none")),
+        Some(n) => {
             let newest = letter.map(|letter| {
-                let error: String = letter.error.chars().take(ERROR_CHARS_MAX).collect();
-                format!("; the newest is of {}: {error}", letter.function)
+                format!("; the newest is of {}: {}", letter.function, clip(&letter.error))
             });
             let what = format!("{n}{}", newest.unwrap_or_default());
             let mend =
@@ -73,15 +78,4 @@ fn up(status: &Value, letter: Option<&Letter>) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// What the agent says of itself names its own way out.
-fn degraded(reason: &str) -> Finding {
-    let mend = "the reason says it; `edge-agent status` shows when it is over";
-    let stops = ["safe mode", "the store is full", "the store cannot be used"];
-    if stops.iter().any(|stop| reason.starts_with(stop)) {
-        Finding::fault("agent", reason, mend)
-    } else {
-        Finding::warning("agent", reason, mend)
-    }
 }

@@ -1,12 +1,10 @@
 //! Clock, disk, memory, address space, permissions.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use super::bytes;
 use crate::doctor::Finding;
-use crate::doctor::facts::{Access, Agent, Clock, Disk, FileFact, FileKind, Memory, Sizes, Space};
+use crate::doctor::facts::{Access, Agent, Clock, Disk, FileFact, FileKind, Memory, Space};
 
 /// A clock that is so far behind the store's last write went back.
 const BACK_S: u64 = 60;
@@ -15,15 +13,11 @@ const AHEAD_S: u64 = 20 * 365 * 86_400;
 
 const MIB: u64 = 1 << 20;
 /// Less is not enough for a checkpoint beside the journal.
-const DISK_FAULT_BYTES: u64 = 8 * MIB;
+pub(super) const DISK_FAULT_BYTES: u64 = 8 * MIB;
 const DISK_WARNING_BYTES: u64 = 64 * MIB;
 /// Of a hundred.
 const DISK_WARNING_PERCENT: u64 = 5;
 const FILES_WARNING: u64 = 100;
-/// What the store holds in reserve.
-const BALLAST_BYTES: u64 = 2 * MIB;
-/// Of a hundred of the store's ceiling.
-const STORE_WARNING_PERCENT: u64 = 80;
 const MEMORY_FAULT_BYTES: u64 = 16 * MIB;
 const MEMORY_WARNING_BYTES: u64 = 48 * MIB;
 
@@ -92,51 +86,15 @@ pub(super) fn disk(disk: &Disk) -> Finding {
     Finding::ok("disk", what)
 }
 
-pub(super) fn store(sizes: &Sizes) -> Finding {
-    if sizes.is_half_reset {
-        let mend = "run `edge-agent reset --yes` again";
-        return Finding::fault("store", "a reset was cut off", mend);
-    }
-    if !sizes.has_store {
-        return Finding::ok("store", "none yet: the first start makes it");
-    }
-    let (journal, rows) = (bytes(sizes.journal_bytes), bytes(sizes.checkpoint_bytes));
-    let what = format!(
-        "journal {journal}, checkpoint {rows} (ceiling {}), bundles {}, compiled code {}",
-        bytes(sizes.store_bytes_max),
-        bytes(sizes.library_bytes),
-        bytes(sizes.compiled_bytes),
-    );
-    if sizes.journal_bytes == 0 || sizes.checkpoint_bytes == 0 {
-        let mend = "put back the whole folder `store`, from a backup (`edge-agent restore`)";
-        return Finding::fault("store", format!("journal or checkpoint are gone: {what}"), mend);
-    }
-    if sizes.ballast_bytes < BALLAST_BYTES {
-        let what = format!("the reserve for a full disk was given up: {what}");
-        let mend = "make room on the disk; the agent takes the reserve again by itself";
-        return Finding::warning("store", what, mend);
-    }
-    let percent = sizes.checkpoint_bytes.saturating_mul(100) / sizes.store_bytes_max.max(1);
-    if percent >= STORE_WARNING_PERCENT {
-        let mend = "raise `store` in [limits] if the disk has room, or let the control plane take \
-                    the records that wait";
-        return Finding::warning("store", what, mend);
-    }
-    Finding::ok("store", what)
-}
-
-pub(super) fn left_over(folder: &Path) -> Finding {
-    let what = format!("a restore was cut off, and left {}", folder.display());
-    let mend = "it holds the data of before, or a whole backup: look, then give it another name or \
-                delete it";
-    Finding::warning("store", what, mend)
-}
-
 pub(super) fn memory(memory: Option<Memory>) -> Finding {
     const LESS: &str = "end other programs, or lower `workers`, `function_memory`, `queue` and \
                         `devices` in [limits]";
     let Some(memory) = memory else {
-        return Finding::warning("memory", "the kernel does not tell", "is /proc mounted?");
+        return Finding::warning(
+            "memory",
+            "the kernel does not tell",
+            "mount /proc: the agent needs it as well",
+        );
     };
     let (free, all) = (bytes(memory.available_bytes), bytes(memory.all_bytes));
     let what = format!("{free} available of {all}");
@@ -172,32 +130,52 @@ pub(super) fn space(space: &Space) -> Finding {
     }
 }
 
-/// One finding for each file that is not as it should be, or one that all are.
+/// One finding for each file that is not as it should be, and one for all that cannot be looked at; or
+/// one that all are.
 pub(super) fn files(files: &[FileFact]) -> Vec<Finding> {
     let data = files.iter().find(|file| file.kind == FileKind::Data);
     let data = data.and_then(|file| file.access.as_ref().ok()).copied();
-    let found: Vec<_> = files.iter().filter_map(|file| permission(file, data)).collect();
+    let mut found: Vec<_> = files.iter().filter_map(|file| permission(file, data)).collect();
+    found.extend(unseen(files));
     if found.is_empty() {
-        return vec![Finding::ok("permissions", format!("{} files looked at", files.len()))];
+        return vec![Finding::ok(PERMISSIONS, format!("{} files looked at", files.len()))];
     }
     found
 }
 
-fn permission(file: &FileFact, data: Option<Access>) -> Option<Finding> {
-    const CHECK: &str = "permissions";
-    let path = &file.path;
-    let access = match &file.access {
-        Ok(access) => *access,
-        Err(why) => {
-            let what = format!("{path}: {why}");
-            return Some(Finding::warning(CHECK, what, super::trust::AS_AGENT));
-        }
+const PERMISSIONS: &str = "permissions";
+
+fn unseen(files: &[FileFact]) -> Option<Finding> {
+    let mut unseen =
+        files.iter().filter_map(|file| Some((&file.path, file.access.as_ref().err()?)));
+    let (path, why) = unseen.next()?;
+    let what = match unseen.count() {
+        0 => format!("{path}: {why}"),
+        more => format!("{path}, and {more} more: {why}"),
     };
+    Some(Finding::warning(PERMISSIONS, what, super::trust::AS_AGENT))
+}
+
+fn permission(file: &FileFact, data: Option<Access>) -> Option<Finding> {
+    const CHECK: &str = PERMISSIONS;
+    let path = &file.path;
+    let access = file.access.as_ref().ok().copied()?;
     let open = |others: u32| access.mode & others != 0;
     match file.kind {
+        FileKind::Data if !access.writable && !access.is_own => {
+            let what = format!("{path} cannot be written by whoever asks, who does not own it");
+            let mend = format!(
+                "{}; if that is who asks, give it the folder: `chown -R holm: {path}`",
+                super::trust::AS_AGENT
+            );
+            Some(Finding::warning(CHECK, what, mend))
+        }
         FileKind::Data if !access.writable => {
-            let mend = format!("give it to the agent's user: `chown -R holm: {path}`");
-            Some(Finding::fault(CHECK, format!("{path} cannot be written"), mend))
+            let mend = format!(
+                "{}; if you are, give the folder to that user: `chown -R holm: {path}`",
+                super::trust::AS_AGENT
+            );
+            Some(Finding::fault(CHECK, format!("you cannot write {path}"), mend))
         }
         FileKind::Data if open(0o022) => {
             let what = format!("{path} can be written by others");

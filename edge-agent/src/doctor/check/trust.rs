@@ -35,7 +35,8 @@ pub(super) fn control_plane(plane: &ControlPlane) -> Vec<Finding> {
     let ControlPlane { endpoint, proxy, .. } = plane;
     // No way that could be tried.
     if let (Some(Err(why)), Ok([])) = (&plane.reached, plane.addresses.as_deref()) {
-        return vec![Finding::fault("control-plane", why, "correct it where the agent is started")];
+        let mend = "correct it here and where the agent is started (`systemctl edit edge-agent`)";
+        return vec![Finding::fault("control-plane", why, mend)];
     }
     // Through a proxy nobody here looks for the control plane's own address.
     let dialled = proxy.as_ref().map_or(endpoint.clone(), |proxy| format!("the proxy {proxy}"));
@@ -95,7 +96,7 @@ pub(super) fn certificate(certificate: &Certificate, now_unix_s: u64) -> Finding
     let days = left / DAY_S;
     if from > now {
         let what = format!("{of}: valid in {} days only", (from - now) / DAY_S + 1);
-        let mend = "is the clock right? Else wait, or take another certificate";
+        let mend = "set the clock if it is wrong; else wait, or take another certificate";
         return Finding::warning(CHECK, what, mend);
     }
     let itself = certificate.renews_itself;
@@ -116,7 +117,7 @@ pub(super) fn certificate(certificate: &Certificate, now_unix_s: u64) -> Finding
         }
         0..SOON_S if itself => {
             let what = format!("{of}: ends in {days} days");
-            let mend = "it renews itself when half its life is left: has the gateway been away?";
+            let mend = "let the gateway reach its control plane, which renews it at once; see `dns` and `control-plane`";
             Finding::warning(CHECK, what, mend)
         }
         0..SOON_S => {

@@ -6,10 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use backup_archive::parts::{PARTS, STORE, STORE_GONE};
+use backup_archive::parts::{PARTS, STORE};
 
-use crate::doctor::facts::{Access, Disk, FileFact, FileKind, Sizes};
+use super::trust::trouble;
+use crate::doctor::facts::{Access, Disk, FileFact, FileKind, HalfReset, Heads, Sizes, Trouble};
 use crate::settings::Settings;
+use crate::store::{self, OpenError, is_segment};
 
 /// Entries of one folder that are looked at.
 const ENTRIES_MAX: usize = 20_000;
@@ -31,47 +33,69 @@ pub(super) fn disk(data: &Path) -> Disk {
     }
 }
 
-/// Files of a folder with what is known of them; none where it cannot be listed.
-fn entries(dir: &Path) -> Vec<(String, Metadata)> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let entries = entries.take(ENTRIES_MAX).filter_map(Result::ok);
-    entries
-        .filter_map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            Some((name, entry.metadata().ok()?))
-        })
-        .collect()
-}
-
-fn is_segment(name: &str) -> bool {
-    name.starts_with("journal-") && name.ends_with(".seg")
+/// Files of a folder with what is known of them; none where there is no folder.
+fn entries(dir: &Path) -> io::Result<Vec<(String, Metadata)>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries.take(ENTRIES_MAX) {
+        let entry = entry?;
+        match entry.metadata() {
+            // Deleted since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => found.push((entry.file_name().to_string_lossy().into_owned(), file?)),
+        }
+    }
+    Ok(found)
 }
 
 /// When the journal was last written, in seconds since 1970.
 pub(super) fn written_unix_s(data: &Path) -> Option<u64> {
-    let segments = entries(&data.join(STORE)).into_iter().filter(|(name, _)| is_segment(name));
+    let store = entries(&data.join(STORE)).ok()?;
+    let segments = store.into_iter().filter(|(name, _)| is_segment(name));
     let written = segments.filter_map(|(_, file)| file.modified().ok());
     let since = written.max()?.duration_since(UNIX_EPOCH).ok()?;
     Some(since.as_secs())
 }
 
-pub(super) fn sizes(data: &Path, store_bytes_max: u64) -> Sizes {
-    let store = entries(&data.join(STORE));
+/// The files of the store are looked into where no agent has them open.
+pub(super) fn sizes(data: &Path, store_bytes_max: u64, is_down: bool) -> Sizes {
+    let mut unlisted = None;
+    let mut list = |folder: &str| {
+        let at = data.join(folder);
+        entries(&at).unwrap_or_else(|error| {
+            unlisted.get_or_insert_with(|| trouble(&at.display().to_string(), &error));
+            Vec::new()
+        })
+    };
+    let store = list(STORE);
     let of = |wanted: &dyn Fn(&str) -> bool| -> u64 {
         store.iter().filter(|(name, _)| wanted(name)).map(|(_, file)| file.len()).sum()
     };
-    let all = |folder: &str| -> u64 {
-        entries(&data.join(folder)).iter().map(|(_, file)| file.len()).sum()
-    };
+    let mut all = |folder: &str| -> u64 { list(folder).iter().map(|(_, file)| file.len()).sum() };
+    let (library_bytes, compiled_bytes) = (all("library"), all("compiled"));
     Sizes {
+        unlisted,
         journal_bytes: of(&is_segment),
         checkpoint_bytes: of(&|name| name == "checkpoint.redb"),
         ballast_bytes: of(&|name| name == "ballast"),
         has_store: store.iter().any(|(name, _)| is_segment(name) || name == "checkpoint.redb"),
-        library_bytes: all("library"),
-        compiled_bytes: all("compiled"),
+        library_bytes,
+        compiled_bytes,
         store_bytes_max,
-        is_half_reset: data.join(STORE_GONE).exists(),
+        // What cannot be looked at here cannot be listed either.
+        half_reset: HalfReset::find(data).ok().flatten(),
+        heads: if is_down { heads(&data.join(STORE)) } else { Heads::Unseen },
+    }
+}
+
+fn heads(store: &Path) -> Heads {
+    match store::check_heads(store) {
+        Ok(()) => Heads::Good,
+        Err(OpenError::Io { step, source }) => Heads::Bad(trouble(&step, &source)),
+        Err(error) => Heads::Bad(Trouble::Wrong(error.to_string())),
     }
 }
 
@@ -100,6 +124,7 @@ fn fact(path: &Path, kind: FileKind) -> Option<FileFact> {
             mode: file.mode() & 0o7777,
             writable: is_writable(path),
             owner: file.uid(),
+            is_own: [0, file.uid()].contains(&rustix::process::geteuid().as_raw()),
         }),
     };
     Some(FileFact { path: path.display().to_string(), kind, access })
@@ -108,4 +133,38 @@ fn fact(path: &Path, kind: FileKind) -> Option<FileFact> {
 fn is_writable(path: &Path) -> bool {
     use rustix::fs::{Access, access};
     access(path, Access::WRITE_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_listed_is_not_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        let none = sizes(data, 1, true);
+        assert!(none.unlisted.is_none() && !none.has_store && matches!(none.heads, Heads::Good));
+        fs::write(data.join("library"), "no folder").unwrap();
+        let odd = sizes(data, 1, true);
+        assert!(matches!(&odd.unlisted, Some(Trouble::Wrong(why)) if why.contains("library")));
+    }
+
+    #[test]
+    fn a_store_is_looked_into_unless_an_agent_may_have_it_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        fs::create_dir(data.join(STORE)).unwrap();
+        fs::write(data.join("store/checkpoint.redb"), vec![7; 5_000]).unwrap();
+        let bad = sizes(data, 1, true).heads;
+        assert!(matches!(&bad, Heads::Bad(Trouble::Wrong(why)) if why.contains("redb")), "{bad:?}");
+        assert!(matches!(sizes(data, 1, false).heads, Heads::Unseen));
+        // A reset that was cut off, and one that another store was made behind.
+        fs::rename(data.join(STORE), data.join("store.reset")).unwrap();
+        let half = sizes(data, 1, true).half_reset;
+        assert_eq!(half, Some(HalfReset::Pending { keep_identity: true }));
+        fs::create_dir(data.join(STORE)).unwrap();
+        fs::write(data.join("store/journal-00.seg"), "").unwrap();
+        assert_eq!(sizes(data, 1, true).half_reset, Some(HalfReset::Rest));
+    }
 }

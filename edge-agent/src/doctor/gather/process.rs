@@ -11,7 +11,7 @@ use serde_json::Value;
 use sync_protocol::wire::Request as Ask;
 
 use crate::control::{self, Request};
-use crate::doctor::facts::{Agent, Letter, Memory, Space};
+use crate::doctor::facts::{Agent, Letter, LogPlace, Memory, Space};
 use crate::runtime::EngineSettings;
 
 /// How long an agent may take to answer.
@@ -19,24 +19,39 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Dead letters among which the newest is looked for.
 const LETTERS_MAX: u32 = 1_000;
 
-/// The agent as it answers on its socket, and its process.
-pub(super) fn agent(socket: &Path) -> (Agent, Option<i32>) {
+/// What came of asking the agent.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// As it answers.
+    pub(super) agent: Agent,
+    /// Its process.
+    pub(super) process: Option<i32>,
+}
+
+/// Asks the agent on its socket.
+pub(super) fn agent(socket: &Path) -> Asked {
     if let Err(error) = UnixStream::connect(socket) {
-        return match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (Agent::Down, None),
-            _ => {
-                let why = format!("{}: {error}; ask as the agent's user", socket.display());
-                (Agent::Silent(why), None)
-            }
-        };
+        return unconnected(socket, &error);
     }
     let process = peer(socket);
-    match control::request_within(socket, &Request::Ask(Ask::Status), ANSWER_MAX) {
-        Ok(status) => {
-            let letter = letter(socket);
-            (Agent::Up { status: Box::new(status), letter }, process)
+    let agent = match control::request_within(socket, &Request::Ask(Ask::Status), ANSWER_MAX) {
+        Ok(status) => Agent::Up { status: Box::new(status), letter: letter(socket) },
+        Err(why) => Agent::Silent(format!("it runs and gives no status: {why}")),
+    };
+    Asked { agent, process }
+}
+
+fn unconnected(socket: &Path, error: &io::Error) -> Asked {
+    let socket = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Asked::default(),
+        io::ErrorKind::PermissionDenied => {
+            let why = format!(
+                "whether an agent runs is not known, nor who has its ports: {socket}: {error}"
+            );
+            Asked { agent: Agent::Hidden(why), process: None }
         }
-        Err(why) => (Agent::Silent(format!("it runs and gives no status: {why}")), process),
+        _ => Asked { agent: Agent::Silent(format!("{socket}: {error}")), process: None },
     }
 }
 
@@ -54,6 +69,20 @@ fn letter(socket: &Path) -> Option<Letter> {
     let newest = rows.into_iter().min_by_key(|row| row["age_ms"].as_u64())?;
     let word = |key: &str| newest[key].as_str().unwrap_or_default().to_owned();
     Some(Letter { function: word("function"), error: word("error") })
+}
+
+/// Where the log of the agent is, if it was started as its settings and this machine have it.
+pub(super) fn log(file: Option<&Path>) -> LogPlace {
+    /// There where systemd is the first process (`sd_booted`).
+    const SYSTEMD: &str = "/run/systemd/system";
+    /// A script of card images alone.
+    const IMAGE: &str = "/usr/lib/holm/agent";
+    match file {
+        Some(file) => LogPlace::File(file.to_owned()),
+        None if Path::new(IMAGE).exists() => LogPlace::Memory,
+        None if Path::new(SYSTEMD).exists() => LogPlace::Journal,
+        None => LogPlace::Printed,
+    }
 }
 
 pub(super) fn memory() -> Option<Memory> {
@@ -119,12 +148,32 @@ mod tests {
     }
 
     #[test]
+    fn a_log_file_is_where_the_settings_have_it() {
+        let file = Path::new("/var/log/holm/a.log");
+        assert_eq!(log(Some(file)), LogPlace::File(file.to_owned()));
+        assert!(!matches!(log(None), LogPlace::File(_)));
+    }
+
+    #[test]
     fn nobody_at_the_socket_is_no_agent() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control.sock");
-        assert!(matches!(agent(&socket), (Agent::Down, None)));
+        let is_none = |asked: Asked| matches!(asked, Asked { agent: Agent::Down, process: None });
+        assert!(is_none(agent(&socket)));
         // What a process that was killed left.
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        assert!(matches!(agent(&socket), (Agent::Down, None)));
+        assert!(is_none(agent(&socket)));
+        // Something is there and refuses in another way.
+        let odd = unconnected(&socket, &io::ErrorKind::WouldBlock.into());
+        assert!(matches!(odd.agent, Agent::Silent(_)), "{odd:?}");
+    }
+
+    #[test]
+    fn a_socket_that_may_not_be_asked_says_nothing_of_the_agent() {
+        let denied = unconnected(Path::new("x.sock"), &io::ErrorKind::PermissionDenied.into());
+        assert!(
+            matches!(&denied.agent, Agent::Hidden(why) if why.contains("x.sock")),
+            "{denied:?}"
+        );
     }
 }

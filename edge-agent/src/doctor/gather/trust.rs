@@ -21,7 +21,7 @@ pub(super) fn identity(identity: io::Result<Option<Identity>>) -> IdentityFact {
     }
 }
 
-fn trouble(what: &str, error: &io::Error) -> Trouble {
+pub(super) fn trouble(what: &str, error: &io::Error) -> Trouble {
     let text = format!("{what}: {error}");
     match error.kind() {
         io::ErrorKind::PermissionDenied => Trouble::Hidden(text),

@@ -68,7 +68,7 @@ pub(super) async fn watch(
     let (mut was_told, mut hung, mut is_heard) = (false, false, true);
     let mut beats = [0; 64];
     loop {
-        supervisor.beat();
+        supervisor.beat(Instant::now().into_std());
         match child.try_wait() {
             Ok(Some(status)) => {
                 let end = if hung { End::Failed("it hung".to_owned()) } else { end_of(status) };

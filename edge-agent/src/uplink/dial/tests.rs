@@ -288,7 +288,7 @@ fn a_silent_proxy_takes_as_long_as_its_caller_waits() {
 
 /// What a proxy that answers so makes of a request; and the request.
 fn asked(proxy: &str, answer: &[u8]) -> (Result<(), DialError>, String) {
-    let proxy: Proxy = proxy.parse().unwrap();
+    let proxy: Proxy = format!("http://{proxy}").parse().unwrap();
     block_on(async {
         let (mut ours, mut theirs) = tokio::io::duplex(64 << 10);
         theirs.write_all(answer).await.unwrap();

@@ -1,10 +1,8 @@
 //! Rows of records.
 
 use rusqlite::types::Value;
-use rusqlite::{Row, params, params_from_iter};
-use sync_protocol::record::{
-    DeadLetter, DeadReason, FirmwareStage, Phase, Quality, Report, Stamp, Telemetry,
-};
+use rusqlite::{params, params_from_iter};
+use sync_protocol::record::{DeadLetter, Report};
 use sync_protocol::{Digest, EventId};
 
 use super::codes::Code as _;
@@ -16,6 +14,10 @@ use crate::store::records::{
 };
 use crate::store::{GatewayId, StoreError};
 
+mod read;
+
+use read::{entry, found, place, stream};
+
 /// An entry with the tables that hold more of it.
 const ENTRY: &str = "r.*, d.trigger_name, d.topic, d.boot, d.sequence, d.reason, d.error,
     d.attempts, d.payload_bytes, p.app, p.revision, p.generation, p.phase, p.code, p.text,
@@ -24,103 +26,6 @@ const ENTRY: &str = "r.*, d.trigger_name, d.topic, d.boot, d.sequence, d.reason,
     END AS off_ms";
 const TABLES: &str = "records r LEFT JOIN dead_letters d ON d.record = r.id
     LEFT JOIN reports p ON p.record = r.id";
-
-fn place(row: &Row<'_>) -> Result<Place, StoreError> {
-    Ok(Place {
-        first: row.uint("first")?,
-        seq: row.uint("seq")?,
-        kind: Kind::from_code(row.col("kind")?)?,
-        epoch: row.bits("epoch")?,
-        digest: row.col("digest")?,
-    })
-}
-
-fn stream(row: &Row<'_>) -> Result<StreamRow, StoreError> {
-    Ok(StreamRow {
-        stream: row.col("stream")?,
-        stored_to: row.uint("stored_to")?,
-        top: row.uint("top")?,
-        gateway_first: row.uint("gateway_first")?,
-        gateway_last: row.uint("gateway_last")?,
-    })
-}
-
-fn event(row: &Row<'_>) -> Result<EventId, StoreError> {
-    Ok(EventId { epoch: row.bits("event_epoch")?, n: row.uint("event_n")? })
-}
-
-fn dead_letter(row: &Row<'_>) -> Result<DeadLetter, StoreError> {
-    let message = match (row.col::<Option<i64>>("boot")?, row.uint_opt("sequence")?) {
-        (Some(boot), Some(sequence)) => Some((super::from_bits(boot), sequence)),
-        _ => None,
-    };
-    Ok(DeadLetter {
-        function: row.col("function")?,
-        trigger: row.col("trigger_name")?,
-        event: event(row)?,
-        topic: row.col("topic")?,
-        device: row.col("device")?,
-        message,
-        reason: DeadReason::from_code(row.col("reason")?)?,
-        error: row.col("error")?,
-        attempts: row.col("attempts")?,
-        payload_bytes: row.uint("payload_bytes")?,
-        payload: row.col("payload")?,
-    })
-}
-
-fn report(row: &Row<'_>) -> Result<Report, StoreError> {
-    if let Some(epoch) = row.col::<Option<i64>>("clock_epoch")? {
-        let (shown_ms, true_ms) = (row.uint("shown_ms")?, row.uint("true_ms")?);
-        return Ok(Report::Clock { epoch: super::from_bits(epoch), shown_ms, true_ms });
-    }
-    if let Some(stage) = row.col::<Option<i64>>("stage")? {
-        return Ok(Report::Firmware {
-            device: row.col("device")?,
-            app: row.col("app")?,
-            version: row.col("firmware_version")?,
-            stage: FirmwareStage::from_code(stage)?,
-            reason: row.col("text")?,
-        });
-    }
-    match row.col::<Option<String>>("code")? {
-        Some(code) => Ok(Report::Notice { code, text: row.col("text")? }),
-        None => Ok(Report::Deployment {
-            app: row.col("app")?,
-            revision: row.digest("revision")?,
-            generation: row.uint("generation")?,
-            phase: Phase::from_code(row.col("phase")?)?,
-            reason: row.col("text")?,
-        }),
-    }
-}
-
-fn entry(row: &Row<'_>) -> Result<EntryRow, StoreError> {
-    let place = place(row)?;
-    let content = match place.kind {
-        Kind::Telemetry => Content::Telemetry(Telemetry {
-            function: row.col("function")?,
-            event: event(row)?,
-            device: row.col("device")?,
-            name: row.col("name")?,
-            content_type: row.col("content_type")?,
-            payload: row.col("payload")?,
-        }),
-        Kind::DeadLetter => Content::DeadLetter(dead_letter(row)?),
-        Kind::Report => Content::Report(report(row)?),
-        Kind::Tombstone(_) | Kind::Gap => Content::Nothing,
-    };
-    let time =
-        Stamp { unix_ms: row.uint("time_ms")?, quality: Quality::from_code(row.col("synced")?)? };
-    let off_ms: Option<i64> = row.col("off_ms")?;
-    let corrected_ms = off_ms.map(|off_ms| time.unix_ms.saturating_add_signed(off_ms));
-    let stored_ms = row.uint("stored_ms")?;
-    Ok(EntryRow { id: row.uint("id")?, place, time, corrected_ms, stored_ms, content })
-}
-
-fn found(row: &Row<'_>) -> Result<Found, StoreError> {
-    Ok(Found { gateway: row.col("gateway_name")?, stream: row.col("stream")?, entry: entry(row)? })
-}
 
 /// About how many bytes an entry takes.
 fn entry_bytes(entry: &EntryRow) -> usize {

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use system_tests::process::wait_for;
 use system_tests::qemu::{self, Device, Firmware, firmware};
 use system_tests::sensors::fleet::{FEATURES, Report, judge, table};
 use system_tests::sensors::measure::all_acked;
@@ -101,8 +100,7 @@ fn day(
     let consoles = fleet.consoles()?;
     let kept: usize = consoles.values().map(|console| console.kept.len()).sum();
     let mut stored = Vec::new();
-    let drained = wait_for(DRAIN_MAX, "all readings to arrive", || {
-        std::thread::sleep(Duration::from_millis(500));
+    let drained = site.poll_within(DRAIN_MAX, "all readings to arrive", || {
         stored = stored_readings(&site.streams_of(GATEWAY)?)?;
         Ok((stored.len() >= kept).then_some(()))
     });

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use system_tests::author::fixture;
-use system_tests::process::wait_for;
 
 use super::site::Site;
 
@@ -64,9 +63,7 @@ impl Site {
         let list = self.cloud.get("/v1/deployments?limit=1")?;
         let id = list["rows"][0]["id"].as_u64().context("no deployment")?;
         let mut works = BTreeMap::new();
-        wait_for(DEPLOY_MAX, "the app to work on the gateways", || {
-            self.interrupt.check()?;
-            std::thread::sleep(Duration::from_millis(200));
+        self.poll_within(DEPLOY_MAX, "the app to work on the gateways", || {
             let deployment = self.cloud.get(&format!("/v1/deployments/{id}"))?;
             for row in deployment["progress"].as_array().into_iter().flatten() {
                 let gateway = row["gateway"].as_str().unwrap_or_default();

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use system_tests::ledger::Fact;
 use system_tests::problems;
-use system_tests::process::wait_for;
 
 use super::site::Site;
 
@@ -37,8 +36,8 @@ type Id = (String, u64);
 /// Waits until every message that the gateway acked has its end in the control plane, or no longer; then judges.
 pub(crate) fn drain(site: &Site, gateway: &str, facts: &[Fact]) -> Result<Verdict> {
     let mut verdict = Verdict::default();
-    let drained = wait_for(DRAIN_MAX, &format!("all records of {gateway} to arrive"), || {
-        std::thread::sleep(Duration::from_millis(500));
+    let what = format!("all records of {gateway} to arrive");
+    let drained = site.poll_within(DRAIN_MAX, &what, || {
         verdict = judge(facts, &site.streams_of(gateway)?)?;
         Ok((verdict.done + verdict.dead >= verdict.acked).then_some(()))
     });

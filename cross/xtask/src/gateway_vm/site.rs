@@ -191,9 +191,19 @@ impl Site {
     pub(crate) fn poll<T>(
         &self,
         what: &str,
+        ready: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        self.poll_within(UPDATE_MAX, what, ready)
+    }
+
+    /// The same for so long at most.
+    pub(crate) fn poll_within<T>(
+        &self,
+        within: Duration,
+        what: &str,
         mut ready: impl FnMut() -> Result<Option<T>>,
     ) -> Result<T> {
-        wait_for(UPDATE_MAX, what, || {
+        wait_for(within, what, || {
             self.interrupt.check()?;
             std::thread::sleep(POLL_EVERY);
             ready()
